@@ -1,0 +1,101 @@
+# The commands a person needs; CI runs the same ones. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# BCC is Debian's python3-bpfcc, and only Debian's own interpreter sees it: never the first python3 on PATH.
+SYSTEM_PYTHON := /usr/bin/python3
+VENV := .venv
+PY := $(VENV)/bin/python
+FARCALL := $(VENV)/bin/farcall
+
+DEBIAN_RUN := python3-venv python3-bpfcc redis-server iproute2 iptables dnsmasq-base nodejs npm
+DEBIAN_TEST := chromium gcc libc6-dev git
+PACKAGES_STAMP := $(VENV)/.stamp-packages
+PYTHON_STAMP := $(VENV)/.stamp-python
+ARTEFACT := probes/farcall_probes/bpf/artefact.json
+BUNDLE := console/farcall_console/static/build/manifest.json
+BPF_SOURCES := $(wildcard probes/farcall_probes/bpf/*.c probes/farcall_probes/bpf/*.h probes/farcall_probes/compile.py)
+WEB_SOURCES := $(shell find console/web -type f -not -path '*/node_modules/*' 2>/dev/null)
+
+.PHONY: help
+help: ## list the commands
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+# ---- install ----------------------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(PYTHON_STAMP) $(ARTEFACT) $(BUNDLE) ## install everything that running needs, and nothing more
+
+.PHONY: setup-test
+setup-test: setup debian-test ## the same, and what the tests need beside it
+
+.PHONY: debian-run debian-test
+debian-run:
+	@deploy/install-debian-packages.sh $(DEBIAN_RUN)
+debian-test:
+	@deploy/install-debian-packages.sh $(DEBIAN_TEST)
+
+$(PYTHON_STAMP): requirements.lock pyproject.toml | debian-run
+	@echo "setup: virtual environment of $(SYSTEM_PYTHON)"
+	$(SYSTEM_PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(ARTEFACT): $(BPF_SOURCES) | debian-run
+	@echo "setup: compiling the BPF programs"
+	cd probes && $(SYSTEM_PYTHON) -m farcall_probes.compile
+
+$(BUNDLE): $(WEB_SOURCES) | debian-run
+	@echo "setup: bundling the console"
+	cd console/web && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
+
+.PHONY: lock
+lock: ## write requirements.lock anew from pyproject.toml (no registry address may enter it)
+	$(SYSTEM_PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/python -m pip install --quiet uv
+	$(VENV)-lock/bin/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --python-version 3.11 --quiet --upgrade -o requirements.lock \
+		--custom-compile-command "make lock"
+	rm -rf $(VENV)-lock
+
+# ---- run --------------------------------------------------------------------------------------------------------
+
+.PHONY: up
+up: setup ## run farcall on this machine with the demo workload, until Ctrl-C
+	$(FARCALL) up --demo -f examples/hobby.yaml
+
+# ---- check ------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: setup-test lint ## every tier that needs no cluster
+	$(PY) -m pytest -m "unit or golden"
+	$(PY) -m pytest -m bpf
+	$(PY) -m pytest -m "servers or browser"
+
+.PHONY: e2e
+e2e: setup-test ## the whole product, started as a user starts it
+	$(PY) -m pytest -m e2e --timeout 900
+
+.PHONY: lint
+lint: $(PYTHON_STAMP) ## style, types, and the arrows between the rooms
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/mypy
+
+.PHONY: fmt
+fmt: $(PYTHON_STAMP) ## format the code
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+.PHONY: generate
+generate: $(PYTHON_STAMP) ## write what is generated from the code: CRD, schemas, reference pages
+	$(PY) -m farcall.generate
+
+.PHONY: clean
+clean: ## remove what the other commands made in this folder
+	rm -rf $(VENV) $(ARTEFACT) console/web/node_modules console/farcall_console/static/build dist build
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis test-results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

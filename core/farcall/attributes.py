@@ -1,0 +1,280 @@
+"""The attribute registry: every key that farcall writes on a span, once. Documentation, filters and tests come from it.
+
+Names follow the OpenTelemetry semantic conventions (1.37); what is ours alone starts with `farcall.`;
+`metoro.is_server_span` is named by the brief and stays.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+AttributeType = Literal["string", "int", "bool", "float"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribute:
+    """`source` is the convention it follows: `otel`, `farcall` or `brief`."""
+
+    key: str
+    type: AttributeType
+    brief: str
+    example: str
+    source: Literal["otel", "farcall", "brief"] = "otel"
+    values: tuple[str, ...] = ()  # closed list, when it is one
+
+
+_ALL = (
+    # Who is called
+    Attribute(
+        key="server.address",
+        type="string",
+        brief="The name the client used, else the IP address.",
+        example="api.example.com",
+    ),
+    Attribute(key="server.port", type="int", brief="Port of the server.", example="443"),
+    Attribute(
+        key="client.address",
+        type="string",
+        brief="Address of the client, on server-side spans.",
+        example="198.51.100.7",
+    ),
+    Attribute(
+        key="client.port",
+        type="int",
+        brief="Port of the client, on server-side spans.",
+        example="49152",
+    ),
+    Attribute(
+        key="network.peer.address",
+        type="string",
+        brief="IP address of the other end of the connection.",
+        example="203.0.113.10",
+    ),
+    Attribute(key="network.peer.port", type="int", brief="Port of the other end.", example="6379"),
+    Attribute(
+        key="network.local.address",
+        type="string",
+        brief="IP address of this end.",
+        example="10.244.0.5",
+    ),
+    Attribute(key="network.local.port", type="int", brief="Port of this end.", example="49152"),
+    Attribute(
+        key="network.type",
+        type="string",
+        brief="Version of IP.",
+        example="ipv4",
+        values=("ipv4", "ipv6"),
+    ),
+    Attribute(
+        key="network.transport",
+        type="string",
+        brief="Transport.",
+        example="tcp",
+        values=("tcp", "udp"),
+    ),
+    Attribute(
+        key="network.protocol.name", type="string", brief="Application protocol.", example="http"
+    ),
+    # HTTP
+    Attribute(key="http.request.method", type="string", brief="Method.", example="GET"),
+    Attribute(key="http.response.status_code", type="int", brief="Status.", example="200"),
+    Attribute(
+        key="url.path", type="string", brief="Path of the request target.", example="/api/data"
+    ),
+    Attribute(
+        key="url.query", type="string", brief="Query with its values masked.", example="page=?&q=?"
+    ),
+    Attribute(
+        key="url.scheme",
+        type="string",
+        brief="http or https.",
+        example="http",
+        values=("http", "https"),
+    ),
+    Attribute(
+        key="user_agent.original", type="string", brief="User-Agent header.", example="curl/8.5"
+    ),
+    Attribute(
+        key="http.request.header.content-type",
+        type="string",
+        brief="Content-Type of the request.",
+        example="application/json",
+    ),
+    Attribute(
+        key="http.request.body.size",
+        type="int",
+        brief="Bytes of the request as seen, head included.",
+        example="512",
+    ),
+    Attribute(
+        key="http.response.body.size",
+        type="int",
+        brief="Bytes of the response as seen, head included.",
+        example="2048",
+    ),
+    # Databases and caches
+    Attribute(key="db.system.name", type="string", brief="The system.", example="redis"),
+    Attribute(
+        key="db.operation.name", type="string", brief="Command or statement verb.", example="GET"
+    ),
+    Attribute(
+        key="db.query.text",
+        type="string",
+        brief="Statement or command with its arguments masked.",
+        example="GET ?",
+    ),
+    Attribute(
+        key="db.operation.batch.size",
+        type="int",
+        brief="Commands of a pipeline, when more than one.",
+        example="16",
+    ),
+    Attribute(
+        key="db.response.status_code",
+        type="string",
+        brief="The server's error code.",
+        example="WRONGTYPE",
+    ),
+    Attribute(key="error.type", type="string", brief="Why the call failed.", example="500"),
+    # Whose process
+    Attribute(
+        key="process.pid",
+        type="int",
+        brief="Thread group ID in the initial PID namespace.",
+        example="4711",
+    ),
+    Attribute(
+        key="process.executable.name",
+        type="string",
+        brief="Name of the executable.",
+        example="python3",
+    ),
+    Attribute(key="container.id", type="string", brief="Container ID.", example="4c01db0b339c"),
+    Attribute(
+        key="k8s.namespace.name", type="string", brief="Namespace of this end.", example="shop"
+    ),
+    Attribute(key="k8s.pod.name", type="string", brief="Pod of this end.", example="checkout-7d9c"),
+    Attribute(
+        key="k8s.pod.uid",
+        type="string",
+        brief="UID of that pod.",
+        example="275ecb36-5aa8-4c2a-9c47-d8bb681b9aff",
+    ),
+    Attribute(
+        key="k8s.container.name", type="string", brief="Container of this end.", example="app"
+    ),
+    Attribute(
+        key="k8s.service.name", type="string", brief="Service that was called.", example="cart"
+    ),
+    Attribute(
+        key="k8s.node.name", type="string", brief="Node that saw this end.", example="node-1"
+    ),
+    # Ours
+    Attribute(
+        key="metoro.is_server_span",
+        type="bool",
+        brief="`true` on server-side spans, absent on the others.",
+        example="true",
+        source="brief",
+        values=("true",),
+    ),
+    Attribute(
+        key="farcall.destination.name",
+        type="string",
+        brief="The label: service, host, or `Unknown External Service`.",
+        example="api.example.com",
+        source="farcall",
+    ),
+    Attribute(
+        key="farcall.destination.kind",
+        type="string",
+        brief="What the label stands for.",
+        example="external",
+        source="farcall",
+        values=("service", "external", "unknown"),
+    ),
+    Attribute(
+        key="farcall.name.source",
+        type="string",
+        brief="Which evidence named it.",
+        example="dns",
+        source="farcall",
+        values=("kubernetes", "http", "sni", "dns", "cache", "cluster"),
+    ),
+    Attribute(
+        key="farcall.name.confidence",
+        type="string",
+        brief="How sure the name is.",
+        example="exact",
+        source="farcall",
+        values=("exact", "client", "shared"),
+    ),
+    Attribute(
+        key="farcall.name.age_s",
+        type="int",
+        brief="Seconds from the DNS answer to the call.",
+        example="12",
+        source="farcall",
+    ),
+    Attribute(
+        key="farcall.unknown.reason",
+        type="string",
+        brief="Why there is no name.",
+        example="no_dns_seen",
+        source="farcall",
+        values=(
+            "no_dns_seen",
+            "expired",
+            "ambiguous",
+            "cache_unavailable",
+            "cache_evicted",
+            "agent_started_later",
+            "dns_lost",
+        ),
+    ),
+    Attribute(
+        key="farcall.join",
+        type="string",
+        brief="How the server's sight was found: `exact`, `overlap`; `none` on a server-side span whose client's sight never came.",
+        example="exact",
+        source="farcall",
+        values=("exact", "overlap", "none"),
+    ),
+    Attribute(
+        key="farcall.server.duration_ns",
+        type="int",
+        brief="Duration as the server saw it; the rest is network and queueing.",
+        example="1200000",
+        source="farcall",
+    ),
+    Attribute(
+        key="farcall.server.service.name",
+        type="string",
+        brief="Service name of the server's process, from its own sight.",
+        example="inventory",
+        source="farcall",
+    ),
+    Attribute(
+        key="farcall.server.pod.name",
+        type="string",
+        brief="Pod of the server's process, from its own sight.",
+        example="inventory-5f",
+        source="farcall",
+    ),
+    Attribute(
+        key="farcall.flags",
+        type="string",
+        brief="What was imperfect: `cut`, `late`, `pipelined`, `head_lost`.",
+        example="late",
+        source="farcall",
+    ),
+    Attribute(
+        key="farcall.connection.id",
+        type="string",
+        brief="Key into the `connections` table.",
+        example="6f1c…",
+        source="farcall",
+    ),
+)
+
+REGISTRY: dict[str, Attribute] = {attribute.key: attribute for attribute in _ALL}
+IS_SERVER_SPAN = "metoro.is_server_span"

@@ -1,0 +1,248 @@
+"""The DNS cache in Redis: keys, the agent's writer, the exporter's reader. The only module that imports redis.
+
+| key (prefix `fc1:`) | type | holds | lives |
+|---|---|---|---|
+| `a:{client}:{ip}` | sorted set | up to 8 names this client asked for that led to ip, scored by answer time | TTL from the newest answer |
+| `w:{ip}` | sorted set | the same for the whole cluster, trusted resolvers only | TTL from the newest answer |
+| `b:{client}:{4-tuple}` | hash name, answered_at | the name a connection older than 10 s is bound to | TTL from the answer; with holdWhileConnected renewed |
+| `t:{client}:{ip}` | sorted set | tombstone: as `a:`, for reasons and evidence only | two TTLs from the newest answer |
+
+Scores and answered_at are Unix seconds (a double holds milliseconds until the year 287396). Names inside a sorted set
+may have different ages: each use checks the name's own age against the TTL (`fresh_names`). Every key has an expiry, so
+`volatile-ttl` eviction always has something to give up.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import redis
+
+PREFIX = "fc1:"
+MAX_NAMES = 8  # more names than this on one address of one client say nothing any more
+BINDING_AGE_S = (
+    10.0  # a connection younger than this is named again from `a:` after an agent's restart
+)
+REWRITE_FRACTION = 0.01  # a repeated answer is written again after 1 % of the TTL
+TIMEOUT_S = 2.0
+
+
+class CacheUnavailableError(Exception):
+    """Redis could not be asked; the message says why. Names that come late mend the spans."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One name that leads to one address, as one client was told."""
+
+    client_key: str
+    ip: str
+    name: str
+    answered_at: float  # Unix seconds
+    trusted: bool  # the resolver may speak for the whole cluster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """The name that one connection was opened with."""
+
+    client_key: str
+    local: str  # address:port
+    peer: str
+    name: str
+    answered_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedAt:
+    name: str
+    answered_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheEntry:
+    """All that the cache knows of one (client, connection); empty tuples for nothing."""
+
+    binding: NamedAt | None
+    client_names: tuple[NamedAt, ...]
+    cluster_names: tuple[NamedAt, ...]
+    tombstones: tuple[NamedAt, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheQuestion:
+    client_key: str
+    ip: str
+    local: str
+    peer: str
+
+
+def client_key_of_address(client: str, ip: str) -> str:
+    return f"{PREFIX}a:{client}:{canonical_ip(ip)}"
+
+
+def cluster_key(ip: str) -> str:
+    return f"{PREFIX}w:{canonical_ip(ip)}"
+
+
+def binding_key(client: str, local: str, peer: str) -> str:
+    return f"{PREFIX}b:{client}:{local}>{peer}"
+
+
+def tombstone_key(client: str, ip: str) -> str:
+    return f"{PREFIX}t:{client}:{canonical_ip(ip)}"
+
+
+def canonical_ip(ip: str) -> str:
+    """RFC 5952 text; an IPv4-mapped address as IPv4, so that both socket families find one key."""
+    address = ipaddress.ip_address(ip)
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def fresh_names(names: Iterable[NamedAt], *, now: float, ttl_s: int) -> tuple[NamedAt, ...]:
+    """Those within the TTL at `now`, newest first. The TTL counts from the answer, whatever the DNS TTL said."""
+    return tuple(
+        sorted(
+            (n for n in names if now - n.answered_at < ttl_s),
+            key=lambda n: n.answered_at,
+            reverse=True,
+        )
+    )
+
+
+def connect_redis(url: str, *, username: str | None, password: str | None) -> "redis.Redis":
+    """A client of `unix:///path` or `redis(s)://host:port`, with time limits and without hidden retries."""
+    return redis.Redis.from_url(
+        url,
+        username=username,
+        password=password,
+        socket_timeout=TIMEOUT_S,
+        socket_connect_timeout=TIMEOUT_S,
+        decode_responses=True,
+        retry=None,
+        protocol=2,
+    )
+
+
+class CacheWriter:
+    """The agent's side: coalesces, pipelines, and republishes after Redis has lost its memory."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._redis = client
+        self._written: dict[
+            tuple[str, str, str], float
+        ] = {}  # (client, ip, name) → answered_at as last written
+        self._run_id: str | None = None
+
+    def write(
+        self, answers: Sequence[Answer], bindings: Sequence[Binding], *, ttl_s: int, now: float
+    ) -> int:
+        """Writes what is new or older in Redis than 1 % of the TTL; the number of keys written.
+
+        Raises CacheUnavailableError; nothing is remembered as written then, so the caller hands the same again.
+        """
+        step = ttl_s * REWRITE_FRACTION
+        due = [
+            a
+            for a in answers
+            if now - a.answered_at < ttl_s
+            and a.answered_at - self._written.get((a.client_key, a.ip, a.name), -1e18) > step
+        ]
+        if not due and not bindings:
+            return 0
+        keys = 0
+        pipe = self._redis.pipeline(transaction=False)
+        for answer in due:
+            keys += self._add_answer(pipe, answer, ttl_s)
+        for binding in bindings:
+            key = binding_key(binding.client_key, binding.local, binding.peer)
+            pipe.hset(key, mapping={"name": binding.name, "answered_at": repr(binding.answered_at)})
+            pipe.expireat(key, int(binding.answered_at + ttl_s) + 1)
+            keys += 1
+        try:
+            pipe.execute()
+        except redis.RedisError as e:
+            raise CacheUnavailableError(_reason(e)) from e
+        for answer in due:
+            self._written[(answer.client_key, answer.ip, answer.name)] = answer.answered_at
+        return keys
+
+    def _add_answer(self, pipe: "redis.client.Pipeline", answer: Answer, ttl_s: int) -> int:
+        targets = [
+            (client_key_of_address(answer.client_key, answer.ip), ttl_s),
+            (tombstone_key(answer.client_key, answer.ip), 2 * ttl_s),
+        ]
+        if answer.trusted:
+            targets.append((cluster_key(answer.ip), ttl_s))
+        for key, life_s in targets:
+            pipe.zadd(key, {answer.name: answer.answered_at}, gt=True)
+            pipe.zremrangebyrank(key, 0, -MAX_NAMES - 1)
+            pipe.expireat(key, int(answer.answered_at + life_s) + 1)
+        return len(targets)
+
+    def forget_older_than(self, answered_at: float) -> None:
+        """Bounds the memory of what was written."""
+        self._written = {key: t for key, t in self._written.items() if t >= answered_at}
+
+    def has_lost_memory(self) -> bool:
+        """True when Redis restarted since the last call: the caller then writes all it holds again.
+
+        Raises CacheUnavailableError.
+        """
+        try:
+            run_id = str(self._redis.info("server")["run_id"])
+        except redis.RedisError as e:
+            raise CacheUnavailableError(_reason(e)) from e
+        lost = self._run_id is not None and run_id != self._run_id
+        self._run_id = run_id
+        if lost:
+            self._written.clear()
+        return lost
+
+
+class CacheReader:
+    """The exporter's side: many questions in one round trip."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._redis = client
+
+    def read(self, questions: Sequence[CacheQuestion]) -> list[CacheEntry]:
+        """One entry per question, in order. Raises CacheUnavailableError."""
+        pipe = self._redis.pipeline(transaction=False)
+        for question in questions:
+            pipe.hgetall(binding_key(question.client_key, question.local, question.peer))
+            for key in (
+                client_key_of_address(question.client_key, question.ip),
+                cluster_key(question.ip),
+                tombstone_key(question.client_key, question.ip),
+            ):
+                pipe.zrange(key, 0, -1, withscores=True)
+        try:
+            replies = pipe.execute()
+        except redis.RedisError as e:
+            raise CacheUnavailableError(_reason(e)) from e
+        return [self._entry(replies[i : i + 4]) for i in range(0, len(replies), 4)]
+
+    @staticmethod
+    def _entry(replies: list[object]) -> CacheEntry:
+        bound, mine, cluster, dead = replies
+        binding = None
+        if isinstance(bound, dict) and "name" in bound and "answered_at" in bound:
+            binding = NamedAt(name=bound["name"], answered_at=float(bound["answered_at"]))
+        return CacheEntry(
+            binding=binding,
+            client_names=_named(mine),
+            cluster_names=_named(cluster),
+            tombstones=_named(dead),
+        )
+
+
+def _named(pairs: object) -> tuple[NamedAt, ...]:
+    if not isinstance(pairs, list):
+        return ()
+    return tuple(NamedAt(name=str(name), answered_at=float(score)) for name, score in pairs)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:256]

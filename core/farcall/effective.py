@@ -1,0 +1,266 @@
+"""The effective config: what a TracingConfig means after tier presets and discovery, as one JSON file.
+
+It is the whole contract between whoever starts the components (operator or local mode) and the components. On
+Kubernetes it is a ConfigMap, locally a file in the run directory. Secrets are never in it: components read them from
+`secrets_dir`, by the file names in `farcall.secretfiles`.
+
+Every field is `live` (components watch the file and apply it without a restart) or `restart` (part of the
+pod-template hash). The mark is in the field's json_schema_extra and a test insists on it.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from farcall.quantities import parse_bytes, parse_duration_s
+from farcall.tiers import TIERS, TierName
+from farcall.tracingconfig import ProtocolName, TracingConfig
+
+SCHEMA_VERSION = 1
+Applies = Literal["live", "restart"]
+
+
+class EffectiveConfigError(Exception):
+    """The file cannot be read or does not fit the model; the message says which field."""
+
+
+def _field(applies: Applies, description: str, **kwargs: Any) -> Any:
+    return Field(description=description, json_schema_extra={"farcall.applies": applies}, **kwargs)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DnsConfig(Section):
+    ttl_s: int = _field(
+        "live",
+        "The tier's time to live of a DNS answer, in seconds, counted from the answer.",
+        gt=0,
+    )
+    ttl_override_s: int | None = _field(
+        "live",
+        "For tests only: replaces ttl_s; status and console then say so loudly.",
+        default=None,
+        gt=0,
+    )
+    hold_while_connected: bool = _field("live", "Keep a connection's name for as long as it lives.")
+    resolvers: list[str] = _field(
+        "live", "Trusted resolvers: their answers may go to the cluster-wide key."
+    )
+
+    @property
+    def effective_ttl_s(self) -> int:
+        """The time to live that is in force, in seconds. The only one that components may use."""
+        return self.ttl_override_s if self.ttl_override_s is not None else self.ttl_s
+
+
+class RetentionConfig(Section):
+    traces_s: int = _field("live", "Seconds that spans are kept.", gt=0)
+    logs_s: int = _field("live", "Seconds that log lines are kept.", gt=0)
+    max_size_bytes: int = _field("live", "Past this size the oldest day goes first.", gt=0)
+
+
+class CaptureConfig(Section):
+    protocols: list[ProtocolName] = _field("live", "Empty: all.")
+    host_processes: bool = _field("live", "Trace processes outside containers.")
+    headers: list[str] = _field(
+        "live", "Request headers allowed to leave the agent beside the built-in ones."
+    )
+    masking: bool = _field("live", "Mask query values, literals and arguments in the agent.")
+    namespaces_include: list[str] = _field("live", "Empty: all.")
+    namespaces_exclude: list[str] = _field("live", "Namespaces that never produce a record.")
+    own_cgroups: list[str] = _field(
+        "live",
+        "Local mode: cgroup directories (absolute) of farcall's own processes; they never produce a record.",
+    )
+
+
+class Endpoints(Section):
+    """Where a component listens and where the others find it. Ports are real, never 0."""
+
+    exporter_ingest: str = _field("restart", "Agents post batches here: http(s)://host:port.")
+    exporter_otlp_http: str = _field(
+        "restart", "Applications send OTLP over HTTP here: http://host:port."
+    )
+    redis: str = _field(
+        "restart", "unix:///path or redis(s)://host:port; user and password come from secrets_dir."
+    )
+    store: str = _field("restart", "The store's HTTP interface: http://host:port.")
+    console: str = _field("restart", "The console and the HTTP API: http://host:port.")
+
+
+class ExporterConfig(Section):
+    join_hold_s: float = _field(
+        "live",
+        "How long a server-side sight waits for its client's before it becomes a span.",
+        gt=0,
+        default=5.0,
+    )
+    otlp_out_endpoint: str | None = _field(
+        "restart", "Spans are sent here too, OTLP over HTTP.", default=None
+    )
+
+
+class EffectiveConfig(Section):
+    schema_version: Literal[1] = _field(
+        "restart", "Of this file; a component refuses another one.", default=1
+    )
+    name: str = _field("restart", "Of the TracingConfig.")
+    generation: int = _field(
+        "live", "Of the TracingConfig this was computed from; status shows it per agent.", ge=0
+    )
+    mode: Literal["kubernetes", "local"] = _field("restart", "Where this runs.")
+    tier: TierName = _field("live", "Hobby or Scale.")
+    node: str = _field(
+        "restart",
+        "Local mode: the host's name. On Kubernetes empty: the pod's environment says it.",
+    )
+    cluster_cidrs: list[str] = _field("live", "What counts as inside.")
+    cluster_cidrs_source: Literal["given", "discovered"] = _field(
+        "live", "Where cluster_cidrs came from."
+    )
+    dns: DnsConfig = _field("live", "Naming by DNS.")
+    retention: RetentionConfig = _field("live", "How long and how much is kept.")
+    capture: CaptureConfig = _field("live", "What is traced.")
+    exporter: ExporterConfig = _field("live", "The exporter's own settings.")
+    endpoints: Endpoints = _field("restart", "Addresses between the components.")
+    secrets_dir: str = _field(
+        "restart", "Directory of secret files, mode 0700; names in farcall.secretfiles."
+    )
+    state_dir: str = _field("restart", "Directory the store keeps its data in.")
+
+
+# A machine of its own is a cluster of its own in local mode: loopback and the usual private pod ranges.
+LOCAL_CLUSTER_CIDRS = ["10.244.0.0/16", "10.96.0.0/12", "127.0.0.0/8", "::1/128"]
+
+
+def build_effective(
+    config: TracingConfig,
+    *,
+    mode: Literal["kubernetes", "local"],
+    endpoints: Endpoints,
+    secrets_dir: str,
+    state_dir: str,
+    node: str = "",
+    discovered_cidrs: list[str] | None = None,
+    discovered_resolvers: list[str] | None = None,
+    own_cgroups: list[str] | None = None,
+    dns_ttl_override_s: int | None = None,
+) -> EffectiveConfig:
+    """What `config` means here. Pure: the same arguments give the same result, byte for byte once written."""
+    spec = config.spec
+    tier = TIERS[spec.tier]
+    retention = spec.retention
+    dns = spec.dns
+    capture = spec.capture
+    namespaces = spec.namespaces
+    fallback_cidrs = discovered_cidrs if discovered_cidrs is not None else LOCAL_CLUSTER_CIDRS
+    given_resolvers = list(dns.resolvers or []) if dns else []
+    masking = capture.masking.enabled if capture and capture.masking else None
+    host_processes = capture.host_processes if capture else None
+    return EffectiveConfig(
+        name=config.metadata.name,
+        generation=config.metadata.generation,
+        mode=mode,
+        tier=spec.tier,
+        node=node,
+        cluster_cidrs=list(spec.cluster_cidrs)
+        if spec.cluster_cidrs is not None
+        else list(fallback_cidrs),
+        cluster_cidrs_source="given" if spec.cluster_cidrs is not None else "discovered",
+        dns=DnsConfig(
+            ttl_s=tier.dns_ttl_s,
+            ttl_override_s=dns_ttl_override_s,
+            hold_while_connected=bool(dns and dns.hold_while_connected),
+            resolvers=sorted({*given_resolvers, *(discovered_resolvers or [])}),
+        ),
+        retention=RetentionConfig(
+            traces_s=parse_duration_s(retention.traces)
+            if retention and retention.traces
+            else tier.retention_traces_s,
+            logs_s=parse_duration_s(retention.logs)
+            if retention and retention.logs
+            else tier.retention_logs_s,
+            max_size_bytes=parse_bytes(retention.max_size)
+            if retention and retention.max_size
+            else parse_bytes(tier.store_volume)
+            * 8
+            // 10,  # the engine merges parts: a full volume cannot merge
+        ),
+        capture=CaptureConfig(
+            protocols=list(capture.protocols or []) if capture else [],
+            host_processes=host_processes if host_processes is not None else mode == "local",
+            headers=list(capture.headers or []) if capture else [],
+            masking=masking if masking is not None else True,
+            namespaces_include=list(namespaces.include or []) if namespaces else [],
+            namespaces_exclude=list(namespaces.exclude or []) if namespaces else [],
+            own_cgroups=own_cgroups or [],
+        ),
+        exporter=ExporterConfig(
+            otlp_out_endpoint=spec.exporter.otlp.endpoint
+            if spec.exporter and spec.exporter.otlp
+            else None
+        ),
+        endpoints=endpoints,
+        secrets_dir=secrets_dir,
+        state_dir=state_dir,
+    )
+
+
+def read_effective(path: Path) -> EffectiveConfig:
+    """Reads and checks the file. Raises EffectiveConfigError."""
+    try:
+        return EffectiveConfig.model_validate_json(path.read_bytes())
+    except OSError as e:
+        raise EffectiveConfigError(f"{path}: cannot be read: {e.strerror or e}") from e
+    except ValidationError as e:
+        first = e.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise EffectiveConfigError(f"{path}: {field}: {first['msg']}") from e
+
+
+def render_effective(config: EffectiveConfig) -> str:
+    """Deterministic JSON text, as it is written to the file and to the ConfigMap."""
+    return json.dumps(config.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
+
+
+def write_effective(config: EffectiveConfig, path: Path) -> None:
+    """Replaces the file in one step, so that a watcher never reads half of it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(render_effective(config))
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+class EffectiveWatcher:
+    """Tells whether the file changed since it was last read. Polls: a ConfigMap's symlink swap defeats inotify on a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.current = read_effective(path)
+        self._stamp = self._read_stamp()
+
+    def poll(self) -> EffectiveConfig | None:
+        """The new config when the file changed and is valid, else None. Raises EffectiveConfigError when it is not."""
+        stamp = self._read_stamp()
+        if stamp == self._stamp:
+            return None
+        self._stamp = stamp  # also when the file is broken: one error per change, not one per poll
+        self.current = read_effective(self.path)
+        return self.current
+
+    def _read_stamp(self) -> tuple[int, int, int]:
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return (0, 0, 0)
+        return (status.st_ino, status.st_mtime_ns, status.st_size)

@@ -1,0 +1,39 @@
+"""One-time login links: a nonce and an expiry, signed with the admin secret. Whoever can read that secret can mint one.
+
+`<expiry>.<nonce>.<signature>`: expiry in Unix seconds, nonce 128 random bits, signature HMAC-SHA256, all url-safe.
+The console remembers the nonces it has seen until they expire, so a link works once.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+
+LIFETIME_S = 600  # a link printed by `farcall up` is used within minutes or not at all
+
+
+class LoginTokenError(Exception):
+    """The token is malformed, forged or too old. The message may be shown to the user."""
+
+
+def mint_login_token(admin_secret: str, *, now_s: float, lifetime_s: int = LIFETIME_S) -> str:
+    payload = f"{int(now_s) + lifetime_s}.{secrets.token_urlsafe(16)}"
+    return f"{payload}.{_sign(admin_secret, payload)}"
+
+
+def check_login_token(admin_secret: str, token: str, *, now_s: float) -> tuple[str, int]:
+    """The nonce and its expiry in Unix seconds. Raises LoginTokenError. Seen nonces are the caller's business."""
+    payload, _, signature = token.rpartition(".")
+    if not hmac.compare_digest(signature.encode(), _sign(admin_secret, payload).encode()):
+        raise LoginTokenError("this login link is not valid; ask for a new one with: farcall login")
+    expiry, _, nonce = payload.partition(".")
+    if int(expiry) < now_s:
+        raise LoginTokenError("this login link has expired; ask for a new one with: farcall login")
+    return nonce, int(expiry)
+
+
+def _sign(admin_secret: str, payload: str) -> str:
+    digest = hmac.new(
+        admin_secret.encode(), b"farcall-login\0" + payload.encode(), hashlib.sha256
+    ).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -1,0 +1,47 @@
+"""Names of the files in `secrets_dir`, one secret each, mode 0600. On Kubernetes a mounted Secret's keys."""
+
+import hmac
+from pathlib import Path
+
+INGEST_TOKEN = "ingest-token"
+STORE_WRITER_PASSWORD = "store-writer-password"
+STORE_READER_PASSWORD = "store-reader-password"
+STORE_ADMIN_PASSWORD = "store-admin-password"
+REDIS_AGENT_PASSWORD = "redis-agent-password"
+REDIS_EXPORTER_PASSWORD = "redis-exporter-password"
+API_TOKEN = "api-token"
+COOKIE_KEY = "cookie-key"
+ADMIN_SECRET = "admin-secret"
+
+ALL = (
+    INGEST_TOKEN,
+    STORE_WRITER_PASSWORD,
+    STORE_READER_PASSWORD,
+    STORE_ADMIN_PASSWORD,
+    REDIS_AGENT_PASSWORD,
+    REDIS_EXPORTER_PASSWORD,
+    API_TOKEN,
+    COOKIE_KEY,
+    ADMIN_SECRET,
+)
+MIN_LENGTH = 32  # characters; 32 random url-safe ones are 192 bits
+
+
+class SecretError(Exception):
+    """A secret file is missing, unreadable or too short; the message names the file, never the secret."""
+
+
+def read_secret(secrets_dir: str | Path, name: str) -> str:
+    path = Path(secrets_dir) / name
+    try:
+        secret = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as e:
+        raise SecretError(f"{path}: cannot be read: {e}") from e
+    if len(secret) < MIN_LENGTH:
+        raise SecretError(f"{path}: holds fewer than {MIN_LENGTH} characters")
+    return secret
+
+
+def is_same_secret(given: str, expected: str) -> bool:
+    """Compares in constant time."""
+    return hmac.compare_digest(given.encode(), expected.encode())

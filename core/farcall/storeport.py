@@ -1,0 +1,90 @@
+"""The store's port: what the exporter writes through and the console reads through. `farcall_store` implements it.
+
+Both sides are synchronous and are called from worker threads; every call has its own time limit. Writers hand over
+Arrow tables in the schemas of `farcall.rows`; readers give back the shapes of `farcall.api`, overlays applied.
+"""
+
+from typing import Protocol
+
+import pyarrow as pa
+
+from farcall.api import (
+    ComponentStatus,
+    DnsEvidence,
+    LogHistogram,
+    LogPage,
+    LogQuery,
+    Span,
+    SpanPage,
+    SpanQuery,
+    Trace,
+    TracePage,
+    Window,
+)
+from farcall.rows import TableName
+
+
+class StoreError(Exception):
+    """Base of what the store raises."""
+
+
+class StoreUnavailableError(StoreError):
+    """No answer, or the connection broke: the same call may work later. A write may or may not have happened."""
+
+
+class StoreRefusedError(StoreError):
+    """The store answered and said no (a limit, a full disk, a bug of ours): the same call will not work again as it is."""
+
+
+class QuerySyntaxError(StoreError):
+    """The user's query cannot be understood. `position` is a 0-based offset into it, the message says what to write."""
+
+    def __init__(self, message: str, *, position: int) -> None:
+        self.position = position
+        super().__init__(message)
+
+
+class Writer(Protocol):
+    def write(self, tables: dict[TableName, pa.Table], *, token: str) -> None:
+        """Commits all tables; returns after it. The same `token` again changes nothing (retries are harmless).
+
+        Raises StoreUnavailableError (retry with the same token) or StoreRefusedError.
+        """
+
+    def read_high_water(self, boot_id: str) -> int:
+        """The highest batch number of this agent boot that is known to be committed, 0 for none."""
+
+    def set_high_water(self, boot_id: str, number: int) -> None:
+        """Records that batches up to `number` are committed."""
+
+    def write_status(self, status: ComponentStatus) -> None:
+        """What a component last said of itself; the newest per (kind, name) is read."""
+
+    def read_waiting_sights(self, *, since_ns: int) -> list[tuple[str, str]]:
+        """(join key, span JSON) of sights that are neither joined nor kept: read once when an exporter starts."""
+
+
+class Reader(Protocol):
+    def list_traces(self, query: SpanQuery) -> TracePage:
+        """Traces with a matching span, newest first. Raises QuerySyntaxError."""
+
+    def read_trace(self, trace_id: str, *, limit: int = 50_000) -> Trace | None:
+        """The trace by its own, or by a linked OpenTelemetry, ID."""
+
+    def list_spans(self, query: SpanQuery) -> SpanPage: ...
+
+    def read_span(self, trace_id: str, span_id: str) -> Span | None: ...
+
+    def list_logs(self, query: LogQuery) -> LogPage: ...
+
+    def count_logs(self, query: LogQuery, *, buckets: int = 60) -> LogHistogram: ...
+
+    def read_answers(
+        self, *, address: str, client_key: str | None, window: Window, limit: int = 50
+    ) -> list[DnsEvidence]:
+        """DNS answers that led to `address`, newest first; of every client when `client_key` is None."""
+
+    def read_connection(self, connection_id: str) -> dict[str, str] | None:
+        """The newest row of `connections` by its ID, columns as strings."""
+
+    def read_statuses(self) -> list[ComponentStatus]: ...

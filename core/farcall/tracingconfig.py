@@ -1,0 +1,357 @@
+"""TracingConfig, the one resource a user writes. The model is the source of crds/tracingconfigs.yaml.
+
+Strict: an unknown field, a wrong type or an impossible value is refused with the field, the value and what is
+allowed. No field has a default that is written back: what is left out is computed from the tier (`effective`).
+"""
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from farcall.quantities import BYTES_PATTERN, RETENTION_PATTERN
+from farcall.tiers import TierName
+
+GROUP = "farcall.dev"
+VERSION = "v1alpha1"
+KIND = "TracingConfig"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+# A child's name is `<name>-<part>`; 40 leaves room for the part, a hash and a pod's suffix in 63 (RFC 1123 label).
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$"
+
+ProtocolName = Literal[
+    "http",
+    "http2",
+    "grpc",
+    "redis",
+    "postgresql",
+    "mysql",
+    "memcached",
+    "mongodb",
+    "kafka",
+    "cassandra",
+    "dns",
+    "tcp",
+]
+
+
+class InvalidConfigError(Exception):
+    """A TracingConfig that cannot be used. `problems` holds one sentence per fault, each naming its field."""
+
+    def __init__(self, source: str, problems: list[str]) -> None:
+        self.source = source
+        self.problems = problems
+        super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
+
+
+def _check_cidr(text: str) -> str:
+    try:
+        ipaddress.ip_network(text, strict=True)
+    except ValueError as e:
+        raise ValueError(f"not a CIDR: {e}; write for example 10.244.0.0/16 or fd00::/48") from e
+    return text
+
+
+def _check_address(text: str) -> str:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError as e:
+        raise ValueError("not an IP address; write for example 10.96.0.10") from e
+    return text
+
+
+Cidr = Annotated[str, Field(max_length=43), AfterValidator(_check_cidr)]
+Address = Annotated[str, Field(max_length=39), AfterValidator(_check_address)]
+Retention = Annotated[str, Field(pattern=RETENTION_PATTERN, max_length=8)]
+Size = Annotated[str, Field(pattern=BYTES_PATTERN, max_length=12)]
+Label = Annotated[
+    str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+]
+Text = Annotated[str, Field(min_length=1, max_length=1024)]
+# Handed through to Kubernetes as it is (tolerations, affinity and the like): its own schema is the API server's business.
+PassThrough = dict[str, Any]
+
+
+class Part(BaseModel):
+    """Base of every part of the spec: camelCase outside, unknown fields refused, immutable once read."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class RetentionSpec(Part):
+    traces: Retention | None = Field(
+        None, description="How long spans are kept, `h`, `d` or `w`; up to one day longer."
+    )
+    logs: Retention | None = Field(None, description="How long log lines are kept.")
+    max_size: Size | None = Field(
+        None, description="When the store grows past this, its oldest day goes first."
+    )
+
+
+class DnsSpec(Part):
+    hold_while_connected: bool | None = Field(
+        None,
+        description="Keep a connection's name for as long as the connection lives, beyond the tier's TTL.",
+    )
+    resolvers: Annotated[list[Address], Field(max_length=32)] | None = Field(
+        None,
+        description="Further trusted resolvers: their answers may name other clients' older connections.",
+    )
+
+
+class NamespacesSpec(Part):
+    include: Annotated[list[Label], Field(max_length=256)] | None = Field(
+        None, description="Trace only these."
+    )
+    exclude: Annotated[list[Label], Field(max_length=256)] | None = Field(
+        None, description="Trace all but these."
+    )
+
+
+class MaskingSpec(Part):
+    enabled: bool | None = Field(
+        None,
+        description="Mask URL query values, SQL literals and cache arguments in the agent. Default true.",
+    )
+
+
+class CaptureSpec(Part):
+    protocols: Annotated[list[ProtocolName], Field(max_length=16)] | None = Field(
+        None, description="Only these protocols; all when left out."
+    )
+    host_processes: bool | None = Field(
+        None,
+        description="Trace processes outside containers. Default false on Kubernetes, true in local mode.",
+    )
+    headers: (
+        Annotated[
+            list[Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]+$")]],
+            Field(max_length=32),
+        ]
+        | None
+    ) = Field(None, description="Further request headers that may leave the agent, in lower case.")
+    masking: MaskingSpec | None = None
+
+
+class LogsSpec(Part):
+    enabled: bool | None = Field(None, description="Take in logs. Default true.")
+    exclude: Annotated[list[Label], Field(max_length=256)] | None = Field(
+        None, description="Namespaces left out."
+    )
+    paths: Annotated[list[Text], Field(max_length=64)] | None = Field(
+        None, description="Local mode: files to follow."
+    )
+
+
+class ResourcesSpec(Part):
+    requests: Annotated[dict[str, str], Field(max_length=8)] | None = None
+    limits: Annotated[dict[str, str], Field(max_length=8)] | None = None
+
+
+class ProbeSpec(Part):
+    resources: ResourcesSpec | None = None
+    tolerations: Annotated[list[PassThrough], Field(max_length=64)] | None = None
+    node_selector: Annotated[dict[str, str], Field(max_length=64)] | None = None
+    affinity: PassThrough | None = None
+    priority_class_name: Text | None = None
+    update_strategy: PassThrough | None = None
+    privileged: bool | None = Field(
+        None, description="Fall back to a privileged container where BPF and PERFMON are unknown."
+    )
+
+
+class PersistenceSpec(Part):
+    enabled: bool | None = None
+    size: Size | None = None
+    storage_class_name: Text | None = None
+
+
+class DnsCacheSpec(Part):
+    image: Text | None = None
+    resources: ResourcesSpec | None = None
+    persistence: PersistenceSpec | None = None
+    existing_secret: Label | None = Field(
+        None, description="A Secret with the users' passwords instead of the operator's."
+    )
+
+
+class SecretKeyRef(Part):
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    key: Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class ClickHouseSpec(Part):
+    url: Annotated[str, Field(max_length=512, pattern=r"^https?://[^\s@]+$")] = Field(
+        description="A ClickHouse server instead of the embedded store; without user and password, those come by secretRef."
+    )
+    secret_ref: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+
+
+class OtlpTlsSpec(Part):
+    ca_secret_ref: SecretKeyRef | None = None
+    insecure_skip_verify: bool | None = None
+
+
+class OtlpSpec(Part):
+    endpoint: Annotated[str, Field(max_length=512, pattern=r"^https?://[^\s@]+$")] = Field(
+        description="Spans are sent here too, by OTLP over HTTP (`/v1/traces` is appended)."
+    )
+    tls: OtlpTlsSpec | None = None
+    headers_secret_ref: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+
+
+class ExporterSpec(Part):
+    replicas: Annotated[int, Field(ge=1, le=64)] | None = None
+    resources: ResourcesSpec | None = None
+    clickhouse: ClickHouseSpec | None = None
+    storage: PersistenceSpec | None = None
+    otlp: OtlpSpec | None = None
+
+
+class ConsoleSpec(Part):
+    ingress: PassThrough | None = None
+    oidc: PassThrough | None = None
+    public_share: bool | None = None
+
+
+class ImagesSpec(Part):
+    registry: Text | None = None
+    digests: Annotated[dict[str, str], Field(max_length=16)] | None = None
+    pull_secrets: Annotated[list[Label], Field(max_length=16)] | None = None
+
+
+class TlsSpec(Part):
+    mode: Literal["operator", "secret", "disabled"] | None = None
+    secret_ref: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+
+
+class TracingConfigSpec(Part):
+    tier: TierName = Field(
+        description="Hobby keeps DNS answers 1 h, Scale 168 h; the tier also sizes everything."
+    )
+    retention: RetentionSpec | None = None
+    cluster_cidrs: Annotated[list[Cidr], Field(max_length=64, alias="clusterCIDRs")] | None = Field(
+        None,
+        description="What counts as inside. Discovered from nodes, pods and service ranges when left out.",
+    )
+    dns: DnsSpec | None = None
+    namespaces: NamespacesSpec | None = None
+    capture: CaptureSpec | None = None
+    logs: LogsSpec | None = None
+    probe: ProbeSpec | None = None
+    dns_cache: DnsCacheSpec | None = None
+    exporter: ExporterSpec | None = None
+    console: ConsoleSpec | None = None
+    images: ImagesSpec | None = None
+    tls: TlsSpec | None = None
+    paused: bool | None = Field(
+        None, description="Leave everything as it is and reconcile nothing."
+    )
+    deletion_policy: Literal["Delete", "Retain"] | None = Field(
+        None, description="What happens to volumes."
+    )
+
+
+class Metadata(BaseModel):
+    """The part of metadata we read; the API server owns the rest, so unknown fields are no fault."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=40)]
+    generation: Annotated[int, Field(ge=0)] = 1
+    uid: str = ""
+
+
+class TracingConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+    api_version: Literal["farcall.dev/v1alpha1"] = Field(alias="apiVersion")
+    kind: Literal["TracingConfig"]
+    metadata: Metadata
+    spec: TracingConfigSpec
+    status: dict[str, Any] | None = None
+
+
+# RFC 1123 lets a file hold any bytes; a resource of more than this is a mistake, not a configuration.
+MAX_FILE_BYTES = 256 * 1024
+
+
+def read_tracingconfig(path: Path) -> TracingConfig:
+    """Reads the one TracingConfig in a YAML file. Raises InvalidConfigError, whatever is wrong with it."""
+    try:
+        raw = path.read_bytes()
+    except OSError as e:
+        raise InvalidConfigError(str(path), [f"cannot be read: {e.strerror or e}"]) from e
+    return parse_tracingconfig(raw, source=str(path))
+
+
+def parse_tracingconfig(raw: bytes, *, source: str) -> TracingConfig:
+    """YAML bytes to a TracingConfig; `source` names the file in every problem. Raises InvalidConfigError."""
+    if len(raw) > MAX_FILE_BYTES:
+        raise InvalidConfigError(source, [f"is larger than {MAX_FILE_BYTES} bytes"])
+    try:
+        documents = [document for document in yaml.safe_load_all(raw) if document is not None]
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise InvalidConfigError(source, [f"is not YAML: {_one_line(str(e))}"]) from e
+    if len(documents) != 1:
+        raise InvalidConfigError(
+            source,
+            [f"holds {len(documents)} YAML documents; exactly one TracingConfig is expected"],
+        )
+    try:
+        return TracingConfig.model_validate(documents[0])
+    except ValidationError as e:
+        raise InvalidConfigError(source, [_describe(error) for error in e.errors()]) from e
+
+
+_SENTENCES = {
+    "missing": "is required",
+    "extra_forbidden": "is not a field of TracingConfig",
+}
+_SECRETIVE = re.compile("password|token|secret", re.IGNORECASE)
+MAX_SHOWN = 80
+
+
+def _describe(error: Any) -> str:
+    """One sentence: field, what is wrong, what it was, what is allowed."""
+    field = ".".join(str(part) for part in error["loc"]) or "the document"
+    kind = error["type"]
+    context = error.get("ctx", {})
+    if kind == "missing":
+        allowed = " (Hobby or Scale)" if field == "spec.tier" else ""
+        return f"{field} is required{allowed}"
+    if kind == "extra_forbidden":
+        return f"{field} {_SENTENCES[kind]}; remove it or check its spelling"
+    if kind == "literal_error":
+        sentence = f"must be {context['expected']}"
+    elif kind == "string_pattern_mismatch":
+        sentence = f"must look like {_EXAMPLES.get(context['pattern'], context['pattern'])}"
+    elif kind == "value_error":
+        sentence = str(context["error"])
+    else:
+        sentence = _one_line(error["msg"])
+    value = "" if _SECRETIVE.search(field) else f" (it is {_shorten(error['input'])})"
+    return f"{field}: {sentence}{value}"
+
+
+_EXAMPLES = {
+    RETENTION_PATTERN: "3d: a whole number above 0 and h, d or w",
+    BYTES_PATTERN: "8Gi: a whole number above 0 and Ki, Mi, Gi or Ti",
+    NAME_PATTERN: "main: a DNS label of at most 40 characters",
+}
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

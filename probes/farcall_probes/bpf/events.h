@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The records that leave the kernel: the contract between bpf/ and the reader.
+ *
+ * events.py mirrors this file; tests/golden has a C compiler print sizes and offsets and compares. Plain C, no
+ * BCC macros: `cc` must be able to read it. Every record is written whole, padding included, because reserved ring
+ * memory is not zeroed.
+ *
+ * Times are CLOCK_MONOTONIC nanoseconds. Addresses are 16 bytes, IPv4 mapped (RFC 4291, 2.5.5.2). Ports are in host order.
+ */
+#ifndef FARCALL_EVENTS_H
+#define FARCALL_EVENTS_H
+
+#ifndef FC_KERNEL_SIDE
+#include <stdint.h>
+typedef uint8_t u8;
+typedef uint16_t u16;
+typedef uint32_t u32;
+typedef uint64_t u64;
+#endif
+
+/* One power-of-two stride per ring, the 8-byte ring header included: no record straddles a ring's end, so each ring
+ * is mapped once. */
+#define FC_STRIDE_SMALL 512
+#define FC_STRIDE_LARGE 1024
+#define FC_STRIDE_HEAD 8192
+#define FC_STRIDE_DNS 2048
+#define FC_RING_HEADER 8
+
+#define FC_COMM_LEN 16
+
+enum fc_protocol {
+	FC_PROTO_UNKNOWN = 0,
+	FC_PROTO_HTTP1 = 1,
+	FC_PROTO_REDIS = 2,
+};
+
+enum fc_role {
+	FC_ROLE_CLIENT = 0, /* this end sent the request */
+	FC_ROLE_SERVER = 1, /* this end was asked */
+};
+
+/* The low bits are farcall.exchange.ExchangeFlag's (a test compares). */
+enum fc_flag {
+	FC_FLAG_TLS = 1 << 0,
+	FC_FLAG_PIPELINED = 1 << 1,
+	FC_FLAG_CUT = 1 << 2,
+	FC_FLAG_LATE = 1 << 3,        /* the connection is older than the agent's watch */
+	FC_FLAG_IDENTITY = 1 << 4,    /* isn_client, isn_server, request_seq are valid: two sights agreed */
+	FC_FLAG_HEAD = 1 << 5,        /* the request's head came before, in a struct fc_head with the same conn_id and seq */
+	FC_FLAG_NO_RESPONSE = 1 << 6, /* closed before the first response byte; ts_resp_ns is the time of the close */
+	FC_FLAG_CONNECTOR = 1 << 7,   /* this end called connect */
+};
+
+/* Who, where and which connection: the first part of every record. 128 bytes. */
+struct fc_who {
+	u64 conn_id;      /* unique per agent boot: time the agent first saw the connection, made unique by the kernel side */
+	u64 conn_open_ns; /* connect's or accept's time; 0 when older than the agent's watch */
+	u64 cgroup_id;    /* v2 ID unless that is the root's, else the memory controller's (facts of hybrid nodes) */
+	u64 proc_start_ns; /* group leader's start_boottime: with tgid the identity of a process (CLOCK_BOOTTIME) */
+	u32 tgid;         /* in the initial PID namespace */
+	u32 tid;
+	u32 netns;        /* inode number */
+	u32 parent_tgid;  /* real_parent's tgid: a client that forked and exited is still found */
+	u16 lport;
+	u16 rport;
+	u8 family;        /* AF_INET or AF_INET6 of the socket */
+	u8 pad0[3];
+	u8 laddr[16];
+	u8 raddr[16];
+	u8 comm[FC_COMM_LEN];
+	u8 pad1[24];
+};
+
+/* One request and its first response bytes, at one end. Head and payload follow in `data`: req_cap bytes of the
+ * request, then resp_cap bytes of the response, at fixed offsets (see FC_*_REQ, FC_*_RESP). */
+struct fc_exchange {
+	struct fc_who who;
+	u64 ts_req_ns;  /* write-enter or read-exit of the first request byte */
+	u64 ts_resp_ns; /* of the first response byte */
+	u64 req_bytes;  /* all bytes of the request so far */
+	u64 resp_bytes; /* bytes of the first response call */
+	u32 seq;        /* exchange number on this connection, from 0: a gap is a loss */
+	u32 isn_client; /* TCP sequence number of the first client byte; see FC_FLAG_IDENTITY */
+	u32 isn_server;
+	u32 request_seq; /* of the request's first byte */
+	u32 flags;
+	u16 req_cap;
+	u16 resp_cap;
+	u8 proto;
+	u8 role;
+	u8 pad2[6];
+};
+
+/* small: Redis; 128 + 64 + 312 = 504 = 512 - 8.  large: HTTP/1; 192 + 696 + 128 = 1016 = 1024 - 8. */
+#define FC_SMALL_REQ 232
+#define FC_SMALL_RESP 80
+#define FC_LARGE_REQ 696
+#define FC_LARGE_RESP 128
+
+struct fc_small {
+	struct fc_exchange x;
+	u8 req[FC_SMALL_REQ];
+	u8 resp[FC_SMALL_RESP];
+};
+
+struct fc_large {
+	struct fc_exchange x;
+	u8 req[FC_LARGE_REQ];
+	u8 resp[FC_LARGE_RESP];
+};
+
+/* A request head that does not end within fc_large.req: shipped at request time, paired by (conn_id, seq, role) in user
+ * space. A head that arrives in several calls gives several records, `part` counting from 0. */
+struct fc_head {
+	u64 conn_id;
+	u64 ts_ns;
+	u32 seq;
+	u32 len; /* bytes of this call */
+	u16 cap; /* bytes in data */
+	u8 part;
+	u8 role;
+	u8 pad[4];
+	u8 data[FC_STRIDE_HEAD - FC_RING_HEADER - 32];
+};
+
+/* A DNS answer as its client read it. who.raddr/rport: the resolver. tcp: data begins behind the 2-byte length. */
+#define FC_DNS_DATA (FC_STRIDE_DNS - FC_RING_HEADER - 128 - 24)
+struct fc_dns {
+	struct fc_who who;
+	u64 ts_ns;
+	u32 len; /* bytes of the message */
+	u16 cap; /* bytes in data; smaller than len: truncated here */
+	u8 tcp;
+	u8 pad[9];
+	u8 data[FC_DNS_DATA];
+};
+
+/* Index into the per-CPU array of u64 counters. Every loss has one. counters.py gives them their names. */
+enum fc_counter {
+	FC_COUNT_EVENTS = 0,       /* system calls on sockets that were looked at */
+	FC_COUNT_SMALL = 1,        /* records submitted */
+	FC_COUNT_LARGE = 2,
+	FC_COUNT_HEAD = 3,
+	FC_COUNT_DNS = 4,
+	FC_COUNT_SMALL_LOST = 5,   /* ring full */
+	FC_COUNT_LARGE_LOST = 6,
+	FC_COUNT_HEAD_LOST = 7,
+	FC_COUNT_DNS_LOST = 8,
+	FC_COUNT_RESOLVED = 9,     /* fd → socket walks that found a TCP or UDP socket */
+	FC_COUNT_NOT_SOCKET = 10,
+	FC_COUNT_CONN_LOST = 11,   /* no room for a connection's state */
+	FC_COUNT_READ_FAULT = 12,  /* user memory could not be read */
+	FC_COUNT_ORPHAN = 13,      /* response bytes without a request seen */
+	FC_COUNT_OVERWRITTEN = 14, /* a request's state replaced before its answer (duplex, pipelining across calls) */
+	FC_COUNT_POLICY = 15,      /* dropped by policy: own, excluded or foreign processes */
+	FC_COUNT_HEALTH = 16,      /* kube-probe/ requests, counted and not stored */
+	FC_COUNT_IDENTITY_TORN = 17, /* two sights of a connection's identity disagreed */
+	FC_COUNT_MAX = 32,
+};
+
+/* Flags of the policy map (cgroup ID → u32) and of the default for cgroups it does not hold. */
+enum fc_policy {
+	FC_POLICY_DROP = 1 << 0,
+	FC_POLICY_KEEP = 1 << 1,
+};
+
+#endif

@@ -1,0 +1,48 @@
+"""The border inside this room: what the kernel side (load, rings) gives to the user side (parse, name, batch).
+
+`probes.open_probes()` returns a Capture over BPF; tests hand the agent a Capture of their own.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from farcall.envelope import Capability
+
+Records = npt.NDArray[np.void]  # structured, dtypes in events.py
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drained:
+    """One drain, in the order that makes names right: every answer read before an exchange of this drain is in `dns`.
+
+    The arrays own their memory (the ring moves on). `full` says that a ring was full to the end of this drain:
+    drain again without sleeping.
+    """
+
+    dns: Records  # events.DNS
+    heads: Records  # events.HEAD; belong to exchanges of this or a later drain
+    small: Records  # events.SMALL
+    large: Records  # events.LARGE
+    full: bool
+    fill: float  # fullest ring, 0..1: the adaptive timer's input
+
+
+class Capture(Protocol):
+    capabilities: tuple[Capability, ...]
+
+    def drain(self) -> Drained: ...
+
+    def read_counters(self) -> dict[str, int]:
+        """Names as in counters.py, summed over CPUs; only ever grow."""
+
+    def set_policy(self, flags_by_cgroup: dict[int, int], *, default: int) -> None:
+        """Flags are events.POLICY_*; replaces what was set before."""
+
+    def forget_own_process(self) -> None:
+        """The agent's own system calls produce no records from now on."""
+
+    def close(self) -> None:
+        """Detaches everything. Idempotent."""

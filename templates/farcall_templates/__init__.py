@@ -1,0 +1,1 @@
+"""Jinja2 text that other rooms render. Holds no logic."""
