@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import secrets
 
+LOGIN_PATH = "/login"  # of the console: GET with ?token=…
 LIFETIME_S = 600  # a link printed by `farcall up` is used within minutes or not at all
 
 
@@ -19,6 +20,10 @@ class LoginTokenError(Exception):
 def mint_login_token(admin_secret: str, *, now_s: float, lifetime_s: int = LIFETIME_S) -> str:
     payload = f"{int(now_s) + lifetime_s}.{secrets.token_urlsafe(16)}"
     return f"{payload}.{_sign(admin_secret, payload)}"
+
+
+def render_login_link(console_url: str, token: str) -> str:
+    return f"{console_url.rstrip('/')}{LOGIN_PATH}?token={token}"
 
 
 def check_login_token(admin_secret: str, token: str, *, now_s: float) -> tuple[str, int]:
