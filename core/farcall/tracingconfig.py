@@ -237,8 +237,9 @@ class TracingConfigSpec(Part):
         description="Hobby keeps DNS answers 1 h, Scale 168 h; the tier also sizes everything."
     )
     retention: RetentionSpec | None = None
-    cluster_cidrs: Annotated[list[Cidr], Field(max_length=64, alias="clusterCIDRs")] | None = Field(
+    cluster_cidrs: Annotated[list[Cidr], Field(max_length=64)] | None = Field(
         None,
+        alias="clusterCIDRs",  # on the field itself: inside the union pydantic ignores it
         description="What counts as inside. Discovered from nodes, pods and service ranges when left out.",
     )
     dns: DnsSpec | None = None
