@@ -13,7 +13,7 @@
 | GET /api/v1/openapi.json | this, for machines |
 
 Auth: `Authorization: Bearer <api token>`, or the login cookie. Errors are RFC 9457 (`application/problem+json`: type,
-title, status, detail, and `field` where one parameter is at fault). Integers of 64 bits travel as strings. `from` and
+title, status, detail, and `field` where one parameter is at fault, with `position` inside `q`). Integers of 64 bits travel as strings. `from` and
 `to` are RFC 3339 or Unix nanoseconds; `limit` is 100 unless given, at most 1,000; `cursor` is opaque and comes from `next`.
 `q` is the search language of farcall_store.search.
 """
@@ -210,6 +210,7 @@ class Problem:
     detail: str
     type: str = "about:blank"
     field: str | None = None
+    position: int | None = None  # 0-based offset into `field`, where a query cannot be understood
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
