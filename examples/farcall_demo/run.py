@@ -1,0 +1,152 @@
+"""`farcall demo --config FILE --run-dir DIR [--once]`: makes the network, starts the workload, and looks at what is seen.
+
+Without --once it goes on until it is stopped. With it the whole story is told: exit code 0 only if every expectation
+held. Whatever ends it, it leaves no process, namespace or file behind; what a killed run left is removed at the start.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from farcall.commands import EXIT_FAULT, EXIT_OK
+from farcall.component import Launch, on_stop, parse_launch, refuse
+from farcall.rundir import RunDir
+from farcall.terminal import Column, render_table
+from farcall_demo.network import build_network, check_tools, remove_network
+from farcall_demo.plan import Claim, DemoError, Plan
+from farcall_demo.processes import Processes
+from farcall_demo.scenarios import Result, Story
+from farcall_demo.view import open_view
+from farcall_demo.workload import (
+    REPORT_EVERY_S,
+    list_clients,
+    list_servers,
+    report_app,
+)
+
+LOOK_AFTER_EVERY_S = 0.5
+SERVERS_HEAD_START_S = 0.3  # not needed for correctness: the first call is then no refused one
+TABLE = (
+    Column(title=""),
+    Column(title="AFTER", right=True),
+    Column(title="EXPECTATION"),
+    Column(title="ROWS"),
+    Column(title="MUST", flexible=True),
+    Column(title="FOUND", flexible=True),
+)
+
+
+class Stopped(BaseException):
+    """SIGTERM or SIGINT arrived. Not an Exception: no handler of a fault may swallow it."""
+
+
+def main(argv: Sequence[str]) -> int:
+    launch = parse_launch("demo", "The demo workload and its expectations.", argv, add_options)
+    run_dir = RunDir(launch.extra.run_dir)
+    on_stop(raise_stopped)
+    try:
+        check_tools()
+        claim = Claim(run_dir.instance)
+    except DemoError as e:
+        refuse("demo", str(e))
+    try:
+        return run_demo(launch, run_dir, claim.plan)
+    except DemoError as e:
+        sys.stderr.write(f"farcall demo: {e}\n")
+        return EXIT_FAULT
+    except Stopped:
+        return EXIT_OK
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run-dir", type=Path, required=True, help="of the running instance")
+    parser.add_argument("--once", action="store_true", help="check every expectation, then end")
+
+
+def raise_stopped() -> None:
+    raise Stopped
+
+
+def run_demo(launch: Launch, run_dir: RunDir, plan: Plan) -> int:
+    processes = Processes(prefix=plan.prefix, logs=run_dir.path / "logs")
+    try:
+        remove_network(plan.instance)  # what a killed run left
+        build_network(plan)
+        workload = Workload(
+            processes, plan, otlp_http=launch.watcher.current.endpoints.exporter_otlp_http
+        )
+        story = Story(open_view(run_dir), plan, workload.tick)
+        workload.start()
+        launch.mark_ready()
+        if launch.extra.once:
+            story.run()
+            return report_results(story.results, held=story.held)
+        while True:
+            workload.tick()
+            time.sleep(LOOK_AFTER_EVERY_S)
+    finally:
+        # A second Ctrl-C must not stop the clean-up half way.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        processes.stop()
+        remove_network(plan.instance)
+
+
+class Workload:
+    """The programs that run all the time, and the job that comes again and again."""
+
+    def __init__(self, processes: Processes, plan: Plan, *, otlp_http: str) -> None:
+        self._processes = processes
+        self._plan = plan
+        self._otlp_http = otlp_http
+        self._next_report = 0.0
+
+    def start(self) -> None:
+        for app in list_servers(self._plan):
+            self._processes.start(app)
+        time.sleep(SERVERS_HEAD_START_S)
+        for app in list_clients(self._plan, otlp_http=self._otlp_http):
+            self._processes.start(app)
+
+    def tick(self) -> None:
+        for name in self._processes.restart_ended():
+            sys.stderr.write(f"farcall demo: {name} had ended and was started again\n")
+        if time.monotonic() >= self._next_report:
+            self._next_report = time.monotonic() + REPORT_EVERY_S
+            self._processes.start_once(report_app(self._plan))
+
+
+def report_results(results: Sequence[Result], *, held: bool) -> int:
+    rows = [
+        (
+            "✓" if result.finding.held else "✗",
+            f"{result.after_s:.0f} s",
+            result.expectation.name,
+            result.expectation.rows,
+            result.expectation.must,
+            result.finding.found,
+        )
+        for result in results
+    ]
+    for line in render_table(TABLE, rows, width=read_width()):
+        sys.stdout.write(f"{line}\n")
+    failed = sum(not result.finding.held for result in results)
+    verdict = "every expectation held" if held else f"{failed} of {len(results)} did not hold"
+    sys.stdout.write(f"\n{verdict}\n")
+    sys.stdout.flush()
+    return EXIT_OK if held else EXIT_FAULT
+
+
+def read_width() -> int | None:
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
