@@ -1,0 +1,26 @@
+"""Names of the kernel side's counters, as status and doctor show them.
+
+Losses end in `_lost`. Kept apart from events.py so that a page that shows counters needs no numpy layout. Counters only grow.
+"""
+
+# In the order of enum fc_counter (a test compares).
+KERNEL_COUNTERS = (
+    "kernel_events",  # system calls on sockets that were looked at
+    "kernel_small",  # records submitted
+    "kernel_large",
+    "kernel_head",
+    "kernel_dns",
+    "kernel_small_lost",  # ring full
+    "kernel_large_lost",
+    "kernel_head_lost",
+    "kernel_dns_lost",
+    "kernel_resolved",  # walks from a descriptor that found a TCP or UDP socket
+    "kernel_not_socket",
+    "kernel_connections_lost",  # no room for a connection's state
+    "kernel_read_fault",  # user memory could not be read
+    "kernel_orphan",  # response bytes without a request seen
+    "kernel_overwritten",  # a request replaced before its answer
+    "kernel_policy",  # not recorded by policy: own, excluded or foreign processes
+    "kernel_health",  # kube-probe/ requests, counted and not stored
+    "kernel_identity_torn",  # two sights of a connection's identity disagreed
+)

@@ -1,0 +1,148 @@
+"""The mirror of bpf/events.h: numpy layouts of the records that leave the kernel, and their constants.
+
+Layouts are flat: the members of `struct fc_who` and `struct fc_exchange` stand beside the rest, so one column is one
+view (`small["conn_id"]`). Addresses and captured bytes are opaque (`V16`, `V232`): `.tolist()` gives bytes, never a
+string cut at a NUL. tests/golden has a C compiler print the offsets of events.h and compares. Nothing is parsed here.
+"""
+
+from enum import IntEnum, IntFlag
+
+import numpy as np
+
+STRIDE_SMALL = 512
+STRIDE_LARGE = 1024
+STRIDE_HEAD = 8192
+STRIDE_DNS = 2048
+RING_HEADER = 8
+
+SMALL_REQ = 232
+SMALL_RESP = 80
+LARGE_REQ = 696
+LARGE_RESP = 128
+HEAD_DATA = STRIDE_HEAD - RING_HEADER - 32
+DNS_DATA = STRIDE_DNS - RING_HEADER - 128 - 24
+
+PROTO_UNKNOWN = 0
+PROTO_HTTP1 = 1
+PROTO_REDIS = 2
+
+ROLE_CLIENT = 0  # this end sent the request
+ROLE_SERVER = 1  # this end was asked
+
+FLAG_TLS = 1 << 0
+FLAG_PIPELINED = 1 << 1
+FLAG_CUT = 1 << 2
+FLAG_LATE = 1 << 3
+FLAG_IDENTITY = 1 << 4
+FLAG_HEAD = 1 << 5
+FLAG_NO_RESPONSE = 1 << 6
+FLAG_CONNECTOR = 1 << 7
+
+POLICY_DROP = 1 << 0
+POLICY_KEEP = 1 << 1
+
+
+class Counter(IntEnum):
+    """Index into the per-CPU array of counters; enum fc_counter."""
+
+    EVENTS = 0
+    SMALL = 1
+    LARGE = 2
+    HEAD = 3
+    DNS = 4
+    SMALL_LOST = 5
+    LARGE_LOST = 6
+    HEAD_LOST = 7
+    DNS_LOST = 8
+    RESOLVED = 9
+    NOT_SOCKET = 10
+    CONN_LOST = 11
+    READ_FAULT = 12
+    ORPHAN = 13
+    OVERWRITTEN = 14
+    POLICY = 15
+    HEALTH = 16
+    IDENTITY_TORN = 17
+
+
+COUNT_MAX = 32
+
+
+class Flag(IntFlag):
+    """enum fc_flag as a type, for people who print a record."""
+
+    TLS = FLAG_TLS
+    PIPELINED = FLAG_PIPELINED
+    CUT = FLAG_CUT
+    LATE = FLAG_LATE
+    IDENTITY = FLAG_IDENTITY
+    HEAD = FLAG_HEAD
+    NO_RESPONSE = FLAG_NO_RESPONSE
+    CONNECTOR = FLAG_CONNECTOR
+
+
+_WHO = [
+    ("conn_id", "<u8"),
+    ("conn_open_ns", "<u8"),
+    ("cgroup_id", "<u8"),
+    ("proc_start_ns", "<u8"),
+    ("tgid", "<u4"),
+    ("tid", "<u4"),
+    ("netns", "<u4"),
+    ("parent_tgid", "<u4"),
+    ("lport", "<u2"),
+    ("rport", "<u2"),
+    ("family", "u1"),
+    ("pad0", "V3"),
+    ("laddr", "V16"),
+    ("raddr", "V16"),
+    ("comm", "S16"),
+    ("pad1", "V24"),
+]
+
+_EXCHANGE = [
+    *_WHO,
+    ("ts_req_ns", "<u8"),
+    ("ts_resp_ns", "<u8"),
+    ("req_bytes", "<u8"),
+    ("resp_bytes", "<u8"),
+    ("seq", "<u4"),
+    ("isn_client", "<u4"),
+    ("isn_server", "<u4"),
+    ("request_seq", "<u4"),
+    ("flags", "<u4"),
+    ("req_cap", "<u2"),
+    ("resp_cap", "<u2"),
+    ("proto", "u1"),
+    ("role", "u1"),
+    ("pad2", "V6"),
+]
+
+WHO = np.dtype(_WHO)
+EXCHANGE = np.dtype(_EXCHANGE)
+SMALL = np.dtype([*_EXCHANGE, ("req", f"V{SMALL_REQ}"), ("resp", f"V{SMALL_RESP}")])
+LARGE = np.dtype([*_EXCHANGE, ("req", f"V{LARGE_REQ}"), ("resp", f"V{LARGE_RESP}")])
+HEAD = np.dtype(
+    [
+        ("conn_id", "<u8"),
+        ("ts_ns", "<u8"),
+        ("seq", "<u4"),
+        ("len", "<u4"),
+        ("cap", "<u2"),
+        ("part", "u1"),
+        ("role", "u1"),
+        ("pad", "V4"),
+        ("data", f"V{HEAD_DATA}"),
+    ]
+)
+DNS = np.dtype(
+    [
+        *_WHO,
+        ("ts_ns", "<u8"),
+        ("len", "<u4"),
+        ("cap", "<u2"),
+        ("tcp", "u1"),
+        ("pad", "V9"),
+        ("data", f"V{DNS_DATA}"),
+    ]
+)
