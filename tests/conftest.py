@@ -1,0 +1,108 @@
+"""What holds for every test: one tier each, no silent skip in CI, a tier that cannot run says what mends it.
+
+It must not hold fixtures of a room; those stand in `support_<room>.py` or beside their tests.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+TIERS = ("unit", "golden", "bpf", "servers", "browser", "e2e")
+ROOT = Path(__file__).resolve().parent.parent
+INSTALL = "make setup-test"
+
+# No deadline: two shared cores say nothing about a single example. The same examples each time in CI.
+settings.register_profile(
+    "farcall",
+    deadline=None,
+    derandomize=os.environ.get("CI") == "true",
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("farcall")
+
+
+def is_ci() -> bool:
+    return os.environ.get("CI") == "true"
+
+
+def _lacks_root() -> str | None:
+    return None if os.geteuid() == 0 else "needs root: run it with sudo"
+
+
+def _lacks_program(name: str) -> Callable[[], str | None]:
+    return lambda: None if shutil.which(name) else f"needs {name}: run `{INSTALL}`"
+
+
+def _lacks_file(path: Path, made_by: str) -> Callable[[], str | None]:
+    return lambda: None if path.exists() else f"needs {path}: {made_by}"
+
+
+_ARTEFACT = _lacks_file(ROOT / "probes/farcall_probes/bpf/artefact.json", "run `make setup`")
+_BUNDLE = _lacks_file(
+    ROOT / "console/farcall_console/static/build/manifest.json", "run `make setup`"
+)
+_BTF = _lacks_file(Path("/sys/kernel/btf/vmlinux"), "a kernel with CONFIG_DEBUG_INFO_BTF")
+
+# What each tier needs beside the virtual environment; each answers with a sentence when it is missing.
+NEEDS: dict[str, tuple[Callable[[], str | None], ...]] = {
+    "unit": (),
+    "golden": (),
+    "bpf": (_lacks_root, _BTF, _ARTEFACT),
+    "servers": (_lacks_program("redis-server"),),
+    "browser": (_lacks_program("chromium"), _BUNDLE),
+    "e2e": (
+        _lacks_root,
+        _BTF,
+        _ARTEFACT,
+        _BUNDLE,
+        *(_lacks_program(name) for name in ("redis-server", "chromium", "dnsmasq", "ip")),
+    ),
+}
+
+
+def tiers_of(item: pytest.Item) -> list[str]:
+    return [tier for tier in TIERS if item.get_closest_marker(tier) is not None]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Before `-m` deselects anything: a test without a tier would never run, one with two would run twice."""
+    wrong = [item.nodeid for item in items if len(tiers_of(item)) != 1]
+    if wrong:
+        raise pytest.UsageError(
+            f"each test has exactly one tier marker ({', '.join(TIERS)}); these do not: "
+            + ", ".join(wrong[:20])
+        )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A tier that cannot run is an error with the command that mends it, never a skip."""
+    for tier in tiers_of(item):
+        lacking = [sentence for need in NEEDS[tier] if (sentence := need()) is not None]
+        if lacking:
+            pytest.fail(f"the {tier} tier {'; '.join(lacking)}", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[pytest.TestReport]:
+    report = yield
+    if is_ci() and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"CI=true forbids skips, and {item.nodeid} was skipped: {call.excinfo}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[pytest.CollectReport]:
+    """A module that skips itself as a whole (`importorskip`) is a skip as well."""
+    report = yield
+    if is_ci() and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"CI=true forbids skips, and {collector.nodeid} skipped itself"
+    return report
