@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from farcall_demo.plan import CLUSTER_DOMAIN, DemoError, Host, Plan, namespace_prefix
@@ -20,20 +20,20 @@ COMMAND_TIMEOUT_S = 30
 KILL_WITHIN_S = 5.0
 
 
-def check_tools() -> None:
+def find_tool(name: str) -> str | None:
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/bin:/bin")
+
+
+def check_tools(find: Callable[[str], str | None] = find_tool) -> None:
     """Raises DemoError with the command that mends it."""
     if os.geteuid() != 0:
         raise DemoError("the demo makes network namespaces and must be root: use sudo")
     packages = {"ip": "iproute2", "dnsmasq": "dnsmasq-base", "redis-server": "redis-server"}
-    missing = [package for tool, package in packages.items() if find_tool(tool) is None]
+    missing = [package for tool, package in packages.items() if find(tool) is None]
     if missing:
         raise DemoError(
             f"something is missing; install it with: apt-get install {' '.join(missing)}"
         )
-
-
-def find_tool(name: str) -> str | None:
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/bin:/bin")
 
 
 def build_network(plan: Plan) -> None:
