@@ -194,13 +194,14 @@ def _page_parameters(
 def _parse_problem(status: int, value: object, raw: bytes) -> Problem:
     if not isinstance(value, dict):
         return _problem_without_body(status, raw)
-    at = value.get("field")
+    at, position = value.get("field"), value.get("position")
     return Problem(
         title=str(value.get("title") or http.client.responses.get(status, "error")),
         status=status,
         detail=str(value.get("detail") or ""),
         type=str(value.get("type") or "about:blank"),
         field=str(at) if at is not None else None,
+        position=position if isinstance(position, int) else None,
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from farcall import listings
-from farcall.api import DEFAULT_LIMIT, MAX_LIMIT, LogQuery, SpanQuery, Window
+from farcall.api import DEFAULT_LIMIT, MAX_LIMIT, LogQuery, Problem, SpanQuery, Window
 from farcall.client import (
     ApiClient,
     ApiError,
@@ -89,7 +89,8 @@ def run(command: Callable[[], int]) -> int:
     except UsageError as e:
         return fail(str(e), EXIT_USAGE)
     except ApiProblemError as e:
-        return fail(str(e), EXIT_USAGE if e.problem.status in BAD_REQUEST else EXIT_FAULT)
+        code = EXIT_USAGE if e.problem.status in BAD_REQUEST else EXIT_FAULT
+        return fail(f"{e}{tell_position(e.problem)}", code)
     except (ApiError, RunDirError, SecretError, EffectiveConfigError) as e:
         return fail(str(e), EXIT_FAULT)
     except KeyboardInterrupt:
@@ -98,6 +99,12 @@ def run(command: Callable[[], int]) -> int:
         # `farcall spans | head`: the reader has what it wants. The interpreter must not flush into the pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
+
+
+def tell_position(problem: Problem) -> str:
+    if problem.position is None or problem.field is None:
+        return ""
+    return f", at character {problem.position + 1} of {problem.field}"
 
 
 def fail(message: str, code: int) -> int:

@@ -10,14 +10,14 @@ from typing import Protocol
 import redis
 
 from farcall.api import LogLine, LogPage, LogQuery, Span, SpanPage, SpanQuery, Status, Trace, Window
+from farcall.cacheacl import EXPORTER
 from farcall.client import ApiClient, find_server
 from farcall.dnscache import PREFIX, connect_redis
 from farcall.effective import EffectiveConfig, read_effective, write_effective
 from farcall.rundir import RunDir
-from farcall.secretfiles import REDIS_EXPORTER_PASSWORD, read_secret
+from farcall.secretfiles import read_secret
 
 NS_PER_S = 1_000_000_000
-REDIS_USER = "exporter"  # may read what it needs to name a destination, and nothing else
 SPANS_AT_ONCE = 500
 
 
@@ -77,9 +77,9 @@ class View:
     def list_cache_keys(self, address: str) -> list[CacheKey]:
         """The per-client keys of `address`, as any Redis client can read them. Raises redis.RedisError."""
         config = self.read_config()
-        password = read_secret(config.secrets_dir, REDIS_EXPORTER_PASSWORD)
+        password = read_secret(config.secrets_dir, EXPORTER.password_file)
         with connect_redis(
-            config.endpoints.redis, username=REDIS_USER, password=password
+            config.endpoints.redis, username=EXPORTER.name, password=password
         ) as client:
             keys = sorted(client.scan_iter(match=f"{PREFIX}a:*:{address}", count=1000))
             return [found for key in keys for found in read_cache_key(client, key)]

@@ -188,9 +188,9 @@ def test_login_prints_a_link_that_the_secret_signed(
     [
         (
             400,
-            b'{"title":"Bad query","status":400,"detail":"unclosed quote at 3","field":"q"}',
+            b'{"title":"Bad query","status":400,"detail":"unclosed quote","field":"q","position":2}',
             2,
-            "Bad query (q): unclosed quote at 3",
+            "Bad query (q): unclosed quote, at character 3 of q",
         ),
         (401, b'{"title":"Unauthorized","status":401,"detail":"wrong token"}', 1, "wrong token"),
         (503, b"<html>down</html>", 1, "Service Unavailable: <html>down</html>"),
