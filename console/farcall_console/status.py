@@ -1,0 +1,90 @@
+"""What the status page and `/api/v1/status` say: who spoke last, what is off, what was lost. Pure.
+
+A warning is a sentence that a person should read; there is none that asks for nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from farcall.api import ComponentStatus, Status
+from farcall.effective import EffectiveConfig
+
+NS = 1_000_000_000
+ALIVE_WITHIN_S = 30  # components speak every few seconds; several in a row were missed
+FORGET_AFTER_S = 24 * 3_600  # a pod that was replaced yesterday is not news
+LOSS_SUFFIXES = ("_lost", "_dropped", "_refused")
+
+
+def build_status(
+    config: EffectiveConfig,
+    components: Sequence[ComponentStatus],
+    *,
+    version: str,
+    now_ns: int,
+    faults: Sequence[str] = (),
+) -> Status:
+    """`faults` are sentences about what could not be read at all; they come first."""
+    current = [_judge(c, now_ns) for c in components if _age_s(c, now_ns) < FORGET_AFTER_S]
+    current.sort(key=lambda c: (c.kind, c.name))
+    return Status(
+        name=config.name,
+        version=version,
+        tier=config.tier,
+        dns_ttl_s=config.dns.effective_ttl_s,
+        dns_ttl_overridden=config.dns.ttl_override_s is not None,
+        cluster_cidrs=tuple(config.cluster_cidrs),
+        config_generation=config.generation,
+        components=tuple(current),
+        warnings=(*faults, *_warnings(config, current, has_faults=bool(faults))),
+    )
+
+
+def losses_of(component: ComponentStatus) -> dict[str, int]:
+    """Counters of what was lost, those that are not zero."""
+    return {
+        name: int(value)
+        for name, value in component.counters.items()
+        if name.endswith(LOSS_SUFFIXES) and value.isdecimal() and int(value)
+    }
+
+
+def _judge(component: ComponentStatus, now_ns: int) -> ComponentStatus:
+    """Alive is not what a component said of itself, but how long ago it said anything."""
+    return replace(component, alive=_age_s(component, now_ns) <= ALIVE_WITHIN_S)
+
+
+def _age_s(component: ComponentStatus, now_ns: int) -> float:
+    return (now_ns - int(component.seen_ns)) / NS
+
+
+def _warnings(
+    config: EffectiveConfig, components: Sequence[ComponentStatus], *, has_faults: bool
+) -> Iterator[str]:
+    if config.dns.ttl_override_s is not None:
+        yield (
+            f"The DNS time to live is overridden: {config.dns.ttl_override_s} s instead of the "
+            f"{config.tier} tier's {config.dns.ttl_s} s. This is for tests only; names expire early."
+        )
+    if not has_faults and not any(c.kind == "agent" and c.alive for c in components):
+        yield "No agent speaks: no call is seen. Look at the agents' logs, and run: farcall doctor"
+    for component in components:
+        yield from _component_warnings(config, component)
+
+
+def _component_warnings(config: EffectiveConfig, component: ComponentStatus) -> Iterator[str]:
+    who = f"The {component.kind} {component.name}"
+    if not component.alive:
+        yield f"{who} has said nothing for more than {ALIVE_WITHIN_S} s."
+        return
+    if component.config_generation != config.generation:
+        yield (
+            f"{who} runs generation {component.config_generation} of the config; "
+            f"the current one is {config.generation}."
+        )
+    off = [c["name"] for c in component.capabilities if c.get("on") != "true"]
+    if off:
+        yield f"{who} cannot see everything: {', '.join(off)} is off. The table below says why."
+    losses = losses_of(component)
+    if losses:
+        listed = ", ".join(f"{name} {count}" for name, count in losses.items())
+        yield f"{who} has lost something since it started: {listed}."
