@@ -5,8 +5,10 @@ examples' clusterCIDRs, the other hosts have addresses that RFC 5737 keeps for d
 by side because each holds a slot of its own, and a slot is a share of every range.
 """
 
+import json
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 SLOTS = (
     15  # 16 host addresses of 203.0.113.0/24 each; the last share would hold the broadcast address
@@ -108,6 +110,22 @@ class Plan:
 
 def namespace_prefix(instance: str) -> str:
     return f"fcdemo-{instance}-"
+
+
+PLAN_FILE = "demo.json"  # in the run directory, for whoever wants to look at a demo that runs
+
+
+def write_plan(plan: Plan, run_dir: Path) -> None:
+    (run_dir / PLAN_FILE).write_text(json.dumps({"slot": plan.slot}) + "\n", encoding="ascii")
+
+
+def read_plan(run_dir: Path) -> Plan:
+    """Raises DemoError."""
+    try:
+        slot = json.loads((run_dir / PLAN_FILE).read_bytes())["slot"]
+    except (OSError, ValueError, KeyError) as e:
+        raise DemoError(f"no demo runs in {run_dir}") from e
+    return Plan(instance=run_dir.name, slot=int(slot))
 
 
 class Claim:

@@ -17,7 +17,7 @@ from farcall.component import Launch, on_stop, parse_launch, refuse
 from farcall.rundir import RunDir
 from farcall.terminal import Column, render_table
 from farcall_demo.network import build_network, check_tools, remove_network
-from farcall_demo.plan import Claim, DemoError, Plan
+from farcall_demo.plan import PLAN_FILE, Claim, DemoError, Plan, write_plan
 from farcall_demo.processes import Processes
 from farcall_demo.scenarios import Result, Story
 from farcall_demo.view import open_view
@@ -76,6 +76,7 @@ def run_demo(launch: Launch, run_dir: RunDir, plan: Plan) -> int:
     try:
         remove_network(plan.instance)  # what a killed run left
         build_network(plan)
+        write_plan(plan, run_dir.path)
         workload = Workload(
             processes, plan, otlp_http=launch.watcher.current.endpoints.exporter_otlp_http
         )
@@ -94,6 +95,7 @@ def run_demo(launch: Launch, run_dir: RunDir, plan: Plan) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         processes.stop()
         remove_network(plan.instance)
+        (run_dir.path / PLAN_FILE).unlink(missing_ok=True)
 
 
 class Workload:
