@@ -69,6 +69,7 @@ class TraceSummary:
     errors: int
     sources: tuple[str, ...]
     unknown: int  # spans to an Unknown External Service
+    unknown_reasons: tuple[str, ...] = ()  # theirs, without doubles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
