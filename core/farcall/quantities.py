@@ -2,9 +2,9 @@
 
 import re
 
-_DURATION = re.compile(r"^([1-9][0-9]{0,6})(s|m|h|d|w)$")
+_DURATION = re.compile(r"([1-9][0-9]{0,6})(s|m|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_BYTES = re.compile(r"^([1-9][0-9]{0,8})(Ki|Mi|Gi|Ti)?$")
+_BYTES = re.compile(r"([1-9][0-9]{0,8})(Ki|Mi|Gi|Ti)?")
 _FACTORS = {None: 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
 # The same rules for the CRD's structural schema, where seconds and minutes make no sense as a retention.
@@ -14,7 +14,7 @@ BYTES_PATTERN = r"^[1-9][0-9]{0,8}(Ki|Mi|Gi|Ti)?$"
 
 def parse_duration_s(text: str) -> int:
     """Seconds of `90s`, `15m`, `3h`, `3d` or `2w`. Raises ValueError that says what is allowed."""
-    match = _DURATION.match(text)
+    match = _DURATION.fullmatch(text)
     if match is None:
         raise ValueError(
             f"{text!r} is not a duration: write a whole number above 0 and a unit, s, m, h, d or w"
@@ -24,7 +24,7 @@ def parse_duration_s(text: str) -> int:
 
 def parse_bytes(text: str) -> int:
     """Bytes of `512`, `10Mi` or `8Gi`. Raises ValueError that says what is allowed."""
-    match = _BYTES.match(text)
+    match = _BYTES.fullmatch(text)
     if match is None:
         raise ValueError(
             f"{text!r} is not a size: write a whole number above 0 and Ki, Mi, Gi or Ti"

@@ -7,14 +7,27 @@ allowed. No field has a default that is written back: what is left out is comput
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
-from farcall.quantities import BYTES_PATTERN, RETENTION_PATTERN
+from farcall.faults import describe_faults
+from farcall.quantities import (
+    BYTES_PATTERN,
+    RETENTION_PATTERN,
+    parse_bytes,
+    parse_duration_s,
+)
 from farcall.tiers import TierName
+from farcall.yamltext import YamlTextError, parse_yaml
 
 GROUP = "farcall.dev"
 VERSION = "v1alpha1"
@@ -49,29 +62,55 @@ class InvalidConfigError(Exception):
         super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
 
 
+# Address, slash, prefix length; ipaddress alone would also take a bare address, a netmask and a zone.
+_CIDR = re.compile(r"[0-9a-fA-F:.]+/[0-9]{1,3}")
+MAX_RETENTION = "3650d"  # ten years; nanoseconds of more than 292 do not fit the store's integers
+MAX_SIZE = "8192Ti"  # 2^53: what every JSON reader holds exactly
+
+
 def _check_cidr(text: str) -> str:
     try:
+        if _CIDR.fullmatch(text) is None:
+            raise ValueError("it needs an address, a slash and a prefix length")
         ipaddress.ip_network(text, strict=True)
     except ValueError as e:
-        raise ValueError(f"not a CIDR: {e}; write for example 10.244.0.0/16 or fd00::/48") from e
+        raise ValueError(f"must be a CIDR such as 10.244.0.0/16 or fd00::/48: {e}") from e
     return text
 
 
 def _check_address(text: str) -> str:
     try:
+        if "%" in text:
+            raise ValueError("a zone means nothing on another machine")
         ipaddress.ip_address(text)
     except ValueError as e:
-        raise ValueError("not an IP address; write for example 10.96.0.10") from e
+        raise ValueError("must be an IP address such as 10.96.0.10") from e
     return text
 
 
+def _check_retention(text: str) -> str:
+    if parse_duration_s(text) > parse_duration_s(MAX_RETENTION):
+        raise ValueError(f"must be at most {MAX_RETENTION}")
+    return text
+
+
+def _check_size(text: str) -> str:
+    if parse_bytes(text) > parse_bytes(MAX_SIZE):
+        raise ValueError(f"must be at most {MAX_SIZE}")
+    return text
+
+
+LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+HEADER_PATTERN = r"^[a-z0-9-]+$"
+URL_PATTERN = r"^https?://[^\s@]+$"
+
 Cidr = Annotated[str, Field(max_length=43), AfterValidator(_check_cidr)]
 Address = Annotated[str, Field(max_length=39), AfterValidator(_check_address)]
-Retention = Annotated[str, Field(pattern=RETENTION_PATTERN, max_length=8)]
-Size = Annotated[str, Field(pattern=BYTES_PATTERN, max_length=12)]
-Label = Annotated[
-    str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+Retention = Annotated[
+    str, Field(pattern=RETENTION_PATTERN, max_length=8), AfterValidator(_check_retention)
 ]
+Size = Annotated[str, Field(pattern=BYTES_PATTERN, max_length=12), AfterValidator(_check_size)]
+Label = Annotated[str, Field(min_length=1, max_length=63, pattern=LABEL_PATTERN)]
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
 # Handed through to Kubernetes as it is (tolerations, affinity and the like): its own schema is the API server's business.
 PassThrough = dict[str, Any]
@@ -132,7 +171,7 @@ class CaptureSpec(Part):
     )
     headers: (
         Annotated[
-            list[Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]+$")]],
+            list[Annotated[str, Field(max_length=64, pattern=HEADER_PATTERN)]],
             Field(max_length=32),
         ]
         | None
@@ -188,7 +227,7 @@ class SecretKeyRef(Part):
 
 
 class ClickHouseSpec(Part):
-    url: Annotated[str, Field(max_length=512, pattern=r"^https?://[^\s@]+$")] = Field(
+    url: Annotated[str, Field(max_length=512, pattern=URL_PATTERN)] = Field(
         description="A ClickHouse server instead of the embedded store; without user and password, those come by secretRef."
     )
     secret_ref: Annotated[str, Field(min_length=1, max_length=253)] | None = None
@@ -200,7 +239,7 @@ class OtlpTlsSpec(Part):
 
 
 class OtlpSpec(Part):
-    endpoint: Annotated[str, Field(max_length=512, pattern=r"^https?://[^\s@]+$")] = Field(
+    endpoint: Annotated[str, Field(max_length=512, pattern=URL_PATTERN)] = Field(
         description="Spans are sent here too, by OTLP over HTTP (`/v1/traces` is appended)."
     )
     tls: OtlpTlsSpec | None = None
@@ -213,6 +252,14 @@ class ExporterSpec(Part):
     clickhouse: ClickHouseSpec | None = None
     storage: PersistenceSpec | None = None
     otlp: OtlpSpec | None = None
+
+    @model_validator(mode="after")
+    def _has_one_writer(self) -> Self:
+        if self.clickhouse is None and self.replicas is not None and self.replicas > 1:
+            raise ValueError(
+                f"replicas must be 1 without clickhouse.url (it is {self.replicas}): the embedded store has one writer"
+            )
+        return self
 
 
 class ConsoleSpec(Part):
@@ -280,14 +327,24 @@ class TracingConfig(BaseModel):
     status: dict[str, Any] | None = None
 
 
-# RFC 1123 lets a file hold any bytes; a resource of more than this is a mistake, not a configuration.
+# etcd refuses an object of more than 1.5 MiB; a TracingConfig of a sixth of that is a mistake, not a configuration.
 MAX_FILE_BYTES = 256 * 1024
+
+_EXAMPLES = {
+    RETENTION_PATTERN: "3d: a whole number above 0 and h, d or w",
+    BYTES_PATTERN: "8Gi: a whole number above 0 and Ki, Mi, Gi or Ti",
+    NAME_PATTERN: "main: a DNS label of at most 40 characters",
+    LABEL_PATTERN: "kube-system: lower-case letters, digits and hyphens",
+    HEADER_PATTERN: "x-request-id: lower-case letters, digits and hyphens",
+    URL_PATTERN: "https://host:port/path, without user and password",
+}
 
 
 def read_tracingconfig(path: Path) -> TracingConfig:
     """Reads the one TracingConfig in a YAML file. Raises InvalidConfigError, whatever is wrong with it."""
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)  # no more: it may be a device
     except OSError as e:
         raise InvalidConfigError(str(path), [f"cannot be read: {e.strerror or e}"]) from e
     return parse_tracingconfig(raw, source=str(path))
@@ -298,61 +355,16 @@ def parse_tracingconfig(raw: bytes, *, source: str) -> TracingConfig:
     if len(raw) > MAX_FILE_BYTES:
         raise InvalidConfigError(source, [f"is larger than {MAX_FILE_BYTES} bytes"])
     try:
-        documents = [document for document in yaml.safe_load_all(raw) if document is not None]
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise InvalidConfigError(source, [f"is not YAML: {_one_line(str(e))}"]) from e
+        documents = parse_yaml(raw)
+    except YamlTextError as e:
+        raise InvalidConfigError(source, [str(e)]) from e
     if len(documents) != 1:
         raise InvalidConfigError(
             source,
             [f"holds {len(documents)} YAML documents; exactly one TracingConfig is expected"],
         )
     try:
-        return TracingConfig.model_validate(documents[0])
+        return TracingConfig.model_validate(documents[0], by_alias=True, by_name=False)
     except ValidationError as e:
-        raise InvalidConfigError(source, [_describe(error) for error in e.errors()]) from e
-
-
-_SENTENCES = {
-    "missing": "is required",
-    "extra_forbidden": "is not a field of TracingConfig",
-}
-_SECRETIVE = re.compile("password|token|secret", re.IGNORECASE)
-MAX_SHOWN = 80
-
-
-def _describe(error: Any) -> str:
-    """One sentence: field, what is wrong, what it was, what is allowed."""
-    field = ".".join(str(part) for part in error["loc"]) or "the document"
-    kind = error["type"]
-    context = error.get("ctx", {})
-    if kind == "missing":
-        allowed = " (Hobby or Scale)" if field == "spec.tier" else ""
-        return f"{field} is required{allowed}"
-    if kind == "extra_forbidden":
-        return f"{field} {_SENTENCES[kind]}; remove it or check its spelling"
-    if kind == "literal_error":
-        sentence = f"must be {context['expected']}"
-    elif kind == "string_pattern_mismatch":
-        sentence = f"must look like {_EXAMPLES.get(context['pattern'], context['pattern'])}"
-    elif kind == "value_error":
-        sentence = str(context["error"])
-    else:
-        sentence = _one_line(error["msg"])
-    value = "" if _SECRETIVE.search(field) else f" (it is {_shorten(error['input'])})"
-    return f"{field}: {sentence}{value}"
-
-
-_EXAMPLES = {
-    RETENTION_PATTERN: "3d: a whole number above 0 and h, d or w",
-    BYTES_PATTERN: "8Gi: a whole number above 0 and Ki, Mi, Gi or Ti",
-    NAME_PATTERN: "main: a DNS label of at most 40 characters",
-}
-
-
-def _shorten(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+        problems = describe_faults(e, model=TracingConfig, examples=_EXAMPLES)
+        raise InvalidConfigError(source, problems) from e

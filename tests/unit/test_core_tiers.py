@@ -1,0 +1,71 @@
+"""The tiers' table keeps the brief's numbers, and quantities mean what people mean by them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farcall.quantities import parse_bytes, parse_duration_s
+from farcall.tiers import TIER_NAMES, TIERS
+
+pytestmark = pytest.mark.unit
+
+
+def test_a_dns_answer_lives_an_hour_on_hobby_and_a_week_on_scale() -> None:
+    assert TIERS["Hobby"].dns_ttl_s == 3_600
+    assert TIERS["Scale"].dns_ttl_s == 604_800 == 168 * 3_600
+
+
+def test_each_tier_is_in_the_table_under_its_own_name() -> None:
+    assert tuple(TIERS) == TIER_NAMES == ("Hobby", "Scale")
+    assert all(tier.name == name for name, tier in TIERS.items())
+
+
+@pytest.mark.parametrize("name", TIER_NAMES)
+def test_sizes_are_quantities_and_fit_each_other(name: str) -> None:
+    tier = TIERS[name]  # type: ignore[index]
+
+    assert parse_bytes(tier.store_volume) > 0
+    assert 0 < tier.redis.maxmemory_percent <= 75
+    assert (tier.redis.volume is not None) == tier.redis.append_only
+    for resources in (tier.probe, tier.exporter):
+        assert parse_bytes(resources.memory_request) <= parse_bytes(resources.memory_limit)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("15m", 900), ("1h", 3_600), ("168h", 604_800), ("3d", 259_200), ("1w", 604_800)],
+)
+def test_durations(text: str, seconds: int) -> None:
+    assert parse_duration_s(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("512", 512), ("1Ki", 1024), ("8Gi", 8 << 30), ("2Ti", 2 << 40)]
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0d", "-3d", "3", "3 d", "3d ", "3d\n", "\n3d", "03d", "1.5d", "3D", "3M", "٣d", "9" * 9 + "d"]
+)  # fmt: skip
+def test_what_is_no_duration_is_refused_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(ValueError, match="whole number above 0 and a unit"):
+        parse_duration_s(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "-1", "8G", "8GB", "8gi", "8Gi\n", " 8Gi", "1e3", "８Gi"]
+)
+def test_what_is_no_size_is_refused_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(ValueError, match="Ki, Mi, Gi or Ti"):
+        parse_bytes(text)
+
+
+@given(st.text(max_size=10))
+def test_any_text_is_a_quantity_or_a_value_error(text: str) -> None:
+    for parse in (parse_duration_s, parse_bytes):
+        try:
+            assert parse(text) > 0
+        except ValueError:
+            pass
