@@ -1,0 +1,1 @@
+"""Local mode: the desired state as supervised processes of this machine. `farcall up` is its command."""

@@ -1,0 +1,58 @@
+"""Redis' configuration for the DNS cache, as text. Pure; both backends write it.
+
+Entries can be learnt again and carry their own expiry, so losing them costs warm-up only: nothing is persisted on
+Hobby, and Scale appends every second. Never both the snapshot and the append-only file: that doubles the disk's work.
+"""
+
+from dataclasses import dataclass
+
+from farcall.quantities import parse_bytes
+from farcall.tiers import RedisSizing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisSettings:
+    """`listen` are the lines that say where Redis can be reached; they differ between the backends."""
+
+    listen: tuple[str, ...]
+    data_dir: str
+    maxmemory_bytes: int
+    append_only: bool
+
+
+def build_redis_settings(
+    sizing: RedisSizing, *, listen: tuple[str, ...], data_dir: str, append_only: bool
+) -> RedisSettings:
+    return RedisSettings(
+        listen=listen,
+        data_dir=data_dir,
+        maxmemory_bytes=parse_bytes(sizing.memory) * sizing.maxmemory_percent // 100,
+        append_only=append_only,
+    )
+
+
+def render_redis_conf(settings: RedisSettings, *, acl_lines: tuple[str, ...]) -> str:
+    """`acl_lines` are `user` rules or an `aclfile` line; the default user is switched off either way."""
+    lines = [
+        *settings.listen,
+        "daemonize no",
+        'logfile ""',
+        f"dir {quote(settings.data_dir)}",
+        'save ""',
+        f"appendonly {'yes' if settings.append_only else 'no'}",
+        "appendfsync everysec",
+        "stop-writes-on-bgsave-error no",
+        f"maxmemory {settings.maxmemory_bytes}",
+        # Every key has an expiry (farcall.dnscache), so this always has something to give up; `noeviction` is the
+        # default and would turn a full cache into write errors.
+        "maxmemory-policy volatile-ttl",
+        *acl_lines,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def quote(text: str) -> str:
+    """A value of redis.conf in double quotes. Raises ValueError for what no path of ours may hold."""
+    if any(ord(c) < 0x20 for c in text):
+        raise ValueError(f"{text!r} holds a control character")
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
