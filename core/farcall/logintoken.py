@@ -10,7 +10,11 @@ import hmac
 import secrets
 
 LOGIN_PATH = "/login"  # of the console: GET with ?token=…
+MAX_TOKEN_LENGTH = 256  # ours have about 80; longer ones are not worth hashing
 LIFETIME_S = 600  # a link printed by `farcall up` is used within minutes or not at all
+
+
+_INVALID = "this login link is not valid; ask for a new one with: farcall login"
 
 
 class LoginTokenError(Exception):
@@ -29,9 +33,14 @@ def render_login_link(console_url: str, token: str) -> str:
 def check_login_token(admin_secret: str, token: str, *, now_s: float) -> tuple[str, int]:
     """The nonce and its expiry in Unix seconds. Raises LoginTokenError. Seen nonces are the caller's business."""
     payload, _, signature = token.rpartition(".")
+    # Ours are ASCII: anything else (a lone surrogate cannot even be encoded) is refused before it is compared.
+    if not token.isascii() or len(token) > MAX_TOKEN_LENGTH:
+        raise LoginTokenError(_INVALID)
     if not hmac.compare_digest(signature.encode(), _sign(admin_secret, payload).encode()):
-        raise LoginTokenError("this login link is not valid; ask for a new one with: farcall login")
+        raise LoginTokenError(_INVALID)
     expiry, _, nonce = payload.partition(".")
+    if not expiry.isdigit() or not nonce:
+        raise LoginTokenError(_INVALID)
     if int(expiry) < now_s:
         raise LoginTokenError("this login link has expired; ask for a new one with: farcall login")
     return nonce, int(expiry)

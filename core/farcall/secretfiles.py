@@ -35,8 +35,14 @@ def read_secret(secrets_dir: str | Path, name: str) -> str:
     path = Path(secrets_dir) / name
     try:
         secret = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as e:
-        raise SecretError(f"{path}: cannot be read: {e}") from e
+    except OSError as e:
+        raise SecretError(f"{path}: cannot be read: {e.strerror or e}") from e
+    except UnicodeDecodeError:
+        # Not chained: the codec's message and the exception's `object` hold the secret.
+        raise SecretError(f"{path}: holds something else than ASCII text") from None
+    if not all("!" <= character <= "~" for character in secret):
+        # It becomes a header and a URL's part; a line break in the middle would become two headers.
+        raise SecretError(f"{path}: holds spaces or control characters")
     if len(secret) < MIN_LENGTH:
         raise SecretError(f"{path}: holds fewer than {MIN_LENGTH} characters")
     return secret
@@ -44,4 +50,6 @@ def read_secret(secrets_dir: str | Path, name: str) -> str:
 
 def is_same_secret(given: str, expected: str) -> bool:
     """Compares in constant time."""
-    return hmac.compare_digest(given.encode(), expected.encode())
+    return hmac.compare_digest(
+        given.encode(errors="surrogatepass"), expected.encode(errors="surrogatepass")
+    )
