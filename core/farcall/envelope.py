@@ -12,7 +12,8 @@ POST /ingest/v1/agent-status   body: JSON AgentStatus                          â
 | other, or no connection | a fault | keeps it, backs off |
 """
 
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 BATCH_PATH = "/ingest/v1/batch"
@@ -21,6 +22,8 @@ BATCH_CONTENT_TYPE = "application/vnd.apache.arrow.stream"
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 MAX_BATCH_ROWS = 65_536
 MAX_STATUS_BYTES = 64 * 1024
+MAX_STATUS_TEXT = 1024  # characters of one text in it
+MAX_WHOLE = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,45 +58,91 @@ class AgentStatus:
     )  # rss_bytes, cpu_seconds, queue_batches, ring fill
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "capabilities": [asdict(c) for c in self.capabilities]}
 
 
 def parse_agent_status(raw: Any) -> AgentStatus:
-    """The JSON value of an agent's status. Raises ValueError that names the field."""
+    """The JSON value of an agent's status. Raises ValueError that names the field.
+
+    Unknown fields are left out: a newer agent may say more than this exporter knows.
+    """
     if not isinstance(raw, dict):
         raise ValueError("the status is not a JSON object")
-    known = {f.name for f in fields(AgentStatus)}
-    if missing := known - raw.keys():
+    if missing := _CHECKS.keys() - raw.keys():
         raise ValueError(f"the status lacks {', '.join(sorted(missing))}")
-    values: dict[str, Any] = {name: raw[name] for name in known}
-    for name, kind in _TYPES.items():
-        if not isinstance(values[name], kind) or (kind is int and isinstance(values[name], bool)):
-            raise ValueError(f"{name} is not of type {kind.__name__}")
-    try:
-        values["capabilities"] = tuple(
-            Capability(**capability) for capability in values["capabilities"]
-        )
-    except TypeError as e:
-        raise ValueError(f"capabilities: {e}") from e
-    for name in ("counters", "gauges"):
-        if any(
-            not isinstance(v, int | float) or isinstance(v, bool) for v in values[name].values()
-        ):
-            raise ValueError(f"{name} holds something that is not a number")
-    return AgentStatus(**values)
+    for name, check in _CHECKS.items():
+        check(name, raw[name])
+    capabilities = tuple(_parse_capability(item) for item in raw["capabilities"])
+    values = {name: raw[name] for name in _CHECKS}
+    return AgentStatus(**{**values, "capabilities": capabilities})
 
 
-_TYPES: dict[str, type] = {
-    "node": str,
-    "boot_id": str,
-    "version": str,
-    "time_ns": int,
-    "started_ns": int,
-    "config_generation": int,
-    "dns_ttl_s": int,
-    "dns_ttl_overridden": bool,
-    "kernel": str,
-    "capabilities": list,
-    "counters": dict,
-    "gauges": dict,
+def _parse_capability(raw: Any) -> Capability:
+    if not isinstance(raw, dict):
+        raise ValueError("capabilities holds something that is not an object")
+    for name in ("name", "why", "cost"):
+        _check_text(f"capabilities.{name}", raw.get(name, "" if name != "name" else None))
+    _check_bool("capabilities.on", raw.get("on"))
+    return Capability(
+        name=raw["name"], on=raw["on"], why=raw.get("why", ""), cost=raw.get("cost", "")
+    )
+
+
+def _check_text(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is not text")
+    if len(value) > MAX_STATUS_TEXT:
+        raise ValueError(f"{name} is longer than {MAX_STATUS_TEXT} characters")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"{name} is not Unicode text")  # JSON can say \ud800; UTF-8 cannot
+
+
+def _check_bool(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is not true or false")
+
+
+def _check_whole(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{name} is not a whole number")
+    if not 0 <= value <= MAX_WHOLE:
+        raise ValueError(f"{name} is not between 0 and {MAX_WHOLE}")
+
+
+def _check_number(name: str, value: Any) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f"{name} is not a number")
+    if not -MAX_WHOLE <= value <= MAX_WHOLE:  # nan is in no range
+        raise ValueError(f"{name} is not a number of 64 bits")
+
+
+def _check_list(name: str, value: Any) -> None:
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is not a list")
+
+
+def _check_numbers(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
+    def check_mapping(name: str, value: Any) -> None:
+        if not isinstance(value, dict):
+            raise ValueError(f"{name} is not an object")
+        for key, number in value.items():
+            _check_text(f"a key of {name}", key)
+            check(f"{name}.{key}", number)
+
+    return check_mapping
+
+
+_CHECKS: dict[str, Callable[[str, Any], None]] = {
+    "node": _check_text,
+    "boot_id": _check_text,
+    "version": _check_text,
+    "time_ns": _check_whole,
+    "started_ns": _check_whole,
+    "config_generation": _check_whole,
+    "dns_ttl_s": _check_whole,
+    "dns_ttl_overridden": _check_bool,
+    "kernel": _check_text,
+    "capabilities": _check_list,
+    "counters": _check_numbers(_check_whole),
+    "gauges": _check_numbers(_check_number),
 }

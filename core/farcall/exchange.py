@@ -17,6 +17,7 @@ import pyarrow as pa
 SCHEMA_VERSION = 1
 BatchKind = Literal["exchanges", "dns", "connections"]
 MAX_TEXT_BYTES = 2048
+MAX_NUMBER = 2**63 - 1  # what a signed 64-bit column holds: sequence numbers and nanoseconds alike
 
 ADDRESS = pa.binary(16)
 TIME = pa.timestamp("ns", tz="UTC")
@@ -205,6 +206,8 @@ def read_header(schema: pa.Schema) -> BatchHeader:
         value = text(key, 20)
         if not value.isascii() or not value.isdigit():
             raise BatchError(f"farcall.{key} is not a number")
+        if int(value) > MAX_NUMBER:
+            raise BatchError(f"farcall.{key} is larger than {MAX_NUMBER}")
         return int(value)
 
     version = number("schema_version")
@@ -218,6 +221,11 @@ def read_header(schema: pa.Schema) -> BatchHeader:
     boot_id = text("boot_id", 32)
     if len(boot_id) != 32 or any(c not in "0123456789abcdef" for c in boot_id):
         raise BatchError("farcall.boot_id is not 32 hex digits")
+    if number("number") == 0:
+        raise BatchError("farcall.number is 0; batches are counted from 1")
+    node = text("node", 253)
+    if not node or not node.isprintable():
+        raise BatchError("farcall.node is empty or holds control characters")
     expected = SCHEMAS[kind]
     if schema.remove_metadata() != expected:
         raise BatchError(
@@ -225,7 +233,7 @@ def read_header(schema: pa.Schema) -> BatchHeader:
         )
     return BatchHeader(
         kind=kind,
-        node=text("node", 253),
+        node=node,
         boot_id=boot_id,
         number=number("number"),
         dns_watched_since_ns=number("dns_watched_since_ns"),
