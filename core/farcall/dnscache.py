@@ -13,6 +13,7 @@ may have different ages: each use checks the name's own age against the TTL (`fr
 """
 
 import ipaddress
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -47,7 +48,7 @@ class Binding:
     """The name that one connection was opened with."""
 
     client_key: str
-    local: str  # address:port
+    local: str  # format_endpoint
     peer: str
     name: str
     answered_at: float
@@ -89,6 +90,11 @@ def binding_key(client: str, local: str, peer: str) -> str:
     return f"{PREFIX}b:{client}:{local}>{peer}"
 
 
+def format_endpoint(ip: str, port: int) -> str:
+    """`address:port` as bindings hold it; for IPv6 without brackets, since nobody parses it."""
+    return f"{canonical_ip(ip)}:{port}"
+
+
 def tombstone_key(client: str, ip: str) -> str:
     return f"{PREFIX}t:{client}:{canonical_ip(ip)}"
 
@@ -98,6 +104,11 @@ def canonical_ip(ip: str) -> str:
     address = ipaddress.ip_address(ip)
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
+
+
+def expires_at_ms(answered_at: float, life_s: int) -> int:
+    """When a key goes, Unix milliseconds, never before its newest name does."""
+    return math.ceil((answered_at + life_s) * 1000)
 
 
 def fresh_names(names: Iterable[NamedAt], *, now: float, ttl_s: int) -> tuple[NamedAt, ...]:
@@ -120,6 +131,7 @@ def connect_redis(url: str, *, username: str | None, password: str | None) -> "r
         socket_timeout=TIMEOUT_S,
         socket_connect_timeout=TIMEOUT_S,
         decode_responses=True,
+        encoding_errors="replace",  # a name is whatever a resolver said; reading it must not raise
         retry=None,
         protocol=2,
     )
@@ -158,7 +170,7 @@ class CacheWriter:
         for binding in bindings:
             key = binding_key(binding.client_key, binding.local, binding.peer)
             pipe.hset(key, mapping={"name": binding.name, "answered_at": repr(binding.answered_at)})
-            pipe.expireat(key, int(binding.answered_at + ttl_s) + 1)
+            pipe.pexpireat(key, expires_at_ms(binding.answered_at, ttl_s))
             keys += 1
         try:
             pipe.execute()
@@ -178,7 +190,10 @@ class CacheWriter:
         for key, life_s in targets:
             pipe.zadd(key, {answer.name: answer.answered_at}, gt=True)
             pipe.zremrangebyrank(key, 0, -MAX_NAMES - 1)
-            pipe.expireat(key, int(answer.answered_at + life_s) + 1)
+            # An older answer must not shorten the life of a newer one. GT alone never sets a first expiry, NX does.
+            expiry_ms = expires_at_ms(answer.answered_at, life_s)
+            pipe.pexpireat(key, expiry_ms, nx=True)
+            pipe.pexpireat(key, expiry_ms, gt=True)
         return len(targets)
 
     def forget_older_than(self, answered_at: float) -> None:
@@ -229,7 +244,12 @@ class CacheReader:
         bound, mine, cluster, dead = replies
         binding = None
         if isinstance(bound, dict) and "name" in bound and "answered_at" in bound:
-            binding = NamedAt(name=bound["name"], answered_at=float(bound["answered_at"]))
+            try:
+                answered_at = float(bound["answered_at"])
+            except ValueError:  # not written by us: no evidence
+                answered_at = math.nan
+            if math.isfinite(answered_at):
+                binding = NamedAt(name=bound["name"], answered_at=answered_at)
         return CacheEntry(
             binding=binding,
             client_names=_named(mine),
