@@ -101,9 +101,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_OK
     for command in COMMANDS:
         if command.name == arguments[0]:
-            return load(command)(arguments[1:])
+            return _run(command, arguments[1:])
     sys.stderr.write(f"farcall: no command {arguments[0]!r}; `farcall help` lists them\n")
     return EXIT_USAGE
+
+
+def _run(command: Command, arguments: Sequence[str]) -> int:
+    try:
+        function = load(command)
+    except ModuleNotFoundError as e:
+        if e.name is None or e.name.partition(".")[0] != command.target.partition(".")[0]:
+            raise  # the room is here and lacks something: a fault, not a choice
+        # Each image holds only its own rooms.
+        sys.stderr.write(f"farcall {command.name} is not part of this installation\n")
+        return EXIT_USAGE
+    return function(arguments)
 
 
 def load(command: Command) -> Callable[[Sequence[str]], int]:

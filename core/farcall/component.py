@@ -61,8 +61,13 @@ def refuse(name: str, why: str | SecretError) -> NoReturn:
 def on_stop(callback: Callable[[], None]) -> None:
     """Calls `callback` at the first SIGTERM or SIGINT. Main thread only."""
 
+    called = False
+
     def handle(_signal: int, _frame: object) -> None:
-        callback()
+        nonlocal called
+        if not called:
+            called = True
+            callback()
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)

@@ -33,7 +33,7 @@ def _field(applies: Applies, description: str, **kwargs: Any) -> Any:
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class DnsConfig(Section):
@@ -246,8 +246,10 @@ class EffectiveWatcher:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._stamp = (
+            self._read_stamp()
+        )  # before the content: a change in between is seen at the next poll
         self.current = read_effective(path)
-        self._stamp = self._read_stamp()
 
     def poll(self) -> EffectiveConfig | None:
         """The new config when the file changed and is valid, else None. Raises EffectiveConfigError when it is not."""

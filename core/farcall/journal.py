@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 MAX_VALUE = 1_024
+MAX_TRACEBACK = 16 * 1_024
 
 
 def configure(component: str) -> None:
@@ -48,6 +49,18 @@ def _bound_values(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     for key, value in event.items():
-        if isinstance(value, str) and len(value) > MAX_VALUE and key != "exception":
-            event[key] = value[:MAX_VALUE] + "…"
+        event[key] = _cut_traceback(value) if key == "exception" else _cut(value)
     return event
+
+
+def _cut(value: Any) -> Any:
+    """`value` itself when it is short once written, else the beginning of its text."""
+    if value is None or isinstance(value, bool | float):
+        return value
+    text = value if isinstance(value, str) else repr(value)
+    return value if len(text) <= MAX_VALUE else text[:MAX_VALUE] + "…"
+
+
+def _cut_traceback(text: str) -> str:
+    """The end says most: the innermost frames and the error."""
+    return text if len(text) <= MAX_TRACEBACK else "…" + text[-MAX_TRACEBACK:]

@@ -63,16 +63,12 @@ class RunDir:
 def find_rundir(instance: str | None = None, *, root: Path = RUN_ROOT) -> RunDir:
     """The run directory of `instance`, or of the only one there is. Raises RunDirError."""
     if instance is not None:
-        found = RunDir(root / instance)
-        if not found.effective.exists():
+        if not is_instance_name(instance) or instance not in _list_instances(root):
             raise RunDirError(
                 f"no farcall instance {instance!r} runs here; start one with: farcall up -f FILE"
             )
-        return found
-    try:
-        running = sorted(p.parent.name for p in root.glob("*/effective.json"))
-    except OSError as e:
-        raise RunDirError(f"{root}: {e.strerror}; run this as root") from e
+        return RunDir(root / instance)
+    running = _list_instances(root)
     if not running:
         raise RunDirError(
             "no farcall runs here; start it with: farcall up -f FILE, or name a server with --url"
@@ -82,3 +78,27 @@ def find_rundir(instance: str | None = None, *, root: Path = RUN_ROOT) -> RunDir
             f"several instances run here: choose one with --instance ({', '.join(running)})"
         )
     return RunDir(root / running[0])
+
+
+def is_instance_name(text: str) -> bool:
+    """A directory's name below the root, and nothing that leads out of it."""
+    return text not in ("", ".", "..") and "/" not in text and "\0" not in text
+
+
+def _list_instances(root: Path) -> list[str]:
+    """Raises RunDirError when they cannot be read: pathlib's glob would call that "none"."""
+    try:
+        entries = sorted(os.listdir(root))
+        return [name for name in entries if _has_file(root / name / "effective.json")]
+    except FileNotFoundError:
+        return []
+    except OSError as e:
+        raise RunDirError(f"{e.filename}: {e.strerror}; run this as root") from e
+
+
+def _has_file(path: Path) -> bool:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True

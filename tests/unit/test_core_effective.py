@@ -1,0 +1,194 @@
+"""The effective config: every field marked, no secret in it, written in one step, watched through breakage and repair."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from farcall import secretfiles
+from farcall.effective import (
+    EffectiveConfig,
+    EffectiveConfigError,
+    EffectiveWatcher,
+    read_effective,
+    render_effective,
+    write_effective,
+)
+from support_ground import build_example
+
+pytestmark = pytest.mark.unit
+
+
+def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, info in model.model_fields.items():
+        yield f"{prefix}{name}", info
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from fields_of(info.annotation, f"{prefix}{name}.")
+
+
+def test_every_field_is_marked_live_or_restart_and_described() -> None:
+    for name, info in fields_of(EffectiveConfig):
+        assert (info.json_schema_extra or {}).get("farcall.applies") in ("live", "restart"), name
+        assert info.description, name
+
+
+def test_discovered_networks_and_the_ttl_apply_without_a_restart() -> None:
+    marks = {n: i.json_schema_extra["farcall.applies"] for n, i in fields_of(EffectiveConfig)}
+
+    assert marks["cluster_cidrs"] == marks["dns.ttl_s"] == marks["dns.ttl_override_s"] == "live"
+    assert marks["mode"] == marks["endpoints.redis"] == marks["state_dir"] == "restart"
+
+
+def test_no_field_is_for_a_secret() -> None:
+    words = ("password", "token", "secret", "credential", "cookie")
+    names = [n for n, _ in fields_of(EffectiveConfig) if any(w in n.lower() for w in words)]
+
+    assert names == ["secrets_dir"]
+    assert not [
+        name for name in secretfiles.ALL if name in render_effective(build_example("hobby"))
+    ]
+
+
+def test_a_field_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    value = json.loads(render_effective(build_example("hobby"))) | {"api_token": "x"}
+    path = tmp_path / "effective.json"
+    path.write_text(json.dumps(value))
+
+    with pytest.raises(EffectiveConfigError, match="api_token"):
+        read_effective(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("schema_version", 2), ("generation", "1"), ("tier", "Large"), ("dns", {"ttl_s": 0})],
+)
+def test_a_file_that_does_not_fit_names_the_field(
+    tmp_path: Path, field: str, value: object
+) -> None:
+    path = tmp_path / "effective.json"
+    path.write_text(
+        json.dumps(json.loads(render_effective(build_example("hobby"))) | {field: value})
+    )
+
+    with pytest.raises(EffectiveConfigError, match=rf"effective.json: {field}"):
+        read_effective(path)
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b"[]", b"null", b"NaN", b'{"a":' * 5000])
+def test_what_is_no_config_is_an_effective_config_error(tmp_path: Path, raw: bytes) -> None:
+    path = tmp_path / "effective.json"
+    path.write_bytes(raw)
+
+    with pytest.raises(EffectiveConfigError, match=r"effective.json: "):
+        read_effective(path)
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    config = build_example("scale", dns_ttl_override_s=5)
+    write_effective(config, tmp_path / "effective.json")
+
+    assert read_effective(tmp_path / "effective.json") == config
+    assert os.listdir(tmp_path) == ["effective.json"]
+
+
+def test_the_same_arguments_give_the_same_bytes() -> None:
+    assert render_effective(build_example("hobby")) == render_effective(build_example("hobby"))
+
+
+def test_the_override_is_in_force_while_it_is_there() -> None:
+    assert build_example("hobby").dns.effective_ttl_s == 3_600
+    assert build_example("scale").dns.effective_ttl_s == 604_800
+    overridden = build_example("hobby", dns_ttl_override_s=5).dns
+    assert (overridden.effective_ttl_s, overridden.ttl_s) == (5, 3_600)
+
+
+def test_a_reader_never_sees_half_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "effective.json"
+    configs = [build_example("hobby"), build_example("scale")]
+    write_effective(configs[0], path)
+    stop = threading.Event()
+
+    def write_on() -> None:
+        while not stop.is_set():
+            for config in configs:
+                write_effective(config, path)
+
+    writer = threading.Thread(target=write_on)
+    writer.start()
+    try:
+        for _ in range(500):
+            assert read_effective(path) in configs
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "effective.json"
+    path.mkdir()  # os.replace cannot put a file over a directory, root or not
+
+    with pytest.raises(OSError, match=r"effective\.json"):
+        write_effective(build_example("hobby"), path)
+    assert os.listdir(tmp_path) == ["effective.json"]
+
+
+def test_the_watcher_tells_a_change_once(tmp_path: Path) -> None:
+    path = tmp_path / "effective.json"
+    write_effective(build_example("hobby"), path)
+    watcher = EffectiveWatcher(path)
+    assert watcher.poll() is None
+
+    write_effective(build_example("hobby", dns_ttl_override_s=7), path)
+    changed = watcher.poll()
+
+    assert changed is not None
+    assert changed.dns.effective_ttl_s == watcher.current.dns.effective_ttl_s == 7
+    assert watcher.poll() is None
+
+
+def test_a_broken_file_is_one_error_and_the_last_good_config_stays(tmp_path: Path) -> None:
+    path = tmp_path / "effective.json"
+    write_effective(build_example("hobby"), path)
+    watcher = EffectiveWatcher(path)
+
+    path.write_text("{")
+    with pytest.raises(EffectiveConfigError):
+        watcher.poll()
+    assert watcher.poll() is None
+    assert watcher.current == build_example("hobby")
+
+    write_effective(build_example("scale"), path)
+    assert watcher.poll() == build_example("scale")
+
+
+def test_a_file_that_goes_and_comes_back_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "effective.json"
+    write_effective(build_example("hobby"), path)
+    watcher = EffectiveWatcher(path)
+
+    path.unlink()
+    with pytest.raises(EffectiveConfigError, match="cannot be read"):
+        watcher.poll()
+    assert watcher.poll() is None
+    write_effective(build_example("scale"), path)
+
+    assert watcher.poll() == build_example("scale")
+
+
+def test_a_configmaps_symlink_swap_is_seen(tmp_path: Path) -> None:
+    for version, name in enumerate(("hobby", "scale")):
+        (tmp_path / f"..{version}").mkdir()
+        write_effective(build_example(name), tmp_path / f"..{version}" / "effective.json")
+    (tmp_path / "..data").symlink_to("..0")
+    (tmp_path / "effective.json").symlink_to("..data/effective.json")
+    watcher = EffectiveWatcher(tmp_path / "effective.json")
+
+    (tmp_path / "..new").symlink_to("..1")
+    os.replace(tmp_path / "..new", tmp_path / "..data")
+
+    assert watcher.poll() == build_example("scale")

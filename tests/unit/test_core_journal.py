@@ -1,0 +1,63 @@
+"""One JSON line per event, bounded, whatever is logged."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from farcall.journal import MAX_TRACEBACK, MAX_VALUE
+
+pytestmark = pytest.mark.unit
+
+
+def lines_of(code: str) -> list[dict[str, object]]:
+    """In a process of its own: structlog's configuration is the process's."""
+    program = f"from farcall import journal\njournal.configure('agent')\nlog = journal.get_log('wire')\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def test_an_event_is_one_json_line_on_standard_error() -> None:
+    (line,) = lines_of("log.warning('store unavailable', retry_in_s=2.0, why='a\\nb\\x1b[31m')")
+
+    assert line.pop("timestamp")
+    assert line == {
+        "component": "agent", "room": "wire", "level": "warning", "event": "store unavailable",
+        "retry_in_s": 2.0, "why": "a\nb\x1b[31m",
+    }  # fmt: skip
+
+
+def test_every_value_is_bounded() -> None:
+    big = "log.info('x' * 5000, text='y' * 5000, many=['z' * 5000], raw=b'w' * 5000, number=1, none=None)"
+    (line,) = lines_of(big)
+
+    for key in ("event", "text", "many", "raw"):
+        assert isinstance(line[key], str)
+        assert len(line[key]) == MAX_VALUE + 1
+    assert (line["number"], line["none"]) == (1, None)
+
+
+def test_a_short_structure_stays_one() -> None:
+    (line,) = lines_of("log.info('e', rivals=['a', 'b'], counts={'lost': 1})")
+
+    assert (line["rivals"], line["counts"]) == (["a", "b"], {"lost": 1})
+
+
+def test_a_traceback_keeps_its_end() -> None:
+    code = (
+        "def f(n):\n    if n == 0: raise ValueError('z' * 40_000 + 'the end')\n    f(n - 1)\n"
+        "try: f(50)\nexcept ValueError: log.exception('failed')\n"
+    )
+    (line,) = lines_of(code)
+
+    assert str(line["exception"]).endswith("the end")
+    assert len(str(line["exception"])) == MAX_TRACEBACK + 1
+
+
+@pytest.mark.parametrize("value", ["'\\ud800'", "object()", "float('nan')", "{1: {2}}"])
+def test_odd_values_do_not_break_the_line(value: str) -> None:
+    assert len(lines_of(f"log.info('e', value={value})")) == 1
