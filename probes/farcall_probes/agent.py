@@ -1,0 +1,287 @@
+"""`farcall agent`: the node agent. Starts what traces, runs the loop that drains it, and ends without losing what it has.
+
+The loop itself does no network and no disk: batches go to sender.py's thread, answers to dnswriter.py's.
+A capture is handed to Agent; `main` opens the real one.
+"""
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from farcall import component, journal
+from farcall.cacheacl import AGENT
+from farcall.commands import EXIT_OK
+from farcall.dnscache import CacheUnavailableError, CacheWriter, connect_redis
+from farcall.effective import EffectiveConfig, EffectiveConfigError, EffectiveWatcher
+from farcall.envelope import MAX_BATCH_BYTES, MAX_BATCH_ROWS, AgentStatus
+from farcall.exchange import BatchHeader, BatchKind
+from farcall.secretfiles import INGEST_TOKEN, SecretError, read_secret
+from farcall_probes import events
+from farcall_probes.batches import render_batch
+from farcall_probes.capture import Capture
+from farcall_probes.cgroups import CgroupTree
+from farcall_probes.clocks import read_offsets
+from farcall_probes.dnswriter import DnsWriter
+from farcall_probes.identity import Identities
+from farcall_probes.policy import Policy
+from farcall_probes.resolvers import read_nameservers, trusted_resolvers
+from farcall_probes.sender import Batch, Sender
+from farcall_probes.status import make_status
+from farcall_probes.tracer import Tracer
+
+# facts/probes.md, 4: a timer, never an event. 100 ms of the target rate fill a third of a ring.
+SLEEP_LAST_S = 0.1
+SLEEP_FIRST_S = 0.005
+BUSY_FILL = 0.25
+FLUSH_ROWS = 4096
+FLUSH_NS = 500_000_000  # half of the way from exchange to page may be spent here (target P7: 2 s)
+CONFIG_EVERY_S = 1.0
+HOUSEKEEPING_EVERY_S = 10.0
+CA_FILE = "ca.crt"  # beside the secrets when the parts talk TLS
+STOP_SENDER_S = 5.0  # with the writer's, a second of grace each and the last drain: below component.STOP_WITHIN_S
+STOP_WRITER_S = 1.5
+MAX_LAST_DRAINS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What of the machine the agent looks at; tests give it another one."""
+
+    proc: Path = Path("/proc")
+    cgroups: Path = Path("/sys/fs/cgroup")
+    resolv_conf: Path = Path("/etc/resolv.conf")
+    status_every_s: float = 3.0
+
+
+class Agent:
+    """One run over an open Capture. `run` returns after `stop` was called, which a signal handler may do."""
+
+    def __init__(
+        self,
+        watcher: EffectiveWatcher,
+        capture: Capture,
+        *,
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        self._watcher = watcher
+        self._config = config = watcher.current
+        self._capture = capture
+        self._around = surroundings or Surroundings()
+        self._log = journal.get_log("agent")
+        self.node = config.node or os.environ.get("FARCALL_NODE") or socket.gethostname()
+        self.boot_id = uuid.uuid4().hex
+        self._started_ns = time.time_ns()
+        self._number = 0
+        self._stopping = False  # a plain flag: an Event's lock could be held when the signal comes
+        self._fill = 0.0
+        self._dns_lost = 0
+        # Programs ran since open_probes; what they saw before this moment is drained, but not relied on.
+        self._watched_since_ns = time.monotonic_ns()
+        tree = CgroupTree(self._around.cgroups)
+        self._policy = Policy(
+            config.capture, mode=config.mode, ids_below=tree.ids_below, apply=self._apply_policy
+        )
+        self._tracer = Tracer(
+            config,
+            identities=Identities(node=self.node, proc=self._around.proc, cgroups=tree),
+            policy=self._policy,
+            offsets=read_offsets(),
+            watched_since_ns=self._watched_since_ns,
+            trusted=self._trusted(),
+        )
+        self._sender = Sender(
+            url=config.endpoints.exporter_ingest,
+            secrets_dir=config.secrets_dir,
+            ca_file=_ca_file(config),
+            make_status=self._make_status,
+            status_every_s=self._around.status_every_s,
+        )
+        self._writer = DnsWriter(lambda: _connect_cache(config), ttl_s=config.dns.effective_ttl_s)
+        # As of the last second; replaced whole, so that the sender's thread reads one state.
+        self._counters: dict[str, int] = {}
+        self._gauges: dict[str, float] = {}
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    def run(self, mark_ready: Callable[[], None]) -> None:
+        self._capture.forget_own_process()
+        self._policy.refresh()
+        self._update_numbers()
+        self._tracer.dns_lost_ns = 0  # what was lost before we watched is not held against anybody
+        self._writer.start()
+        self._sender.start()
+        mark_ready()
+        self._log.info("agent traces this node", node=self.node, boot_id=self.boot_id)
+        try:
+            self._loop()
+        finally:
+            self._finish()
+
+    # ---- the loop ---------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        sleep_s = SLEEP_LAST_S
+        second_due, house_due = time.monotonic(), time.monotonic() + HOUSEKEEPING_EVERY_S
+        while not self._stopping:
+            full = self._drain()
+            now = time.monotonic()
+            if now >= second_due:
+                second_due = now + CONFIG_EVERY_S
+                self._poll_config()
+                self._policy.refresh()
+                self._update_numbers()
+            if now >= house_due:
+                house_due = now + HOUSEKEEPING_EVERY_S
+                self._tracer.offsets = read_offsets()
+                self._tracer.expire(time.monotonic_ns())
+            sleep_s = next_sleep_s(sleep_s, self._fill)
+            if not full:
+                time.sleep(sleep_s)
+
+    def _drain(self) -> bool:
+        """One drain; whether a ring was full."""
+        drained = self._capture.drain()
+        self._fill = drained.fill
+        now_ns = time.monotonic_ns()
+        self._tracer.take(drained, now_ns=now_ns)
+        self._write_cache()
+        if self._tracer.pending_rows >= FLUSH_ROWS or self._tracer.age_ns(now_ns) >= FLUSH_NS:
+            self._flush()
+        return drained.full
+
+    def _write_cache(self) -> None:
+        if self._writer.lost_memory.is_set():
+            self._writer.lost_memory.clear()
+            self._writer.put(self._tracer.held_answers())
+        writes = self._tracer.take_cache_writes()
+        if writes is not None:
+            self._writer.put(writes.answers, writes.bindings)
+
+    def _flush(self) -> None:
+        # Read before rows are built: a client must not be called silent when the loss was ours.
+        self._note_dns_loss(self._capture.read_counters())
+        for kind, batch in self._tracer.take_batches():
+            for begin in range(0, batch.num_rows, MAX_BATCH_ROWS):
+                self._send(kind, batch.slice(begin, MAX_BATCH_ROWS))
+
+    def _send(self, kind: BatchKind, batch: pa.RecordBatch) -> None:
+        self._number += 1
+        header = BatchHeader(
+            kind=kind,
+            node=self.node,
+            boot_id=self.boot_id,
+            number=self._number,
+            dns_watched_since_ns=self._watched_since_ns + self._tracer.offsets.unix_ns,
+        )
+        payload = render_batch(batch, header)
+        if len(payload) > MAX_BATCH_BYTES and batch.num_rows > 1:
+            half = batch.num_rows // 2
+            self._send(kind, batch.slice(0, half))
+            self._send(kind, batch.slice(half))
+            return
+        self._sender.put(
+            Batch(kind=kind, number=self._number, rows=batch.num_rows, payload=payload)
+        )
+
+    def _note_dns_loss(self, counters: dict[str, int]) -> None:
+        lost = counters.get("kernel_dns_lost", 0)
+        if lost > self._dns_lost:
+            self._dns_lost = lost
+            self._tracer.dns_lost_ns = time.monotonic_ns()
+
+    # ---- config, status, end ----------------------------------------------------------------------------------
+
+    def _poll_config(self) -> None:
+        try:
+            config = self._watcher.poll()
+        except EffectiveConfigError as e:
+            self._log.warning("the new config is unusable; the old one stays", why=str(e))
+            return
+        if config is None:
+            return
+        self._config = config
+        self._policy.configure(config.capture)
+        self._tracer.configure(config, self._trusted())
+        self._writer.set_ttl(config.dns.effective_ttl_s)
+        self._log.info("config applied", generation=config.generation)
+
+    def _trusted(self) -> frozenset[bytes]:
+        of_node = read_nameservers(self._around.resolv_conf)
+        return trusted_resolvers(self._config.dns.resolvers, of_node)
+
+    def _apply_policy(self, drops: dict[int, int]) -> None:
+        self._capture.set_policy(drops, default=events.POLICY_KEEP)
+
+    def _update_numbers(self) -> None:
+        counters = self._capture.read_counters()
+        self._note_dns_loss(counters)
+        self._counters = {**counters, **self._tracer.counters()}
+        self._gauges = {**self._tracer.gauges(), "ring_fill": self._fill}
+
+    def _make_status(self) -> AgentStatus:
+        return make_status(
+            node=self.node,
+            boot_id=self.boot_id,
+            started_ns=self._started_ns,
+            config=self._config,
+            capabilities=self._capture.capabilities,
+            counters=(self._counters, self._sender.counters(), self._writer.counters()),
+            gauges=(self._gauges, self._sender.gauges(), self._writer.gauges()),
+        )
+
+    def _finish(self) -> None:
+        """The last records, then the threads; within component.STOP_WITHIN_S."""
+        for _ in range(MAX_LAST_DRAINS):
+            if not self._drain():
+                break
+        self._flush()
+        self._capture.close()
+        self._writer.stop(STOP_WRITER_S)
+        self._sender.stop(STOP_SENDER_S)
+        self._log.info("agent stopped", batches=self._number)
+
+
+def next_sleep_s(sleep_s: float, fill: float) -> float:
+    """Half as long when a ring is filling, back to the longest when it is not."""
+    return max(SLEEP_FIRST_S, sleep_s / 2) if fill > BUSY_FILL else SLEEP_LAST_S
+
+
+def _ca_file(config: EffectiveConfig) -> Path | None:
+    path = Path(config.secrets_dir) / CA_FILE
+    return path if path.exists() else None
+
+
+def _connect_cache(config: EffectiveConfig) -> CacheWriter:
+    try:
+        password = read_secret(config.secrets_dir, AGENT.password_file)
+    except SecretError as e:
+        raise CacheUnavailableError(str(e)) from e
+    return CacheWriter(
+        connect_redis(config.endpoints.redis, username=AGENT.name, password=password)
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    launch = component.parse_launch("agent", "the node agent: traces this machine", argv)
+    journal.configure("agent")
+    try:
+        read_secret(launch.watcher.current.secrets_dir, INGEST_TOKEN)
+    except SecretError as e:
+        component.refuse("agent", e)
+    agent = Agent(launch.watcher, _open_capture())
+    component.on_stop(agent.stop)
+    agent.run(launch.mark_ready)
+    return EXIT_OK
+
+
+def _open_capture() -> Capture:
+    from farcall_probes import probes
+
+    return probes.open_probes()

@@ -1,0 +1,35 @@
+"""Which DNS servers may speak for the whole cluster: those of the config and those that this node itself asks."""
+
+import ipaddress
+from collections.abc import Iterable
+from pathlib import Path
+
+from farcall_probes.procfs import read_bounded
+
+_MAPPED = bytes(10) + b"\xff\xff"
+
+
+def packed_address(text: str) -> bytes | None:
+    """16 bytes, IPv4 mapped; None for what is no address. A zone (`fe80::1%eth0`) is dropped."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0].strip())
+    except ValueError:
+        return None
+    return address.packed if address.version == 6 else _MAPPED + address.packed
+
+
+def address_text(packed: bytes) -> str:
+    if packed.startswith(_MAPPED):
+        return ".".join(map(str, packed[12:]))
+    return str(ipaddress.IPv6Address(packed))
+
+
+def read_nameservers(path: Path = Path("/etc/resolv.conf")) -> list[str]:
+    raw = read_bounded(path) or b""
+    words = (line.split() for line in raw.decode("utf-8", "replace").splitlines())
+    return [w[1] for w in words if len(w) > 1 and w[0] == "nameserver"]
+
+
+def trusted_resolvers(configured: Iterable[str], of_node: Iterable[str]) -> frozenset[bytes]:
+    packed = (packed_address(text) for text in [*configured, *of_node])
+    return frozenset(p for p in packed if p is not None)

@@ -1,0 +1,259 @@
+"""Posts batches to the exporter, in order, from one thread: the capture loop never waits for the network.
+
+The queue is bounded by bytes and by batches; when it is full the oldest batch goes, since the newest is what somebody looks at.
+What each answer means is in farcall.envelope. The status is posted on its own clock, between batches and also while batches
+have to wait.
+"""
+
+import http.client
+import json
+import random
+import ssl
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from farcall import journal
+from farcall.envelope import BATCH_CONTENT_TYPE, BATCH_PATH, STATUS_PATH, AgentStatus
+from farcall.exchange import BatchKind
+from farcall.secretfiles import INGEST_TOKEN, SecretError, read_secret
+
+MAX_QUEUE_BYTES = 32 * 1024 * 1024
+MAX_QUEUE_BATCHES = 512
+TIMEOUT_S = 10.0
+BACKOFF_FIRST_S = 0.2
+BACKOFF_LAST_S = 15.0
+MAX_RETRY_AFTER_S = 60.0
+MAX_ANSWER_BYTES = 4096
+STATUS_EVERY_S = 3.0
+_REFUSED = frozenset((400, 413, 415, 422))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    kind: BatchKind
+    number: int
+    rows: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    status: int  # 0: no answer
+    retry_after_s: float | None
+    detail: str
+
+
+class Sender:
+    """`make_status` is called on this thread, just before it is sent."""
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        secrets_dir: str,
+        ca_file: Path | None,
+        make_status: Callable[[], AgentStatus],
+        status_every_s: float = STATUS_EVERY_S,
+        max_queue_bytes: int = MAX_QUEUE_BYTES,
+        max_queue_batches: int = MAX_QUEUE_BATCHES,
+    ) -> None:
+        self._link = _Link(url, ca_file)
+        self._secrets_dir = secrets_dir
+        self._token: str | None = None
+        self._make_status = make_status
+        self._status_every_s = status_every_s
+        self._limits = max_queue_bytes, max_queue_batches
+        self._queue: deque[Batch] = deque()
+        self._queue_bytes = 0
+        self._changed = threading.Condition()
+        self._counters: Counter[str] = Counter()
+        self._stop_at: float | None = None
+        self._failures = 0
+        self._not_before = 0.0  # no batch is tried earlier
+        self._status_due = 0.0
+        self._log = journal.get_log("sender")
+        self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, batch: Batch) -> None:
+        """Never waits."""
+        with self._changed:
+            self._queue.append(batch)
+            self._queue_bytes += len(batch.payload)
+            max_bytes, max_batches = self._limits
+            while self._queue_bytes > max_bytes or len(self._queue) > max_batches:
+                self._drop_oldest()
+            self._changed.notify()
+
+    def _drop_oldest(self) -> None:
+        oldest = self._queue.popleft()
+        self._queue_bytes -= len(oldest.payload)
+        self._counters[f"queue_{oldest.kind}_dropped"] += oldest.rows
+
+    def counters(self) -> dict[str, int]:
+        with self._changed:
+            return dict(self._counters)
+
+    def gauges(self) -> dict[str, float]:
+        with self._changed:
+            return {"queue_batches": len(self._queue), "queue_bytes": self._queue_bytes}
+
+    def stop(self, within_s: float) -> None:
+        """Sends what is queued as far as the time allows; the rest is dropped and counted."""
+        with self._changed:
+            self._stop_at = time.monotonic() + within_s
+            self._not_before = 0.0
+            self._failures = 0
+            self._changed.notify()
+        self._thread.join(within_s + 1.0)
+        with self._changed:
+            while self._queue:
+                self._drop_oldest()
+
+    def _run(self) -> None:
+        while (task := self._next()) is not None:
+            if isinstance(task, Batch):
+                self._send_batch(task)
+            else:
+                self._send_status()
+        self._link.close()
+
+    def _next(self) -> Batch | str | None:
+        """A batch, the word `status`, or None when it is time to end. Waits for one of them."""
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                if self._stop_at is not None and (not self._queue or now >= self._stop_at):
+                    return None
+                if now >= self._status_due and self._stop_at is None:
+                    return "status"
+                if self._queue and now >= self._not_before:
+                    return self._queue[0]
+                due = self._stop_at if self._stop_at is not None else self._status_due
+                if self._queue:
+                    due = min(due, self._not_before)
+                self._changed.wait(max(due - now, 0.001))
+
+    def _send_batch(self, batch: Batch) -> None:
+        answer = self._post(BATCH_PATH, BATCH_CONTENT_TYPE, batch.payload)
+        if answer.status == 200:
+            self._settle(batch, f"sent_{batch.kind}")
+            if self._failures:
+                self._log.info("exporter takes batches again", after_failures=self._failures)
+            self._failures = 0
+        elif answer.status in _REFUSED:
+            self._settle(batch, f"refused_{batch.kind}_dropped")
+            self._log.warning(
+                "batch refused", kind=batch.kind, status=answer.status, why=answer.detail
+            )
+        else:
+            self._back_off(answer)
+
+    def _settle(self, batch: Batch, counter: str) -> None:
+        """The batch is done with, unless it was dropped while it was under way: then it is counted there."""
+        with self._changed:
+            if self._queue and self._queue[0] is batch:
+                self._queue.popleft()
+                self._queue_bytes -= len(batch.payload)
+                self._counters[counter] += batch.rows
+
+    def _back_off(self, answer: _Answer) -> None:
+        if answer.status in (401, 403):
+            self._token = None  # the file may hold a new one
+        self._failures += 1
+        wait_s = answer.retry_after_s
+        if wait_s is None:
+            ceiling = min(BACKOFF_LAST_S, BACKOFF_FIRST_S * 2 ** min(self._failures - 1, 10))
+            # Jitter: the agents of a cluster must not come back in step.
+            wait_s = random.uniform(ceiling / 2, ceiling)
+        with self._changed:
+            self._counters["send_failures"] += 1
+            self._not_before = time.monotonic() + wait_s
+        if self._failures in (1, 10) or self._failures % 100 == 0:
+            self._log.warning(
+                "exporter did not take a batch; it is kept",
+                status=answer.status,
+                why=answer.detail,
+                retry_in_s=round(wait_s, 1),
+                failures=self._failures,
+            )
+
+    def _send_status(self) -> None:
+        self._status_due = time.monotonic() + self._status_every_s
+        body = json.dumps(self._make_status().to_json()).encode()
+        answer = self._post(STATUS_PATH, "application/json", body)
+        with self._changed:
+            self._counters["status_sent" if answer.status == 200 else "status_failures"] += 1
+        if answer.status in (401, 403):
+            self._token = None
+
+    def _post(self, path: str, content_type: str, body: bytes) -> _Answer:
+        if self._token is None:
+            try:
+                self._token = read_secret(self._secrets_dir, INGEST_TOKEN)
+            except SecretError as e:
+                return _Answer(status=0, retry_after_s=None, detail=str(e))
+        return self._link.post(path, content_type, body, self._token)
+
+
+class _Link:
+    """One kept-alive connection, opened anew after any fault."""
+
+    def __init__(self, url: str, ca_file: Path | None) -> None:
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname or "127.0.0.1", parts.port
+        self._tls = parts.scheme == "https"
+        self._ca_file = ca_file
+        self._connection: http.client.HTTPConnection | None = None
+
+    def post(self, path: str, content_type: str, body: bytes, token: str) -> _Answer:
+        headers = {"Content-Type": content_type, "Authorization": f"Bearer {token}"}
+        fresh = self._connection is None
+        try:
+            return self._exchange(path, body, headers)
+        except (OSError, http.client.HTTPException) as e:
+            self.close()
+            # The server may close an idle connection at any time; that is no fault of the exporter's.
+            if not fresh and isinstance(e, http.client.RemoteDisconnected | ConnectionError):
+                return self.post(path, content_type, body, token)
+            return _Answer(status=0, retry_after_s=None, detail=f"{type(e).__name__}: {e}"[:256])
+
+    def _exchange(self, path: str, body: bytes, headers: dict[str, str]) -> _Answer:
+        if self._connection is None:
+            self._connection = self._open()
+        self._connection.request("POST", path, body=body, headers=headers)
+        response = self._connection.getresponse()
+        detail = response.read(MAX_ANSWER_BYTES)
+        if not response.isclosed():  # a longer answer than ours ever is: do not read on
+            self.close()
+        return _Answer(
+            status=response.status,
+            retry_after_s=_retry_after(response.getheader("Retry-After")),
+            detail=detail[:256].decode("utf-8", "backslashreplace"),
+        )
+
+    def _open(self) -> http.client.HTTPConnection:
+        if not self._tls:
+            return http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
+        context = ssl.create_default_context(cafile=str(self._ca_file) if self._ca_file else None)
+        return http.client.HTTPSConnection(
+            self._host, self._port, timeout=TIMEOUT_S, context=context
+        )
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _retry_after(value: str | None) -> float | None:
+    if value is None or not value.isdigit() or len(value) > 6:
+        return None
+    return min(float(value), MAX_RETRY_AFTER_S)

@@ -1,0 +1,351 @@
+"""One drain of records → rows, evidence, and answers for the cache. No network, no waiting: the loop around it is agent.py.
+
+Order matters: DNS answers first, then heads, then exchanges, so that an answer is known before the connect that used it.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from farcall.dnscache import BINDING_AGE_S, Answer, Binding, format_endpoint
+from farcall.effective import EffectiveConfig
+from farcall.exchange import BatchKind
+from farcall_probes import batches, connections, events
+from farcall_probes.batches import DnsRow, ExchangeRows
+from farcall_probes.capture import Drained, Records
+from farcall_probes.clocks import Offsets
+from farcall_probes.connections import Connection, Connections, Sight
+from farcall_probes.evidence import Evidence
+from farcall_probes.heads import Heads
+from farcall_probes.identity import Identities, Identity, Seen
+from farcall_probes.policy import Policy
+from farcall_probes.reading import Columns, Reader
+from farcall_probes.resolvers import address_text
+from farcall_probes.wire import dns
+from farcall_probes.wire.outcomes import Outcome, Truncated
+
+NS = 1_000_000_000
+BINDING_AGE_NS = int(BINDING_AGE_S * NS)
+MAX_DNS_ROWS = 32_768  # between two flushes; answers beyond are remembered, but not reported
+_DNS_FIELDS = [
+    "tgid",
+    "proc_start_ns",
+    "parent_tgid",
+    "cgroup_id",
+    "comm",
+    "raddr",
+    "ts_ns",
+    "len",
+    "cap",
+    "data",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheWrites:
+    answers: list[Answer]
+    bindings: list[Binding]
+
+
+class Tracer:
+    """`dns_lost_ns`: when DNS records were last known to be lost (monotonic), 0 for never; the loop sets it."""
+
+    def __init__(
+        self,
+        config: EffectiveConfig,
+        *,
+        identities: Identities,
+        policy: Policy,
+        offsets: Offsets,
+        watched_since_ns: int,
+        trusted: frozenset[bytes],
+    ) -> None:
+        self._identities = identities
+        self._policy = policy
+        self.offsets = offsets
+        self._watched_since_ns = watched_since_ns  # monotonic
+        self.evidence = Evidence()
+        self.connections = Connections()
+        self._heads = Heads()
+        self._rows = ExchangeRows()
+        self._new_connections: list[Connection] = []
+        self._dns_rows: list[DnsRow] = []
+        self._answers: list[Answer] = []
+        self._bindings: list[Binding] = []
+        self._counters: Counter[str] = Counter()
+        self._retired: Counter[str] = Counter()  # of readers that a new config replaced
+        self.dns_lost_ns = 0
+        self._oldest_row_ns: int | None = None
+        self.configure(config, trusted)
+
+    def configure(self, config: EffectiveConfig, trusted: frozenset[bytes]) -> None:
+        """Takes a config, at start and when it changed."""
+        if hasattr(self, "_reader"):
+            self._retired.update(self._reader_counters())
+        self._reader = Reader(
+            masking=config.capture.masking, headers=config.capture.headers, heads=self._heads
+        )
+        self._protocols = {
+            code
+            for code, name in batches.PROTOCOLS.items()
+            if not config.capture.protocols or name in config.capture.protocols
+        }
+        self._ttl_ns = config.dns.effective_ttl_s * NS
+        self._hold = config.dns.hold_while_connected
+        self._trusted = trusted
+        for connection in self.connections.values():
+            connection.kept = self._policy.keeps(connection.identity)
+
+    # ---- in ---------------------------------------------------------------------------------------------------
+
+    def take(self, drained: Drained, *, now_ns: int) -> None:
+        if len(drained.dns):
+            self._take_dns(drained.dns, now_ns)
+        if len(drained.heads):
+            self._heads.add(drained.heads)
+        for block in (drained.small, drained.large):
+            if len(block):
+                self._take_exchanges(block, now_ns)
+        if self._oldest_row_ns is None and self.pending_rows:
+            self._oldest_row_ns = now_ns
+
+    def _take_dns(self, records: Records, now_ns: int) -> None:
+        columns = (records[name].tolist() for name in _DNS_FIELDS)
+        for tgid, start_ns, parent, cgroup, comm, resolver, ts, size, cap, data in zip(
+            *columns, strict=True
+        ):
+            answer = dns.parse_answer(data[:cap], cut=cap < size)
+            if isinstance(answer, Truncated):
+                self._counters["dns_cut"] += 1
+                answer = answer.partial
+            if isinstance(answer, Outcome):
+                self._counters["dns_unread_dropped"] += 1
+                continue
+            if answer.question_type not in dns.TYPE_NAMES:
+                self._counters["dns_other_type"] += 1
+                continue
+            seen = Seen(
+                tgid=tgid, start_ns=start_ns, parent_tgid=parent, cgroup_id=cgroup, comm=comm
+            )
+            identity = self._identities.find(seen, now_ns=now_ns)
+            if not self._policy.keeps(identity):
+                self._policy.learn(cgroup, identity)
+                self._counters["unwanted_dns"] += 1
+                continue
+            self._remember(identity, answer, resolver, ts)
+
+    def _remember(
+        self, identity: Identity, answer: dns.DnsAnswer, resolver: bytes, time_ns: int
+    ) -> None:
+        trusted = resolver in self._trusted
+        client = identity.client_key
+        answered_at = (time_ns + self.offsets.unix_ns) / NS
+        for address, _ in answer.addresses:
+            self.evidence.add(client, address, answer.question, time_ns, trusted=trusted)
+            self._answers.append(
+                Answer(
+                    client_key=client,
+                    ip=address_text(address),
+                    name=answer.question,
+                    answered_at=answered_at,
+                    trusted=trusted,
+                )
+            )
+        self._counters["dns_answers"] += 1
+        if len(self._dns_rows) >= MAX_DNS_ROWS:
+            self._counters["dns_rows_dropped"] += 1
+            return
+        for address_or_none, ttl_s in answer.addresses or ((None, 0),):
+            self._dns_rows.append(
+                DnsRow(
+                    time_ns=time_ns,
+                    identity=identity,
+                    resolver=resolver,
+                    question=answer.question,
+                    question_type=dns.TYPE_NAMES[answer.question_type],
+                    rcode=answer.rcode,
+                    address=address_or_none,
+                    ttl_s=ttl_s,
+                    canonical_name=answer.canonical_name,
+                )
+            )
+
+    def _take_exchanges(self, block: Records, now_ns: int) -> None:
+        keys, first, owners = np.unique(
+            connections.keys_of(block), return_index=True, return_inverse=True
+        )
+        found = [self.connections.get(key) for key in keys.tolist()]
+        missing = [at for at, connection in enumerate(found) if connection is None]
+        if missing:
+            sights = connections.sights_at(block, first[missing])
+            for at, sight in zip(missing, sights, strict=True):
+                found[at] = self._open(int(keys[at]), sight, now_ns)
+        used = [c for c in found if c is not None]
+        self._touch(block, used, owners)
+        kept = np.array([c.kept for c in used])[owners]
+        for code in self._protocols:
+            rows = np.flatnonzero((block["proto"] == code) & kept)
+            if len(rows) == len(block):
+                self._read(code, block, used, owners)
+            elif len(rows):
+                self._read(code, block[rows], used, owners[rows])
+        self._counters["unwanted_exchanges"] += int((~kept).sum())
+
+    def _read(
+        self, code: int, block: Records, used: list[Connection], owners: npt.NDArray[np.intp]
+    ) -> None:
+        read: Callable[[Records], Columns] = (
+            self._reader.read_http if code == events.PROTO_HTTP1 else self._reader.read_redis
+        )
+        self._rows.add(block, used, owners, read(block))
+
+    def _open(self, key: int, sight: Sight, now_ns: int) -> Connection:
+        identity = self._identities.find(
+            Seen(
+                tgid=sight.tgid,
+                start_ns=sight.proc_start_ns,
+                parent_tgid=sight.parent_tgid,
+                cgroup_id=sight.cgroup_id,
+                comm=sight.comm,
+            ),
+            now_ns=now_ns,
+        )
+        bound = None
+        if sight.role == events.ROLE_CLIENT:
+            bound = self.evidence.bind(
+                identity.client_key, sight.raddr, sight.conn_open_ns, ttl_ns=self._ttl_ns
+            )
+        watched_boot_ns = self._watched_since_ns + self.offsets.boot_ns
+        connection = Connection(
+            sight,
+            identity,
+            bound,
+            watched=identity.client_started_ns > watched_boot_ns,
+            kept=self._policy.keeps(identity),
+        )
+        self.connections.add(key, connection)
+        if connection.kept:
+            self._new_connections.append(connection)
+        else:
+            self._policy.learn(sight.cgroup_id, identity)
+        return connection
+
+    def _touch(self, block: Records, used: list[Connection], owners: npt.NDArray[np.intp]) -> None:
+        """Notes when each connection was last used; what has lived for 10 s gets its binding into the cache."""
+        newest = np.zeros(len(used), dtype=np.uint64)
+        np.maximum.at(newest, owners, block["ts_req_ns"])
+        for connection, seen_ns in zip(used, newest.tolist(), strict=True):
+            connection.seen_ns = seen_ns
+            if connection.bound is not None and self._is_binding_due(connection):
+                self._bind(connection)
+
+    def _is_binding_due(self, connection: Connection) -> bool:
+        if connection.seen_ns - connection.sight.conn_open_ns < BINDING_AGE_NS:
+            return False
+        if not connection.written_ns:
+            return True
+        return self._hold and connection.seen_ns - connection.written_ns > self._ttl_ns // 4
+
+    def _bind(self, connection: Connection) -> None:
+        bound, sight = connection.bound, connection.sight
+        if bound is None:
+            return
+        if not self._hold and connection.seen_ns - bound.answered_ns >= self._ttl_ns:
+            return  # older than the TTL: nobody may use it
+        connection.written_ns = connection.seen_ns
+        self._bindings.append(
+            Binding(
+                client_key=connection.identity.client_key,
+                local=format_endpoint(address_text(sight.laddr), sight.lport),
+                peer=format_endpoint(address_text(sight.raddr), sight.rport),
+                name=bound.name,
+                answered_at=(bound.answered_ns + self.offsets.unix_ns) / NS,
+            )
+        )
+
+    # ---- out --------------------------------------------------------------------------------------------------
+
+    @property
+    def pending_rows(self) -> int:
+        return self._rows.rows + len(self._dns_rows) + len(self._new_connections)
+
+    def age_ns(self, now_ns: int) -> int:
+        """How long the oldest row has waited; 0 when there is none."""
+        return now_ns - self._oldest_row_ns if self._oldest_row_ns is not None else 0
+
+    def take_batches(self) -> list[tuple[BatchKind, pa.RecordBatch]]:
+        """All rows: answers first, then connections, then exchanges, as evidence should arrive before what it explains."""
+        self._oldest_row_ns = None
+        offset_ns = self.offsets.unix_ns
+        out: list[tuple[BatchKind, pa.RecordBatch]] = []
+        if self._dns_rows:
+            rows, self._dns_rows = self._dns_rows, []
+            out.append(("dns", batches.build_dns(rows, offset_ns=offset_ns)))
+        if self._new_connections:
+            new, self._new_connections = self._new_connections, []
+            built = batches.build_connections(new, offset_ns=offset_ns, lost_dns=self._has_lost_dns)
+            out.append(("connections", built))
+        exchanges = self._rows.take(offset_ns=offset_ns, lost_dns=self._has_lost_dns)
+        if exchanges is not None:
+            out.append(("exchanges", exchanges))
+        return out
+
+    def take_cache_writes(self) -> CacheWrites | None:
+        if not self._answers and not self._bindings:
+            return None
+        writes = CacheWrites(answers=self._answers, bindings=self._bindings)
+        self._answers, self._bindings = [], []
+        return writes
+
+    def held_answers(self) -> list[Answer]:
+        """Everything remembered, for a cache that lost its memory."""
+        return [
+            Answer(
+                client_key=h.client_key,
+                ip=address_text(h.address),
+                name=h.name,
+                answered_at=(h.answered_ns + self.offsets.unix_ns) / NS,
+                trusted=h.trusted,
+            )
+            for h in self.evidence.held()
+        ]
+
+    def expire(self, now_ns: int) -> None:
+        self.evidence.expire(now_ns, ttl_ns=self._ttl_ns)
+
+    def _has_lost_dns(self, connection: Connection) -> bool:
+        identity = connection.identity
+        lost_boot_ns = self.dns_lost_ns + self.offsets.boot_ns
+        lately = time.monotonic_ns() - self.dns_lost_ns < self._ttl_ns
+        in_its_time = lost_boot_ns > identity.client_started_ns and lately
+        return bool(self.dns_lost_ns and in_its_time) or self.evidence.has_lost(identity.client_key)
+
+    def counters(self) -> dict[str, int]:
+        return {
+            **(self._counters + self._retired + Counter(self._reader_counters())),
+            "heads_dropped": self._heads.dropped,
+            "evidence_addresses_dropped": self.evidence.evicted,
+            "processes_gone": self._identities.gone,
+        }
+
+    def _reader_counters(self) -> dict[str, int]:
+        return {
+            "http_unread_dropped": self._reader.http_dropped,
+            "redis_unread_dropped": self._reader.redis_dropped,
+            "heads_missing_lost": self._reader.heads_missing,
+        }
+
+    def gauges(self) -> dict[str, float]:
+        return {
+            "clients": self.evidence.clients,
+            "client_addresses": len(self.evidence),
+            "connections": len(self.connections),
+            "processes": len(self._identities),
+            "heads_waiting": len(self._heads),
+            "rows_waiting": self.pending_rows,
+        }

@@ -1,0 +1,196 @@
+"""DNS answers (RFC 1035, 4; SVCB and HTTPS: RFC 9460): which addresses the question's name leads to.
+
+The name that the application asked for is the name; a CNAME chain only says which records belong to it. Records of
+other owners are ignored: an answer may not speak for names that were not asked (and a hostile one would).
+"""
+
+from typing import NamedTuple
+
+from farcall_probes.wire.cursor import Cursor, EndOfBytes
+from farcall_probes.wire.outcomes import NEED_MORE, NOT_MINE, Outcome, Truncated
+
+HEADER_BYTES = 12
+MAX_LABELS = 127  # RFC 1035, 3.1: 255 octets, 2 per label at least
+MAX_NAME = 255
+MAX_POINTERS = 16  # compression jumps in one name; real servers need 1
+MAX_RECORDS = 256  # read at most; 2,000 captured bytes hold 120 A records
+MAX_CHAIN = 16  # CNAMEs; resolvers stop at 8 to 16
+
+TYPE_A, TYPE_CNAME, TYPE_AAAA, TYPE_SVCB, TYPE_HTTPS = 1, 5, 28, 64, 65
+TYPE_NAMES = {TYPE_A: "A", TYPE_AAAA: "AAAA", TYPE_SVCB: "SVCB", TYPE_HTTPS: "HTTPS"}
+CLASS_IN = 1
+_KEY_IPV4HINT, _KEY_IPV6HINT = 4, 6  # RFC 9460, 14.3.2
+_MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291, 2.5.5.2
+
+
+class DnsAddress(NamedTuple):
+    address: bytes  # 16 bytes, IPv4 mapped
+    ttl_s: int
+
+
+class DnsAnswer(NamedTuple):
+    transaction: int
+    question: str  # lower case, no final dot; odd bytes as \DDD
+    question_type: int
+    rcode: int
+    truncated_by_server: bool  # TC: the client asks again over TCP
+    addresses: tuple[DnsAddress, ...]
+    canonical_name: str | None
+
+
+class _Malformed(Exception):
+    """Never leaves this module."""
+
+
+class _Found:
+    """What the answer section held so far, in the order of the message."""
+
+    __slots__ = ("addresses", "aliases")
+
+    def __init__(self) -> None:
+        self.addresses: list[tuple[str, bytes, int]] = []
+        self.aliases: dict[str, str] = {}
+
+
+def parse_answer(data: bytes, *, cut: bool = False) -> DnsAnswer | Truncated[DnsAnswer] | Outcome:
+    """One message as a client read it; over TCP without its length."""
+    cursor = Cursor(data)
+    try:
+        transaction, flags = cursor.uint16(), cursor.uint16()
+        questions, answers = cursor.uint16(), cursor.uint16()
+        cursor.take(4)
+        # QR must be set, OPCODE 0; more than one question exists nowhere.
+        if not flags & 0x8000 or flags & 0x7800 or questions != 1:
+            return NOT_MINE
+        question = _read_name(cursor)
+        question_type, question_class = cursor.uint16(), cursor.uint16()
+    except EndOfBytes:
+        return NEED_MORE if not cut and _is_beginning(data) else NOT_MINE
+    except _Malformed:
+        return NOT_MINE
+    if question_class != CLASS_IN:
+        return NOT_MINE
+    found = _Found()
+    whole = True
+    try:
+        _read_records(cursor, min(answers, MAX_RECORDS), found)
+    except EndOfBytes:
+        if not cut:
+            return NEED_MORE
+        whole = False
+    except _Malformed:
+        return NOT_MINE
+    addresses, canonical = _follow(question, found)
+    answer = DnsAnswer(
+        transaction, question, question_type, flags & 0xF, bool(flags & 0x200), addresses, canonical
+    )
+    return answer if whole else Truncated(answer)
+
+
+def _is_beginning(data: bytes) -> bool:
+    return len(data) < 3 or bool(data[2] & 0x80 and not data[2] & 0x78)
+
+
+def _read_records(cursor: Cursor, count: int, found: _Found) -> None:
+    for _ in range(count):
+        owner = _read_name(cursor)
+        fixed = cursor.take(10)
+        kind = fixed[0] << 8 | fixed[1]
+        ttl = int.from_bytes(fixed[4:8], "big")
+        size = fixed[8] << 8 | fixed[9]
+        begin = cursor.offset
+        if fixed[2] << 8 | fixed[3] != CLASS_IN:
+            cursor.take(size)
+            continue
+        if kind == TYPE_A and size == 4:
+            found.addresses.append((owner, _MAPPED + cursor.take(4), ttl))
+        elif kind == TYPE_AAAA and size == 16:
+            found.addresses.append((owner, cursor.take(16), ttl))
+        elif kind == TYPE_CNAME:
+            found.aliases.setdefault(owner, _read_name(cursor))
+        elif kind in (TYPE_HTTPS, TYPE_SVCB):
+            _read_hints(cursor, begin + size, owner, ttl, found)
+        else:
+            cursor.take(size)
+        if cursor.offset != begin + size:
+            raise _Malformed
+
+
+def _read_hints(cursor: Cursor, end: int, owner: str, ttl: int, found: _Found) -> None:
+    """SvcPriority, TargetName, then parameters: key, length, value. Alias mode (priority 0) has none."""
+    cursor.uint16()
+    _read_name(cursor)
+    while cursor.offset < end:
+        key, size = cursor.uint16(), cursor.uint16()
+        if cursor.offset + size > end:
+            raise _Malformed
+        value = cursor.take(size)
+        width = {_KEY_IPV4HINT: 4, _KEY_IPV6HINT: 16}.get(key)
+        if width is None:
+            continue
+        prefix = _MAPPED if width == 4 else b""
+        for at in range(0, size - width + 1, width):
+            found.addresses.append((owner, prefix + value[at : at + width], ttl))
+
+
+def _follow(question: str, found: _Found) -> tuple[tuple[DnsAddress, ...], str | None]:
+    """Addresses of the question's name and of every alias that it leads to."""
+    if not found.aliases:
+        mine = tuple(DnsAddress(a, ttl) for owner, a, ttl in found.addresses if owner == question)
+        return mine, None
+    chain = [question]
+    while len(chain) <= MAX_CHAIN:
+        target = found.aliases.get(chain[-1])
+        if target is None or target in chain:
+            break
+        chain.append(target)
+    mine = tuple(DnsAddress(a, ttl) for owner, a, ttl in found.addresses if owner in chain)
+    return mine, chain[-1] if len(chain) > 1 else None
+
+
+def _read_name(cursor: Cursor) -> str:
+    """Labels and compression pointers; a pointer must point backwards, so a loop cannot last."""
+    data = cursor.data
+    offset = cursor.offset
+    after: int | None = None  # where the message goes on, once a pointer was followed
+    labels: list[str] = []
+    size = jumps = 0
+    while True:
+        if offset >= len(data):
+            raise EndOfBytes
+        length = data[offset]
+        if length >= 0xC0:
+            if offset + 1 >= len(data):
+                raise EndOfBytes
+            target = (length & 0x3F) << 8 | data[offset + 1]
+            after = offset + 2 if after is None else after
+            jumps += 1
+            if target >= offset or jumps > MAX_POINTERS:
+                raise _Malformed
+            offset = target
+            continue
+        if length > 63:  # RFC 1035, 4.1.4: 01 and 10 are reserved
+            raise _Malformed
+        offset += 1
+        if not length:
+            break
+        size += length + 1
+        if offset + length > len(data):
+            raise EndOfBytes
+        if size > MAX_NAME or len(labels) >= MAX_LABELS:
+            raise _Malformed
+        labels.append(_label(data[offset : offset + length]))
+        offset += length
+    cursor.offset = offset if after is None else after
+    return ".".join(labels)
+
+
+_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
+
+
+def _label(raw: bytes) -> str:
+    """Lower case (RFC 4343); bytes that a host name has not as \\DDD (RFC 1035, 5.1)."""
+    lowered = raw.lower()
+    if _PLAIN.issuperset(lowered):
+        return lowered.decode("ascii")
+    return "".join(chr(b) if b in _PLAIN else f"\\{b:03d}" for b in lowered)

@@ -1,0 +1,135 @@
+"""The whole agent over a Capture of ours, against a real HTTP server: what goes in comes out, and it ends as it should."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from farcall.effective import EffectiveWatcher, write_effective
+from farcall.envelope import STATUS_PATH, parse_agent_status
+from farcall_probes.agent import Agent, Surroundings
+from support_agent import (
+    TOKEN,
+    FakeCapture,
+    FakeExporter,
+    a_answer,
+    make_config,
+    make_dns,
+    make_drained,
+    make_http,
+    make_redis,
+    rows_of,
+    write_config,
+)
+
+pytestmark = pytest.mark.servers
+
+GET = b"GET /cart?id=42 HTTP/1.1\r\nHost: api.example.com\r\n\r\n"
+SET = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"
+
+
+@contextmanager
+def running(agent: Agent) -> Iterator[threading.Event]:
+    ready = threading.Event()
+    thread = threading.Thread(target=agent.run, args=(ready.set,))
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield ready
+    finally:
+        agent.stop()
+        thread.join(12)
+        assert not thread.is_alive()
+
+
+def make_agent(tmp_path: Path, exporter: FakeExporter, capture: FakeCapture) -> Agent:
+    path = write_config(make_config(tmp_path, exporter=exporter.url), tmp_path)
+    return Agent(EffectiveWatcher(path), capture, surroundings=Surroundings(status_every_s=0.2))
+
+
+def test_answers_connections_and_exchanges_arrive_named(tmp_path: Path) -> None:
+    capture = FakeCapture()
+    now = time.monotonic_ns()
+    capture.waiting.append(
+        make_drained(
+            dns=[make_dns(a_answer("cache.example.com", "203.0.113.10"), ts_ns=now - 3_000)],
+            small=[
+                make_redis(SET, conn_open_ns=now - 2_000, ts_req_ns=now - 1_000, ts_resp_ns=now)
+            ],
+            large=[make_http(GET, conn_id=78, conn_open_ns=now - 9_000, ts_req_ns=now)],
+        )
+    )
+    with FakeExporter() as exporter, running(make_agent(tmp_path, exporter, capture)):
+        exporter.wait_for(lambda _: len(rows_of(exporter.batches("exchanges"))) == 2)
+        redis, http = rows_of(exporter.batches("exchanges"))
+        (answer,) = rows_of(exporter.batches("dns"))
+        connections = rows_of(exporter.batches("connections"))
+
+    assert (redis["protocol"], redis["target"]) == ("redis", "SET ? ?")
+    assert redis["bound_name"] == "cache.example.com"
+    assert (http["host"], http["target"], http["query"], http["status"]) == (
+        "api.example.com",
+        "/cart",
+        "id=?",
+        200,
+    )
+    assert http["bound_name"] is None  # its connect came before the answer
+    assert answer["question"] == "cache.example.com"
+    assert {c["connection_id"] for c in connections} == {77, 78}
+    assert capture.closed and capture.forgot_own
+    assert {p.authorization for p in exporter.posted} == {f"Bearer {TOKEN}"}
+
+
+def test_status_says_what_is_seen_and_lost(tmp_path: Path) -> None:
+    capture = FakeCapture()
+    capture.counters["kernel_small_lost"] = 5
+    with FakeExporter() as exporter, running(make_agent(tmp_path, exporter, capture)):
+        exporter.wait_for(lambda posted: any(p.path == STATUS_PATH for p in posted))
+        body = next(p.body for p in exporter.posted if p.path == STATUS_PATH)
+    import json
+
+    status = parse_agent_status(json.loads(body))
+
+    assert status.node == "node-1"
+    assert status.dns_ttl_s == 3600 and not status.dns_ttl_overridden
+    assert status.counters["kernel_small_lost"] == 5
+    assert status.gauges["rss_bytes"] > 1_000_000
+    assert status.capabilities[0].name == "fake"
+
+
+def test_rows_of_the_last_moment_are_sent_when_it_stops(tmp_path: Path) -> None:
+    capture = FakeCapture()
+    with FakeExporter() as exporter:
+        with running(make_agent(tmp_path, exporter, capture)):
+            capture.waiting.append(make_drained(large=[make_http(GET)]))
+        rows = rows_of(exporter.batches("exchanges"))
+
+    assert len(rows) == 1
+
+
+def test_a_new_config_is_applied_without_a_restart(tmp_path: Path) -> None:
+    capture = FakeCapture()
+    with FakeExporter() as exporter, running(make_agent(tmp_path, exporter, capture)):
+        config = make_config(
+            tmp_path,
+            exporter=exporter.url,
+            spec={"capture": {"masking": {"enabled": False}}},
+            dns_ttl_override_s=5,
+        )
+        write_effective(config, tmp_path / "effective.json")
+
+        def applied() -> bool:
+            import json
+
+            bodies = [json.loads(p.body) for p in exporter.posted if p.path == STATUS_PATH]
+            return any(b["dns_ttl_s"] == 5 and b["dns_ttl_overridden"] for b in bodies)
+
+        exporter.wait_for(lambda _: applied())
+        capture.waiting.append(make_drained(large=[make_http(GET)]))
+        exporter.wait_for(lambda _: bool(exporter.batches("exchanges")))
+        (row,) = rows_of(exporter.batches("exchanges"))
+
+    assert row["query"] == "id=42"
