@@ -1,7 +1,7 @@
 """A stand-in for `farcall <component>`, and a session around it: local mode without the rooms that it runs.
 
-`python support_local.py up …` is `farcall up` with them. `python support_local.py COMPONENT --config FILE --ready-file FILE` behaves as farcall.component says. A file
-`behave-COMPONENT` beside the config changes that: each word of it is one of the flags in main().
+`python support_local.py up …` is `farcall up` with them. `python support_local.py COMPONENT --config FILE --ready-file FILE` behaves as farcall.component says. The
+words in the environment variable STAND_IN_COMPONENT change that; main() has them.
 """
 
 import argparse
@@ -63,10 +63,7 @@ def main() -> int:
     parser.add_argument("--run-dir", type=Path)
     parser.add_argument("--once", action="store_true")
     given = parser.parse_args()
-    try:
-        flags = (given.config.parent / f"behave-{given.component}").read_text().split()
-    except OSError:
-        flags = []
+    flags = os.environ.get(f"STAND_IN_{given.component.upper()}", "").split()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if "refuse" in flags:
         sys.stderr.write(f"farcall {given.component}: it lacks what it needs\n")

@@ -25,7 +25,7 @@ from farcall_operator.local.cgroup import CgroupError, OwnCgroup, open_own_cgrou
 from farcall_operator.local.checks import find_program
 from farcall_operator.local.credentials import write_secrets
 from farcall_operator.local.feed import Feed
-from farcall_operator.local.instance import InstanceLock, StateDir
+from farcall_operator.local.instance import StateDir
 from farcall_operator.local.logfiles import Follower, bound_log
 from farcall_operator.local.ports import LOOPBACK, PortClaims
 from farcall_operator.local.processes import ProcessSpawner
@@ -139,13 +139,11 @@ class Stop:
 
 @dataclass(slots=True)
 class Session:
-    """`lock` is held already; the session releases it."""
+    """The instance's lock and the ports are held by whoever runs the session, until it is over."""
 
     config: TracingConfig
     run_dir: RunDir
     state: StateDir
-    lock: InstanceLock
-    claims: PortClaims
     ports: Ports
     workload: Workload
     screen: Screen
@@ -157,8 +155,6 @@ class Session:
 
     def run(self) -> int:
         with contextlib.ExitStack() as undo:
-            undo.callback(self.lock.release)
-            undo.callback(self.claims.release)
             cgroup = self._enter_cgroup(undo)
             self.state.make()
             own = [str(cgroup.path)] if cgroup else []

@@ -1,6 +1,7 @@
 """`farcall up`: runs a TracingConfig on this machine. Arguments, and everything that is checked before anything starts."""
 
 import argparse
+import contextlib
 import os
 import re
 import signal
@@ -55,36 +56,34 @@ def main(
     instance = arguments.instance or config.metadata.name
     run_dir = RunDir(arguments.run_root / instance)
     workload = choose_workload(arguments)
-    claims = PortClaims()
-    problems = list_missing(machine or this_machine(), demo=workload != "none")
-    try:
-        ports = choose_ports(claims, console=arguments.console_port, otlp=arguments.otlp_port)
-        check_socket_path(run_dir)
-    except (PortTakenError, InstanceError) as e:
-        problems.append(str(e))
-    if problems:
+    if problems := list_missing(machine or this_machine(), demo=workload != "none"):
         return refuse(problems)
-    lock = InstanceLock(run_dir)
-    try:
-        lock.take()
-    except InstanceError as e:
-        return refuse([str(e)])
-    except OSError as e:
-        return refuse([f"{run_dir.path} cannot be made: {e.strerror}; choose another --run-root"])
-    return run(
-        Session(
-            config=config,
-            run_dir=run_dir,
-            state=StateDir(path=arguments.state_root / instance),
-            lock=lock,
-            claims=claims,
-            ports=ports,
-            workload=workload,
-            screen=open_standard_screen(),
-            stop=Stop(),
-            farcall=farcall,
+    claims, lock = PortClaims(), InstanceLock(run_dir)
+    with contextlib.ExitStack() as undo:
+        undo.callback(lock.release)
+        undo.callback(claims.release)
+        try:
+            check_socket_path(run_dir)
+            lock.take()
+            ports = choose_ports(claims, console=arguments.console_port, otlp=arguments.otlp_port)
+        except PortTakenError as e:
+            return refuse([f"{e}; stop it, or choose another with --console-port, --otlp-port"])
+        except InstanceError as e:
+            return refuse([str(e)])
+        except OSError as e:
+            return refuse([f"{run_dir.path}: {e.strerror}; choose another with --run-root"])
+        return run(
+            Session(
+                config=config,
+                run_dir=run_dir,
+                state=StateDir(path=arguments.state_root / instance),
+                ports=ports,
+                workload=workload,
+                screen=open_standard_screen(),
+                stop=Stop(),
+                farcall=farcall,
+            )
         )
-    )
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
