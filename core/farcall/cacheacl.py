@@ -21,12 +21,15 @@ class CacheUser:
     commands: tuple[str, ...]
 
 
-_LOOK = ("ping", "info", "hgetall", "zrange", "zscore", "expiretime", "ttl", "scan")
+_LOOK = (
+    *("ping", "info", "scan", "hgetall", "zrange", "zscore"),
+    *("ttl", "pttl", "expiretime", "pexpiretime"),
+)
 
 AGENT = CacheUser(
     name="farcall-agent",
     password_file=REDIS_AGENT_PASSWORD,
-    commands=(*_LOOK, "hset", "zadd", "zremrangebyrank", "expireat"),
+    commands=(*_LOOK, "hset", "zadd", "zremrangebyrank", "pexpireat"),
 )
 EXPORTER = CacheUser(
     name="farcall-exporter",

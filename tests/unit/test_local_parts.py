@@ -214,4 +214,4 @@ def test_acl_rules_hold_the_digest_and_only_our_keys() -> None:
         rule = render_acl_rule(user, "the password")
         assert "the password" not in rule
         assert f"~{PREFIX}* -@all +" in rule
-    assert not {"hset", "zadd", "expireat"} & set(EXPORTER.commands)
+    assert not {"hset", "zadd", "pexpireat"} & set(EXPORTER.commands)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from farcall.commands import EXIT_USAGE
-from farcall.component import on_stop
 from farcall.rundir import RUN_ROOT, STATE_ROOT, RunDir
 from farcall.terminal import escape_text
 from farcall.tracingconfig import (
@@ -141,9 +140,9 @@ def refuse(problems: Sequence[str]) -> int:
 
 
 def run(session: Session) -> int:
-    on_stop(session.stop.request)
-    # The terminal was closed.
-    signal.signal(signal.SIGHUP, lambda _signal, _frame: session.stop.request())
+    # Not component.on_stop: here a second signal means something. SIGHUP: the terminal was closed.
+    for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(wanted, lambda _signal, _frame: session.stop.request())
     screen = session.screen
     try:
         code = session.run()
