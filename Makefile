@@ -12,12 +12,13 @@ FARCALL := $(VENV)/bin/farcall
 
 DEBIAN_RUN := python3-venv python3-bpfcc redis-server iproute2 iptables dnsmasq-base nodejs npm
 DEBIAN_TEST := chromium gcc libc6-dev git
-PACKAGES_STAMP := $(VENV)/.stamp-packages
 PYTHON_STAMP := $(VENV)/.stamp-python
 ARTEFACT := probes/farcall_probes/bpf/artefact.json
 BUNDLE := console/farcall_console/static/build/manifest.json
 BPF_SOURCES := $(wildcard probes/farcall_probes/bpf/*.c probes/farcall_probes/bpf/*.h probes/farcall_probes/compile.py)
 WEB_SOURCES := $(shell find console/web -type f -not -path '*/node_modules/*' 2>/dev/null)
+# A benchmark is bench/bench_<room>.py, called by `make bench-<room>`; `make bench` calls all.
+BENCHES := $(patsubst bench/bench_%.py,bench-%,$(wildcard bench/bench_*.py))
 
 .PHONY: help
 help: ## list the commands
@@ -78,6 +79,12 @@ test: setup-test lint ## every tier that needs no cluster
 e2e: setup-test ## the whole product, started as a user starts it
 	$(PY) -m pytest -m e2e --timeout 900
 
+# Each on its own: a room that is slow today says so, whatever came before. QUICK=1: under a minute each.
+.PHONY: bench
+bench: $(BENCHES) ## every benchmark, with a table and bench/results/<name>.json (QUICK=1: shorter)
+bench-%: setup
+	$(PY) bench/bench_$*.py
+
 .PHONY: lint
 lint: $(PYTHON_STAMP) ## style, types, and the arrows between the rooms
 	$(VENV)/bin/ruff check .
@@ -93,6 +100,13 @@ fmt: $(PYTHON_STAMP) ## format the code
 .PHONY: generate
 generate: $(PYTHON_STAMP) ## write what is generated from the code: CRD, schemas, reference pages
 	$(PY) -m farcall.generate
+
+.PHONY: uninstall
+uninstall: ## remove what farcall left on this machine, and what the other commands made in this folder
+	@if ls /run/farcall/*/effective.json >/dev/null 2>&1; then \
+		echo "a farcall instance runs here; stop it with Ctrl-C first (or remove /run/farcall if it was killed)" >&2; exit 1; fi
+	rm -rf /run/farcall /var/lib/farcall
+	$(MAKE) --no-print-directory clean
 
 .PHONY: clean
 clean: ## remove what the other commands made in this folder
