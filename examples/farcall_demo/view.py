@@ -110,7 +110,7 @@ def read_pid(path: Path) -> int:
 
 
 def read_cache_key(client: "redis.Redis", key: str) -> list[CacheKey]:
-    expires_at = client.expiretime(key)
+    expires_at = client.pexpiretime(key) / 1_000
     return [
         CacheKey(
             key=key,
