@@ -1,0 +1,149 @@
+// The trace page: header with View Logs and Share Trace, overview, waterfall, and the panel of the chosen span.
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { readTrace } from "../api.ts";
+import { buildLogUrl, logsOfTrace } from "../lib/logview.ts";
+import { formatDuration, zoneName } from "../lib/nanos.ts";
+import { oneLine, plural, shortId } from "../lib/text.ts";
+import { ancestors, buildTree, findRows, type Row, type Tree, visibleRows } from "../lib/tree.ts";
+import { useLoaded } from "../loading.ts";
+import { changedParams, place, setParams } from "../place.ts";
+import type { Trace } from "../types.ts";
+import { Minimap } from "./minimap.tsx";
+import { Panel } from "./panel.tsx";
+import { CopyButton, Destination, Empty, Icon, Id, ProblemNotice, Service, Time, Waiting } from "./parts.tsx";
+import { Waterfall, type Zoom } from "./waterfall.tsx";
+
+export function TracePage() {
+  const traceId = place.value.pathname.split("/")[2] ?? "";
+  const [tries, setTries] = useState(0);
+  const { data, problem, loading } = useLoaded(`${traceId} ${tries}`, (signal) => readTrace(traceId, signal));
+  if (problem?.status === 404) {
+    return (
+      <Empty title="This trace is not stored">
+        <p>{problem.detail.charAt(0).toUpperCase() + problem.detail.slice(1)}.</p>
+        <p>A trace that has just ended can take a few seconds to arrive.</p>
+        <button type="button" class="button" onClick={() => setTries(tries + 1)}>Look again</button>
+      </Empty>
+    );
+  }
+  if (problem !== null) return <ProblemNotice problem={problem} onRetry={() => setTries(tries + 1)} />;
+  if (data === null || loading) return <Waiting what="the trace" />;
+  return <TraceView trace={data} />;
+}
+
+function TraceView({ trace }: { trace: Trace }) {
+  const tree = useMemo(() => buildTree(trace.spans), [trace]);
+  const [collapsed, setCollapsed] = useState<ReadonlySet<string>>(new Set());
+  const [zoom, setZoom] = useState<Zoom>({ from: 0, length: tree.length });
+  const rows = useMemo(() => visibleRows(tree, collapsed), [tree, collapsed]);
+  const selectedId = place.value.searchParams.get("span");
+  const selected = useMemo(() => tree.rows.find((row) => row.span.span_id === selectedId || row.span.effective_span_id === selectedId) ?? null, [tree, selectedId]);
+  const found = useMemo(() => findRows(tree, place.value.searchParams.get("find") ?? ""), [tree, place.value.searchParams.get("find")]);
+  const foundSet = useMemo(() => new Set(found), [found]);
+  const toggle = (ids: readonly string[], collapse: boolean) => setCollapsed(changed(collapsed, ids, collapse));
+  const select = (spanId: string | null, opens: boolean) => {
+    const params = changedParams({ span: spanId });
+    if (spanId === null) for (const key of [...params.keys()]) if (key === "tab" || key.startsWith("log.")) params.delete(key);
+    setParams(params, opens && selectedId === null ? "push" : "replace");
+  };
+  const goTo = (row: Row) => {
+    setCollapsed(changed(collapsed, ancestors(tree, row), false));
+    select(row.span.span_id, true);
+  };
+  const focusRow = () => requestAnimationFrame(() => document.querySelector<HTMLElement>('.span-row[tabindex="0"]')?.focus());
+
+  useEffect(() => {
+    document.title = `${tree.rows[0]?.span.service ?? ""} ${tree.rows[0]?.span.name ?? ""} · trace · farcall`.trim();
+  }, [tree]);
+  return (
+    <>
+      <TraceHead trace={trace} tree={tree} />
+      {trace.truncated && <p class="notice">This trace has {plural(trace.total_spans, "span")}; the first {trace.spans.length.toLocaleString("en")} by start are shown.</p>}
+      <div class="trace-tools">
+        <FindInTrace tree={tree} found={found} selected={selected} onGo={goTo} />
+        <span class="spacer" />
+        {zoom.length < tree.length && <button type="button" class="button" onClick={() => setZoom({ from: 0, length: tree.length })}>Whole trace</button>}
+        <button type="button" class="button" onClick={() => toggle(parentsOf(tree), true)}>Collapse all</button>
+        <button type="button" class="button" onClick={() => setCollapsed(new Set())}>Expand all</button>
+      </div>
+      <Minimap tree={tree} zoom={zoom} onZoom={setZoom} />
+      <div class={selected === null ? "trace-body" : "trace-body trace-body-split"}>
+        <Waterfall tree={tree} rows={rows} collapsed={collapsed} selected={selected?.span.span_id ?? null} found={foundSet} zoom={zoom} onSelect={select} onToggle={toggle} />
+        {selected !== null && (
+          <Panel
+            span={selected.span}
+            tree={tree}
+            onClose={() => { select(null, false); focusRow(); }}
+            onZoom={() => setZoom({ from: selected.offset, length: Math.max(1, selected.duration) })}
+          />
+        )}
+      </div>
+    </>
+  );
+}
+
+function TraceHead({ trace, tree }: { trace: Trace; tree: Tree }) {
+  const root = tree.rows[0]?.span;
+  const start = BigInt(trace.start_ns);
+  const end = BigInt(trace.end_ns);
+  const others = trace.effective_trace_ids.filter((id) => id !== trace.trace_id);
+  return (
+    <header class="trace-head">
+      <div class="trace-title">
+        <h1>
+          {root !== undefined && <Service name={root.service} />}
+          <span class="trace-operation">{oneLine(root?.name ?? "Trace", 200)}</span>
+          {root !== undefined && root.destination !== "" && <><span class="arrow" aria-label="to">→</span><Destination name={root.destination} reason={root.unknown_reason} /></>}
+        </h1>
+        <p class="trace-facts">
+          <span><Time ns={trace.start_ns} /> <span class="faint">{zoneName(start)}</span></span>
+          <span><strong>{formatDuration(tree.length)}</strong></span>
+          <span>{plural(trace.total_spans, "span")}</span>
+          <span>{plural(tree.services.length, "service")}</span>
+          {tree.errors > 0 && <span class="count-error"><Icon name="error" /> {plural(tree.errors, "error")}</span>}
+          {tree.unknown > 0 && <span class="count-unknown"><Icon name="question" /> {plural(tree.unknown, "unknown destination")}</span>}
+          <span>Trace <Id id={trace.trace_id} label="trace ID" /></span>
+          {others.length > 0 && <span class="faint">logs carry {others.slice(0, 3).map((id) => <code key={id} title={id}>{shortId(id)} </code>)}{others.length > 3 && `and ${others.length - 3} more`}</span>}
+        </p>
+      </div>
+      <div class="trace-actions">
+        <a class="button primary" href={buildLogUrl(logsOfTrace(trace.effective_trace_ids, start, end))}><Icon name="logs" /> View Logs</a>
+        <CopyButton text={location.origin + place.value.pathname + place.value.search} label="Copy a link to this trace; it asks for a login">
+          Share Trace
+        </CopyButton>
+      </div>
+    </header>
+  );
+}
+
+/** Takes the place of the browser's own search, which cannot see rows that are not in the document. */
+function FindInTrace({ tree, found, selected, onGo }: { tree: Tree; found: readonly number[]; selected: Row | null; onGo: (row: Row) => void }) {
+  const text = place.value.searchParams.get("find") ?? "";
+  const at = selected === null ? -1 : found.indexOf(selected.index);
+  const step = (by: number) => {
+    if (found.length === 0) return;
+    const next = at < 0 ? (by > 0 ? 0 : found.length - 1) : (at + by + found.length) % found.length;
+    onGo(tree.rows[found[next] as number] as Row);
+  };
+  return (
+    <form class="find" role="search" onSubmit={(event) => { event.preventDefault(); step(1); }}>
+      <span class="querybar-field">
+        <Icon name="search" />
+        <input type="text" aria-label="Find spans in this trace" placeholder="Find in this trace: name, service, attribute" spellcheck={false} value={text} onInput={(event) => setParams(changedParams({ find: event.currentTarget.value || null }), "replace")} />
+      </span>
+      <button type="button" class="button" disabled={found.length === 0} onClick={() => step(-1)}>Previous</button>
+      <button type="submit" class="button" disabled={found.length === 0}>Next</button>
+      <output role="status" class="faint">{text === "" ? "" : found.length === 0 ? "none found" : at < 0 ? `${found.length} found` : `${at + 1} of ${found.length}`}</output>
+    </form>
+  );
+}
+
+function parentsOf(tree: Tree): string[] {
+  return tree.rows.filter((row) => row.children > 0).map((row) => row.span.span_id);
+}
+
+function changed(set: ReadonlySet<string>, ids: readonly string[], add: boolean): ReadonlySet<string> {
+  const next = new Set(set);
+  for (const id of ids) if (add) next.add(id); else next.delete(id);
+  return next;
+}
