@@ -16,6 +16,7 @@ import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from farcall_probes import procfs
 from farcall_probes.cgroups import CgroupTree, Container, PodLogs, parse_membership, parse_path
@@ -50,8 +51,7 @@ class Identity:
     known_cgroup: bool  # False: no cgroup of this node, so another node's process or one long gone
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Seen(NamedTuple):
     """What a record says of its process."""
 
     tgid: int

@@ -16,7 +16,7 @@ from farcall_probes.capture import Records
 from farcall_probes.heads import Heads
 from farcall_probes.masking import CommandText, mask_query
 from farcall_probes.wire import redis
-from farcall_probes.wire.http1 import RequestParser
+from farcall_probes.wire.http1 import HttpRequest, RequestParser
 from farcall_probes.wire.outcomes import Outcome, Truncated
 
 NO_RESPONSE = "no_response"
@@ -62,9 +62,9 @@ class Reader:
         cut = np.zeros(len(block), dtype=np.uint32)
         for row, data in enumerate(self._requests_of(block)):
             request = parse(data, cut=True)
-            if isinstance(request, Outcome):
-                continue
-            if isinstance(request, Truncated):
+            if type(request) is not HttpRequest:  # nearly all are: one cheap test for them
+                if not isinstance(request, Truncated):
+                    continue
                 cut[row] = ExchangeFlag.CUT
                 request = request.partial
             rows.append(row)
@@ -99,9 +99,9 @@ class Reader:
         parse, render = redis.parse_commands, self._commands.render
         for row, data in enumerate(_captured(block, "req", "req_cap")):
             command = parse(data, cut=True)
-            if isinstance(command, Outcome):
-                continue
-            if isinstance(command, Truncated):
+            if type(command) is not redis.RedisCommand:
+                if not isinstance(command, Truncated):
+                    continue
                 cut[row] = ExchangeFlag.CUT
                 command = command.partial
             rows.append(row)

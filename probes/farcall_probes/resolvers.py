@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from farcall_probes.procfs import read_bounded
@@ -18,6 +19,7 @@ def packed_address(text: str) -> bytes | None:
     return address.packed if address.version == 6 else _MAPPED + address.packed
 
 
+@lru_cache(maxsize=4096)
 def address_text(packed: bytes) -> str:
     if packed.startswith(_MAPPED):
         return ".".join(map(str, packed[12:]))

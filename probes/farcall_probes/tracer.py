@@ -27,12 +27,13 @@ from farcall_probes.policy import Policy
 from farcall_probes.reading import Columns, Reader
 from farcall_probes.resolvers import address_text
 from farcall_probes.wire import dns
-from farcall_probes.wire.outcomes import Outcome, Truncated
+from farcall_probes.wire.outcomes import Truncated
 
 NS = 1_000_000_000
 BINDING_AGE_NS = int(BINDING_AGE_S * NS)
 MAX_DNS_ROWS = 32_768  # between two flushes; answers beyond are remembered, but not reported
-_DNS_FIELDS = [
+_NO_ADDRESS: tuple[tuple[bytes | None, int], ...] = ((None, 0),)
+_DNS_FIELDS = [  # Seen's first, in its order
     "tgid",
     "proc_start_ns",
     "parent_tgid",
@@ -116,42 +117,47 @@ class Tracer:
 
     def _take_dns(self, records: Records, now_ns: int) -> None:
         columns = (records[name].tolist() for name in _DNS_FIELDS)
-        for tgid, start_ns, parent, cgroup, comm, resolver, ts, size, cap, data in zip(
-            *columns, strict=True
-        ):
+        known: dict[Seen, Identity | None] = {}
+        for *who, resolver, ts, size, cap, data in zip(*columns, strict=True):
             answer = dns.parse_answer(data[:cap], cut=cap < size)
             if isinstance(answer, Truncated):
                 self._counters["dns_cut"] += 1
                 answer = answer.partial
-            if isinstance(answer, Outcome):
+            if not isinstance(answer, dns.DnsAnswer):
                 self._counters["dns_unread_dropped"] += 1
                 continue
             if answer.question_type not in dns.TYPE_NAMES:
                 self._counters["dns_other_type"] += 1
                 continue
-            seen = Seen(
-                tgid=tgid, start_ns=start_ns, parent_tgid=parent, cgroup_id=cgroup, comm=comm
-            )
-            identity = self._identities.find(seen, now_ns=now_ns)
-            if not self._policy.keeps(identity):
-                self._policy.learn(cgroup, identity)
+            seen = Seen._make(who)
+            if seen not in known:
+                known[seen] = self._find_wanted(seen, now_ns)
+            identity = known[seen]
+            if identity is None:
                 self._counters["unwanted_dns"] += 1
-                continue
-            self._remember(identity, answer, resolver, ts)
+            else:
+                self._remember(identity, answer, resolver, ts)
+
+    def _find_wanted(self, seen: Seen, now_ns: int) -> Identity | None:
+        identity = self._identities.find(seen, now_ns=now_ns)
+        if self._policy.keeps(identity):
+            return identity
+        self._policy.learn(seen.cgroup_id, identity)
+        return None
 
     def _remember(
         self, identity: Identity, answer: dns.DnsAnswer, resolver: bytes, time_ns: int
     ) -> None:
         trusted = resolver in self._trusted
-        client = identity.client_key
+        client, name = identity.client_key, answer.question
         answered_at = (time_ns + self.offsets.unix_ns) / NS
         for address, _ in answer.addresses:
-            self.evidence.add(client, address, answer.question, time_ns, trusted=trusted)
+            self.evidence.add(client, address, name, time_ns, trusted=trusted)
             self._answers.append(
                 Answer(
                     client_key=client,
                     ip=address_text(address),
-                    name=answer.question,
+                    name=name,
                     answered_at=answered_at,
                     trusted=trusted,
                 )
@@ -160,19 +166,11 @@ class Tracer:
         if len(self._dns_rows) >= MAX_DNS_ROWS:
             self._counters["dns_rows_dropped"] += 1
             return
-        for address_or_none, ttl_s in answer.addresses or ((None, 0),):
+        kind = dns.TYPE_NAMES[answer.question_type]
+        rcode, canonical = answer.rcode, answer.canonical_name
+        for packed, ttl_s in answer.addresses or _NO_ADDRESS:
             self._dns_rows.append(
-                DnsRow(
-                    time_ns=time_ns,
-                    identity=identity,
-                    resolver=resolver,
-                    question=answer.question,
-                    question_type=dns.TYPE_NAMES[answer.question_type],
-                    rcode=answer.rcode,
-                    address=address_or_none,
-                    ttl_s=ttl_s,
-                    canonical_name=answer.canonical_name,
-                )
+                DnsRow(time_ns, identity, resolver, name, kind, rcode, packed, ttl_s, canonical)
             )
 
     def _take_exchanges(self, block: Records, now_ns: int) -> None:

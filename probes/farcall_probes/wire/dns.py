@@ -4,9 +4,10 @@ The name that the application asked for is the name; a CNAME chain only says whi
 other owners are ignored: an answer may not speak for names that were not asked (and a hostile one would).
 """
 
+import struct
 from typing import NamedTuple
 
-from farcall_probes.wire.cursor import Cursor, EndOfBytes
+from farcall_probes.wire.cursor import EndOfBytes
 from farcall_probes.wire.outcomes import NEED_MORE, NOT_MINE, Outcome, Truncated
 
 HEADER_BYTES = 12
@@ -20,6 +21,9 @@ TYPE_A, TYPE_CNAME, TYPE_AAAA, TYPE_SVCB, TYPE_HTTPS = 1, 5, 28, 64, 65
 TYPE_NAMES = {TYPE_A: "A", TYPE_AAAA: "AAAA", TYPE_SVCB: "SVCB", TYPE_HTTPS: "HTTPS"}
 CLASS_IN = 1
 _KEY_IPV4HINT, _KEY_IPV6HINT = 4, 6  # RFC 9460, 14.3.2
+_HEADER = struct.Struct("!HHHHHH")  # ID, flags, and the counts of the four sections
+_QUESTION = struct.Struct("!HH")  # type, class; a SvcParam's key and length look the same
+_RECORD = struct.Struct("!HHIH")  # type, class, TTL, length
 _MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291, 2.5.5.2
 
 
@@ -42,45 +46,53 @@ class _Malformed(Exception):
     """Never leaves this module."""
 
 
-class _Found:
-    """What the answer section held so far, in the order of the message."""
+class _Message:
+    """A cursor over one message: names already read are remembered by their offset, as pointers lead there again."""
 
-    __slots__ = ("addresses", "aliases")
+    __slots__ = ("addresses", "aliases", "data", "names", "offset")
 
-    def __init__(self) -> None:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.offset = 0
+        self.names: dict[int, str] = {}
         self.addresses: list[tuple[str, bytes, int]] = []
         self.aliases: dict[str, str] = {}
+
+    def take(self, count: int) -> bytes:
+        end = self.offset + count
+        if end > len(self.data):
+            raise EndOfBytes
+        taken = self.data[self.offset : end]
+        self.offset = end
+        return taken
 
 
 def parse_answer(data: bytes, *, cut: bool = False) -> DnsAnswer | Truncated[DnsAnswer] | Outcome:
     """One message as a client read it; over TCP without its length."""
-    cursor = Cursor(data)
+    message = _Message(data)
     try:
-        transaction, flags = cursor.uint16(), cursor.uint16()
-        questions, answers = cursor.uint16(), cursor.uint16()
-        cursor.take(4)
+        transaction, flags, questions, answers, _, _ = _HEADER.unpack(message.take(HEADER_BYTES))
         # QR must be set, OPCODE 0; more than one question exists nowhere.
         if not flags & 0x8000 or flags & 0x7800 or questions != 1:
             return NOT_MINE
-        question = _read_name(cursor)
-        question_type, question_class = cursor.uint16(), cursor.uint16()
+        question = _read_name(message)
+        question_type, question_class = _QUESTION.unpack(message.take(4))
     except EndOfBytes:
         return NEED_MORE if not cut and _is_beginning(data) else NOT_MINE
     except _Malformed:
         return NOT_MINE
     if question_class != CLASS_IN:
         return NOT_MINE
-    found = _Found()
     whole = True
     try:
-        _read_records(cursor, min(answers, MAX_RECORDS), found)
+        _read_records(message, min(answers, MAX_RECORDS))
     except EndOfBytes:
         if not cut:
             return NEED_MORE
         whole = False
     except _Malformed:
         return NOT_MINE
-    addresses, canonical = _follow(question, found)
+    addresses, canonical = _follow(question, message)
     answer = DnsAnswer(
         transaction, question, question_type, flags & 0xF, bool(flags & 0x200), addresses, canonical
     )
@@ -91,67 +103,65 @@ def _is_beginning(data: bytes) -> bool:
     return len(data) < 3 or bool(data[2] & 0x80 and not data[2] & 0x78)
 
 
-def _read_records(cursor: Cursor, count: int, found: _Found) -> None:
+def _read_records(message: _Message, count: int) -> None:
     for _ in range(count):
-        owner = _read_name(cursor)
-        fixed = cursor.take(10)
-        kind = fixed[0] << 8 | fixed[1]
-        ttl = int.from_bytes(fixed[4:8], "big")
-        size = fixed[8] << 8 | fixed[9]
-        begin = cursor.offset
-        if fixed[2] << 8 | fixed[3] != CLASS_IN:
-            cursor.take(size)
-            continue
-        if kind == TYPE_A and size == 4:
-            found.addresses.append((owner, _MAPPED + cursor.take(4), ttl))
+        owner = _read_name(message)
+        kind, record_class, ttl, size = _RECORD.unpack(message.take(10))
+        begin = message.offset
+        if record_class != CLASS_IN:
+            message.take(size)
+        elif kind == TYPE_A and size == 4:
+            message.addresses.append((owner, _MAPPED + message.take(4), ttl))
         elif kind == TYPE_AAAA and size == 16:
-            found.addresses.append((owner, cursor.take(16), ttl))
+            message.addresses.append((owner, message.take(16), ttl))
         elif kind == TYPE_CNAME:
-            found.aliases.setdefault(owner, _read_name(cursor))
-        elif kind in (TYPE_HTTPS, TYPE_SVCB):
-            _read_hints(cursor, begin + size, owner, ttl, found)
+            message.aliases.setdefault(owner, _read_name(message))
+        elif kind == TYPE_HTTPS or kind == TYPE_SVCB:
+            _read_hints(message, begin + size, owner, ttl)
         else:
-            cursor.take(size)
-        if cursor.offset != begin + size:
+            message.take(size)
+        if message.offset != begin + size:
             raise _Malformed
 
 
-def _read_hints(cursor: Cursor, end: int, owner: str, ttl: int, found: _Found) -> None:
+def _read_hints(message: _Message, end: int, owner: str, ttl: int) -> None:
     """SvcPriority, TargetName, then parameters: key, length, value. Alias mode (priority 0) has none."""
-    cursor.uint16()
-    _read_name(cursor)
-    while cursor.offset < end:
-        key, size = cursor.uint16(), cursor.uint16()
-        if cursor.offset + size > end:
+    message.take(2)
+    _read_name(message)
+    while message.offset < end:
+        key, size = _QUESTION.unpack(message.take(4))
+        if message.offset + size > end:
             raise _Malformed
-        value = cursor.take(size)
+        value = message.take(size)
         width = {_KEY_IPV4HINT: 4, _KEY_IPV6HINT: 16}.get(key)
         if width is None:
             continue
         prefix = _MAPPED if width == 4 else b""
         for at in range(0, size - width + 1, width):
-            found.addresses.append((owner, prefix + value[at : at + width], ttl))
+            message.addresses.append((owner, prefix + value[at : at + width], ttl))
 
 
-def _follow(question: str, found: _Found) -> tuple[tuple[DnsAddress, ...], str | None]:
+def _follow(question: str, message: _Message) -> tuple[tuple[DnsAddress, ...], str | None]:
     """Addresses of the question's name and of every alias that it leads to."""
-    if not found.aliases:
-        mine = tuple(DnsAddress(a, ttl) for owner, a, ttl in found.addresses if owner == question)
-        return mine, None
     chain = [question]
-    while len(chain) <= MAX_CHAIN:
-        target = found.aliases.get(chain[-1])
+    while message.aliases and len(chain) <= MAX_CHAIN:
+        target = message.aliases.get(chain[-1])
         if target is None or target in chain:
             break
         chain.append(target)
-    mine = tuple(DnsAddress(a, ttl) for owner, a, ttl in found.addresses if owner in chain)
+    mine = tuple(
+        [DnsAddress(address, ttl) for owner, address, ttl in message.addresses if owner in chain]
+    )
     return mine, chain[-1] if len(chain) > 1 else None
 
 
-def _read_name(cursor: Cursor) -> str:
+def _read_name(message: _Message) -> str:
     """Labels and compression pointers; a pointer must point backwards, so a loop cannot last."""
-    data = cursor.data
-    offset = cursor.offset
+    data, begin = message.data, message.offset
+    if data[begin : begin + 2] == b"\xc0\x0c" and HEADER_BYTES in message.names:
+        message.offset = begin + 2  # nearly every owner is the question's name
+        return message.names[HEADER_BYTES]
+    offset = begin
     after: int | None = None  # where the message goes on, once a pointer was followed
     labels: list[str] = []
     size = jumps = 0
@@ -181,8 +191,9 @@ def _read_name(cursor: Cursor) -> str:
             raise _Malformed
         labels.append(_label(data[offset : offset + length]))
         offset += length
-    cursor.offset = offset if after is None else after
-    return ".".join(labels)
+    message.offset = offset if after is None else after
+    name = message.names[begin] = ".".join(labels)
+    return name
 
 
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
@@ -191,6 +202,6 @@ _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
 def _label(raw: bytes) -> str:
     """Lower case (RFC 4343); bytes that a host name has not as \\DDD (RFC 1035, 5.1)."""
     lowered = raw.lower()
-    if _PLAIN.issuperset(lowered):
+    if lowered.isalnum() or _PLAIN.issuperset(lowered):
         return lowered.decode("ascii")
     return "".join(chr(b) if b in _PLAIN else f"\\{b:03d}" for b in lowered)

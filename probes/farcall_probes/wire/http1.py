@@ -8,6 +8,7 @@ agent. Lines end with CR LF; bare LF, which a recipient MAY accept (2.2), is not
 """
 
 import re
+from binascii import unhexlify
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -17,17 +18,18 @@ MAX_METHOD = 32  # the longest registered method, UPDATEREDIRECTREF, has 17
 MAX_HOST = 262  # 255 of a name, a colon, 5 of a port, a spare dot
 MAX_WORD = 256  # user agent, content type: dictionary columns, so few and short
 MAX_PIPELINED = 64  # counted at most; the capture holds no more whole heads
-MEMO_ENTRIES = 2048  # about 2 MB at ordinary head sizes
+MEMO_ENTRIES = 2048  # about 1 MB at ordinary lines
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21-\xff]+) HTTP/1\.[01]")
 _LINE_BEGINNING = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32})(?: ([\x21-\xff]*))?")
 _ABSOLUTE = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]{0,15}://([^/?#]*)(.*)", re.DOTALL)
 # W3C Trace Context, 3.2: version 00 ends after the flags; a later version may go on after one more dash.
 _TRACEPARENT = re.compile(
-    rb"(?:00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}"
-    rb"|(?!00|ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?)"
+    rb"[ \t]*(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?[ \t]*"
 )
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?= |\r\n)")
+_VERSIONS = frozenset((b"HTTP/1.1", b"HTTP/1.0"))
+_METHODS = {m.encode(): m for m in "GET POST PUT DELETE HEAD PATCH OPTIONS".split()}
 _ZERO_TRACE = bytes(16)
 _ZERO_SPAN = bytes(8)
 
@@ -36,9 +38,7 @@ class HttpRequest(NamedTuple):
     method: str
     path: str  # `/a/b`; `*` and CONNECT's authority as sent
     query: str | None  # behind the `?`, unmasked
-    host: (
-        str | None
-    )  # Host, or the authority of an absolute target, as sent: an IP literal stays one
+    host: str | None  # Host, or an absolute target's authority, as sent: an IP literal stays one
     user_agent: str | None
     content_type: str | None
     trace_id: bytes | None
@@ -47,28 +47,21 @@ class HttpRequest(NamedTuple):
     requests: int  # whole or begun requests in the bytes: more than 1 is a pipeline
 
 
-class _Line(NamedTuple):
-    method: str
-    path: str
-    query: str | None
-    authority: str | None
+# method, path, query, authority. A plain tuple: made once per record when targets differ.
+_Line = tuple[str, str, str | None, str | None]
 
 
-class _Headers(NamedTuple):
-    host: str | None
-    user_agent: str | None
-    content_type: str | None
-    extra: tuple[tuple[str, str], ...]
-    body_bytes: int  # -1: chunked or unreadable, so the next request's place is unknown
+# host, user agent, content type, trace ID, parent span ID
+_Headers = tuple[str | None, str | None, str | None, bytes | None, bytes | None]
 
 
 class RequestParser:
-    """Holds the allow-list and two bounded memos (the same heads come again and again); otherwise pure."""
+    """Holds the allow-list and bounded memos (the same lines come again and again); otherwise pure."""
 
     def __init__(self, extra_headers: Iterable[str] = ()) -> None:
         self._extra = tuple((n, b"\r\n" + n.encode("ascii") + b":") for n in extra_headers)
-        self._lines: dict[bytes, _Line | None] = {}
-        self._headers: dict[bytes, _Headers] = {}
+        self._lines: dict[bytes, _Line] = {}
+        self._words: dict[bytes, str] = {}
 
     def parse(
         self, data: bytes, *, cut: bool = False
@@ -81,22 +74,11 @@ class RequestParser:
         line = self._line(data[:line_end])
         if line is None:
             return NOT_MINE
-        headers, trace_id, span_id = self._read_headers(data[line_end : end + 2])
+        block = data[line_end : end + 2]
         requests = 1
         if len(data) > end + 4:
-            requests += self._count_behind(data, end + 4, headers.body_bytes)
-        return HttpRequest(
-            line.method,
-            line.path,
-            line.query,
-            line.authority or headers.host,
-            headers.user_agent,
-            headers.content_type,
-            trace_id,
-            span_id,
-            headers.extra,
-            requests,
-        )
+            requests += self._count_behind(data, line_end, end)
+        return self._build(line, block, requests)
 
     def _parse_beginning(
         self, data: bytes, *, cut: bool
@@ -110,109 +92,94 @@ class RequestParser:
             return NEED_MORE
         whole_end = data.rfind(b"\r\n") + 2
         lines = data[line_end:whole_end] if line_end >= 0 else b""
-        headers, trace_id, span_id = self._read_headers(lines)
-        return Truncated(
-            HttpRequest(
-                line.method,
-                line.path,
-                line.query,
-                line.authority or headers.host,
-                headers.user_agent,
-                headers.content_type,
+        return Truncated(self._build(line, lines, 1))
+
+    def _build(self, line: _Line, block: bytes, requests: int) -> HttpRequest:
+        method, path, query, authority = line
+        host, agent, kind, trace_id, span_id = self._read_headers(block)
+        extra = self._read_extra(block) if self._extra else ()
+        # tuple.__new__ by itself: half the cost of the named constructor, once per record.
+        return tuple.__new__(
+            HttpRequest,
+            (
+                method,
+                path,
+                query,
+                authority or host,
+                agent,
+                kind,
                 trace_id,
                 span_id,
-                headers.extra,
-                1,
-            )
+                extra,
+                requests,
+            ),
         )
 
     def _line(self, raw: bytes) -> _Line | None:
-        try:
-            return self._lines[raw]
-        except KeyError:
-            pass
-        match = _REQUEST_LINE.fullmatch(raw)
-        line = _split_target(match[1], match[2]) if match else None
-        if len(self._lines) >= MEMO_ENTRIES:
-            self._lines.clear()
-        self._lines[raw] = line
+        line = self._lines.get(raw)
+        if line is None and (line := _parse_line(raw)) is not None:
+            if len(self._lines) >= MEMO_ENTRIES:
+                self._lines.clear()
+            self._lines[raw] = line
         return line
 
-    def _read_headers(self, block: bytes) -> tuple[_Headers, bytes | None, bytes | None]:
-        """`block` begins and ends with CR LF. traceparent differs with each request: it is cut out of the memo's key."""
+    def _read_headers(self, block: bytes) -> _Headers:
+        """`block` begins and ends with CR LF, so each line is found by CR LF and its name. Written out, not looped: it is hot."""
         lowered = block.lower()
-        at = lowered.find(b"\r\ntraceparent:")
-        if at < 0:
-            return self._memo(block, lowered), None, None
-        end = block.find(b"\r\n", at + 2)
-        trace_id, span_id = parse_traceparent(block[at + 14 : end])
-        if lowered.find(b"\r\ntraceparent:", end) >= 0:
-            trace_id = span_id = None  # two of them: neither can be believed
-        rest = self._memo(block[:at] + block[end:], lowered[:at] + lowered[end:])
-        return rest, trace_id, span_id
+        host = agent = kind = None
+        trace_id = span_id = None
+        if (at := lowered.find(b"\r\nhost:")) >= 0:
+            host = self._word(block[at + 7 : block.find(b"\r\n", at + 7)], MAX_HOST) or None
+        if (at := lowered.find(b"\r\nuser-agent:")) >= 0:
+            agent = self._word(block[at + 13 : block.find(b"\r\n", at + 13)], MAX_WORD)
+        if (at := lowered.find(b"\r\ncontent-type:")) >= 0:
+            kind = self._word(block[at + 15 : block.find(b"\r\n", at + 15)], MAX_WORD)
+        if (at := lowered.find(b"\r\ntraceparent:")) >= 0:
+            end = block.find(b"\r\n", at + 14)
+            if lowered.find(b"\r\ntraceparent:", end) < 0:  # of two, neither can be believed
+                trace_id, span_id = parse_traceparent(block[at + 14 : end])
+        return host, agent, kind, trace_id, span_id
 
-    def _memo(self, block: bytes, lowered: bytes) -> _Headers:
-        try:
-            return self._headers[block]
-        except KeyError:
-            pass
-        headers = self._parse_headers(block, lowered)
-        if len(self._headers) >= MEMO_ENTRIES:
-            self._headers.clear()
-        if len(block) <= MAX_MEMO_KEY:
-            self._headers[block] = headers
-        return headers
+    def _read_extra(self, block: bytes) -> tuple[tuple[str, str], ...]:
+        lowered = block.lower()
+        found = ((name, _value(block, lowered, needle)) for name, needle in self._extra)
+        return tuple((name, text(value, MAX_WORD)) for name, value in found if value is not None)
 
-    def _parse_headers(self, block: bytes, lowered: bytes) -> _Headers:
-        host = _value(block, lowered, b"\r\nhost:")
-        agent = _value(block, lowered, b"\r\nuser-agent:")
-        kind = _value(block, lowered, b"\r\ncontent-type:")
-        extra = tuple(
-            (name, text(value, MAX_WORD))
-            for name, needle in self._extra
-            if (value := _value(block, lowered, needle)) is not None
-        )
-        return _Headers(
-            host=text(host, MAX_HOST) or None if host is not None else None,
-            user_agent=text(agent, MAX_WORD) if agent is not None else None,
-            content_type=text(kind, MAX_WORD) if kind is not None else None,
-            extra=extra,
-            body_bytes=_body_bytes(block, lowered),
-        )
+    def _word(self, raw: bytes, limit: int) -> str:
+        """Text of a header's value, spaces around it taken off. The same values come again and again."""
+        word = self._words.get(raw)
+        if word is None:
+            word = text(raw.strip(b" \t"), limit)
+            if len(self._words) >= MEMO_ENTRIES:
+                self._words.clear()
+            if len(raw) <= MAX_WORD:  # below every limit, so the text is the same for all
+                self._words[raw] = word
+        return word
 
-    def _count_behind(self, data: bytes, offset: int, body_bytes: int) -> int:
+    def _count_behind(self, data: bytes, line_end: int, end: int) -> int:
         """Further requests in the bytes behind the first head; the last one may have only begun."""
-        count = 0
-        while 0 <= body_bytes and offset + body_bytes < len(data) and count < MAX_PIPELINED:
-            offset += body_bytes
+        for count in range(MAX_PIPELINED):
+            body_bytes = _body_bytes(data[line_end : end + 2])
+            offset = end + 4 + body_bytes
+            if body_bytes < 0 or offset >= len(data):
+                return count
             line_end = data.find(b"\r\n", offset)
             if line_end < 0:
-                line = _parse_line_beginning(data[offset:])
-                return count + (line is not None)
+                return count + (_parse_line_beginning(data[offset:]) is not None)
             if self._line(data[offset:line_end]) is None:
                 return count
-            count += 1
             end = data.find(b"\r\n\r\n", line_end)
             if end < 0:
-                return count
-            block = data[line_end : end + 2]
-            body_bytes = _body_bytes(block, block.lower())
-            offset = end + 4
-        return count
-
-
-MAX_MEMO_KEY = (
-    1024  # longer header blocks hold tokens and cookies: they hardly repeat, and cost memory
-)
+                return count + 1
+        return MAX_PIPELINED
 
 
 def parse_traceparent(raw: bytes) -> tuple[bytes | None, bytes | None]:
     """(trace ID, span ID), or two Nones for anything that the recommendation calls invalid."""
-    match = _TRACEPARENT.fullmatch(raw.strip(b" \t"))
-    if match is None:
+    match = _TRACEPARENT.fullmatch(raw)
+    if match is None or (match[1] == b"00" and match[4]):
         return None, None
-    trace_id = bytes.fromhex((match[1] or match[3]).decode("ascii"))
-    span_id = bytes.fromhex((match[2] or match[4]).decode("ascii"))
+    trace_id, span_id = unhexlify(match[2]), unhexlify(match[3])
     if trace_id == _ZERO_TRACE or span_id == _ZERO_SPAN:
         return None, None
     return trace_id, span_id
@@ -245,27 +212,38 @@ def _parse_line_beginning(data: bytes) -> _Line | None:
         return None
     rest = data[match.end() :]
     if match[2] is None:
-        return _Line(text(match[1], MAX_METHOD), "", None, None) if not rest else None
+        return (match[1].decode("ascii"), "", None, None) if not rest else None
     if not b" HTTP/1.1\r".startswith(rest) and not b" HTTP/1.0\r".startswith(rest):
         return None
-    return _split_target(match[1], match[2])
+    return _split_target(match[1].decode("ascii"), match[2])
 
 
-def _split_target(method: bytes, target: bytes) -> _Line:
+def _parse_line(raw: bytes) -> _Line | None:
+    words = raw.split(b" ")
+    if len(words) == 3 and words[2] in _VERSIONS and words[1][:1] == b"/":
+        method = _METHODS.get(words[0])
+        if method is not None:  # nearly every line: no pattern is asked
+            path, mark, query = words[1].partition(b"?")
+            return method, text(path), text(query) if mark else None, None
+    match = _REQUEST_LINE.fullmatch(raw)
+    return _split_target(match[1].decode("ascii"), match[2]) if match else None
+
+
+def _split_target(method: str, target: bytes) -> _Line:
     """RFC 9112, 3.2: origin, absolute, authority (CONNECT) and asterisk form."""
     authority: bytes | None = None
-    if method == b"CONNECT":
+    if method == "CONNECT":
         authority = target
     elif target[:1] != b"/" and (absolute := _ABSOLUTE.fullmatch(target)) is not None:
         authority, target = absolute[1].rpartition(b"@")[2], absolute[2] or b"/"
         if target[:1] == b"?":  # RFC 3986, 6.2.3: an empty path is /
             target = b"/" + target
     path, mark, query = target.partition(b"?")
-    return _Line(
-        method=text(method, MAX_METHOD),
-        path=text(path),
-        query=text(query) if mark else None,
-        authority=text(authority, MAX_HOST) or None if authority is not None else None,
+    return (
+        method,
+        text(path),
+        text(query) if mark else None,
+        text(authority, MAX_HOST) or None if authority is not None else None,
     )
 
 
@@ -278,7 +256,9 @@ def _value(block: bytes, lowered: bytes, needle: bytes) -> bytes | None:
     return block[begin:end].strip(b" \t") if end >= 0 else None
 
 
-def _body_bytes(block: bytes, lowered: bytes) -> int:
+def _body_bytes(block: bytes) -> int:
+    """Length of the body behind a head; -1 when it is not said in a way that we can follow."""
+    lowered = block.lower()
     if lowered.find(b"\r\ntransfer-encoding:") >= 0:
         return -1
     length = _value(block, lowered, b"\r\ncontent-length:")

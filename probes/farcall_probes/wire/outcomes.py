@@ -32,9 +32,13 @@ class Truncated(NamedTuple, Generic[T]):
 
 def text(raw: bytes, limit: int = MAX_TEXT) -> str:
     """Bounded, printable text of wire bytes: what does not print is escaped, so no terminal or page obeys it."""
+    try:
+        plain = raw.decode("ascii")
+        if len(plain) <= limit and plain.isprintable():
+            return plain  # nearly always
+    except UnicodeDecodeError:
+        pass
     decoded = raw[:limit].decode("utf-8", "backslashreplace")
-    if decoded.isascii() and decoded.isprintable():
-        return decoded  # at most `limit` characters: nothing was escaped
     printable = "".join(c if c.isprintable() else _escape(c) for c in decoded)
     return printable.encode()[:limit].decode("utf-8", "ignore")
 
