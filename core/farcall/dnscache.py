@@ -50,8 +50,9 @@ class Binding:
     client_key: str
     local: str  # format_endpoint
     peer: str
-    name: str
+    name: str  # "": opened without a name; replaces what an older connection left under the same four-tuple
     answered_at: float
+    held_at: float | None = None  # holdWhileConnected: last seen in use; the key lives from then on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +171,8 @@ class CacheWriter:
         for binding in bindings:
             key = binding_key(binding.client_key, binding.local, binding.peer)
             pipe.hset(key, mapping={"name": binding.name, "answered_at": repr(binding.answered_at)})
-            pipe.pexpireat(key, expires_at_ms(binding.answered_at, ttl_s))
+            since = binding.answered_at if binding.held_at is None else binding.held_at
+            pipe.pexpireat(key, expires_at_ms(since, ttl_s))
             keys += 1
         try:
             pipe.execute()
@@ -243,7 +245,7 @@ class CacheReader:
     def _entry(replies: list[object]) -> CacheEntry:
         bound, mine, cluster, dead = replies
         binding = None
-        if isinstance(bound, dict) and "name" in bound and "answered_at" in bound:
+        if isinstance(bound, dict) and bound.get("name") and "answered_at" in bound:
             try:
                 answered_at = float(bound["answered_at"])
             except ValueError:  # not written by us: no evidence
