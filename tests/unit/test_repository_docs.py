@@ -24,7 +24,7 @@ HEADER = exchange.BatchHeader(
 
 def read_section(page: Path, heading: str) -> str:
     text = page.read_text(encoding="utf-8")
-    match = re.search(rf"^##+ {re.escape(heading)}\n(.*?)(?=^##? |\Z)", text, re.M | re.S)
+    match = re.search(rf"^##+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", text, re.M | re.S)
     assert match, f"{page} has no section {heading!r}"
     return match[1]
 
