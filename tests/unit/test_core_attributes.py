@@ -14,7 +14,7 @@ from farcall.names import (
 pytestmark = pytest.mark.unit
 
 OTEL_NAMESPACES = (
-    "client.", "container.", "db.", "error.", "http.", "k8s.", "network.", "process.", "server.",
+    "client.", "container.", "db.", "error.", "http.", "k8s.", "network.", "process.", "server.", "service.",
     "url.", "user_agent.",
 )  # fmt: skip
 
