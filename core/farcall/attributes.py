@@ -137,6 +137,12 @@ _ALL = (
     Attribute(key="error.type", type="string", brief="Why the call failed.", example="500"),
     # Whose process
     Attribute(
+        key="service.name",
+        type="string",
+        brief="Service of this end: OTEL_SERVICE_NAME, the container's name or the executable's.",
+        example="checkout",
+    ),
+    Attribute(
         key="process.pid",
         type="int",
         brief="Thread group ID in the initial PID namespace.",
