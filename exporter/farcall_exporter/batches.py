@@ -1,0 +1,178 @@
+"""One decoded batch → the tables to commit. Resolve, sides, join, link; the only I/O are the look-ups.
+
+The memory between batches changes here too, once the tables stand: a batch is built once, and a retry hands the same
+tables over again (pipeline).
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from farcall.rows import TableName
+from farcall_exporter.clientspans import build_client_spans, keep_unknown
+from farcall_exporter.columns import Codes, Mask, hex_ids, integers
+from farcall_exporter.context import Context
+from farcall_exporter.decode import Decoded
+from farcall_exporter.evidence import build_answers, build_connections
+from farcall_exporter.exchanges import Ends, Exchanges, Owner
+from farcall_exporter.ids import derive_ids, identity_words
+from farcall_exporter.join import apply_joins, list_clients, plan_joins
+from farcall_exporter.links import read_links
+from farcall_exporter.naming import Named, name_rows
+from farcall_exporter.serverspans import build_server_spans, build_stored_joins, build_waiting
+from farcall_exporter.sides import decide_sides
+from farcall_exporter.sights import Sight, build_sight_rows
+from farcall_exporter.stage import Stage
+
+Tables = dict[TableName, pa.Table]
+
+
+def build_batch(decoded: Decoded, context: Context) -> Tables:
+    kind = decoded.header.kind
+    if kind == "dns":
+        return drop_empty({"dns_answers": build_answers(decoded)})
+    if kind == "connections":
+        return drop_empty({"connections": _build_connections(decoded, context)})
+    return _build_exchanges(Exchanges.of(decoded), context)
+
+
+def drop_empty(tables: Tables) -> Tables:
+    return {name: table for name, table in tables.items() if table.num_rows}
+
+
+def _build_connections(decoded: Decoded, context: Context) -> pa.Table:
+    table = decoded.table
+    owner, ends = Owner.of(table), Ends.of(table, opened="opened")
+    rules = context.settings.rules
+    named = name_rows(
+        owner=owner,
+        ends=ends,
+        host=None,
+        at_ns=integers(table, "time"),
+        peer_inside=context.settings.cluster.mask(ends.peer),
+        rows=np.arange(table.num_rows),
+        rules=rules,
+        lookups=context.lookups,
+    )
+    role = integers(table, "role")
+    return build_connections(
+        decoded, owner=owner, ends=ends, role=role, named=named, ttl_s=rules.ttl_s
+    )
+
+
+def _build_exchanges(x: Exchanges, context: Context) -> Tables:
+    sides = decide_sides(x, context.settings.cluster)
+    plan = plan_joins(x, sides, context.clients, context.waiting)
+    trace_id, span_id = _ids(x)
+    stage = Stage(
+        x=x, sides=sides, plan=plan, links=read_links(x), trace_id=trace_id, span_id=span_id
+    )
+    client_rows = np.flatnonzero(sides.client_spans & ~plan.late)
+    named = name_rows(
+        owner=x.owner,
+        ends=x.ends,
+        host=x.host,
+        at_ns=x.start,
+        peer_inside=sides.peer_inside,
+        rows=client_rows,
+        rules=context.settings.rules,
+        lookups=context.lookups,
+    )
+    client_spans, unnamed = build_client_spans(stage, client_rows, named, version=context.version)
+    server_rows = np.flatnonzero(sides.server_spans)
+    server_spans = build_server_spans(stage, server_rows, version=context.version)
+    waiting_rows = np.flatnonzero(sides.server_sights & ~plan.settled)
+    sights = build_waiting(stage, waiting_rows, version=context.version)
+    joins, late_names = build_stored_joins(stage)
+    linked_rows = np.concatenate([client_rows, server_rows])
+    tables: Tables = {
+        "spans": join_tables(client_spans, server_spans),
+        "links": _link_rows(stage, linked_rows),
+        "joins": joins,
+        "late_names": late_names,
+        "sights": build_sight_rows(sights, [(s, "joined") for s in plan.consumed]),
+    }
+    _remember(stage, client_rows, named, unnamed, sights, context)
+    _count(stage, named, len(sights), context)
+    return drop_empty(tables)
+
+
+def _ids(x: Exchanges) -> tuple[pa.Array, pa.Array]:
+    words = {
+        name: getattr(x, name).astype(np.uint64)
+        for name in ("isn_client", "isn_server", "request_seq", "start", "sequence", "role")
+    }
+    ids = derive_ids(
+        has_identity=x.has_identity,
+        identity=identity_words(words["isn_client"], words["isn_server"]),
+        request_seq=words["request_seq"],
+        start_ns=words["start"],
+        boot_id=x.boot_id,
+        connection=x.ends.connection.astype(np.uint64),
+        sequence=words["sequence"],
+        role=words["role"],
+    )
+    return hex_ids(ids.trace_high, ids.trace_low), hex_ids(ids.span)
+
+
+def _link_rows(stage: Stage, rows: Codes) -> pa.Table:
+    chosen = pa.array(rows)
+    return stage.links.table(stage.x, rows, stage.trace_id.take(chosen), stage.span_id.take(chosen))
+
+
+def join_tables(first: pa.Table, second: pa.Table) -> pa.Table:
+    if not second.num_rows:
+        return first
+    if not first.num_rows:
+        return second
+    return pa.concat_tables([first, second]).unify_dictionaries().combine_chunks()
+
+
+def _remember(
+    stage: Stage,
+    client_rows: Codes,
+    named: Named,
+    unnamed: Mask,
+    sights: list[Sight],
+    context: Context,
+) -> None:
+    """Moves the memory between batches on: what waits, what may still be joined, what may still be named."""
+    x, now = stage.x, context.clock()
+    joinable = stage.sides.joinable[client_rows] & x.has_identity[client_rows]
+    rows = client_rows[joinable]
+    chosen = pa.array(rows)
+    new_clients = list_clients(
+        stage.plan,
+        x,
+        rows,
+        trace_ids=stage.trace_id.take(chosen).to_pylist(),
+        span_ids=stage.span_id.take(chosen).to_pylist(),
+        unnamed=unnamed[joinable],
+    )
+    forgotten = apply_joins(
+        stage.plan,
+        new_sights=sights,
+        new_clients=new_clients,
+        clients=context.clients,
+        waiting=context.waiting,
+        now=now,
+    )
+    context.counters.add("clients_forgotten", forgotten)
+    keep_unknown(stage, client_rows, named, context.late, now)
+    context.counters.add("late_forgotten", context.late.forget(now))
+    reported = int((x.start + x.duration).max()) if x.count else 0
+    context.agents.hear(x.boot_id, now, reported_ns=reported)
+    context.agents.learn_addresses(x.boot_id, x.ends.local.texts())
+
+
+def _count(stage: Stage, named: Named, waiting: int, context: Context) -> None:
+    plan, add = stage.plan, context.counters.add
+    by_overlap = int((plan.kinds == 2).sum()) + sum(j.kind == 2 for j in plan.stored)
+    is_unknown = np.array([d.reason is not None for d in named.decisions] or [False], np.bool_)
+    add("spans_written", len(named.groups) + int(stage.sides.server_spans.sum()))
+    add("spans_unknown", int(is_unknown[named.groups].sum()))
+    add("outside_client_sights", int(stage.sides.dropped.sum()))
+    add("client_sights_late_lost", int(plan.late.sum()))
+    add("joins_same_batch", int((plan.servers >= 0).sum()))
+    add("joins_waiting", len(plan.consumed))
+    add("joins_stored", len(plan.stored))
+    add("joins_overlap", by_overlap)

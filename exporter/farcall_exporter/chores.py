@@ -1,0 +1,107 @@
+"""What the worker does between batches: keeps lonely sights, mends late names, reads back what waited before a restart."""
+
+import secrets
+import time
+from collections import deque
+
+from farcall.journal import get_log
+from farcall.storeport import StoreError, StoreRefusedError
+from farcall_exporter.batches import Tables, drop_empty
+from farcall_exporter.context import Context
+from farcall_exporter.late import ASK_EVERY_S, build_late_names
+from farcall_exporter.pipeline import Pipeline
+from farcall_exporter.serverspans import build_kept_links
+from farcall_exporter.sights import SightError, build_kept_spans, build_sight_rows, parse_sight
+
+log = get_log("exporter")
+
+RESTORE_WITHIN_NS = 600 * 10**9
+TRY_AGAIN_S = 1.0
+
+
+class Chores:
+    """`run` is the pipeline's task. Rows that could not be written stay first in line, under the same token."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._context: Context = pipeline.context
+        self._run_id = secrets.token_hex(8)
+        self._number = 0
+        self._unwritten: deque[tuple[str, Tables]] = deque()
+        self._ask_at = 0.0
+        self._try_at = 0.0
+
+    def run(self, now: float) -> None:
+        if now < self._try_at:
+            return
+        if not self._unwritten:
+            self._keep_sights(now)
+            self._ask_again(now)
+        self._write(now)
+
+    def _keep_sights(self, now: float) -> None:
+        context = self._context
+        due, expelled = context.waiting.take_due(
+            now,
+            hold_s=context.settings.join_hold_s,
+            may_report=lambda sight: context.agents.may_report(sight, now),
+        )
+        if not due:
+            return
+        context.counters.add("sights_kept", len(due))
+        context.counters.add("sights_expelled", expelled)
+        context.counters.add("spans_written", len(due))
+        spans = build_kept_spans(due)
+        self._enqueue(
+            "kept",
+            {
+                "spans": spans,
+                "links": build_kept_links(spans),
+                "sights": build_sight_rows([], [(sight, "kept") for sight in due]),
+            },
+        )
+
+    def _ask_again(self, now: float) -> None:
+        context = self._context
+        if now < self._ask_at:
+            return
+        self._ask_at = now + ASK_EVERY_S
+        context.counters.add("late_forgotten", context.late.forget(now))
+        mended = context.late.ask_again(context.settings.rules, context.lookups)
+        context.counters.add("late_names", sum(len(spans) for _, spans in mended))
+        self._enqueue("late", {"late_names": build_late_names(mended)})
+
+    def _enqueue(self, kind: str, tables: Tables) -> None:
+        filled = drop_empty(tables)
+        if filled:
+            self._number += 1
+            self._unwritten.append((f"{kind}:{self._run_id}:{self._number}", filled))
+
+    def _write(self, now: float) -> None:
+        while self._unwritten:
+            token, tables = self._unwritten[0]
+            try:
+                self._pipeline.commit(tables, token)
+            except StoreRefusedError as e:
+                self._context.counters.add("batches_given_up_lost", 1)
+                log.error("rows are given up", token=token, error=str(e))
+            except StoreError as e:
+                self._try_at = now + TRY_AGAIN_S
+                log.warning("store unavailable", error=str(e))
+                return
+            self._unwritten.popleft()
+
+
+def restore_sights(pipeline: Pipeline) -> None:
+    """Sights that waited when the last exporter ended wait on. Raises StoreError."""
+    context = pipeline.context
+    now = context.clock()
+    rows = pipeline.writer.read_waiting_sights(since_ns=time.time_ns() - RESTORE_WITHIN_NS)
+    for key, text in rows:
+        try:
+            context.waiting.sights.add(parse_sight(key, text), now)
+        except SightError as e:
+            context.counters.add("sights_unreadable_lost", 1)
+            log.warning("a waiting sight cannot be read", error=str(e))
+        else:
+            context.counters.add("sights_restored", 1)

@@ -1,0 +1,125 @@
+"""Client-side spans: their destination's attributes, and the server's sight that was joined to them."""
+
+import numpy as np
+import pyarrow as pa
+
+from farcall.names import Confidence, DestinationKind, NameSource
+from farcall_exporter.clients import NONE
+from farcall_exporter.columns import Coded, Codes, Mask, choose, constant, numbers, texts_array
+from farcall_exporter.join import KIND_WORDS
+from farcall_exporter.late import MENDABLE, LateBook
+from farcall_exporter.naming import Named
+from farcall_exporter.spans import Entries, SpanParts, build_spans
+from farcall_exporter.stage import Stage
+
+
+def build_client_spans(
+    stage: Stage, rows: Codes, named: Named, *, version: str
+) -> tuple[pa.Table, Mask]:
+    """The spans of `rows`, and which of them still have a bare address for a label."""
+    joined, service = _joined(stage, rows)
+    by_address = _by_address(named)
+    takes_service = by_address & service.present
+    label = _overlay(named.texts("label"), service, takes_service)
+    source = _overlay(
+        named.texts("source"), constant(NameSource.KUBERNETES, len(rows)), takes_service
+    )
+    confidence = _overlay(
+        named.texts("confidence"), constant(Confidence.EXACT, len(rows)), takes_service
+    )
+    parts = SpanParts(
+        rows=rows,
+        is_server=False,
+        trace_id=stage.trace_id.take(pa.array(rows)),
+        span_id=stage.span_id.take(pa.array(rows)),
+        destination=label,
+        server_address=named.texts("server_address"),
+        unknown_reason=named.texts("reason"),
+        attributes=[
+            ("farcall.destination.name", label),
+            ("farcall.destination.kind", named.texts("kind")),
+            ("farcall.name.source", source),
+            ("farcall.name.confidence", confidence),
+            ("farcall.name.age_s", named.age_s(stage.x.start[rows])),
+            *joined,
+        ],
+    )
+    spans = build_spans(stage.x, parts, version=version, links=stage.links)
+    return spans, by_address & ~takes_service
+
+
+def _by_address(named: Named) -> Mask:
+    """Inside, and nothing but its address said so far."""
+    is_bare = [d.kind is DestinationKind.SERVICE and d.source is None for d in named.decisions] or [
+        False
+    ]
+    return np.array(is_bare, np.bool_)[named.groups]
+
+
+def _overlay(below: Coded, above: Coded, where: Mask) -> Coded:
+    values = pa.concat_arrays([below.values, above.values])
+    codes = np.where(where, above.codes + len(below.values), below.codes)
+    return Coded(*_once(values, codes))
+
+
+def _once(values: pa.Array, codes: Codes) -> tuple[pa.Array, Codes]:
+    """A dictionary must not hold a value twice where it becomes a column's dictionary."""
+    encoded = values.dictionary_encode()
+    again = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    if not len(again):
+        return values, codes
+    return encoded.dictionary, np.where(codes >= 0, again[np.maximum(codes, 0)], -1)
+
+
+def _joined(stage: Stage, rows: Codes) -> tuple[Entries, Coded]:
+    """The attributes of the joined server's sight, and its service's name by itself."""
+    x, plan = stage.x, stage.plan
+    servers = plan.servers[rows]
+    here = servers >= 0
+    duration = np.where(here, x.duration[servers], 0)
+    service = x.owner.service.take(servers).only(here)
+    pod = x.owner.pod.take(servers).only(here)
+    if plan.sights:
+        position = {int(row): i for i, row in enumerate(rows)}
+        waited = [(position[row], sight) for row, sight in plan.sights.items() if row in position]
+        for at, sight in waited:
+            duration[at] = sight.duration_ns
+        service = _put(service, [(at, sight.service) for at, sight in waited])
+        pod = _put(pod, [(at, sight.pod) for at, sight in waited if sight.pod])
+    kinds = plan.kinds[rows]
+    is_joined = kinds != NONE
+    entries: Entries = [
+        ("farcall.join", choose(KIND_WORDS, kinds).only(is_joined)),
+        ("farcall.server.duration_ns", numbers(duration, is_joined)),
+        ("farcall.server.service.name", service),
+        ("farcall.server.pod.name", pod),
+    ]
+    return entries, service
+
+
+def _put(coded: Coded, texts: list[tuple[int, str]]) -> Coded:
+    """Single rows with texts of their own."""
+    codes = coded.codes.copy()
+    for index, (at, _) in enumerate(texts):
+        codes[at] = len(coded.values) + index
+    values = pa.concat_arrays([coded.values, texts_array([text for _, text in texts])])
+    return Coded(values, codes)
+
+
+def keep_unknown(stage: Stage, rows: Codes, named: Named, late: LateBook, now: float) -> None:
+    """Hands the spans without a name to the book that asks again."""
+    mendable = [i for i, d in enumerate(named.decisions) if d.reason in MENDABLE]
+    if not mendable:
+        return
+    order = np.argsort(named.groups, kind="stable")
+    bounds = np.searchsorted(named.groups[order], [mendable, [i + 1 for i in mendable]])
+    for index, first, end in zip(mendable, *bounds.tolist(), strict=True):
+        chosen = rows[order[first:end]]
+        taken = pa.array(chosen)
+        spans = zip(
+            stage.x.start[chosen].tolist(),
+            stage.trace_id.take(taken).to_pylist(),
+            stage.span_id.take(taken).to_pylist(),
+            strict=True,
+        )
+        late.add(named.questions[index], list(spans), now)

@@ -1,0 +1,51 @@
+"""What the rooms of the pipeline share while a batch is handled: settings in force, and memory between batches."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from farcall.effective import EffectiveConfig
+from farcall_exporter.agents import AgentBook
+from farcall_exporter.clients import ClientBook
+from farcall_exporter.counters import Counters
+from farcall_exporter.late import LateBook
+from farcall_exporter.lookups import Lookups
+from farcall_exporter.resolve import NamingRules
+from farcall_exporter.sides import Cluster
+from farcall_exporter.waiting import Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The live part of the effective config, as the pipeline needs it."""
+
+    rules: NamingRules
+    cluster: Cluster
+    join_hold_s: float
+    generation: int
+
+    @classmethod
+    def of(cls, config: EffectiveConfig) -> "Settings":
+        return cls(
+            rules=NamingRules(
+                ttl_s=config.dns.effective_ttl_s,
+                hold_while_connected=config.dns.hold_while_connected,
+            ),
+            cluster=Cluster(tuple(config.cluster_cidrs)),
+            join_hold_s=config.exporter.join_hold_s,
+            generation=config.generation,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """Belongs to the pipeline's thread alone; `settings` is replaced as a whole when the config changes."""
+
+    settings: Settings
+    counters: Counters
+    lookups: Lookups
+    clock: Callable[[], float]  # monotonic seconds
+    version: str
+    clients: ClientBook = field(default_factory=ClientBook)
+    waiting: Waiting = field(default_factory=Waiting)
+    late: LateBook = field(default_factory=LateBook)
+    agents: AgentBook = field(default_factory=AgentBook)

@@ -1,0 +1,59 @@
+"""The exporter's counters: every loss and refusal has one, and they only ever grow. The status page shows them."""
+
+import threading
+
+NAMES: dict[str, str] = {
+    "batches_committed": "batches written to the store and acknowledged",
+    "batches_repeated": "batches that were known by their number, acknowledged again and not written",
+    "batches_refused": "batches that can never be taken, answered with a 4xx",
+    "batches_busy": "batches turned away with 503: the queue was full",
+    "batches_failed": "batches turned away with 503: the store did not take them",
+    "batches_given_up_lost": "batches that the store refused for good, answered with 422",
+    "unauthorized": "requests with a wrong token or none",
+    "rows_received": "rows in committed batches",
+    "spans_written": "spans of exchanges written",
+    "spans_unknown": "of these, spans to an Unknown External Service",
+    "otlp_spans": "spans received by OTLP and written",
+    "otlp_logs": "log records received by OTLP and written",
+    "otlp_rejected_lost": "OTLP spans and log records rejected in a partial success",
+    "otlp_refused": "OTLP requests answered with a 4xx",
+    "otlp_busy": "OTLP requests answered with 503",
+    "outside_client_sights": "client's sights of calls from outside to inside: the server's sight is the span",
+    "joins_same_batch": "server's sights joined to a client's of the same batch",
+    "joins_waiting": "server's sights that had waited and were joined",
+    "joins_stored": "server's sights joined to a client's span stored before",
+    "joins_overlap": "of all joins, those by overlap of byte ranges",
+    "sights_kept": "server's sights whose client's never came: kept as server-side spans",
+    "sights_expelled": "of these, kept early because too many were waiting",
+    "sights_restored": "waiting sights read back at start",
+    "sights_unreadable_lost": "waiting sights that could not be read back",
+    "client_sights_late_lost": "client's sights that came after the server's had been kept: one span stays one",
+    "clients_forgotten": "clients' spans given up for joining because too many were remembered",
+    "cache_questions": "distinct names that were asked for",
+    "cache_reads": "of these, asked of Redis",
+    "cache_failures": "times that Redis could not be asked",
+    "late_names": "spans that got their name later",
+    "late_forgotten": "unknown spans given up for late naming: too many, or too old",
+    "otlp_out_spans": "spans sent by OTLP",
+    "otlp_out_dropped": "spans not sent by OTLP: queue full, refused, or retries used up",
+    "otlp_out_retries": "times that an OTLP request was sent again",
+    "high_water_failures": "times that the high-water mark could not be written; the batch itself was",
+    "status_failures": "times that a component's status could not be written",
+    "internal_errors": "faults of the exporter itself while it handled a batch or a request",
+}
+
+
+class Counters:
+    """Added to from several threads, read by the status."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values = dict.fromkeys(NAMES, 0)
+
+    def add(self, name: str, count: int) -> None:
+        with self._lock:
+            self._values[name] += int(count)
+
+    def read(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._values)

@@ -1,0 +1,188 @@
+"""Spans out to another backend: OTLP over HTTP from a bounded queue on a thread of its own.
+
+farcall's own spans only: applications that speak OTLP choose their backends themselves. Nothing here can hold up the
+store: a full queue drops and counts.
+"""
+
+import gzip
+import http.client
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from farcall.attributes import REGISTRY
+from farcall.journal import get_log
+from farcall.rows import TableName
+from farcall_exporter.counters import Counters
+
+log = get_log("exporter")
+
+MAX_TABLES = 64
+SPANS_A_REQUEST = 2_000  # about 2 MB before compression
+TIMEOUT_S = 10
+MAX_TRIES = 6
+FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 30.0
+RETRYABLE = frozenset({429, 502, 503, 504})  # the specification's list
+_KINDS = {"Client": Span.SPAN_KIND_CLIENT, "Server": Span.SPAN_KIND_SERVER}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int  # 0: no answer
+    retry_after_s: float | None = None
+
+
+Post = Callable[[bytes], Reply]
+
+
+class OtlpOut:
+    def __init__(
+        self, endpoint: str | None, counters: Counters, *, post: Post | None = None
+    ) -> None:
+        self._post = post or (HttpPost(endpoint) if endpoint else None)
+        self._counters = counters
+        self._tables: queue.Queue[pa.Table | None] = queue.Queue(MAX_TABLES)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="otlp-out", daemon=True)
+
+    def start(self) -> None:
+        if self._post is not None:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """What is on its way gets one more try; the rest is counted as dropped."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            try:
+                self._tables.put_nowait(None)
+            except queue.Full:
+                pass  # the thread looks at the event as well
+            self._thread.join(2)
+
+    def offer(self, tables: dict[TableName, pa.Table]) -> None:
+        """Called after each commit; never waits."""
+        spans = tables.get("spans")
+        if self._post is None or spans is None:
+            return
+        own = spans.filter(pc.equal(spans.column("Source").cast(pa.string()), "ebpf"))
+        if not own.num_rows:
+            return
+        try:
+            self._tables.put_nowait(own)
+        except queue.Full:
+            self._counters.add("otlp_out_dropped", own.num_rows)
+
+    def _run(self) -> None:
+        while True:
+            table = self._tables.get()
+            if table is None or self._stopping.is_set():
+                break
+            for start in range(0, table.num_rows, SPANS_A_REQUEST):
+                self._send(table.slice(start, SPANS_A_REQUEST))
+        while table is not None:
+            self._counters.add("otlp_out_dropped", table.num_rows)
+            table = None if self._tables.empty() else self._tables.get_nowait()
+
+    def _send(self, table: pa.Table) -> None:
+        assert self._post is not None
+        body = gzip.compress(build_request(table).SerializeToString(), 1)
+        pause_s = FIRST_PAUSE_S
+        for attempt in range(MAX_TRIES):
+            reply = self._post(body)
+            if 200 <= reply.status < 300:
+                self._counters.add("otlp_out_spans", table.num_rows)
+                return
+            if reply.status and reply.status not in RETRYABLE:
+                break
+            wait_s = min(reply.retry_after_s or pause_s, MAX_PAUSE_S)
+            if attempt + 1 == MAX_TRIES or self._stopping.wait(wait_s):
+                break
+            self._counters.add("otlp_out_retries", 1)
+            pause_s *= 2
+        self._counters.add("otlp_out_dropped", table.num_rows)
+        log.warning("spans not sent by OTLP", spans=table.num_rows, status=reply.status)
+
+
+class HttpPost:
+    """`/v1/traces` is appended to the endpoint, as the specification says."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._url: SplitResult = urlsplit(endpoint.rstrip("/") + "/v1/traces")
+
+    def __call__(self, body: bytes) -> Reply:
+        kind = (
+            http.client.HTTPSConnection
+            if self._url.scheme == "https"
+            else http.client.HTTPConnection
+        )
+        connection = kind(self._url.hostname or "", self._url.port, timeout=TIMEOUT_S)
+        headers = {"content-type": "application/x-protobuf", "content-encoding": "gzip"}
+        try:
+            connection.request("POST", self._url.path, body, headers)
+            response = connection.getresponse()
+            response.read(65_536)
+            return Reply(response.status, _seconds(response.headers.get("retry-after")))
+        except (OSError, http.client.HTTPException):
+            return Reply(0)
+        finally:
+            connection.close()
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text is not None and text.isascii() and text.isdigit() else None
+
+
+def build_request(spans: pa.Table) -> ExportTraceServiceRequest:
+    """Spans grouped by resource; attributes get the type that the registry gives them."""
+    request = ExportTraceServiceRequest()
+    scopes: dict[tuple[tuple[str, str], ...], Any] = {}
+    times = spans.column("Timestamp").cast(pa.int64()).to_pylist()
+    index = spans.schema.get_field_index("Timestamp")
+    for start_ns, row in zip(times, spans.remove_column(index).to_pylist(), strict=True):
+        resource = tuple(row["ResourceAttributes"])
+        if resource not in scopes:
+            scopes[resource] = _add_scope(request, resource, row)
+        _fill_span(scopes[resource].spans.add(), start_ns, row)
+    return request
+
+
+def _add_scope(
+    request: ExportTraceServiceRequest, resource: tuple[tuple[str, str], ...], row: dict[str, Any]
+) -> Any:
+    resource_spans = request.resource_spans.add()
+    _fill_attributes(resource_spans.resource.attributes, resource)
+    scope_spans = resource_spans.scope_spans.add()
+    scope_spans.scope.name, scope_spans.scope.version = row["ScopeName"], row["ScopeVersion"]
+    return scope_spans
+
+
+def _fill_span(span: Any, start_ns: int, row: dict[str, Any]) -> None:
+    span.trace_id, span.span_id = bytes.fromhex(row["TraceId"]), bytes.fromhex(row["SpanId"])
+    span.name, span.kind = row["SpanName"], _KINDS[row["SpanKind"]]
+    span.start_time_unix_nano, span.end_time_unix_nano = start_ns, start_ns + row["Duration"]
+    _fill_attributes(span.attributes, row["SpanAttributes"])
+    if row["StatusCode"] == "Error":
+        span.status.code = Status.STATUS_CODE_ERROR
+    for trace_id, span_id in zip(row["Links.TraceId"], row["Links.SpanId"], strict=True):
+        link = span.links.add()
+        link.trace_id, link.span_id = bytes.fromhex(trace_id), bytes.fromhex(span_id)
+
+
+def _fill_attributes(target: Any, pairs: Any) -> None:
+    for key, text in pairs:
+        value = target.add(key=key).value
+        kind = REGISTRY[key].type
+        if kind == "int":
+            value.int_value = int(text)
+        elif kind == "bool":
+            value.bool_value = text == "true"
+        else:
+            value.string_value = text

@@ -1,0 +1,68 @@
+"""What the exporter says of itself every few seconds: its counters, and how full it is."""
+
+import os
+import resource
+import socket
+import time
+
+from farcall.api import ComponentStatus
+from farcall.journal import get_log
+from farcall.storeport import StoreError
+from farcall_exporter.pipeline import Pipeline
+
+log = get_log("exporter")
+SAY_EVERY_S = 5.0
+
+
+class SelfStatus:
+    """`run` is the pipeline's task."""
+
+    def __init__(self, pipeline: Pipeline, *, node: str) -> None:
+        self._pipeline = pipeline
+        self._name = node or socket.gethostname()
+        self._started_ns = time.time_ns()
+        self._say_at = 0.0
+
+    def run(self, now: float) -> None:
+        if now < self._say_at:
+            return
+        self._say_at = now + SAY_EVERY_S
+        try:
+            self._pipeline.writer.write_status(self.read(now))
+        except StoreError as e:
+            self._pipeline.context.counters.add("status_failures", 1)
+            log.warning("status not written", error=str(e))
+
+    def read(self, now: float) -> ComponentStatus:
+        context = self._pipeline.context
+        rules = context.settings.rules
+        return ComponentStatus(
+            kind="exporter",
+            name=self._name,
+            version=context.version,
+            seen_ns=str(time.time_ns()),
+            started_ns=str(self._started_ns),
+            config_generation=context.settings.generation,
+            alive=True,
+            capabilities=(
+                {
+                    "name": "dns cache",
+                    "on": "true" if context.lookups.is_available else "false",
+                    "why": "" if context.lookups.is_available else "Redis does not answer",
+                    "cost": ""
+                    if context.lookups.is_available
+                    else "destinations that only the cache can name are unknown until it does",
+                },
+            ),
+            counters={name: str(value) for name, value in context.counters.read().items()},
+            gauges={
+                "queue_jobs": float(self._pipeline.queued),
+                "sights_waiting": float(len(context.waiting.sights)),
+                "clients_remembered": float(len(context.clients)),
+                "unknown_remembered": float(len(context.late)),
+                "agents_alive": float(context.agents.count_alive(now)),
+                "dns_ttl_s": float(rules.ttl_s),
+                "cpu_seconds": sum(os.times()[:2]),
+                "rss_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0,
+            },
+        )

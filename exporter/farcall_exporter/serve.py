@@ -1,0 +1,126 @@
+"""`farcall exporter`: builds the parts, listens, and stops in order. The only module here that knows them all."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Sequence
+from importlib.metadata import version as installed_version
+
+import uvloop
+
+from farcall import journal
+from farcall.cacheacl import EXPORTER
+from farcall.component import STOP_WITHIN_S, Launch, parse_launch, refuse
+from farcall.dnscache import CacheReader, connect_redis
+from farcall.effective import EffectiveConfig, EffectiveConfigError
+from farcall.secretfiles import INGEST_TOKEN, SecretError, read_secret
+from farcall.storeport import StoreError, Writer
+from farcall_exporter.asgi import TokenCheck
+from farcall_exporter.chores import Chores, restore_sights
+from farcall_exporter.context import Context, Settings
+from farcall_exporter.counters import Counters
+from farcall_exporter.ingest import IngestApp
+from farcall_exporter.listeners import ListenError, Listeners, bind
+from farcall_exporter.lookups import Lookups
+from farcall_exporter.otlphttp import OtlpApp
+from farcall_exporter.otlpout import OtlpOut
+from farcall_exporter.pipeline import Pipeline
+from farcall_exporter.selfstatus import SelfStatus
+from farcall_exporter.storelink import connect_writer
+
+log = journal.get_log("exporter")
+
+POLL_CONFIG_S = 1.0
+RETRY_STORE_S = 1.0
+
+
+def main(argv: Sequence[str]) -> int:
+    launch = parse_launch("exporter", "receive, resolve, link, store", argv)
+    journal.configure("exporter")
+    config = launch.watcher.current
+    try:
+        exporter = Exporter(config, connect_writer(config))
+    except (SecretError, ListenError) as e:
+        refuse("exporter", str(e))
+    uvloop.run(exporter.run(launch))
+    return 0
+
+
+class Exporter:
+    """Sockets are bound and secrets read here, so that what is missing is said before anything starts."""
+
+    def __init__(self, config: EffectiveConfig, writer: Writer) -> None:
+        counters = Counters()
+        password = read_secret(config.secrets_dir, EXPORTER.password_file)
+        cache = CacheReader(
+            connect_redis(config.endpoints.redis, username=EXPORTER.name, password=password)
+        )
+        context = Context(
+            settings=Settings.of(config),
+            counters=counters,
+            lookups=Lookups(cache, counters, clock=time.monotonic),
+            clock=time.monotonic,
+            version=installed_version("farcall"),
+        )
+        self.pipeline = Pipeline(writer, context)
+        self._out = OtlpOut(config.exporter.otlp_out_endpoint, counters)
+        self.pipeline.on_committed = self._out.offer
+        self.pipeline.add_task(Chores(self.pipeline).run)
+        self.pipeline.add_task(SelfStatus(self.pipeline, node=config.node).run)
+        self._listeners = Listeners()
+        token = TokenCheck(config.secrets_dir, INGEST_TOKEN)
+        endpoints = config.endpoints
+        self._listeners.add(
+            IngestApp(self.pipeline, token), bind(endpoints.exporter_ingest, "the agents' listener")
+        )
+        self._listeners.add(
+            OtlpApp(self.pipeline), bind(endpoints.exporter_otlp_http, "the OTLP listener")
+        )
+
+    async def run(self, launch: Launch) -> None:
+        stop, started = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        if not await self._restore(stop):
+            return
+        self.pipeline.start()
+        self._out.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                serving = group.create_task(self._listeners.serve(stop, on_started=started))
+                watching = group.create_task(self._watch_config(launch))
+                await started.wait()
+                launch.mark_ready()
+                log.info("ready")
+                await serving
+                watching.cancel()
+        finally:
+            await asyncio.to_thread(self.pipeline.stop, STOP_WITHIN_S / 2)
+            self._out.stop()
+            log.info("stopped")
+
+    async def _restore(self, stop: asyncio.Event) -> bool:
+        """Waits for the store and reads back what waited; connections queue at the socket meanwhile. False when stopped."""
+        while not stop.is_set():
+            try:
+                await asyncio.to_thread(restore_sights, self.pipeline)
+                return True
+            except StoreError as e:
+                log.warning("store unavailable", error=str(e), retry_in_s=RETRY_STORE_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), RETRY_STORE_S)
+        return False
+
+    async def _watch_config(self, launch: Launch) -> None:
+        while True:
+            await asyncio.sleep(POLL_CONFIG_S)
+            try:
+                config = launch.watcher.poll()
+            except EffectiveConfigError as e:
+                log.error("the config is broken; the one before stays in force", error=str(e))
+                continue
+            if config is not None:
+                self.pipeline.context.settings = Settings.of(config)
+                log.info("config applied", generation=config.generation)

@@ -1,0 +1,65 @@
+"""Which sight of a call becomes its span. Design section 4, as one table.
+
+| the client is | the server is | client's sight | server's sight |
+|---|---|---|---|
+| inside | anywhere | the span | joined to the client's |
+| outside | inside | dropped | the span, `metoro.is_server_span` |
+| outside | outside | the span | joined to the client's |
+
+The last row is a machine's own traffic beyond the CIDRs: nobody else reports it, and joining keeps it single.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
+
+import numpy as np
+
+from farcall_exporter.columns import Coded, Mask
+from farcall_exporter.exchanges import Exchanges
+
+
+class Cluster:
+    """What counts as inside: the CIDRs and loopback, whose both ends are on this very machine or pod."""
+
+    def __init__(self, cidrs: tuple[str, ...]) -> None:
+        self._networks = tuple(ip_network(cidr) for cidr in cidrs)
+        self._is_inside = lru_cache(maxsize=65_536)(self._decide)
+
+    def is_inside(self, address: str) -> bool:
+        return self._is_inside(address)
+
+    def mask(self, addresses: Coded) -> Mask:
+        inside = np.array([self.is_inside(text) for text in addresses.texts()] or [False], np.bool_)
+        return inside[np.maximum(addresses.codes, 0)]
+
+    def _decide(self, text: str) -> bool:
+        address = ip_address(text)
+        return address.is_loopback or any(address in network for network in self._networks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    client_spans: Mask
+    server_spans: Mask
+    server_sights: Mask  # to be joined
+    dropped: Mask
+    peer_inside: Mask
+    joinable: Mask  # client's spans whose server may be seen as well
+
+
+def decide_sides(exchanges: Exchanges, cluster: Cluster) -> Sides:
+    local_inside = cluster.mask(exchanges.ends.local)
+    peer_inside = cluster.mask(exchanges.ends.peer)
+    is_client = exchanges.is_client
+    client_inside = np.where(is_client, local_inside, peer_inside)
+    server_inside = np.where(is_client, peer_inside, local_inside)
+    from_outside = ~client_inside & server_inside
+    return Sides(
+        client_spans=is_client & ~from_outside,
+        server_spans=~is_client & from_outside,
+        server_sights=~is_client & ~from_outside,
+        dropped=is_client & from_outside,
+        peer_inside=peer_inside,
+        joinable=is_client & ~from_outside & (server_inside | ~client_inside),
+    )
