@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+
 from farcall import secretfiles
 from farcall.effective import (
     CaptureConfig,
@@ -22,6 +24,7 @@ from farcall.effective import (
     RetentionConfig,
     write_effective,
 )
+from farcall.rows import TABLES, TableName
 
 START_WITHIN_S = 60
 DAY_S = 86_400
@@ -147,3 +150,65 @@ def running_store(folder: Path, retention: RetentionConfig | None = None) -> Ite
         yield store.start()
     finally:
         store.kill()
+
+
+# ---- rows ---------------------------------------------------------------------------------------------------------
+
+
+def _default_of(kind: pa.DataType) -> object:
+    if pa.types.is_map(kind) or pa.types.is_list(kind):
+        return []
+    if pa.types.is_boolean(kind):
+        return False
+    if pa.types.is_integer(kind):
+        return 0
+    return ""
+
+
+def build_table(name: TableName, rows: list[dict[str, object]]) -> pa.Table:
+    """Rows with what is left out filled in: "", 0, empty. Maps may be dicts, times are integers (ns)."""
+    schema = TABLES[name]
+    columns = []
+    for field_ in schema:
+        default = None if field_.nullable else _default_of(field_.type)
+        values = [row.get(field_.name, default) for row in rows]
+        values = [list(value.items()) if isinstance(value, dict) else value for value in values]
+        columns.append(pa.array(values, type=field_.type))
+    unknown = {key for row in rows for key in row} - set(schema.names)
+    assert not unknown, f"no such columns: {unknown}"
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def span(at_ns: int, trace: str, span_id: str, **columns: object) -> dict[str, object]:
+    return {
+        "Timestamp": at_ns,
+        "TraceId": trace,
+        "SpanId": span_id,
+        "SpanName": "GET /",
+        "SpanKind": "Client",
+        "ServiceName": "shop",
+        "Duration": 1_000_000,
+        "StatusCode": "Unset",
+        "Source": "ebpf",
+        **columns,
+    }
+
+
+def log_line(at_ns: int, body: str, **columns: object) -> dict[str, object]:
+    return {
+        "Timestamp": at_ns,
+        "ObservedTimestamp": at_ns,
+        "Body": body,
+        "ServiceName": "shop",
+        "SeverityText": "INFO",
+        "SeverityNumber": 9,
+        **columns,
+    }
+
+
+def trace_id(number: int) -> str:
+    return f"{number:032x}"
+
+
+def span_id(number: int) -> str:
+    return f"{number:016x}"

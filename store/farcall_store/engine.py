@@ -6,6 +6,7 @@ The engine hangs in a forked child: this process must never fork once a folder i
 """
 
 import fcntl
+import importlib
 import os
 import queue
 import re
@@ -122,11 +123,10 @@ class Engine:
 def _import_engine() -> Any:
     """Imports late: half a second and 100 MB that only this process may pay."""
     os.environ["TZ"] = "UTC"  # the server's time zone is what clients read times in
-    from chdb import _chdb
-
-    _chdb.set_signal_handlers_enabled(0)
-    _chdb.reset_signal_handlers()  # importing it has already opened and closed an engine once
-    return _chdb
+    module: Any = importlib.import_module("chdb._chdb")
+    module.set_signal_handlers_enabled(0)
+    module.reset_signal_handlers()  # importing it has already opened and closed an engine once
+    return module
 
 
 def _render_config(memory_bytes: int) -> str:

@@ -6,6 +6,7 @@ It looks at words, never changes them: what passes goes to the engine as it came
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from farcall_store.roles import Role
 
@@ -184,7 +185,7 @@ def _refuse_words(tokens: list[Token], words: frozenset[str]) -> None:
 
 
 def _refuse_functions(tokens: list[Token]) -> None:
-    for token, following in zip(tokens, tokens[1:], strict=False):
+    for token, following in pairwise(tokens):
         name = token.text.strip('`"').lower()
         is_call = following.text == "(" and token.kind in ("word", "quoted")
         if is_call and name in _reaching_functions:

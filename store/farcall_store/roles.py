@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from farcall import secretfiles
-
 from farcall_store.engine import DATABASE
 
 MEBIBYTE = 1 << 20
