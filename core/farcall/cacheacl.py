@@ -37,6 +37,8 @@ EXPORTER = CacheUser(
     commands=_LOOK,
 )
 USERS = (AGENT, EXPORTER)
+# Not only `off`: Redis makes the default user with no password, and calls such a server unprotected.
+NO_DEFAULT_USER = "user default reset"
 
 
 def render_acl_rule(user: CacheUser, password: str) -> str:

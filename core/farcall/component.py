@@ -1,7 +1,8 @@
 """What every long-running component shares: its two arguments, its exit codes, how it says that it is ready.
 
 `farcall <component> --config FILE [--ready-file FILE]`. SIGTERM and SIGINT stop it within 10 s, exit code 0. A bad
-config is exit code 2 and one sentence. When it can serve, it creates the ready file; whoever started it removed it before.
+config is exit code 2 and one sentence. When it can serve, it creates the ready file; one of its
+predecessor is removed at start, because a container's restart leaves it there.
 """
 
 import argparse
@@ -49,7 +50,10 @@ def parse_launch(
         watcher = EffectiveWatcher(arguments.config)
     except EffectiveConfigError as e:
         refuse(name, str(e))
-    return Launch(watcher=watcher, ready_file=arguments.ready_file, extra=arguments)
+    ready_file: Path | None = arguments.ready_file
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)
+    return Launch(watcher=watcher, ready_file=ready_file, extra=arguments)
 
 
 def refuse(name: str, why: str | SecretError) -> NoReturn:

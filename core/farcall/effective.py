@@ -8,11 +8,13 @@ Every field is `live` (components watch the file and apply it without a restart)
 pod-template hash). The mark is in the field's json_schema_extra and a test insists on it.
 """
 
+import ipaddress
 import json
 import os
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -266,3 +268,25 @@ class EffectiveWatcher:
         except OSError:
             return (0, 0, 0)
         return (status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+def read_listen_address(config: EffectiveConfig, endpoint: str) -> tuple[str, int]:
+    """(host, port) that whoever serves `endpoint` binds. Raises ValueError when it is no http(s) or redis address.
+
+    On Kubernetes an endpoint's host is a Service's name, and no address of the pod: there it listens on all of them.
+    An address (the store's loopback) is meant as it stands.
+    """
+    parts = urlsplit(endpoint)
+    if not parts.hostname or not parts.port:
+        raise ValueError(f"{endpoint!r} names no host and port")
+    if config.mode == "local" or _is_address(parts.hostname):
+        return parts.hostname, parts.port
+    return "", parts.port
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return True

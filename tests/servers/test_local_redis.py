@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from farcall.cacheacl import AGENT, EXPORTER, USERS, render_acl_rule
+from farcall.cacheacl import AGENT, EXPORTER, NO_DEFAULT_USER, USERS, render_acl_rule
 from farcall.dnscache import (
     Answer,
     Binding,
@@ -48,7 +48,7 @@ def folder() -> Iterator[Path]:
             for user in USERS
         ]
         conf = folder / "redis.conf"
-        conf.write_text(render_redis_conf(settings, acl_lines=("user default off", *rules)))
+        conf.write_text(render_redis_conf(settings, acl_lines=(NO_DEFAULT_USER, *rules)))
         program = find_program("redis-server") or "redis-server"
         server = subprocess.Popen([program, str(conf)], stdout=subprocess.DEVNULL)
         try:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from farcall.cacheacl import USERS, render_acl_rule
+from farcall.cacheacl import NO_DEFAULT_USER, USERS, render_acl_rule
 from farcall.client import ApiClient, find_server
 from farcall.commands import EXIT_FAULT, EXIT_OK
 from farcall.effective import Endpoints, write_effective
@@ -122,7 +122,7 @@ def write_files(desired: Desired, run_dir: RunDir, state: StateDir) -> None:
     rules = [
         render_acl_rule(user, read_secret(run_dir.secrets, user.password_file)) for user in USERS
     ]
-    text = render_redis_conf(desired.redis, acl_lines=("user default off", *rules))
+    text = render_redis_conf(desired.redis, acl_lines=(NO_DEFAULT_USER, *rules))
     (run_dir.path / "redis.conf").write_text(text, encoding="utf-8")
     write_effective(desired.effective, run_dir.effective)
 
