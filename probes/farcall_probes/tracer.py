@@ -239,30 +239,37 @@ class Tracer:
         np.maximum.at(newest, owners, block["ts_req_ns"])
         for connection, seen_ns in zip(used, newest.tolist(), strict=True):
             connection.seen_ns = seen_ns
-            if connection.bound is not None and self._is_binding_due(connection):
+            if connection.kept and self._is_binding_due(connection):
                 self._bind(connection)
 
     def _is_binding_due(self, connection: Connection) -> bool:
-        if connection.seen_ns - connection.sight.conn_open_ns < BINDING_AGE_NS:
+        """Once, and with holdWhileConnected again before the key goes. Not for a connect that we have not seen."""
+        sight = connection.sight
+        if sight.role != events.ROLE_CLIENT or not sight.conn_open_ns:
+            return False
+        if connection.seen_ns - sight.conn_open_ns < BINDING_AGE_NS:
             return False
         if not connection.written_ns:
             return True
-        return self._hold and connection.seen_ns - connection.written_ns > self._ttl_ns // 4
+        renew = self._hold and connection.bound is not None
+        return renew and connection.seen_ns - connection.written_ns > self._ttl_ns // 4
 
     def _bind(self, connection: Connection) -> None:
-        bound, sight = connection.bound, connection.sight
-        if bound is None:
-            return
-        if not self._hold and connection.seen_ns - bound.answered_ns >= self._ttl_ns:
-            return  # older than the TTL: nobody may use it
+        """A connection without a name is written as such: its four-tuple may have been another's before."""
+        sight, bound = connection.sight, connection.bound
+        if bound is not None and connection.seen_ns - bound.answered_ns >= self._ttl_ns:
+            if not self._hold:
+                return  # older than the TTL: nobody may use it
         connection.written_ns = connection.seen_ns
+        answered_ns = bound.answered_ns if bound is not None else connection.seen_ns
         self._bindings.append(
             Binding(
                 client_key=connection.identity.client_key,
                 local=format_endpoint(address_text(sight.laddr), sight.lport),
                 peer=format_endpoint(address_text(sight.raddr), sight.rport),
-                name=bound.name,
-                answered_at=(bound.answered_ns + self.offsets.unix_ns) / NS,
+                name=bound.name if bound is not None else "",
+                answered_at=(answered_ns + self.offsets.unix_ns) / NS,
+                held_at=(connection.seen_ns + self.offsets.unix_ns) / NS if self._hold else None,
             )
         )
 
