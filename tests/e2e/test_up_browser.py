@@ -1,0 +1,145 @@
+"""The demo in a browser, from the printed link on: the unknown destination, the Redis one, and an OTel trace's logs.
+
+Screenshots go to test-results/, for people to look at.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
+
+from farcall.api import Span
+from support_e2e import ROOT, Up, farcall_up, wait_held
+
+pytestmark = pytest.mark.e2e
+HELD_WITHIN_S = 60
+CHROMIUM = "/usr/bin/chromium"
+SHOTS = ROOT / "test-results"
+WAIT_MS = 20_000
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with farcall_up(tmp_path_factory.mktemp("browser"), "hobby.yaml") as started:
+        wait_held(started, since_ns=time.time_ns(), within_s=HELD_WITHIN_S)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def page(up: Up) -> Iterator[Page]:
+    """Logged in with the link that `farcall up` printed. Errors in the console's console are failures."""
+    SHOTS.mkdir(exist_ok=True)
+    link = re.search(r"http://127\.0\.0\.1:\d+/login\?token=\S+", up.read_output())
+    assert link is not None, up.read_output()
+    complaints: list[str] = []
+
+    def note(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            complaints.append(message.text)
+
+    with sync_playwright() as playwright:
+        # --no-sandbox: the tests run as root, and the pages are our own.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": 1400, "height": 900})
+        opened.set_default_timeout(WAIT_MS)
+        opened.on("console", note)
+        opened.on("pageerror", lambda error: complaints.append(str(error)))
+        opened.goto(link[0])
+        expect(opened.get_by_role("heading", name="Traces", exact=True)).to_be_visible()
+        yield opened
+        browser.close()
+    assert complaints == []
+
+
+def find_span(up: Up, service: str) -> Span:
+    view = up.open_view()
+    view.since_ns = 0
+    return next(span for span in view.list_spans(f"service:{service}") if span.source == "ebpf")
+
+
+def open_first_trace(page: Page, query: str) -> None:
+    page.goto(f"{page.url.split('/traces')[0].split('/logs')[0]}/traces")
+    field = page.get_by_role("textbox", name=re.compile("Search traces"))
+    field.fill(query)
+    field.press("Enter")
+    page.locator("table.traces tbody a").first.click()
+    expect(page.get_by_role("treegrid")).to_be_visible()
+
+
+def open_first_span(page: Page) -> None:
+    page.locator(".span-row").first.click()
+    expect(page.get_by_role("region", name="Span details")).to_be_visible()
+
+
+def test_the_unknown_destination_is_shown_with_its_reason(page: Page, up: Up) -> None:
+    open_first_trace(page, "service:report")
+    expect(page.locator("h1")).to_contain_text("Unknown External Service")
+    expect(page.locator("h1")).to_contain_text("called by bare IP address")
+    open_first_span(page)
+    page.screenshot(path=SHOTS / "trace-unknown.png")
+
+    page.get_by_role("tab", name="Why this name?").click()
+
+    expect(page.get_by_role("tabpanel")).to_contain_text(up.plan.api)
+    page.screenshot(path=SHOTS / "trace-unknown-why.png")
+
+
+def test_the_redis_destination_is_named(page: Page, up: Up) -> None:
+    open_first_trace(page, "service:cart")
+    expect(page.locator("h1")).to_contain_text("cache.example.com")
+    open_first_span(page)
+    page.screenshot(path=SHOTS / "trace-redis.png")
+
+    page.get_by_role("tab", name="Why this name?").click()
+
+    expect(page.get_by_role("tabpanel")).to_contain_text("cache.example.com")
+    expect(page.get_by_role("tabpanel")).to_contain_text(up.plan.resolver)
+    page.screenshot(path=SHOTS / "trace-redis-why.png")
+
+
+def test_view_logs_of_a_linked_trace_shows_its_lines(page: Page, up: Up) -> None:
+    """From the eBPF span's own trace: the link leads to the logs of the OTel trace by itself (M11)."""
+    view = up.open_view()
+    view.since_ns = 0
+    spans = view.list_spans("service:checkout")
+    linked = next(s for s in spans if s.source == "ebpf" and s.destination.startswith("payments"))
+    page.goto(f"{view.read_config().endpoints.console}/traces/{linked.trace_id}")
+    expect(page.get_by_role("treegrid")).to_contain_text("payments.example.com")
+    page.screenshot(path=SHOTS / "trace-otel.png")
+
+    page.get_by_role("link", name="View Logs").click()
+
+    expect(page.locator(".log-body").filter(has_text="paid")).not_to_have_count(0)
+    expect(page).to_have_url(re.compile(linked.effective_trace_id))
+    page.screenshot(path=SHOTS / "logs-otel.png")
+
+
+def test_a_spans_logs_tab_shows_only_its_lines(page: Page, up: Up) -> None:
+    """M10: the OTel root span logged, and its tab shows its lines."""
+    view = up.open_view()
+    view.since_ns = 0
+    root = next(
+        s
+        for s in view.list_spans("service:checkout")
+        if s.source == "otel" and not s.parent_span_id
+    )
+    page.goto(f"{view.read_config().endpoints.console}/traces/{root.trace_id}?span={root.span_id}")
+
+    page.get_by_role("tab", name=re.compile("^Logs")).click()
+
+    expect(page.get_by_role("tabpanel").locator(".log-body").first).to_be_visible()
+    page.screenshot(path=SHOTS / "span-logs.png")
+
+
+def test_a_login_link_works_once(page: Page, up: Up) -> None:
+    link = re.search(r"http://127\.0\.0\.1:\d+/login\?token=\S+", up.read_output())
+    assert link is not None
+    stranger = page.context.browser
+    assert stranger is not None
+    with stranger.new_context() as context:
+        second = context.new_page()
+        second.goto(link[0])
+
+        expect(second.get_by_role("heading", name="Traces", exact=True)).to_have_count(0)
