@@ -30,6 +30,8 @@ from farcall_probes.clocks import read_offsets
 from farcall_probes.dnswriter import DnsWriter
 from farcall_probes.identity import Identities
 from farcall_probes.policy import Policy
+from farcall_probes.probes import ProbesError, open_probes
+from farcall_probes.procfs import read_bounded
 from farcall_probes.resolvers import read_nameservers, trusted_resolvers
 from farcall_probes.sender import Batch, Sender
 from farcall_probes.status import make_status
@@ -47,6 +49,8 @@ CA_FILE = "ca.crt"  # beside the secrets when the parts talk TLS
 STOP_SENDER_S = 5.0  # with the writer's, a second of grace each and the last drain: below component.STOP_WITHIN_S
 STOP_WRITER_S = 1.5
 MAX_LAST_DRAINS = 50
+_CAP_SYS_ADMIN = 21
+_CAPABILITIES = (("CAP_BPF", 39), ("CAP_PERFMON", 38))  # capability.h
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,13 +279,32 @@ def main(argv: Sequence[str]) -> int:
         read_secret(launch.watcher.current.secrets_dir, INGEST_TOKEN)
     except SecretError as e:
         component.refuse("agent", e)
-    agent = Agent(launch.watcher, _open_capture())
+    agent = Agent(launch.watcher, open_capture())
     component.on_stop(agent.stop)
     agent.run(launch.mark_ready)
     return EXIT_OK
 
 
-def _open_capture() -> Capture:
-    from farcall_probes import probes
+def open_capture() -> Capture:
+    """The real one. Exits with 2 and what mends it where this machine does not let us trace."""
+    if missing := missing_capabilities():
+        component.refuse(
+            "agent",
+            f"tracing needs {' and '.join(missing)}, which this process lacks; run it as root: sudo farcall agent …",
+        )
+    try:
+        return open_probes()
+    except ProbesError as e:
+        component.refuse(
+            "agent", f"this machine cannot be traced as it is: {e}; `farcall doctor` says more"
+        )
 
-    return probes.open_probes()
+
+def missing_capabilities(status: Path = Path("/proc/self/status")) -> list[str]:
+    """Of BPF and PERFMON (facts/probes.md, 10); SYS_ADMIN stands for both."""
+    raw = read_bounded(status) or b""
+    line = next((x for x in raw.splitlines() if x.startswith(b"CapEff:")), b"CapEff: 0")
+    held = int(line.split()[1], 16)
+    if held >> _CAP_SYS_ADMIN & 1:
+        return []
+    return [name for name, bit in _CAPABILITIES if not held >> bit & 1]
