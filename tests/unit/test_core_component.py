@@ -35,6 +35,16 @@ def test_a_good_launch_holds_config_and_ready_file(tmp_path: Path) -> None:
     assert ready.read_text() == "ready\n"
 
 
+def test_a_predecessors_ready_file_is_removed_at_start(tmp_path: Path) -> None:
+    config, ready = tmp_path / "effective.json", tmp_path / "ready"
+    write_effective(build_example("hobby"), config)
+    ready.touch()
+
+    parse_launch("agent", "x", ["--config", str(config), "--ready-file", str(ready)])
+
+    assert not ready.exists()
+
+
 def test_nobody_may_ask_for_readiness(tmp_path: Path) -> None:
     write_effective(build_example("hobby"), tmp_path / "effective.json")
 

@@ -16,6 +16,7 @@ from farcall.effective import (
     EffectiveConfigError,
     EffectiveWatcher,
     read_effective,
+    read_listen_address,
     render_effective,
     write_effective,
 )
@@ -192,3 +193,30 @@ def test_a_configmaps_symlink_swap_is_seen(tmp_path: Path) -> None:
     os.replace(tmp_path / "..new", tmp_path / "..data")
 
     assert watcher.poll() == build_example("scale")
+
+
+@pytest.mark.parametrize(
+    ("mode", "endpoint", "expected"),
+    [
+        ("local", "http://127.0.0.1:8123", ("127.0.0.1", 8123)),
+        ("local", "http://[::1]:8123", ("::1", 8123)),
+        ("local", "http://node-1:80", ("node-1", 80)),
+        ("kubernetes", "https://hobby-exporter.farcall.svc:4319", ("", 4319)),
+        ("kubernetes", "http://127.0.0.1:8123", ("127.0.0.1", 8123)),
+        ("kubernetes", "http://localhost:8123", ("localhost", 8123)),
+    ],
+)
+def test_a_service_listens_on_all_addresses_of_its_pod(
+    mode: str, endpoint: str, expected: tuple[str, int]
+) -> None:
+    config = build_example("hobby").model_copy(update={"mode": mode})
+
+    assert read_listen_address(config, endpoint) == expected
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["", "http://", "http://a", "unix:///x", "http://:80", "http://a:0", "http://a:99999", "http://[::1"]
+)  # fmt: skip
+def test_an_endpoint_without_host_and_port_is_a_value_error(endpoint: str) -> None:
+    with pytest.raises(ValueError):
+        read_listen_address(build_example("hobby"), endpoint)
