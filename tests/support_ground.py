@@ -31,9 +31,9 @@ def build_example(name: str, *, dns_ttl_override_s: int | None = None) -> Effect
     )
 
 
-def check_golden(name: str, text: str) -> None:
-    """Compares with tests/golden/contracts/<name>; UPDATE_GOLDEN=1 writes it anew, for the review to show."""
-    path = CONTRACTS / name
+def check_golden(name: str, text: str, *, folder: Path = CONTRACTS) -> None:
+    """Compares with <folder>/<name>; UPDATE_GOLDEN=1 writes it anew, for the review to show."""
+    path = folder / name
     if os.environ.get(UPDATE) == "1" and os.environ.get("CI") != "true":
         path.write_text(text, encoding="utf-8")
     expected = path.read_text(encoding="utf-8") if path.exists() else ""

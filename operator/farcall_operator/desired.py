@@ -80,6 +80,7 @@ class Place:
     cluster_cidrs: tuple[str, ...] | None = None
     resolvers: tuple[str, ...] = ()
     own_cgroups: tuple[str, ...] = ()
+    own_namespace: str = ""  # Kubernetes: farcall's own pods are never traced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,17 +97,7 @@ class Desired:
 def build_desired(config: TracingConfig, place: Place, *, workload: Workload = "none") -> Desired:
     return Desired(
         config=config,
-        effective=build_effective(
-            config,
-            mode=place.mode,
-            endpoints=place.endpoints,
-            secrets_dir=place.secrets_dir,
-            state_dir=place.state_dir,
-            node=place.node,
-            discovered_cidrs=None if place.cluster_cidrs is None else list(place.cluster_cidrs),
-            discovered_resolvers=list(place.resolvers),
-            own_cgroups=list(place.own_cgroups),
-        ),
+        effective=exclude_own_namespace(build_effective_at(config, place), place.own_namespace),
         redis=build_redis_settings(
             TIERS[config.spec.tier].redis,
             listen=place.redis_listen,
@@ -114,6 +105,31 @@ def build_desired(config: TracingConfig, place: Place, *, workload: Workload = "
             append_only=is_redis_persistent(config),
         ),
         components=build_components(place, workload),
+    )
+
+
+def build_effective_at(config: TracingConfig, place: Place) -> EffectiveConfig:
+    return build_effective(
+        config,
+        mode=place.mode,
+        endpoints=place.endpoints,
+        secrets_dir=place.secrets_dir,
+        state_dir=place.state_dir,
+        node=place.node,
+        discovered_cidrs=None if place.cluster_cidrs is None else list(place.cluster_cidrs),
+        discovered_resolvers=list(place.resolvers),
+        own_cgroups=list(place.own_cgroups),
+    )
+
+
+def exclude_own_namespace(effective: EffectiveConfig, namespace: str) -> EffectiveConfig:
+    """The agent knows a pod by its namespace; farcall's calls about calls would never end."""
+    if not namespace:
+        return effective
+    capture = effective.capture
+    excluded = sorted({*capture.namespaces_exclude, namespace})
+    return effective.model_copy(
+        update={"capture": capture.model_copy(update={"namespaces_exclude": excluded})}
     )
 
 

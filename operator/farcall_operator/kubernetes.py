@@ -1,0 +1,198 @@
+"""The Kubernetes backend of the desired state: one TracingConfig to the objects that run it. Pure.
+
+Here is decided what differs per tier and per field; how an object looks is in the templates. Secrets are only ever
+referred to: the operator makes them, and no value of one passes through here.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel
+
+from farcall.effective import EffectiveConfig, Endpoints, render_effective
+from farcall.tiers import TIERS
+from farcall.tracingconfig import API_VERSION, KIND, TracingConfig
+from farcall_operator.desired import Desired, Place, build_desired
+from farcall_operator.layout import (
+    CONFIG_DIR,
+    DATA_DIR,
+    PORTS,
+    READY_DIR,
+    REDIS_LISTEN,
+    SECRETS_DIR,
+    STORE_DIR,
+)
+from farcall_operator.manifests import Manifest, render_objects
+from farcall_operator.redisconf import render_redis_conf
+from farcall_operator.redisscripts import READY_SCRIPT, render_start_script
+from farcall_operator.sizes import (
+    Container,
+    Quantities,
+    all_resources,
+    override_resources,
+    share_resources,
+)
+from farcall_operator.view import View
+
+TEMPLATES = (
+    "accounts.yaml.j2",
+    "config.yaml.j2",
+    "redis.yaml.j2",
+    "exporter.yaml.j2",
+    "probe.yaml.j2",
+    "services.yaml.j2",
+    "networkpolicies.yaml.j2",
+)
+# A cache that is to be kept although the tier would not: as large as the cache may grow, with its append-only file
+# being rewritten beside it, and some room.
+SMALL_VOLUME = "1Gi"
+
+
+def build_manifests(config: TracingConfig, namespace: str) -> list[Manifest]:
+    return list(render_objects(TEMPLATES, build_view(config, namespace)))
+
+
+def build_view(config: TracingConfig, namespace: str) -> View:
+    spec = config.spec.model_dump(by_alias=True, exclude_none=True)
+    has_store = not (config.spec.exporter and config.spec.exporter.clickhouse)
+    desired = build_desired(config, build_place(config, namespace, has_store=has_store))
+    tier = TIERS[config.spec.tier]
+    files = build_files(desired)
+    return View(
+        name=config.metadata.name,
+        namespace=namespace,
+        desired=desired,
+        spec=spec,
+        owner_references=build_owner_references(config),
+        files=files,
+        restart_hashes=build_restart_hashes(desired.effective, files),
+        resources=build_resources(config, has_store=has_store),
+        redis_volume=build_claim(
+            spec.get("dnsCache", {}).get("persistence", {}), tier.redis.volume or SMALL_VOLUME
+        )
+        if desired.redis.append_only
+        else None,
+        store_volume=build_claim(spec.get("exporter", {}).get("storage", {}), tier.store_volume)
+        if has_store
+        else None,
+        has_store=has_store,
+        replicas=count_replicas(config, has_store=has_store),
+    )
+
+
+def build_place(config: TracingConfig, namespace: str, *, has_store: bool) -> Place:
+    clickhouse = config.spec.exporter.clickhouse if config.spec.exporter else None
+    host = f"{config.metadata.name}-exporter.{namespace}.svc"
+    return Place(
+        mode="kubernetes",
+        endpoints=Endpoints(
+            exporter_ingest=f"http://{host}:{PORTS['ingest']}",
+            exporter_otlp_http=f"http://{host}:{PORTS['otlp']}",
+            redis=f"redis://{config.metadata.name}-redis.{namespace}.svc:{PORTS['redis']}",
+            # The store is beside its clients in one pod, and nobody else may reach it.
+            store=clickhouse.url if clickhouse else f"http://127.0.0.1:{PORTS['store']}",
+            console=f"http://{config.metadata.name}-console.{namespace}.svc:{PORTS['console']}",
+        ),
+        farcall=("farcall",),
+        redis_server="/bin/sh",
+        redis_conf=f"{CONFIG_DIR}/start-redis.sh",
+        redis_listen=REDIS_LISTEN,
+        redis_data_dir=DATA_DIR,
+        config_file=f"{CONFIG_DIR}/effective.json",
+        ready_dir=READY_DIR,
+        run_dir=READY_DIR,
+        secrets_dir=SECRETS_DIR,
+        state_dir=STORE_DIR,
+        # Discovery is the operator's; without it nothing is inside, and `farcall render` says so.
+        cluster_cidrs=(),
+        own_namespace=namespace,
+    )
+
+
+def build_owner_references(config: TracingConfig) -> list[dict[str, Any]]:
+    """Garbage collection needs the uid, which only a resource that is in a cluster has."""
+    if not config.metadata.uid:
+        return []
+    return [
+        {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": config.metadata.name,
+            "uid": config.metadata.uid,
+            "controller": True,
+        }
+    ]
+
+
+def build_files(desired: Desired) -> dict[str, str]:
+    return {
+        "effective.json": render_effective(desired.effective),
+        "redis.conf": render_redis_conf(desired.redis, acl_lines=("aclfile /run/redis/users.acl",)),
+        "start-redis.sh": render_start_script(),
+        "ready-redis.sh": READY_SCRIPT,
+    }
+
+
+def build_resources(config: TracingConfig, *, has_store: bool) -> dict[str, Quantities]:
+    tier = TIERS[config.spec.tier]
+    spec = config.spec
+    memory = {"memory": tier.redis.memory}
+    containers: tuple[Container, ...] = ("store", "exporter", "console")
+    found = {c: share_resources(tier.exporter, c, has_store=has_store) for c in containers}
+    shared: dict[str, Quantities] = {str(container): found[container] for container in containers}
+    return {
+        **shared,
+        "exporter": override_resources(
+            found["exporter"], spec.exporter.resources if spec.exporter else None
+        ),
+        "probe": override_resources(
+            all_resources(tier.probe), spec.probe.resources if spec.probe else None
+        ),
+        "redis": override_resources(
+            Quantities(requests={"cpu": "50m", **memory}, limits=memory),
+            spec.dns_cache.resources if spec.dns_cache else None,
+        ),
+    }
+
+
+def build_claim(given: dict[str, Any], size: str) -> dict[str, Any] | None:
+    """The spec of a volume claim; None where the resource switches it off."""
+    if not given.get("enabled", True):
+        return None
+    storage_class = given.get("storageClassName")
+    return {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": given.get("size", size)}},
+        **({"storageClassName": storage_class} if storage_class else {}),
+    }
+
+
+def count_replicas(config: TracingConfig, *, has_store: bool) -> int:
+    """The embedded store has one writer; without it two, so that one may go."""
+    given = config.spec.exporter.replicas if config.spec.exporter else None
+    return given or (1 if has_store else 2)
+
+
+def build_restart_hashes(effective: EffectiveConfig, files: dict[str, str]) -> dict[str, str]:
+    """By component. Redis knows only its own files, and must not lose its memory over anything else."""
+    ours = hash_text(json.dumps(pick_restart_fields(effective), sort_keys=True))
+    redis = hash_text("".join(files[name] for name in ("redis.conf", "start-redis.sh")))
+    return {"probe": ours, "exporter": ours, "dns-cache": redis}
+
+
+def hash_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def pick_restart_fields(section: BaseModel) -> dict[str, Any]:
+    """Those that are marked `restart`: a change of a live field must not roll the fleet."""
+    picked: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        extra = field.json_schema_extra
+        if isinstance(value, BaseModel):
+            picked[name] = pick_restart_fields(value)
+        elif isinstance(extra, dict) and extra.get("farcall.applies") == "restart":
+            picked[name] = value
+    return picked

@@ -1,0 +1,43 @@
+"""The two shell scripts of the Redis pod: how it starts, and how it is asked whether it is ready. Pure text.
+
+Values of secrets stay in files: an ACL file with their digests is written inside the pod, at start.
+"""
+
+from farcall.cacheacl import EXPORTER, KEY_PATTERN, NO_DEFAULT_USER, USERS
+from farcall_operator.layout import CONFIG_DIR, REDIS_PORT, SECRETS_DIR
+
+
+def render_start_script() -> str:
+    """Writes the users with their passwords' digests, then becomes the server. The variables are for tests."""
+    lines = [
+        "#!/bin/sh",
+        "# An empty or missing password would be a valid digest: it must not start then.",
+        "set -eu",
+        "umask 077",
+        f"secrets=${{SECRETS_DIR:-{SECRETS_DIR}}}",
+        "users=${ACL_FILE:-/run/redis/users.acl}",
+        'digest() { tr -d "\\n" <"$secrets/$1" | sha256sum | cut -d " " -f 1; }',
+        f'echo "{NO_DEFAULT_USER}" >"$users"',
+    ]
+    for user in USERS:
+        rule = f"user {user.name} reset on #$(digest {user.password_file})"
+        commands = " ".join(f"+{command}" for command in user.commands)
+        lines += [
+            f'[ -s "$secrets/{user.password_file}" ] || '
+            f'{{ echo "$secrets/{user.password_file} is empty or missing" >&2; exit 2; }}',
+            f'echo "{rule} ~{KEY_PATTERN} -@all {commands}" >>"$users"',
+        ]
+    server = "$(command -v redis-server || command -v valkey-server)"
+    lines.append(f'exec "{server}" "${{REDIS_CONF:-{CONFIG_DIR}/redis.conf}}"')
+    return "\n".join(lines) + "\n"
+
+
+# A server that is loading its file answers PING with an error. The password goes by environment, never by argument.
+READY_SCRIPT = f"""\
+#!/bin/sh
+set -eu
+REDISCLI_AUTH=$(cat "${{SECRETS_DIR:-{SECRETS_DIR}}}/{EXPORTER.password_file}")
+export REDISCLI_AUTH
+client=$(command -v redis-cli || command -v valkey-cli)
+[ "$("$client" -p "${{REDIS_PORT:-{REDIS_PORT}}}" --user {EXPORTER.name} --no-auth-warning ping)" = PONG ]
+"""

@@ -1,0 +1,28 @@
+"""What `farcall render` prints: the objects, and in front of them what they rely on and cannot contain."""
+
+from collections.abc import Iterator
+
+from farcall.tracingconfig import TracingConfig
+from farcall_operator.kubernetes import build_manifests
+from farcall_operator.layout import SECRET_FILES
+from farcall_operator.manifests import render_manifests
+from farcall_operator.view import split_secret_files
+
+
+def render_config(config: TracingConfig, namespace: str) -> str:
+    head = "".join(f"# {line}\n" for line in describe_needs(config, namespace))
+    return head + render_manifests(build_manifests(config, namespace))
+
+
+def describe_needs(config: TracingConfig, namespace: str) -> Iterator[str]:
+    """The Secret by the names of its keys; never a value."""
+    name = config.metadata.name
+    yield f"What the TracingConfig {name} ({config.spec.tier} tier) becomes in the namespace {namespace}."
+    yield "The namespace must admit the probe: pod-security.kubernetes.io/enforce=privileged."
+    every = tuple(dict.fromkeys(file for files in SECRET_FILES.values() for file in files))
+    ours, theirs = split_secret_files(config, every)
+    yield f"The operator makes the Secret {name}-secrets, with the keys {', '.join(ours)}."
+    if theirs and config.spec.dns_cache:
+        yield f"You make the Secret {config.spec.dns_cache.existing_secret}, with the keys {', '.join(theirs)}."
+    if config.spec.cluster_cidrs is None:
+        yield "clusterCIDRs are left out: the operator discovers them, and here the list is empty."

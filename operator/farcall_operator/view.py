@@ -1,0 +1,177 @@
+"""What the Kubernetes templates print, as one object. Their own logic ends at `if` and `for`."""
+
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from typing import Any, ClassVar
+
+from farcall.tracingconfig import TracingConfig
+from farcall_operator.desired import Component, Desired
+from farcall_operator.layout import (
+    CONFIG_DIR,
+    DATA_DIR,
+    IMAGE_PREFIX,
+    POD_CONTAINERS,
+    PORTS,
+    PROBE_CAPABILITIES,
+    READY_DIR,
+    REDIS_FILES,
+    REDIS_IMAGE,
+    REDIS_USER_ID,
+    SECRET_FILES,
+    SECRETS_DIR,
+    STORE_MOUNT,
+    USER_ID,
+    PodContainer,
+)
+from farcall_operator.sizes import Quantities
+
+RESTART_HASH = "farcall.dev/restart-hash"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Everything the templates print. Their logic ends at `if` and `for`."""
+
+    name: str
+    namespace: str
+    desired: Desired
+    spec: dict[str, Any]  # of the TracingConfig, camelCase, as given
+    owner_references: list[dict[str, Any]]
+    files: dict[str, str]  # the ConfigMap
+    restart_hashes: dict[str, str]  # by component
+    resources: dict[str, Quantities]
+    redis_volume: dict[str, Any] | None  # None: emptyDir
+    store_volume: dict[str, Any] | None
+    has_store: bool
+    replicas: int
+    ports: ClassVar[dict[str, int]] = PORTS
+    user_id: ClassVar[int] = USER_ID
+    redis_user_id: ClassVar[int] = REDIS_USER_ID
+    config_dir: ClassVar[str] = CONFIG_DIR
+    secrets_dir: ClassVar[str] = SECRETS_DIR
+    ready_dir: ClassVar[str] = READY_DIR
+    store_mount: ClassVar[str] = STORE_MOUNT
+    redis_data_dir: ClassVar[str] = DATA_DIR
+
+    def child(self, part: str) -> str:
+        return f"{self.name}-{part}"
+
+    def metadata(self, part: str, component: str) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "name": self.child(part),
+            "namespace": self.namespace,
+            "labels": self.labels(component),
+        }
+        return (
+            {**found, "ownerReferences": self.owner_references} if self.owner_references else found
+        )
+
+    def annotations(self, component: str) -> dict[str, str]:
+        """Of a pod template: when they change, the pods are replaced."""
+        return {RESTART_HASH: self.restart_hashes[component]}
+
+    def labels(self, component: str) -> dict[str, str]:
+        return {
+            **self.selector(component),
+            "app.kubernetes.io/part-of": "farcall",
+            "app.kubernetes.io/managed-by": "farcall-operator",
+            "farcall.dev/tracingconfig": self.name,
+        }
+
+    def selector(self, component: str) -> dict[str, str]:
+        """Immutable once a workload exists: it may never gain a label."""
+        return {
+            "app.kubernetes.io/name": "farcall",
+            "app.kubernetes.io/instance": self.name,
+            "app.kubernetes.io/component": component,
+        }
+
+    def component(self, name: str) -> Component:
+        return self.desired.find(name)
+
+    def ready_file(self, name: str) -> str:
+        return f"{self.ready_dir}/{name}"
+
+    def environment(self, name: str) -> list[dict[str, str]]:
+        return [{"name": key, "value": value} for key, value in self.component(name).environment]
+
+    def exporter_containers(self) -> tuple["PodContainer", ...]:
+        return tuple(c for c in POD_CONTAINERS if self.has_store or not c.has_data)
+
+    def exporter_strategy(self) -> dict[str, Any]:
+        if self.has_store:
+            return {"type": "Recreate"}
+        return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+
+    def probe_security(self) -> dict[str, Any]:
+        base = {"runAsUser": 0, "runAsGroup": 0, "readOnlyRootFilesystem": True}
+        if self.given("probe", "privileged", False):
+            return {**base, "privileged": True}
+        return {
+            **base,
+            "privileged": False,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"], "add": list(PROBE_CAPABILITIES)},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+
+    def redis_probe(self, *, period_s: int, failures: int) -> dict[str, Any]:
+        return {
+            "exec": {"command": ["/bin/sh", f"{self.config_dir}/ready-redis.sh"]},
+            "periodSeconds": period_s,
+            "timeoutSeconds": 5,
+            "failureThreshold": failures,
+        }
+
+    def deletion_policy(self) -> str:
+        return str(self.spec.get("deletionPolicy", "Delete"))
+
+    def image(self, name: str) -> str:
+        return find_image(self.desired.config, name)
+
+    def pull_secrets(self) -> list[dict[str, str]]:
+        return [{"name": name} for name in self.spec.get("images", {}).get("pullSecrets", [])]
+
+    def given(self, part: str, field: str, otherwise: object) -> object:
+        """A field of the spec that goes through as it is."""
+        found: object = self.spec.get(part, {}).get(field)
+        return otherwise if found is None else found
+
+    def secret_volume(self, component: str) -> dict[str, Any]:
+        """A projected volume of the files that `component` may see; mode 0440, its group is the pod's."""
+        ours, theirs = split_secret_files(self.desired.config, SECRET_FILES[component])
+        sources = [_project(self.child("secrets"), ours)]
+        existing = self.spec.get("dnsCache", {}).get("existingSecret")
+        if theirs:
+            sources.append(_project(existing, theirs))
+        return {"projected": {"defaultMode": 0o440, "sources": [s for s in sources if s]}}
+
+
+def find_image(config: TracingConfig, name: str) -> str:
+    """`registry/name:version`, or `@digest` where one is pinned."""
+    images, cache = config.spec.images, config.spec.dns_cache
+    if name == "redis" and cache and cache.image:
+        return cache.image
+    digest = (images.digests or {}).get(name) if images else None
+    registry = images.registry if images and images.registry else None
+    if name == "redis":
+        repository, _, tag = REDIS_IMAGE.partition(":")
+        path = f"{registry}/{repository}" if registry else repository
+    else:
+        path, tag = f"{registry or IMAGE_PREFIX}/{name}", installed_version("farcall")
+    return f"{path}@{digest}" if digest else f"{path}:{tag}"
+
+
+def split_secret_files(
+    config: TracingConfig, files: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Those in the operator's Secret, and those in the user's `dnsCache.existingSecret`."""
+    cache = config.spec.dns_cache
+    theirs = REDIS_FILES if cache and cache.existing_secret else set()
+    return tuple(f for f in files if f not in theirs), tuple(f for f in files if f in theirs)
+
+
+def _project(secret: str, files: tuple[str, ...]) -> dict[str, Any] | None:
+    if not files:
+        return None
+    return {"secret": {"name": secret, "items": [{"key": file, "path": file} for file in files]}}

@@ -1,0 +1,407 @@
+"""`farcall render`: the Kubernetes backend, compared as whole files, and the rules that every file must keep.
+
+Written anew with UPDATE_GOLDEN=1. A change here is a change of what runs in users' clusters.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from farcall import secretfiles
+from farcall.tracingconfig import TracingConfig, TracingConfigSpec, read_tracingconfig
+from farcall_operator.cli import main_render, main_validate
+from farcall_operator.kubernetes import build_manifests, build_view
+from farcall_operator.manifests import make_environment, render_value
+from farcall_operator.rendering import render_config
+from support_ground import ROOT, check_golden
+
+pytestmark = pytest.mark.golden
+
+GOLDEN = ROOT / "tests/golden/render"
+TEMPLATES = ROOT / "templates/farcall_templates/kubernetes"
+FILES = {
+    "hobby": ROOT / "examples/hobby.yaml",
+    "scale": ROOT / "examples/scale.yaml",
+    "everything": GOLDEN / "everything.yaml",
+}
+# Fields that no manifest of this version depends on; each is for a part that does not exist yet.
+INERT = {
+    "logs.enabled",
+    "logs.exclude",
+    "logs.paths",
+    "exporter.clickhouse.secretRef",
+    "exporter.otlp.tls",
+    "exporter.otlp.headersSecretRef",
+    "console.oidc",
+    "console.publicShare",
+    "tls.mode",
+    "tls.secretRef",
+    "paused",
+}
+BASE: dict[str, Any] = {"tier": "Hobby", "clusterCIDRs": ["10.0.0.0/8"]}
+# path in the spec → what it is changed to, on top of BASE
+CHANGES: dict[str, Any] = {
+    "tier": "Scale",
+    "clusterCIDRs": ["10.1.0.0/16"],
+    "retention.traces": "9d",
+    "retention.logs": "9d",
+    "retention.maxSize": "9Gi",
+    "dns.holdWhileConnected": True,
+    "dns.resolvers": ["10.96.0.10"],
+    "namespaces.include": ["shop"],
+    "namespaces.exclude": ["shop"],
+    "capture.protocols": ["http"],
+    "capture.hostProcesses": True,
+    "capture.headers": ["x-a"],
+    "capture.masking.enabled": False,
+    "probe.resources": {"limits": {"cpu": "1"}},
+    "probe.tolerations": [],
+    "probe.nodeSelector": {"a": "b"},
+    "probe.affinity": {"podAffinity": {}},
+    "probe.priorityClassName": "high",
+    "probe.updateStrategy": {"type": "OnDelete"},
+    "probe.privileged": True,
+    "dnsCache.image": "other/redis:1",
+    "dnsCache.resources": {"limits": {"cpu": "1"}},
+    "dnsCache.persistence": {"enabled": True},
+    "dnsCache.existingSecret": "ours",
+    "exporter.replicas": {"exporter": {"replicas": 5, "clickhouse": {"url": "http://c:8123"}}},
+    "exporter.resources": {"limits": {"cpu": "1"}},
+    "exporter.clickhouse.url": "http://c:8123",
+    "exporter.storage": {"size": "99Gi"},
+    "exporter.otlp.endpoint": "http://o:4318",
+    "console.ingress": {"host": "h"},
+    "images.registry": "r.example.com",
+    "images.digests": {"probes": "sha256:1"},
+    "images.pullSecrets": ["p"],
+    "deletionPolicy": {"deletionPolicy": "Retain", "dnsCache": {"persistence": {"enabled": True}}},
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_rendered_manifests_are_the_reviewed_ones(name: str) -> None:
+    text = render_config(read_tracingconfig(FILES[name]), "farcall")
+
+    check_golden(f"{name}.golden.yaml", text, folder=GOLDEN)
+
+
+@pytest.fixture(params=FILES)
+def manifests(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    return build_manifests(read_tracingconfig(FILES[request.param]), "tracing")
+
+
+def test_text_and_objects_are_the_same(manifests: list[dict[str, Any]]) -> None:
+    names = [(m["kind"], m["metadata"]["name"]) for m in manifests]
+
+    assert len(set(names)) == len(names)
+    for name, path in FILES.items():
+        text = render_config(read_tracingconfig(path), "tracing")
+        documents = list(yaml.safe_load_all(text))
+        assert documents == build_manifests(read_tracingconfig(path), "tracing"), name
+
+
+def test_every_object_is_labelled_and_in_the_namespace(manifests: list[dict[str, Any]]) -> None:
+    for manifest in manifests:
+        metadata = manifest["metadata"]
+        assert metadata["namespace"] == "tracing"
+        assert metadata["name"].startswith(f"{metadata['labels']['app.kubernetes.io/instance']}-")
+        assert metadata["labels"]["app.kubernetes.io/managed-by"] == "farcall-operator"
+        assert metadata["labels"]["farcall.dev/tracingconfig"]
+
+
+def test_objects_are_owned_by_the_resource_once_it_has_a_uid() -> None:
+    config = read_tracingconfig(FILES["everything"])
+    for manifest in build_manifests(config, "tracing"):
+        (owner,) = manifest["metadata"]["ownerReferences"]
+        assert owner["uid"] == config.metadata.uid
+        assert owner["controller"] is True
+
+    for manifest in build_manifests(read_tracingconfig(FILES["hobby"]), "tracing"):
+        assert "ownerReferences" not in manifest["metadata"]
+
+
+def list_pods(manifests: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for manifest in manifests:
+        if manifest["kind"] in ("DaemonSet", "StatefulSet", "Deployment"):
+            yield manifest["kind"], manifest["spec"]["template"]["spec"]
+
+
+def test_the_three_workloads_are_there(manifests: list[dict[str, Any]]) -> None:
+    assert sorted(kind for kind, _ in list_pods(manifests)) == [
+        "DaemonSet",
+        "Deployment",
+        "StatefulSet",
+    ]
+
+
+def test_all_but_the_probe_pass_the_restricted_standard(manifests: list[dict[str, Any]]) -> None:
+    for kind, pod in list_pods(manifests):
+        assert pod["automountServiceAccountToken"] is False
+        for container in pod["containers"]:
+            security = container["securityContext"]
+            assert security["readOnlyRootFilesystem"] is True
+            if kind == "DaemonSet":
+                continue
+            assert pod["securityContext"]["runAsNonRoot"] is True
+            assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_probe_is_given_five_capabilities_and_every_node() -> None:
+    manifests = build_manifests(read_tracingconfig(FILES["hobby"]), "tracing")
+    (pod,) = [pod for kind, pod in list_pods(manifests) if kind == "DaemonSet"]
+    security = pod["containers"][0]["securityContext"]
+
+    assert security["privileged"] is False
+    assert security["capabilities"] == {
+        "drop": ["ALL"],
+        "add": ["BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH", "CHECKPOINT_RESTORE"],
+    }
+    assert pod["hostPID"] is True
+    assert pod["tolerations"] == [{"operator": "Exists"}]
+    assert all(
+        m.get("readOnly") for m in pod["containers"][0]["volumeMounts"] if "/sys" in m["mountPath"]
+    )
+
+
+def test_every_container_can_be_probed_and_is_bounded(manifests: list[dict[str, Any]]) -> None:
+    for _, pod in list_pods(manifests):
+        for container in pod["containers"]:
+            assert container["readinessProbe"]
+            assert container["startupProbe"]
+            assert container["resources"]["limits"]["memory"]
+            assert container["resources"]["requests"]["memory"]
+
+
+def test_selectors_find_their_pods_and_services_their_ports(
+    manifests: list[dict[str, Any]],
+) -> None:
+    pods = [m["spec"]["template"] for m in manifests if "template" in m.get("spec", {})]
+    for manifest in manifests:
+        spec = manifest.get("spec", {})
+        if manifest["kind"] == "Service":
+            (pod,) = [
+                p for p in pods if spec["selector"].items() <= p["metadata"]["labels"].items()
+            ]
+            names = {p["name"] for c in pod["spec"]["containers"] for p in c.get("ports", [])}
+            assert {port["targetPort"] for port in spec["ports"]} <= names
+        elif "template" in spec:
+            labels = spec["template"]["metadata"]["labels"]
+            assert spec["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_mounts_have_their_volumes(manifests: list[dict[str, Any]]) -> None:
+    for manifest in manifests:
+        if "template" not in manifest.get("spec", {}):
+            continue
+        pod = manifest["spec"]["template"]["spec"]
+        claims = {c["metadata"]["name"] for c in manifest["spec"].get("volumeClaimTemplates", [])}
+        volumes = {volume["name"] for volume in pod["volumes"]} | claims
+        mounted = {m["name"] for c in pod["containers"] for m in c["volumeMounts"]}
+        assert mounted == volumes
+
+
+def test_no_secret_is_rendered_only_named(manifests: list[dict[str, Any]]) -> None:
+    assert "Secret" not in {manifest["kind"] for manifest in manifests}
+    named = {
+        item["key"]
+        for _, pod in list_pods(manifests)
+        for volume in pod["volumes"]
+        for source in volume.get("projected", {}).get("sources", [])
+        for item in source["secret"]["items"]
+    }
+    assert named == set(secretfiles.ALL)
+    for _, pod in list_pods(manifests):
+        for container in pod["containers"]:
+            assert all(
+                entry["name"] in ("PYTHONUNBUFFERED", "NODE_NAME")
+                for entry in container.get("env", [])
+            )
+
+
+def test_an_existing_secret_replaces_ours_for_the_cache_alone() -> None:
+    manifests = build_manifests(read_tracingconfig(FILES["everything"]), "tracing")
+    sources = {
+        (source["secret"]["name"], item["key"])
+        for _, pod in list_pods(manifests)
+        for volume in pod["volumes"]
+        for source in volume.get("projected", {}).get("sources", [])
+        for item in source["secret"]["items"]
+    }
+
+    assert ("our-redis", "redis-agent-password") in sources
+    assert ("everything-secrets", "redis-agent-password") not in sources
+    assert ("everything-secrets", "ingest-token") in sources
+
+
+@pytest.mark.parametrize(("name", "ttl_s"), [("hobby", 3_600), ("scale", 604_800)])
+def test_the_tier_decides_how_long_dns_answers_are_kept(name: str, ttl_s: int) -> None:
+    view = build_view(read_tracingconfig(FILES[name]), "tracing")
+
+    assert view.desired.effective.dns.effective_ttl_s == ttl_s
+    assert f'"ttl_s": {ttl_s}' in view.files["effective.json"]
+
+
+def make(spec: dict[str, Any]) -> TracingConfig:
+    return TracingConfig.model_validate(
+        {
+            "apiVersion": "farcall.dev/v1alpha1",
+            "kind": "TracingConfig",
+            "metadata": {"name": "main"},
+            "spec": spec,
+        }
+    )
+
+
+def change(path: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, dict) and path.split(".")[0] in value:
+        return {**BASE, **value}  # the field means something only beside another
+    spec: Any = value
+    for key in reversed(path.split(".")):
+        spec = {key: spec}
+    return {**BASE, **spec}
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_a_changed_field_changes_a_manifest(path: str) -> None:
+    base = dict(BASE)
+    if path == "deletionPolicy":
+        base["dnsCache"] = {"persistence": {"enabled": True}}
+    if path == "exporter.replicas":
+        base["exporter"] = {"clickhouse": {"url": "http://c:8123"}}
+    before = build_manifests(make(base), "tracing")
+
+    assert build_manifests(make(change(path, CHANGES[path])), "tracing") != before
+
+
+def test_every_field_changes_a_manifest_or_is_known_to_be_inert() -> None:
+    known = {*CHANGES, *INERT}
+    parts = {path.rpartition(".")[0] for path in known}
+    missing = [
+        path
+        for path in list_fields(TracingConfigSpec)
+        if path not in known | parts and not any(path.startswith(f"{k}.") for k in known)
+    ]
+
+    assert missing == []
+
+
+def list_fields(model: Any, prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        path = prefix + (field.alias or name)
+        yield path
+        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if hasattr(kind, "model_fields"):
+                yield from list_fields(kind, f"{path}.")
+
+
+def test_a_live_field_does_not_replace_pods_and_a_restart_field_does() -> None:
+    def hashes(spec: dict[str, Any]) -> dict[str, str]:
+        return build_view(make(spec), "tracing").restart_hashes
+
+    base = hashes(BASE)
+    assert hashes({**BASE, "clusterCIDRs": ["10.1.0.0/16"]}) == base
+    assert hashes({**BASE, "retention": {"traces": "9d"}}) == base
+    otlp = hashes({**BASE, "exporter": {"otlp": {"endpoint": "http://o:4318"}}})
+    assert otlp["exporter"] != base["exporter"]
+    assert otlp["dns-cache"] == base["dns-cache"]
+    assert hashes({**BASE, "tier": "Scale"})["dns-cache"] != base["dns-cache"]
+
+
+def test_several_replicas_come_only_with_a_clickhouse_server() -> None:
+    def find(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+        return next(m for m in build_manifests(make(spec), "tracing") if m["kind"] == kind)
+
+    embedded = find("Deployment", BASE)["spec"]
+    assert (embedded["replicas"], embedded["strategy"]) == (1, {"type": "Recreate"})
+    assert [c["name"] for c in embedded["template"]["spec"]["containers"]] == [
+        "store",
+        "exporter",
+        "console",
+    ]
+
+    outgrown = {**BASE, "exporter": {"clickhouse": {"url": "http://c:8123"}}}
+    deployment = find("Deployment", outgrown)["spec"]
+    assert (deployment["replicas"], deployment["strategy"]["type"]) == (2, "RollingUpdate")
+    assert [c["name"] for c in deployment["template"]["spec"]["containers"]] == [
+        "exporter",
+        "console",
+    ]
+    assert (
+        find("PodDisruptionBudget", outgrown)["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+    )
+
+
+HOSTILE = (
+    'a" : {b: c}',
+    "- x\n- y",
+    "{{ view }}",
+    "# comment",
+    "\u2028\u0085\x7f",
+    "!!python/object:os.system",
+    "*anchor &anchor",
+    "null",
+    "1e3",
+    "yes",
+    "\U0001f600 ümlaut",
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_value_stays_one_value_whatever_it_holds(text: str) -> None:
+    assert yaml.safe_load(f"a: {render_value({'b': [text]})}") == {"a": {"b": [text]}}
+
+    config = make({**BASE, "probe": {"priorityClassName": text, "nodeSelector": {text: text}}})
+    (daemonset,) = [m for m in build_manifests(config, "tracing") if m["kind"] == "DaemonSet"]
+    pod = daemonset["spec"]["template"]["spec"]
+    assert (pod["priorityClassName"], pod["nodeSelector"]) == (text, {text: text})
+    assert list(yaml.safe_load_all(render_config(config, "tracing")))
+
+
+def test_every_expression_in_the_templates_is_escaped() -> None:
+    """A macro call is no value: what it prints is escaped where it is written."""
+    calls = re.compile(r"(pod\.\w+|service|from_workload)\(")
+    for path in sorted(TEMPLATES.glob("*.j2")):
+        for expression in list_expressions(path.read_text()):
+            assert expression.endswith("|yaml") or calls.match(expression), (path, expression)
+
+
+def list_expressions(source: str) -> Iterator[str]:
+    parts: list[str] = []
+    for _, token, text in make_environment().lex(source):
+        if token == "variable_begin":
+            parts.clear()
+        elif token == "variable_end":
+            yield "".join(parts)
+        elif token != "whitespace":
+            parts.append(text)
+
+
+def test_validate_tells_every_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(FILES["hobby"].read_text().replace("tier: Hobby", "tier: Gold"))
+
+    assert main_validate(["-f", str(FILES["hobby"]), str(FILES["scale"])]) == 0
+    assert capsys.readouterr().out.count("is valid") == 2
+    assert main_validate(["-f", str(bad), "-f", str(FILES["hobby"])]) == 2
+    told = capsys.readouterr()
+    assert "Gold" in told.err
+    assert "hobby, tier Hobby, is valid" in told.out
+
+
+def test_render_takes_a_namespace_and_refuses_nonsense(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main_render(["-f", str(FILES["hobby"]), "--namespace", "calls"]) == 0
+    assert "namespace: calls\n" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main_render(["-f", str(FILES["hobby"]), "--namespace", "Calls!"])
+    assert ended.value.code == 2
+
+
+def test_render_says_when_the_cidrs_are_to_be_discovered() -> None:
+    assert "the operator discovers them" in render_config(make({"tier": "Hobby"}), "tracing")
+    assert "discovers" not in render_config(make(BASE), "tracing")

@@ -1,0 +1,102 @@
+"""The Redis pod's two scripts, run as the pod runs them: /bin/sh, mounted secrets, the rendered configuration."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from farcall.cacheacl import USERS
+from farcall.dnscache import CacheReader, CacheWriter, connect_redis
+from farcall.secretfiles import read_secret
+from farcall.tracingconfig import read_tracingconfig
+from farcall_operator.kubernetes import build_view
+from farcall_operator.local.credentials import write_secrets
+from support_ground import ROOT
+from support_local import wait_until
+
+pytestmark = pytest.mark.servers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    folder: Path
+    port: int
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "SECRETS_DIR": str(self.folder / "secrets"),
+            "ACL_FILE": str(self.folder / "users.acl"),
+            "REDIS_CONF": str(self.folder / "redis.conf"),
+            "REDIS_PORT": str(self.port),
+        }
+
+    def run(self, script: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["/bin/sh", str(self.folder / script)],
+            env=self.environment, capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def pod() -> Iterator[Pod]:
+    files = build_view(read_tracingconfig(ROOT / "examples/scale.yaml"), "tracing").files
+    with socket.socket() as probe, TemporaryDirectory(prefix="fc-") as name:
+        probe.bind(("127.0.0.1", 0))
+        pod = Pod(folder=Path(name), port=probe.getsockname()[1])
+        (pod.folder / "secrets").mkdir()
+        write_secrets(pod.folder / "secrets", pod.folder / "kept")
+        # What the pod has at fixed places is here in a folder, and on a port of its own.
+        files["redis.conf"] = (
+            files["redis.conf"]
+            .replace("port 6379", f"port {pod.port}")
+            .replace("bind * -::*", "bind 127.0.0.1")
+            .replace("/run/redis/users.acl", f"{name}/users.acl")
+            .replace('"/data"', f'"{name}"')
+        )
+        for file, text in files.items():
+            (pod.folder / file).write_text(text)
+        yield pod
+
+
+def test_the_pod_serves_its_users_and_nobody_else(pod: Pod) -> None:
+    assert pod.run("ready-redis.sh").returncode != 0
+
+    server = subprocess.Popen(
+        ["/bin/sh", str(pod.folder / "start-redis.sh")],
+        env=pod.environment,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: pod.run("ready-redis.sh").returncode == 0, what="the pod is ready")
+        url = f"redis://127.0.0.1:{pod.port}"
+        for user in USERS:
+            password = read_secret(pod.folder / "secrets", user.password_file)
+            with connect_redis(url, username=user.name, password=password) as client:
+                assert not CacheWriter(client).has_lost_memory()
+                assert CacheReader(client).read([]) == []
+        with connect_redis(url, username=None, password=None) as client:
+            with pytest.raises(Exception, match="Authentication required"):
+                client.ping()
+        acl = (pod.folder / "users.acl").read_text()
+        assert (pod.folder / "users.acl").stat().st_mode & 0o777 == 0o600
+        assert not any(read_secret(pod.folder / "secrets", u.password_file) in acl for u in USERS)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.mark.parametrize("how", ["empty", "missing"])
+def test_the_pod_refuses_to_start_without_a_password(pod: Pod, how: str) -> None:
+    file = pod.folder / "secrets" / USERS[0].password_file
+    file.write_text("") if how == "empty" else file.unlink()
+    done = pod.run("start-redis.sh")
+
+    assert done.returncode == 2
+    assert f"{USERS[0].password_file} is empty or missing" in done.stderr
