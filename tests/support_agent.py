@@ -233,7 +233,7 @@ class Reply:
 class FakeExporter:
     """A real HTTP server on a free port that notes what is posted; `script` decides the answers."""
 
-    def __init__(self, script: Callable[[Posted], Reply] | None = None) -> None:
+    def __init__(self, script: Callable[[Posted], Reply] | None = None, *, port: int = 0) -> None:
         self.posted: list[Posted] = []
         self.changed = threading.Condition()
         self.script = script or (lambda _posted: Reply())
@@ -264,7 +264,7 @@ class FakeExporter:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))

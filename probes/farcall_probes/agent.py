@@ -78,7 +78,7 @@ class Agent:
         self._capture = capture
         self._around = surroundings or Surroundings()
         self._log = journal.get_log("agent")
-        self.node = config.node or os.environ.get("FARCALL_NODE") or socket.gethostname()
+        self.node = config.node or os.environ.get("NODE_NAME") or socket.gethostname()
         self.boot_id = uuid.uuid4().hex
         self._started_ns = time.time_ns()
         self._number = 0

@@ -1,0 +1,407 @@
+"""From records to the rows that leave the node: schema, join key, flags, long heads, masking, policy, and what is counted."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from farcall import exchange
+from farcall.effective import EffectiveConfig
+from farcall.exchange import BatchHeader, ExchangeFlag, read_header
+from farcall_probes import events
+from farcall_probes.batches import render_batch
+from farcall_probes.capture import Drained
+from farcall_probes.cgroups import CgroupTree
+from farcall_probes.clocks import Offsets
+from farcall_probes.identity import Identities
+from farcall_probes.policy import Policy
+from farcall_probes.tracer import Tracer
+from farcall_probes.wire.outcomes import MAX_TEXT
+from support_agent import (
+    NS,
+    a_answer,
+    dns_message,
+    make_config,
+    make_dns,
+    make_drained,
+    make_head,
+    make_http,
+    make_redis,
+    packed,
+)
+
+pytestmark = pytest.mark.unit
+
+UNIX = 1_700_000_000 * NS
+GET = b"GET /cart?id=42 HTTP/1.1\r\nHost: api.example.com\r\n\r\n"
+PING = b"*1\r\n$4\r\nPING\r\n"
+RESOLVER = packed("10.96.0.10")
+Rows = list[dict[str, Any]]
+
+
+class Room:
+    """A tracer and what it lets out."""
+
+    def __init__(self, tmp_path: Path, **config: Any) -> None:
+        self.config: EffectiveConfig = make_config(tmp_path, **config)
+        self.applied: list[dict[int, int]] = []
+        self.policy = Policy(
+            self.config.capture,
+            mode=self.config.mode,
+            ids_below=lambda _d: {99},
+            apply=self.applied.append,
+        )
+        self.tracer = Tracer(
+            self.config,
+            identities=Identities(node="n1", cgroups=CgroupTree(tmp_path)),
+            policy=self.policy,
+            offsets=Offsets(unix_ns=UNIX, boot_ns=0),
+            watched_since_ns=100,
+            trusted=frozenset({RESOLVER}),
+        )
+
+    def take(self, drained: Drained) -> dict[str, Rows]:
+        self.tracer.take(drained, now_ns=time.monotonic_ns())
+        return {kind: batch.to_pylist() for kind, batch in self.tracer.take_batches()}
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Room:
+    return Room(tmp_path)
+
+
+def test_batches_have_the_schema_of_the_contract(room: Room) -> None:
+    room.tracer.take(
+        make_drained(
+            dns=[make_dns(a_answer("a.example", "203.0.113.10"))],
+            small=[make_redis(PING)],
+            large=[make_http(GET)],
+        ),
+        now_ns=0,
+    )
+    batches = room.tracer.take_batches()
+
+    assert [kind for kind, _ in batches] == ["dns", "connections", "exchanges"]
+    for kind, batch in batches:
+        assert batch.schema == exchange.SCHEMAS[kind]
+        batch.validate(full=True)
+        header = BatchHeader(
+            kind=kind, node="n1", boot_id="0" * 32, number=1, dns_watched_since_ns=5
+        )
+        with pa.ipc.open_stream(render_batch(batch, header)) as reader:
+            assert read_header(reader.schema) == header
+            assert reader.read_all().num_rows == batch.num_rows
+
+
+def test_every_number_of_a_record_arrives(room: Room) -> None:
+    record = make_http(
+        GET,
+        b"HTTP/1.1 503 Busy\r\n\r\n",
+        conn_id=2**63 + 5,
+        seq=9,
+        netns=4026531840,
+        isn_client=2**32 - 1,
+        isn_server=7,
+        request_seq=8,
+        req_bytes=2**40,
+        resp_bytes=11,
+        ts_req_ns=5_000,
+        ts_resp_ns=9_000,
+        conn_open_ns=4_000,
+        role=events.ROLE_SERVER,
+        laddr="2001:db8::1",
+        flags=events.FLAG_IDENTITY | events.FLAG_TLS,
+    )
+    (row,) = room.take(make_drained(large=[record]))["exchanges"]
+
+    assert row["start"].value == UNIX + 5_000 and row["duration_ns"] == 4_000
+    assert row["connection_opened"].value == UNIX + 4_000
+    assert (row["connection_id"], row["sequence"], row["netns"]) == (2**63 + 5, 9, 4026531840)
+    assert (row["isn_client"], row["isn_server"], row["request_seq"]) == (2**32 - 1, 7, 8)
+    assert (row["request_bytes"], row["response_bytes"]) == (2**40, 11)
+    assert (row["role"], row["protocol"], row["status"]) == (1, "http", 503)
+    assert (row["local_address"], row["peer_address"]) == (
+        packed("2001:db8::1"),
+        packed("203.0.113.10"),
+    )
+    assert (row["local_port"], row["peer_port"]) == (40_000, 80)
+    assert row["flags"] == ExchangeFlag.IDENTITY | ExchangeFlag.TLS | ExchangeFlag.WATCHED
+    assert row["executable"] == "client" and row["client_key"] == "p:n1:4000000:0"
+
+
+def test_a_connection_older_than_the_agent_has_no_opening_and_no_name(room: Room) -> None:
+    rows = room.take(
+        make_drained(
+            dns=[make_dns(a_answer("a.example", "203.0.113.10"), proc_start_ns=50)],
+            small=[make_redis(PING, conn_open_ns=0, flags=events.FLAG_LATE, proc_start_ns=50)],
+        )
+    )
+    (row,) = rows["exchanges"]
+
+    assert row["connection_opened"] is None and row["bound_name"] is None
+    assert row["flags"] == ExchangeFlag.LATE  # and its process is older than the watch
+
+
+def test_a_server_is_not_named_by_what_it_looked_up(room: Room) -> None:
+    rows = room.take(
+        make_drained(
+            dns=[make_dns(a_answer("a.example", "203.0.113.10"))],
+            small=[make_redis(PING, role=events.ROLE_SERVER)],
+        )
+    )
+    assert rows["exchanges"][0]["bound_name"] is None
+
+
+def test_a_name_is_bound_once_and_rivals_are_told(room: Room) -> None:
+    answers = [
+        make_dns(a_answer("old.example", "203.0.113.10"), ts_ns=700),
+        make_dns(a_answer("new.example", "203.0.113.10"), ts_ns=800),
+    ]
+    (connection,) = room.take(make_drained(dns=answers, small=[make_redis(PING)]))["connections"]
+    assert connection["bound_name"] == "new.example"
+    assert connection["bound_answered"].value == UNIX + 800
+    assert connection["rivals"] == ["old.example"]
+
+    later = make_dns(a_answer("later.example", "203.0.113.10"), ts_ns=5_000)
+    rows = room.take(make_drained(dns=[later], small=[make_redis(PING, seq=1, ts_req_ns=6_000)]))
+    assert rows["exchanges"][0]["bound_name"] == "new.example"
+    assert "connections" not in rows
+
+
+def test_a_long_head_is_joined_to_its_exchange(room: Room) -> None:
+    token = b"Authorization: Bearer " + b"x" * 2_000 + b"\r\n"
+    trace = b"traceparent: 00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01\r\n"
+    head = b"GET /long HTTP/1.1\r\n" + token + trace + b"Host: late.example.com\r\n\r\n"
+    parts = [
+        make_head(head[1_500:], part=1, seq=3),
+        make_head(head[:1_500], part=0, seq=3),
+        make_head(b"GET /other HTTP/1.1\r\nHost: no\r\n\r\n", seq=3, role=1),
+    ]
+    record = make_http(head, seq=3, flags=events.FLAG_HEAD | events.FLAG_CUT)
+    room.take(make_drained(heads=parts))  # at request time, drains before the response
+    (row,) = room.take(make_drained(large=[record]))["exchanges"]
+
+    assert row["host"] == "late.example.com"
+    assert row["trace_id"] == bytes.fromhex("a" * 32)
+    assert row["flags"] == ExchangeFlag.HEAD | ExchangeFlag.WATCHED
+    assert b"xxxx" not in str(row).encode()
+
+
+def test_a_long_head_that_was_lost_is_cut_and_counted(room: Room) -> None:
+    head = b"GET /long HTTP/1.1\r\nX: " + b"x" * 2_000 + b"\r\nHost: a\r\n\r\n"
+    (row,) = room.take(make_drained(large=[make_http(head, flags=events.FLAG_HEAD)]))["exchanges"]
+
+    assert (row["target"], row["host"]) == ("/long", None)
+    assert row["flags"] & ExchangeFlag.CUT
+    assert room.tracer.counters()["heads_missing_lost"] == 1
+
+
+def test_no_answer_is_an_error_of_its_own(room: Room) -> None:
+    records = [
+        make_http(GET, b"", flags=events.FLAG_NO_RESPONSE),
+        make_http(GET, b"HTTP/1.1 2", conn_id=78),
+    ]
+    one, two = room.take(make_drained(large=records))["exchanges"]
+    assert (one["status"], one["error"]) == (None, "no_response")
+    assert (two["status"], two["error"]) == (None, None)
+
+
+def test_redis_errors_and_pipelines(room: Room) -> None:
+    records = [
+        make_redis(PING * 3, b"+PONG\r\n"),
+        make_redis(PING, b"-NOAUTH Authentication required.\r\n", seq=1),
+        make_redis(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$900\r\n" + b"v" * 900, seq=2),
+    ]
+    piped, failed, cut = room.take(make_drained(small=records))["exchanges"]
+
+    assert (piped["batch_size"], piped["target"]) == (3, "PING")
+    assert piped["flags"] & ExchangeFlag.PIPELINED
+    assert (failed["error"], failed["batch_size"]) == ("NOAUTH", None)
+    assert cut["target"] == "SET ? ?" and cut["flags"] & ExchangeFlag.CUT
+
+
+def test_what_is_no_message_is_dropped_and_counted(room: Room) -> None:
+    rows = room.take(
+        make_drained(
+            dns=[make_dns(b"\x00" * 40), make_dns(dns_message("a.example", kind=16))],
+            small=[make_redis(b"\x00\x01\x02\x03"), make_redis(PING, conn_id=78)],
+            large=[make_http(b"\x16\x03\x01")],
+        )
+    )
+    counters = room.tracer.counters()
+
+    assert len(rows["exchanges"]) == 1 and "dns" not in rows
+    assert counters["redis_unread_dropped"] == counters["http_unread_dropped"] == 1
+    assert counters["dns_unread_dropped"] == counters["dns_other_type"] == 1
+
+
+def test_dns_rows_say_what_was_asked_and_answered(room: Room) -> None:
+    answers = [
+        make_dns(a_answer("A.Example", "203.0.113.1", "203.0.113.2")),
+        make_dns(dns_message("no.example", flags=0x8183)),
+    ]
+    first, second, none = room.take(make_drained(dns=answers))["dns"]
+
+    assert [first["address"], second["address"]] == [packed("203.0.113.1"), packed("203.0.113.2")]
+    assert (first["question"], first["question_type"], first["ttl_s"]) == ("a.example", "A", 60)
+    assert first["resolver"] == RESOLVER and first["time"].value == UNIX + 900
+    assert (none["rcode"], none["address"]) == (3, None)
+
+
+def test_answers_go_to_the_cache_and_only_trusted_resolvers_speak_for_all(room: Room) -> None:
+    room.take(
+        make_drained(
+            dns=[
+                make_dns(a_answer("a.example", "203.0.113.1")),
+                make_dns(a_answer("b.example", "203.0.113.1"), raddr="192.0.2.66"),
+            ]
+        )
+    )
+    writes = room.tracer.take_cache_writes()
+    assert writes is not None
+
+    assert [(a.name, a.ip, a.trusted) for a in writes.answers] == [
+        ("a.example", "203.0.113.1", True),
+        ("b.example", "203.0.113.1", False),
+    ]
+    assert writes.answers[0].answered_at == pytest.approx(UNIX / NS, abs=0.001)
+    assert room.tracer.take_cache_writes() is None
+    assert {a.name for a in room.tracer.held_answers()} == {"a.example", "b.example"}
+
+
+def test_a_connection_that_lived_ten_seconds_gets_its_binding_once(room: Room) -> None:
+    old = 11 * NS
+    dns = [make_dns(a_answer("a.example", "203.0.113.10"))]
+    room.take(make_drained(dns=dns, small=[make_redis(PING)]))
+    assert (room.tracer.take_cache_writes() or pytest.fail()).bindings == []
+
+    for seq in (1, 2):
+        room.take(make_drained(small=[make_redis(PING, seq=seq, ts_req_ns=old + seq)]))
+    writes = room.tracer.take_cache_writes()
+    assert writes is not None
+    (binding,) = writes.bindings
+    assert (binding.name, binding.local, binding.peer) == (
+        "a.example",
+        "10.0.0.1:40000",
+        "203.0.113.10:80",
+    )
+    assert binding.held_at is None
+
+
+def test_a_connection_without_a_name_says_so_under_its_addresses(room: Room) -> None:
+    room.take(make_drained(small=[make_redis(PING, ts_req_ns=11 * NS, ts_resp_ns=12 * NS)]))
+    writes = room.tracer.take_cache_writes()
+    assert writes is not None and [b.name for b in writes.bindings] == [""]
+
+
+def test_a_held_connection_renews_its_binding(tmp_path: Path) -> None:
+    room = Room(tmp_path, spec={"dns": {"holdWhileConnected": True}}, dns_ttl_override_s=20)
+    dns = [make_dns(a_answer("a.example", "203.0.113.10"))]
+    bindings = []
+    for seq, at in enumerate((0, 11, 12, 30, 31)):
+        record = make_redis(PING, seq=seq, ts_req_ns=2_000 + at * NS)
+        room.take(make_drained(dns=dns if not seq else [], small=[record]))
+        bindings += (
+            (room.tracer.take_cache_writes() or pytest.fail()).bindings if at in (0, 11, 30) else []
+        )
+
+    assert [b.held_at for b in bindings] == [pytest.approx(UNIX / NS + at) for at in (11, 30)]
+    assert [b.answered_at for b in bindings] == [pytest.approx(UNIX / NS)] * 2
+
+
+def test_lost_dns_marks_the_clients_that_lived_then(room: Room) -> None:
+    room.tracer.dns_lost_ns = time.monotonic_ns()
+    records = [
+        make_redis(PING, proc_start_ns=500),
+        make_redis(PING, conn_id=78, proc_start_ns=time.monotonic_ns() + NS, tgid=4_000_001),
+    ]
+    before, after = room.take(make_drained(small=records))["exchanges"]
+
+    assert before["flags"] & ExchangeFlag.DNS_LOST
+    assert not after["flags"] & ExchangeFlag.DNS_LOST
+
+
+def test_only_wanted_protocols_are_taken(tmp_path: Path) -> None:
+    room = Room(tmp_path, spec={"capture": {"protocols": ["http"]}})
+    rows = room.take(make_drained(small=[make_redis(PING)], large=[make_http(GET, conn_id=78)]))
+    assert [r["protocol"] for r in rows["exchanges"]] == ["http"]
+
+
+def test_host_processes_are_left_out_when_they_are_not_wanted(tmp_path: Path) -> None:
+    room = Room(tmp_path, spec={"capture": {"hostProcesses": False}})
+    rows = room.take(
+        make_drained(
+            dns=[make_dns(a_answer("a.example", "203.0.113.1"), cgroup_id=55)],
+            small=[make_redis(PING, cgroup_id=56)],
+        )
+    )
+    assert rows == {}
+    counters = room.tracer.counters()
+    assert counters["unwanted_dns"] == counters["unwanted_exchanges"] == 1
+    room.policy.refresh()
+    assert set(room.applied[-1]) == {55, 56}
+
+
+def test_own_cgroups_are_dropped_in_the_kernel_and_policy_is_applied_once(tmp_path: Path) -> None:
+    room = Room(tmp_path, own_cgroups=["/farcall"])
+    room.policy.refresh()
+    room.policy.refresh()
+    assert room.applied == [{99: events.POLICY_DROP}]
+
+
+def test_masking_can_be_turned_off_by_a_new_config(room: Room, tmp_path: Path) -> None:
+    drained: Callable[[], Drained] = lambda: make_drained(large=[make_http(GET)])  # noqa: E731
+    assert room.take(drained())["exchanges"][0]["query"] == "id=?"
+    config = make_config(tmp_path, spec={"capture": {"masking": {"enabled": False}}})
+    room.tracer.configure(config, frozenset())
+    assert room.take(drained())["exchanges"][0]["query"] == "id=42"
+
+
+def test_many_drains_make_one_batch_with_the_right_owners(room: Room) -> None:
+    for drain in range(5):
+        records = [
+            make_http(
+                GET, conn_id=100 + n, seq=drain, tgid=4_000_000 + n % 3, comm=b"c%d" % (n % 3)
+            )
+            for n in range(40)
+        ]
+        room.tracer.take(make_drained(large=records), now_ns=0)
+    kinds = dict(room.tracer.take_batches())
+    rows = kinds["exchanges"].to_pylist()
+
+    assert len(rows) == 200 and kinds["connections"].num_rows == 40
+    for row in rows:
+        assert row["tgid"] == 4_000_000 + (row["connection_id"] - 100) % 3
+        assert row["executable"] == f"c{(row['connection_id'] - 100) % 3}"
+    assert room.tracer.pending_rows == 0
+
+
+def test_text_is_bounded_as_the_contract_says() -> None:
+    assert MAX_TEXT == exchange.MAX_TEXT_BYTES
+
+
+def test_flags_of_the_kernel_are_those_of_the_contract() -> None:
+    for flag in events.Flag:
+        assert flag.name is not None and ExchangeFlag[flag.name] == flag
+
+
+def test_statuses_of_a_block_agree_with_the_parser() -> None:
+    from farcall_probes.reading import read_status
+    from farcall_probes.wire.http1 import parse_status
+
+    lines = [
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.0 404 x\r\n",
+        b"HTTP/1.1 099 x\r\n",
+        b"HTTP/1.1 2x0 x\r\n",
+        b"HTTP/1.1 20",
+        b"",
+        b"+OK\r\n",
+    ]
+    block = np.concatenate([make_http(GET, line) for line in lines])
+    expected = [s if isinstance(s, int) else 0 for s in map(parse_status, lines)]
+    assert read_status(block).tolist() == expected
