@@ -44,12 +44,17 @@ class Pod:
         )  # fmt: skip
 
 
+def find_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @pytest.fixture
 def pod() -> Iterator[Pod]:
     files = build_view(read_tracingconfig(ROOT / "examples/scale.yaml"), "tracing").files
-    with socket.socket() as probe, TemporaryDirectory(prefix="fc-") as name:
-        probe.bind(("127.0.0.1", 0))
-        pod = Pod(folder=Path(name), port=probe.getsockname()[1])
+    with TemporaryDirectory(prefix="fc-") as name:
+        pod = Pod(folder=Path(name), port=find_free_port())
         (pod.folder / "secrets").mkdir()
         write_secrets(pod.folder / "secrets", pod.folder / "kept")
         # What the pod has at fixed places is here in a folder, and on a port of its own.

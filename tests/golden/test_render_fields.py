@@ -1,0 +1,143 @@
+"""Each field of TracingConfig changes a manifest, or is known to be for a part that does not exist yet."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from farcall.tracingconfig import TracingConfigSpec
+from farcall_operator.kubernetes import build_manifests, build_view
+from support_render import BASE, make
+
+pytestmark = pytest.mark.golden
+
+# Fields that no manifest of this version depends on; each is for a part that does not exist yet.
+INERT = {
+    "logs.enabled",
+    "logs.exclude",
+    "logs.paths",
+    "exporter.clickhouse.secretRef",
+    "exporter.otlp.tls",
+    "exporter.otlp.headersSecretRef",
+    "console.oidc",
+    "console.publicShare",
+    "tls.mode",
+    "tls.secretRef",
+    "paused",
+}
+# path in the spec → what it is changed to, on top of BASE
+CHANGES: dict[str, Any] = {
+    "tier": "Scale",
+    "clusterCIDRs": ["10.1.0.0/16"],
+    "retention.traces": "9d",
+    "retention.logs": "9d",
+    "retention.maxSize": "9Gi",
+    "dns.holdWhileConnected": True,
+    "dns.resolvers": ["10.96.0.10"],
+    "namespaces.include": ["shop"],
+    "namespaces.exclude": ["shop"],
+    "capture.protocols": ["http"],
+    "capture.hostProcesses": True,
+    "capture.headers": ["x-a"],
+    "capture.masking.enabled": False,
+    "probe.resources": {"limits": {"cpu": "1"}},
+    "probe.tolerations": [],
+    "probe.nodeSelector": {"a": "b"},
+    "probe.affinity": {"podAffinity": {}},
+    "probe.priorityClassName": "high",
+    "probe.updateStrategy": {"type": "OnDelete"},
+    "probe.privileged": True,
+    "dnsCache.image": "other/redis:1",
+    "dnsCache.resources": {"limits": {"cpu": "1"}},
+    "dnsCache.persistence": {"enabled": True},
+    "dnsCache.existingSecret": "ours",
+    "exporter.replicas": {"exporter": {"replicas": 5, "clickhouse": {"url": "http://c:8123"}}},
+    "exporter.resources": {"limits": {"cpu": "1"}},
+    "exporter.clickhouse.url": "http://c:8123",
+    "exporter.storage": {"size": "99Gi"},
+    "exporter.otlp.endpoint": "http://o:4318",
+    "console.ingress": {"host": "h"},
+    "images.registry": "r.example.com",
+    "images.digests": {"probes": "sha256:1"},
+    "images.pullSecrets": ["p"],
+    "deletionPolicy": {"deletionPolicy": "Retain", "dnsCache": {"persistence": {"enabled": True}}},
+}
+
+
+def change(path: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, dict) and path.split(".")[0] in value:
+        return {**BASE, **value}  # the field means something only beside another
+    spec: Any = value
+    for key in reversed(path.split(".")):
+        spec = {key: spec}
+    return {**BASE, **spec}
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_a_changed_field_changes_a_manifest(path: str) -> None:
+    base = dict(BASE)
+    if path == "deletionPolicy":
+        base["dnsCache"] = {"persistence": {"enabled": True}}
+    if path == "exporter.replicas":
+        base["exporter"] = {"clickhouse": {"url": "http://c:8123"}}
+    before = build_manifests(make(base), "tracing")
+
+    assert build_manifests(make(change(path, CHANGES[path])), "tracing") != before
+
+
+def test_every_field_changes_a_manifest_or_is_known_to_be_inert() -> None:
+    known = {*CHANGES, *INERT}
+    parts = {path.rpartition(".")[0] for path in known}
+    missing = [
+        path
+        for path in list_fields(TracingConfigSpec)
+        if path not in known | parts and not any(path.startswith(f"{k}.") for k in known)
+    ]
+
+    assert missing == []
+
+
+def list_fields(model: Any, prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        path = prefix + (field.alias or name)
+        yield path
+        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if hasattr(kind, "model_fields"):
+                yield from list_fields(kind, f"{path}.")
+
+
+def test_a_live_field_does_not_replace_pods_and_a_restart_field_does() -> None:
+    def hashes(spec: dict[str, Any]) -> dict[str, str]:
+        return build_view(make(spec), "tracing").restart_hashes
+
+    base = hashes(BASE)
+    assert hashes({**BASE, "clusterCIDRs": ["10.1.0.0/16"]}) == base
+    assert hashes({**BASE, "retention": {"traces": "9d"}}) == base
+    otlp = hashes({**BASE, "exporter": {"otlp": {"endpoint": "http://o:4318"}}})
+    assert otlp["exporter"] != base["exporter"]
+    assert otlp["dns-cache"] == base["dns-cache"]
+    assert hashes({**BASE, "tier": "Scale"})["dns-cache"] != base["dns-cache"]
+
+
+def test_several_replicas_come_only_with_a_clickhouse_server() -> None:
+    def find(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+        return next(m for m in build_manifests(make(spec), "tracing") if m["kind"] == kind)
+
+    embedded = find("Deployment", BASE)["spec"]
+    assert (embedded["replicas"], embedded["strategy"]) == (1, {"type": "Recreate"})
+    assert [c["name"] for c in embedded["template"]["spec"]["containers"]] == [
+        "store",
+        "exporter",
+        "console",
+    ]
+
+    outgrown = {**BASE, "exporter": {"clickhouse": {"url": "http://c:8123"}}}
+    deployment = find("Deployment", outgrown)["spec"]
+    assert (deployment["replicas"], deployment["strategy"]["type"]) == (2, "RollingUpdate")
+    assert [c["name"] for c in deployment["template"]["spec"]["containers"]] == [
+        "exporter",
+        "console",
+    ]
+    assert (
+        find("PodDisruptionBudget", outgrown)["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+    )
