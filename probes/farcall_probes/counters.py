@@ -23,4 +23,6 @@ KERNEL_COUNTERS = (
     "kernel_policy",  # not recorded by policy: own, excluded or foreign processes
     "kernel_health",  # kube-probe/ requests, counted and not stored
     "kernel_identity_torn",  # two sights of a connection's identity disagreed
+    "kernel_head_cut",  # request heads in more calls than parts are shipped for
+    "kernel_no_response",  # closed before the first response byte
 )

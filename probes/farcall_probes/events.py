@@ -63,6 +63,8 @@ class Counter(IntEnum):
     POLICY = 15
     HEALTH = 16
     IDENTITY_TORN = 17
+    HEAD_CUT = 18
+    NO_RESPONSE = 19
 
 
 COUNT_MAX = 32
@@ -131,7 +133,7 @@ HEAD = np.dtype(
         ("cap", "<u2"),
         ("part", "u1"),
         ("role", "u1"),
-        ("pad", "V4"),
+        ("offset", "<u4"),
         ("data", f"V{HEAD_DATA}"),
     ]
 )

@@ -3,8 +3,8 @@
  * The records that leave the kernel: the contract between bpf/ and the reader.
  *
  * events.py mirrors this file; tests/golden has a C compiler print sizes and offsets and compares. Plain C, no
- * BCC macros: `cc` must be able to read it. Every record is written whole, padding included, because reserved ring
- * memory is not zeroed.
+ * BCC macros: `cc` must be able to read it. Every field is written, padding included, because reserved ring memory is
+ * not zeroed. Captured bytes end at their `cap`: what lies behind is stale, and nobody may read it.
  *
  * Times are CLOCK_MONOTONIC nanoseconds. Addresses are 16 bytes, IPv4 mapped (RFC 4291, 2.5.5.2). Ports are in host order.
  */
@@ -120,7 +120,7 @@ struct fc_head {
 	u16 cap; /* bytes in data */
 	u8 part;
 	u8 role;
-	u8 pad[4];
+	u32 offset; /* of data's first byte in the request: a write retried after EAGAIN comes twice with one offset */
 	u8 data[FC_STRIDE_HEAD - FC_RING_HEADER - 32];
 };
 
@@ -156,6 +156,8 @@ enum fc_counter {
 	FC_COUNT_POLICY = 15,      /* dropped by policy: own, excluded or foreign processes */
 	FC_COUNT_HEALTH = 16,      /* kube-probe/ requests, counted and not stored */
 	FC_COUNT_IDENTITY_TORN = 17, /* two sights of a connection's identity disagreed */
+	FC_COUNT_HEAD_CUT = 18,    /* request heads in more calls than parts are shipped for */
+	FC_COUNT_NO_RESPONSE = 19, /* closed before the first response byte: records submitted or lost like any other */
 	FC_COUNT_MAX = 32,
 };
 

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * A connection's state: made at its first request, dropped when it closes; and its identity in TCP sequence space.
+ *
+ * Identity = (first client byte, first server byte), absolute sequence numbers. It survives NAT, so both ends of one
+ * exchange can be joined by (identity, sequence number of the request's first byte).
+ */
+#ifndef FARCALL_CONN_H
+#define FARCALL_CONN_H
+
+#include "walk.h"
+
+FC_INLINE u8 load_state(u64 sk)
+{
+	return load_u8(AT(sk, OFF_SK_STATE));
+}
+
+/* States in which the peer's FIN is in rcv_nxt. */
+FC_INLINE u32 count_fin(u8 state)
+{
+	return state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING;
+}
+
+FC_INLINE bool can_see_identity(u8 state)
+{
+	return state == TCP_ESTABLISHED || state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 || count_fin(state);
+}
+
+/* One sight. Counters and edges are two stores of the kernel, so a sight can be torn: only two that agree count. The SYN
+ * is counted in bytes_acked on the end that called connect, and only there. */
+FC_INLINE void see_identity(struct call *c, u64 sk, struct conn *k)
+{
+	u8 state = load_state(sk);
+	u32 sent, received;
+	bool self;
+
+	if (k->sights >= 2 || !can_see_identity(state))
+		return;
+	self = k->connector == CONNECTOR_SELF;
+	sent = load_u32(AT(sk, OFF_TCP_SND_UNA)) - load_u32(AT(sk, OFF_TCP_ACKED)) + self;
+	received = load_u32(AT(sk, OFF_TCP_RCV_NXT)) - load_u32(AT(sk, OFF_TCP_RECEIVED)) - count_fin(state);
+	if (k->sights == 1 && k->isn_client == (self ? sent : received) &&
+	    k->isn_server == (self ? received : sent)) {
+		k->sights = 2;
+		return;
+	}
+	if (k->sights == 1)
+		count(c, FC_COUNT_IDENTITY_TORN);
+	k->sights = 1;
+	k->isn_client = self ? sent : received;
+	k->isn_server = self ? received : sent;
+}
+
+/* Sequence number of the first byte of what was just read. Once the FIN is reached, copied_seq counts it too. */
+FC_INLINE u32 locate_read(u64 sk, u64 total)
+{
+	u32 copied = load_u32(AT(sk, OFF_TCP_COPIED));
+
+	if (count_fin(load_state(sk)) && copied == load_u32(AT(sk, OFF_TCP_RCV_NXT)))
+		copied--;
+	return copied - (u32)total;
+}
+
+FC_INLINE u32 locate_write(u64 sk)
+{
+	return load_u32(AT(sk, OFF_TCP_WRITE));
+}
+
+/* Who called connect, for a connection older than the agent: connect makes its port's bucket with fastreuse -1, bind
+ * never does. */
+FC_INLINE u8 guess_connector(u64 sk)
+{
+	u64 bucket = load_u64(AT(sk, OFF_ICSK_BIND));
+
+	if (!bucket)
+		return CONNECTOR_UNKNOWN;
+	return load_u8(AT(bucket, OFF_BIND_REUSE)) == 0xff ? CONNECTOR_SELF : CONNECTOR_PEER;
+}
+
+/* The time it was made, and unique: per CPU it only grows, and the CPU is in it. */
+FC_INLINE u64 make_conn_id(struct call *c)
+{
+	u64 id = c->now >> 10;
+
+	if (id <= c->last_id)
+		id = c->last_id + 1;
+	c->last_id = id;
+	return id << 10 | (read_cpu() & 1023);
+}
+
+FC_INLINE void fill_opened(u64 sk, struct conn *k)
+{
+	struct opened *o = map_lookup(MAP(MAP_OPENS), &sk);
+
+	k->large.x.who.conn_open_ns = o ? o->ts_ns : 0;
+	k->connector = o ? (u8)o->connector : guess_connector(sk);
+}
+
+FC_INLINE void reset_conn(struct conn *k)
+{
+	k->last_ns = 0;
+	k->next_seq = 0;
+	k->isn_client = 0;
+	k->isn_server = 0;
+	k->sights = 0;
+	k->state = CONN_IDLE;
+	k->dir = 0;
+	k->head = 0;
+	k->parts = 0;
+	k->unpaired = 0;
+	k->mute = 0;
+	k->dns_skip = 0;
+	k->dns_len = 0;
+	k->dns_have = 0;
+	k->is_dns = 0;
+	k->large.x.proto = FC_PROTO_UNKNOWN;
+}
+
+/* A new state for `sk`, or NULL: not established, not wanted, or no room. */
+FC_INLINE struct conn *make_conn(struct call *c, u64 sk)
+{
+	struct conn *k = &c->fresh;
+	u8 state = load_state(sk);
+
+	/* Before the handshake (Fast Open, deferred connect) sequence numbers mean nothing. */
+	if (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT)
+		return NULL;
+	fill_process(c, &k->large.x.who);
+	if (!is_wanted(c, k->large.x.who.cgroup_id)) {
+		ignore_fd(c, FD_NOT_LIFE_NS);
+		return NULL;
+	}
+	reset_conn(k);
+	fill_addresses(sk, &k->large.x.who);
+	fill_opened(sk, k);
+	k->large.x.who.conn_id = make_conn_id(c);
+	k->ports = load_ports(sk);
+	if (map_update(MAP(MAP_CONNS), &sk, k, 0)) {
+		count(c, FC_COUNT_CONN_LOST);
+		return NULL;
+	}
+	return map_lookup(MAP(MAP_CONNS), &sk);
+}
+
+#endif

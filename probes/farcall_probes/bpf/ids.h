@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Numbers of everything the loader fills in: map references, kernel offsets and kernel numbers.
+ *
+ * compile.py reads the names of this file into the artefact; sites.py says what each means. A name that the loader has
+ * no value for refuses to load, because an unpatched or wrong offset loads silently and reads rubbish.
+ */
+#ifndef FARCALL_IDS_H
+#define FARCALL_IDS_H
+
+/* MAP_*: lddw of a map descriptor. */
+#define MAP_FDS 1        /* (tgid, fd) → struct fdent */
+#define MAP_CONNS 2      /* sock → struct conn */
+#define MAP_OPENS 3      /* sock → struct opened */
+#define MAP_CALL 4       /* per CPU, two of them: struct call */
+#define MAP_SETTINGS 5   /* struct settings */
+#define MAP_POLICY 6     /* cgroup ID → enum fc_policy */
+#define MAP_RING_SMALL 7
+#define MAP_RING_LARGE 8
+#define MAP_RING_HEAD 9
+#define MAP_RING_DNS 10
+
+/* OFF_*: a member's offset, added to a pointer. */
+#define OFF_TASK_FILES 1
+#define OFF_FILES_FDT 2
+#define OFF_FDT_FD 3
+#define OFF_FDT_MAX 4
+#define OFF_FILE_PRIVATE 5
+#define OFF_FILE_INODE 6
+#define OFF_INODE_MODE 7
+#define OFF_SOCKET_SK 8
+#define OFF_SK_PROTOCOL 9
+#define OFF_SK_FAMILY 10
+#define OFF_SK_STATE 11
+#define OFF_SK_DPORT 12
+#define OFF_SK_NUM 13
+#define OFF_SK_DADDR 14
+#define OFF_SK_SADDR 15
+#define OFF_SK_DADDR6 16
+#define OFF_SK_SADDR6 17
+#define OFF_SK_NET 18
+#define OFF_NET_INUM 19
+#define OFF_TASK_LEADER 20
+#define OFF_TASK_START 21
+#define OFF_TASK_PARENT 22
+#define OFF_TASK_TGID 23
+#define OFF_TASK_CGROUPS 24
+#define OFF_CSS_SET_MEMORY 25
+#define OFF_CSS_CGROUP 26
+#define OFF_CGROUP_KN 27
+#define OFF_KN_ID 28
+#define OFF_TCP_COPIED 29
+#define OFF_TCP_WRITE 30
+#define OFF_TCP_RCV_NXT 31
+#define OFF_TCP_SND_UNA 32
+#define OFF_TCP_RECEIVED 33
+#define OFF_TCP_ACKED 34
+#define OFF_SK_SHUTDOWN 35
+#define OFF_ICSK_BIND 36
+#define OFF_BIND_REUSE 37
+#define OFF_REGS_BLOCK 38 /* lowest of the registers that hold system call arguments */
+
+/* NUM_*: a number. Registers are byte offsets within the block read at OFF_REGS_BLOCK. */
+#define NUM_REG_0 1
+#define NUM_REG_1 2
+#define NUM_REG_2 3
+#define NUM_REG_3 4
+#define NUM_REG_4 5
+#define NUM_HAS_MEMORY 6 /* 1 where the kernel has a memory controller */
+
+/* SIZE_*: what the loader makes maps with; held against sizeof in maps.h. */
+#define SIZE_FDENT 24
+#define SIZE_CONN 1064
+#define SIZE_OPENED 16
+#define SIZE_SETTINGS 16
+#define SIZE_CALL 2848
+
+#endif

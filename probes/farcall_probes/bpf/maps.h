@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* What is remembered between system calls, and by what key. The maps themselves are made by maps.py. */
+#ifndef FARCALL_MAPS_H
+#define FARCALL_MAPS_H
+
+#include "fc.h"
+
+enum fd_kind {
+	FD_NOT = 0,     /* nothing of ours, until `until` */
+	FD_TCP = 1,
+	FD_UDP = 2,     /* a resolver's answers may come here */
+	FD_TCP_DNS = 3, /* a TCP connection to a resolver */
+};
+
+/* Entries of nothing live this long: a descriptor passed by SCM_RIGHTS or dup2 becomes visible after it. */
+#define FD_NOT_LIFE_NS FC_SECOND_NS
+/* So many calls that are no request in a row, and the descriptor is left alone for a while. */
+#define FD_MAX_TRIES 32
+#define FD_DULL_NS (FC_SECOND_NS / 10)
+
+struct fdent {
+	u64 sk;
+	u64 until;
+	u32 ports; /* remote and local port as the kernel has them, a cheap sign of a reused sock address */
+	u16 rport;
+	u8 kind;
+	u8 tries;
+};
+
+enum conn_state {
+	CONN_IDLE = 0,
+	CONN_MAYBE = 1,    /* fewer bytes than tell a request from anything else */
+	CONN_REQUEST = 2,  /* in flight */
+	CONN_RESPONSE = 3, /* in flight, a few response bytes seen */
+	CONN_ANSWERED = 4, /* record submitted; what follows in that direction is the response's rest */
+};
+
+enum direction { DIR_OUT = 0, DIR_IN = 1 };
+enum connector { CONNECTOR_UNKNOWN = 0, CONNECTOR_SELF = 1, CONNECTOR_PEER = 2 };
+enum head_state { HEAD_UNKNOWN = 0, HEAD_ENDED = 1, HEAD_SHIPPING = 2 };
+
+/* The record lies in the state as it will be submitted: one copy, and no byte of another connection in it. Requests
+ * are collected at one offset for both classes; the small class' response overlays the large one's request. */
+struct conn {
+	union {
+		struct fc_large large;
+		struct fc_small small;
+	};
+	u64 last_ns; /* of the last call that mattered while requests are in flight unpaired */
+	u32 ports;
+	u32 next_seq;
+	u32 isn_client;
+	u32 isn_server;
+	u8 sights;    /* of the identity, that agreed; 2 is enough */
+	u8 state;
+	u8 dir;       /* in which requests travel */
+	u8 connector;
+	u8 head;
+	u8 parts;
+	u8 unpaired;  /* requests in flight beside the one in `large` */
+	u8 mute;      /* a health check: counted, not submitted */
+	u32 dns_skip; /* bytes of a TCP answer still to pass by */
+	u16 dns_len;
+	u8 dns_have;  /* bytes of the length prefix that were read apart */
+	u8 is_dns;
+	u64 spare;
+};
+
+struct opened {
+	u64 ts_ns;
+	u32 connector;
+	u32 spare;
+};
+
+struct settings {
+	u32 enabled; /* set last: attaching is not atomic */
+	u32 default_policy;
+	u32 own_tgid;
+	u16 dns_port; /* a second one beside 53, for the self-test */
+	u16 spare;
+};
+
+#define FC_DNS_PORT 53
+
+/* At most four pieces of a call are looked at: heads begin in the first. */
+#define CALL_PIECES 4
+
+/* One system call on a socket, and the CPU's workspace beside it. In a map and not on the stack, also because the verifier
+ * forgets what it knew of values that it loads from there: paths through the programs become equal and are pruned. */
+struct call {
+	u64 counts[FC_COUNT_MAX];
+	u64 pid_tgid;
+	u64 fd;
+	u64 now;
+	u64 total; /* bytes */
+	u64 dir;
+	u64 pieces;
+	u64 base[CALL_PIECES];
+	u64 len[CALL_PIECES];
+	u64 name; /* user's sockaddr of the peer, or 0 */
+	u64 last_id;
+	u32 default_policy; /* of struct settings */
+	u32 dns_port;
+	struct conn fresh;        /* its request and response bytes are never written, so they stay zero */
+	u8 buf[2 * FC_LARGE_REQ]; /* twice: offset and length are bounded each by itself, not as a pair */
+};
+
+_Static_assert(sizeof(struct fdent) == SIZE_FDENT, "SIZE_FDENT");
+_Static_assert(sizeof(struct conn) == SIZE_CONN, "SIZE_CONN");
+_Static_assert(sizeof(struct opened) == SIZE_OPENED, "SIZE_OPENED");
+_Static_assert(sizeof(struct settings) == SIZE_SETTINGS, "SIZE_SETTINGS");
+_Static_assert(sizeof(struct call) == SIZE_CALL, "SIZE_CALL");
+
+FC_INLINE void count(struct call *c, u32 which)
+{
+	c->counts[which]++;
+}
+
+/* Two a CPU: connections also close in interrupts, in the middle of a system call's program. */
+enum workspace { WORKSPACE_CALL = 0, WORKSPACE_CLOSE = 1 };
+
+FC_INLINE struct call *find_workspace(u32 which)
+{
+	return map_lookup(MAP(MAP_CALL), &which);
+}
+
+/* NULL when there is nothing to do: not enabled, or the agent itself. */
+FC_INLINE struct call *open_call(u64 dir)
+{
+	u32 zero = 0;
+	struct settings *settings = map_lookup(MAP(MAP_SETTINGS), &zero);
+	u64 pid_tgid = read_pid_tgid();
+	struct call *c;
+
+	if (!settings || !settings->enabled || (u32)(pid_tgid >> 32) == settings->own_tgid)
+		return NULL;
+	c = find_workspace(WORKSPACE_CALL);
+	if (!c)
+		return NULL;
+	c->pid_tgid = pid_tgid;
+	c->dir = dir;
+	c->name = 0;
+	c->default_policy = settings->default_policy;
+	c->dns_port = settings->dns_port;
+	return c;
+}
+
+#endif

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Requests and responses of one TCP connection, paired where order is strict: HTTP/1 and Redis.
+ *
+ * IDLE → (MAYBE) → REQUEST → (RESPONSE) → ANSWERED → REQUEST …; the record goes out at the first response bytes. One
+ * request is followed at a time; others in flight beside it are counted, and the connection is left alone until they are
+ * answered: a pair is right or not made at all.
+ */
+#ifndef FARCALL_PAIR_H
+#define FARCALL_PAIR_H
+
+#include "head.h"
+#include "redis.h"
+
+/* Responses that arrive glued to others are never counted off; after this much silence nothing is in flight any more. */
+#define FC_UNPAIRED_LIFE_NS FC_SECOND_NS
+/* "HTTP/1.1 200" */
+#define FC_STATUS_LINE 12
+
+FC_INLINE u8 classify_request(struct call *c, struct conn *k, u64 head)
+{
+	if (is_http_request(head))
+		return FC_PROTO_HTTP1;
+	if (!is_redis_request(head))
+		return FC_PROTO_UNKNOWN;
+	/* A reply that is an array looks the same: only the end that called connect asks. */
+	if (k->connector == (c->dir == DIR_OUT ? CONNECTOR_PEER : CONNECTOR_SELF))
+		return FC_PROTO_UNKNOWN;
+	return FC_PROTO_REDIS;
+}
+
+FC_INLINE u64 load_head(const struct conn *k)
+{
+	return *(u64 *)k->large.req;
+}
+
+/* The request is one: number it and look at what only requests have. */
+FC_INLINE void confirm_request(struct call *c, struct conn *k, u8 proto)
+{
+	struct fc_exchange *x = &k->large.x;
+
+	x->proto = proto;
+	x->role = k->dir == DIR_OUT ? FC_ROLE_CLIENT : FC_ROLE_SERVER;
+	if (k->connector == CONNECTOR_UNKNOWN)
+		k->connector = k->dir == DIR_OUT ? CONNECTOR_SELF : CONNECTOR_PEER;
+	x->flags |= (x->who.conn_open_ns ? 0 : FC_FLAG_LATE) |
+		    (k->connector == CONNECTOR_SELF ? FC_FLAG_CONNECTOR : 0);
+	x->seq = k->next_seq++;
+	k->state = CONN_REQUEST;
+	if (proto != FC_PROTO_HTTP1)
+		return;
+	k->mute = x->seq == 0 && is_health_check(k->large.req, x->req_cap);
+}
+
+FC_INLINE void begin_request(struct call *c, u64 sk, struct conn *k)
+{
+	struct fc_exchange *x = &k->large.x;
+	s64 n;
+	u8 proto;
+
+	c->now = read_clock();
+	if (k->unpaired && c->now - k->last_ns < FC_UNPAIRED_LIFE_NS) {
+		k->unpaired += k->unpaired < 255;
+		k->next_seq++;
+		k->last_ns = c->now;
+		count(c, FC_COUNT_OVERWRITTEN);
+		return;
+	}
+	n = collect(c, k->large.req, 0);
+	if (n <= 0) {
+		count(c, FC_COUNT_READ_FAULT);
+		return;
+	}
+	k->unpaired = 0;
+	k->dir = (u8)c->dir;
+	k->head = HEAD_UNKNOWN;
+	k->parts = 0;
+	k->mute = 0;
+	x->who.tid = (u32)c->pid_tgid;
+	x->ts_req_ns = c->now;
+	x->req_bytes = c->total;
+	x->req_cap = (u16)n;
+	x->resp_cap = 0;
+	x->flags = 0;
+	x->request_seq = c->dir == DIR_OUT ? locate_write(sk) : locate_read(sk, c->total);
+	if (n < 8) {
+		k->state = CONN_MAYBE;
+		return;
+	}
+	proto = classify_request(c, k, load_head(k));
+	if (!proto) {
+		k->state = k->state == CONN_ANSWERED ? CONN_ANSWERED : CONN_IDLE;
+		return;
+	}
+	confirm_request(c, k, proto);
+	see_identity(c, sk, k);
+	if (proto == FC_PROTO_HTTP1)
+		follow_head(c, k, 0);
+}
+
+/* A second request while one is in flight, in a call of its own. Redis clients pipeline so, and the batch is one
+ * exchange; for HTTP/1 the first request must have ended for this to be one. */
+FC_INLINE bool is_second_request(struct call *c, struct conn *k, u64 at)
+{
+	if (at != k->large.x.req_bytes || at < 4 || at > FC_LARGE_REQ)
+		return false;
+	at -= 4;
+	FC_CLAMP(at, FC_LARGE_REQ - 4);
+	if (*(u32 *)(k->large.req + at) != (u32)FC_CRLFCRLF)
+		return false;
+	return is_http_request(peek_user(c));
+}
+
+FC_INLINE void continue_request(struct call *c, u64 sk, struct conn *k)
+{
+	struct fc_exchange *x = &k->large.x;
+	/* Where these bytes belong. A write is seen at its enter: one that failed (EAGAIN) or was short comes again, at the
+	 * place in the stream that says so. */
+	u64 at = c->dir == DIR_OUT ? locate_write(sk) - x->request_seq : x->req_bytes;
+	s64 n;
+
+	if (x->proto == FC_PROTO_HTTP1 && is_second_request(c, k, at)) {
+		x->flags |= FC_FLAG_PIPELINED;
+		k->unpaired += k->unpaired < 255;
+		k->next_seq++;
+		k->last_ns = read_clock();
+		count(c, FC_COUNT_OVERWRITTEN);
+		return;
+	}
+	if (x->proto == FC_PROTO_REDIS && at == x->req_bytes && is_redis_request(peek_user(c)))
+		x->flags |= FC_FLAG_PIPELINED;
+	if (at < FC_LARGE_REQ) {
+		n = collect(c, k->large.req, at);
+		if (n < 0) {
+			count(c, FC_COUNT_READ_FAULT);
+			return;
+		}
+		if (n > x->req_cap)
+			x->req_cap = (u16)n;
+	}
+	if (at + c->total > x->req_bytes)
+		x->req_bytes = at + c->total;
+	if (k->state == CONN_MAYBE) {
+		u8 proto;
+
+		if (x->req_cap < 8)
+			return;
+		proto = classify_request(c, k, load_head(k));
+		if (!proto) {
+			k->state = CONN_IDLE;
+			return;
+		}
+		confirm_request(c, k, proto);
+		see_identity(c, sk, k);
+	}
+	if (x->proto == FC_PROTO_HTTP1 && k->head != HEAD_ENDED) {
+		c->now = read_clock();
+		follow_head(c, k, at);
+	}
+}
+
+FC_INLINE void finish_exchange(struct call *c, u64 sk, struct conn *k)
+{
+	k->state = CONN_ANSWERED;
+	see_identity(c, sk, k);
+	add_identity(k, k->sights == 1 ? load_state(sk) : 0);
+	submit_exchange(c->counts, k);
+}
+
+FC_INLINE void answer_redis(struct call *c, u64 sk, struct conn *k)
+{
+	struct fc_exchange *x = &k->small.x;
+	u64 n = c->len[0];
+
+	FC_CLAMP(n, FC_SMALL_RESP);
+	if (read_user(k->small.resp, (u32)n, (void *)c->base[0])) {
+		count(c, FC_COUNT_READ_FAULT);
+		return;
+	}
+	if (!n || !is_redis_reply(k->small.resp[0]))
+		return;
+	x->ts_resp_ns = read_clock();
+	x->resp_bytes = c->total;
+	x->resp_cap = (u16)n;
+	finish_exchange(c, sk, k);
+}
+
+/* Reads response bytes behind those of earlier calls; both are bounded alone, see scratch.buf. */
+FC_INLINE bool collect_response(struct call *c, struct conn *k, u64 base, u64 len)
+{
+	struct fc_exchange *x = &k->large.x;
+	u64 at = x->resp_cap;
+	u64 n = len;
+
+	if (at) {
+		FC_CLAMP(at, FC_STATUS_LINE);
+		FC_CLAMP(n, FC_LARGE_RESP - FC_STATUS_LINE);
+	} else {
+		FC_CLAMP(n, FC_LARGE_RESP);
+	}
+	if (read_user(k->large.resp + at, (u32)n, (void *)base)) {
+		count(c, FC_COUNT_READ_FAULT);
+		return false;
+	}
+	x->resp_cap = (u16)(at + n);
+	return true;
+}
+
+/* 1xx but 101 is not the answer. Returns how many bytes it takes when the answer follows in the same call, else 0. */
+FC_INLINE u64 skip_interim(const struct conn *k)
+{
+	const u8 *r = k->large.resp;
+	u32 i;
+
+	for (i = FC_STATUS_LINE; i + 8 <= FC_LARGE_RESP; i++)
+		if (i + 8 <= k->large.x.resp_cap && *(u16 *)(r + i) == ('\n' << 8 | '\r') &&
+		    *(u32 *)(r + i + 4) == (u32)FC_WORD('H', 'T', 'T', 'P') &&
+		    *(u16 *)(r + i + 2) == ('\n' << 8 | '\r'))
+			return i + 4;
+	return 0;
+}
+
+FC_INLINE bool is_interim(const struct conn *k)
+{
+	const u8 *r = k->large.resp;
+
+	return r[9] == '1' && !(r[10] == '0' && r[11] == '1');
+}
+
+FC_INLINE void answer_http(struct call *c, u64 sk, struct conn *k)
+{
+	struct fc_exchange *x = &k->large.x;
+	u64 skip;
+
+	if (!x->resp_cap)
+		x->ts_resp_ns = read_clock();
+	if (!collect_response(c, k, c->base[0], c->len[0]))
+		return;
+	if (x->resp_cap < FC_STATUS_LINE) {
+		bool may = k->large.resp[0] == 'H';
+
+		k->state = may ? CONN_RESPONSE : CONN_REQUEST;
+		x->resp_cap = may ? x->resp_cap : 0;
+		return;
+	}
+	if (!is_http_response(*(u64 *)k->large.resp)) {
+		/* The rest of the response before, read late, or no HTTP at all: the answer is still to come. */
+		k->state = CONN_REQUEST;
+		x->resp_cap = 0;
+		return;
+	}
+	if (is_interim(k)) {
+		skip = skip_interim(k);
+		k->state = CONN_REQUEST;
+		x->resp_cap = 0;
+		if (!skip || skip + FC_STATUS_LINE > c->len[0])
+			return;
+		if (!collect_response(c, k, c->base[0] + skip, c->len[0] - skip))
+			return;
+		if (is_interim(k)) {
+			x->resp_cap = 0;
+			return;
+		}
+	}
+	x->resp_bytes = c->total;
+	if (x->req_bytes > x->req_cap && k->head == HEAD_UNKNOWN)
+		x->flags |= FC_FLAG_CUT;
+	finish_exchange(c, sk, k);
+}
+
+FC_INLINE void answer_request(struct call *c, u64 sk, struct conn *k)
+{
+	if (k->large.x.proto == FC_PROTO_REDIS)
+		answer_redis(c, sk, k);
+	else
+		answer_http(c, sk, k);
+}
+
+/* Responses to the requests that were only counted. */
+FC_INLINE void count_off(struct call *c, struct conn *k)
+{
+	if (!is_http_response(peek_user(c)))
+		return;
+	k->unpaired--;
+	k->last_ns = read_clock();
+}
+
+#endif

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The hooks. Logic lives in the headers; here system calls are turned into `struct call`.
+ *
+ * One program run per system call and no map of pending calls: what is written is valid at enter; what was read is valid at
+ * exit, where the saved registers still hold the arguments. A function named tp__CATEGORY__EVENT is attached to that
+ * tracepoint, one named raw__EVENT to that raw tracepoint.
+ */
+#include "pair.h"
+#include "dns.h"
+
+struct enter_args {
+	u64 common;
+	u64 nr;
+	u64 args[6];
+};
+
+struct exit_args {
+	u64 common;
+	u64 nr;
+	s64 ret;
+};
+
+/* ---- the way of one call ------------------------------------------------------------------------------------- */
+
+/* The descriptor is walked anew at each request: numbers are reused and dup2 happens, and a request is the moment when
+ * addresses must be right. */
+FC_INLINE struct conn *confirm_conn(struct call *c, u64 *sk)
+{
+	struct fdent *e = resolve_fd(c);
+	struct conn *k;
+	u32 ports;
+
+	if (!e || e->kind != FD_TCP)
+		return NULL;
+	*sk = e->sk;
+	ports = e->ports;
+	k = map_lookup(MAP(MAP_CONNS), sk);
+	if (k && k->ports != ports) { /* the sock's memory was reused, and its close was missed */
+		map_delete(MAP(MAP_CONNS), sk);
+		k = NULL;
+	}
+	c->now = read_clock();
+	if (!k)
+		return make_conn(c, *sk);
+	if (k->large.x.who.tgid != (u32)(c->pid_tgid >> 32))
+		fill_process(c, &k->large.x.who);
+	if (is_wanted(c, k->large.x.who.cgroup_id))
+		return k;
+	k->state = CONN_IDLE;
+	ignore_fd(c, FD_NOT_LIFE_NS);
+	return NULL;
+}
+
+/* Bytes that belong to nothing in flight. */
+FC_INLINE void meet_bytes(struct call *c, struct fdent *e, u64 sk)
+{
+	u64 head = peek_user(c);
+	struct conn *k;
+	bool maybe = false;
+
+	if (c->len[0] < 8) {
+		u8 first = 0;
+
+		read_user(&first, 1, (void *)c->base[0]);
+		maybe = may_begin_request(first);
+	}
+	if (!maybe && !is_http_request(head) && !is_redis_request(head)) {
+		if (is_http_response(head))
+			count(c, FC_COUNT_ORPHAN);
+		if (++e->tries >= FD_MAX_TRIES) {
+			e->tries = 0;
+			e->until = read_clock() + FD_DULL_NS;
+		}
+		return;
+	}
+	e->tries = 0;
+	k = confirm_conn(c, &sk);
+	if (k)
+		begin_request(c, sk, k);
+}
+
+FC_INLINE void take_tcp(struct call *c, struct fdent *e)
+{
+	u64 sk = e->sk;
+	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
+	u8 state = k ? k->state : CONN_IDLE;
+
+	if (e->until) {
+		if (state == CONN_IDLE && read_clock() < e->until)
+			return;
+		e->until = 0;
+	}
+	if (k && (state == CONN_REQUEST || state == CONN_RESPONSE || state == CONN_MAYBE)) {
+		if (k->dir == c->dir) {
+			if (state != CONN_RESPONSE)
+				continue_request(c, sk, k);
+			return;
+		}
+		if (state != CONN_MAYBE) {
+			answer_request(c, sk, k);
+			return;
+		}
+		k->state = CONN_IDLE;
+	}
+	if (k && state == CONN_ANSWERED && k->dir != c->dir) {
+		if (k->unpaired)
+			count_off(c, k);
+		return;
+	}
+	meet_bytes(c, e, sk);
+}
+
+FC_INLINE void take_call(struct call *c)
+{
+	struct fdent *e = find_fd(c);
+
+	count(c, FC_COUNT_EVENTS);
+	if (!e)
+		return;
+	if (e->kind == FD_TCP)
+		take_tcp(c, e);
+	else if (c->dir == DIR_OUT)
+		return;
+	else if (e->kind == FD_UDP)
+		take_datagram(c, e);
+	else if (e->kind == FD_TCP_DNS)
+		take_tcp_answer(c, e);
+}
+
+/* ---- writes, at enter ---------------------------------------------------------------------------------------- */
+
+FC_INLINE int on_write(u64 fd, u64 base, u64 len)
+{
+	struct call *c = len ? open_call(DIR_OUT) : NULL;
+
+	if (!c)
+		return 0;
+	c->fd = (u32)fd;
+	set_buffer(c, base, len);
+	take_call(c);
+	return 0;
+}
+
+FC_INLINE int on_write_vector(u64 fd, u64 iov, u64 n)
+{
+	struct call *c = n ? open_call(DIR_OUT) : NULL;
+
+	if (!c)
+		return 0;
+	c->fd = (u32)fd;
+	set_vector(c, iov, n, ~0ULL);
+	if (c->total)
+		take_call(c);
+	return 0;
+}
+
+FC_INLINE int on_send_message(u64 fd, u64 msghdr)
+{
+	struct call *c = open_call(DIR_OUT);
+
+	if (!c)
+		return 0;
+	c->fd = (u32)fd;
+	if (set_message(c, msghdr, ~0ULL) && c->total)
+		take_call(c);
+	return 0;
+}
+
+int tp__syscalls__sys_enter_write(struct enter_args *a)
+{
+	return on_write(a->args[0], a->args[1], a->args[2]);
+}
+
+int tp__syscalls__sys_enter_sendto(struct enter_args *a)
+{
+	return on_write(a->args[0], a->args[1], a->args[2]);
+}
+
+int tp__syscalls__sys_enter_writev(struct enter_args *a)
+{
+	return on_write_vector(a->args[0], a->args[1], a->args[2]);
+}
+
+int tp__syscalls__sys_enter_sendmsg(struct enter_args *a)
+{
+	return on_send_message(a->args[0], a->args[1]);
+}
+
+/* On a stream, the first message; resolvers that send their queries so are seen when they read the answers. */
+int tp__syscalls__sys_enter_sendmmsg(struct enter_args *a)
+{
+	return a->args[2] ? on_send_message(a->args[0], a->args[1]) : 0;
+}
+
+/* ---- reads, at exit ------------------------------------------------------------------------------------------ */
+
+/* The registers that hold arguments, in one read. */
+struct saved {
+	u64 block[8];
+};
+
+FC_INLINE void load_saved(struct saved *s)
+{
+	read_kernel(s, sizeof(*s), AT(read_task_regs(read_task_btf()), OFF_REGS_BLOCK));
+}
+
+#define SAVED(s, id) (*(u64 *)((u8 *)(s) + NUM(id)))
+
+FC_INLINE struct call *open_read(struct saved *s, s64 ret)
+{
+	struct call *c = ret > 0 ? open_call(DIR_IN) : NULL;
+
+	if (!c)
+		return NULL;
+	load_saved(s);
+	c->fd = (u32)SAVED(s, NUM_REG_0);
+	return c;
+}
+
+int tp__syscalls__sys_exit_read(struct exit_args *a)
+{
+	struct saved s;
+	struct call *c = open_read(&s, a->ret);
+
+	if (!c)
+		return 0;
+	set_buffer(c, SAVED(&s, NUM_REG_1), a->ret);
+	take_call(c);
+	return 0;
+}
+
+int tp__syscalls__sys_exit_readv(struct exit_args *a)
+{
+	struct saved s;
+	struct call *c = open_read(&s, a->ret);
+
+	if (!c)
+		return 0;
+	set_vector(c, SAVED(&s, NUM_REG_1), SAVED(&s, NUM_REG_2), a->ret);
+	take_call(c);
+	return 0;
+}
+
+int tp__syscalls__sys_exit_recvfrom(struct exit_args *a)
+{
+	struct saved s;
+	struct call *c = open_read(&s, a->ret);
+
+	if (!c || SAVED(&s, NUM_REG_3) & MSG_PEEK)
+		return 0;
+	set_buffer(c, SAVED(&s, NUM_REG_1), a->ret);
+	c->name = SAVED(&s, NUM_REG_4);
+	take_call(c);
+	return 0;
+}
+
+int tp__syscalls__sys_exit_recvmsg(struct exit_args *a)
+{
+	struct saved s;
+	struct call *c = open_read(&s, a->ret);
+
+	if (!c || SAVED(&s, NUM_REG_2) & MSG_PEEK)
+		return 0;
+	if (set_message(c, SAVED(&s, NUM_REG_1), a->ret))
+		take_call(c);
+	return 0;
+}
+
+struct user_mmsghdr {
+	u64 header[7];
+	u32 len;
+	u32 pad;
+};
+
+/* Datagrams read at once; resolvers read two. What lies past this bound is counted as lost. */
+#define FC_MAX_MESSAGES 8
+
+/* Only for datagrams: on a stream nobody reads so. */
+int tp__syscalls__sys_exit_recvmmsg(struct exit_args *a)
+{
+	struct saved s;
+	struct call *c = open_read(&s, a->ret);
+	struct fdent *e;
+	u64 messages;
+	u32 i;
+
+	if (!c || SAVED(&s, NUM_REG_3) & MSG_PEEK)
+		return 0;
+	messages = SAVED(&s, NUM_REG_1);
+	count(c, FC_COUNT_EVENTS);
+	e = find_fd(c);
+	if (!e || e->kind != FD_UDP)
+		return 0;
+	for (i = 0; i < FC_MAX_MESSAGES && i < a->ret; i++) {
+		u64 at = messages + i * sizeof(struct user_mmsghdr);
+		u32 len = 0;
+
+		read_user(&len, 4, (void *)(at + 56));
+		if (len && set_message(c, at, len))
+			take_datagram(c, e);
+	}
+	if (a->ret > FC_MAX_MESSAGES && e->rport)
+		c->counts[FC_COUNT_DNS_LOST] += a->ret - FC_MAX_MESSAGES;
+	return 0;
+}
+
+/* ---- descriptors and connections that come and go ------------------------------------------------------------- */
+
+/* A new socket under a number that was something else before. */
+FC_INLINE int on_new_fd(s64 fd)
+{
+	u64 key = (read_pid_tgid() & 0xffffffff00000000ULL) | (u32)fd;
+
+	if (fd >= 0)
+		map_delete(MAP(MAP_FDS), &key);
+	return 0;
+}
+
+int tp__syscalls__sys_exit_socket(struct exit_args *a)
+{
+	return on_new_fd(a->ret);
+}
+
+int tp__syscalls__sys_exit_accept(struct exit_args *a)
+{
+	return on_new_fd(a->ret);
+}
+
+int tp__syscalls__sys_exit_accept4(struct exit_args *a)
+{
+	return on_new_fd(a->ret);
+}
+
+FC_INLINE void remember_open(u64 sk, u32 connector)
+{
+	struct opened o = {.ts_ns = read_clock(), .connector = connector};
+
+	map_delete(MAP(MAP_CONNS), &sk);
+	map_update(MAP(MAP_OPENS), &sk, &o, 0);
+}
+
+/* What was asked and will not be answered any more is an exchange too. */
+FC_INLINE void close_conn(u64 sk)
+{
+	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
+	struct call *c;
+
+	map_delete(MAP(MAP_OPENS), &sk);
+	if (!k)
+		return;
+	c = find_workspace(WORKSPACE_CLOSE);
+	if (c && (k->state == CONN_REQUEST || k->state == CONN_RESPONSE)) {
+		struct fc_exchange *x = &k->large.x;
+
+		x->ts_resp_ns = read_clock();
+		x->resp_bytes = 0;
+		x->resp_cap = 0;
+		x->flags |= FC_FLAG_NO_RESPONSE;
+		count(c, FC_COUNT_NO_RESPONSE);
+		finish_exchange(c, sk, k);
+	}
+	map_delete(MAP(MAP_CONNS), &sk);
+}
+
+/* A raw tracepoint: perf's share one recursion guard, and a close that arrives in an interrupt while another program
+ * of ours runs would be missed. */
+int raw__inet_sock_set_state(u64 *a)
+{
+	u64 sk = a[0];
+	u32 old = (u32)a[1];
+	u32 new = (u32)a[2];
+
+	if (load_u16(AT(sk, OFF_SK_PROTOCOL)) != IPPROTO_TCP)
+		return 0;
+	if (new == TCP_SYN_SENT)
+		remember_open(sk, CONNECTOR_SELF);
+	else if (new == TCP_ESTABLISHED && old == TCP_SYN_RECV)
+		remember_open(sk, CONNECTOR_PEER);
+	else if (new == TCP_CLOSE)
+		close_conn(sk);
+	/* close(2), but not shutdown(SHUT_WR), which still waits for its answer */
+	else if ((new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK) &&
+		 load_u8(AT(sk, OFF_SK_SHUTDOWN)) == SHUTDOWN_BOTH)
+		close_conn(sk);
+	return 0;
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * From a descriptor to the kernel's sock, by walking the task's table; and who the running task is.
+ *
+ * So connections older than the agent have addresses too. No two members are assumed to lie side by side: each read
+ * has its own patched offset.
+ */
+#ifndef FARCALL_WALK_H
+#define FARCALL_WALK_H
+
+#include "maps.h"
+
+FC_INLINE u64 walk_to_file(u64 fd)
+{
+	u64 files = load_u64(AT(read_task(), OFF_TASK_FILES));
+	u64 table, array;
+
+	if (!files)
+		return 0;
+	table = load_u64(AT(files, OFF_FILES_FDT));
+	if (!table || fd >= load_u32(AT(table, OFF_FDT_MAX)))
+		return 0;
+	array = load_u64(AT(table, OFF_FDT_FD));
+	return array ? load_u64((void *)(array + fd * 8)) : 0;
+}
+
+/* The sock behind `fd`, or 0. The inode's mode tells sockets apart: the address of socket_file_ops is not to be had
+ * where data symbols are left out of kallsyms. */
+FC_INLINE u64 walk_to_sk(u64 fd)
+{
+	u64 file = walk_to_file(fd);
+	u64 inode, sock;
+
+	if (!file)
+		return 0;
+	inode = load_u64(AT(file, OFF_FILE_INODE));
+	if (!inode || (load_u16(AT(inode, OFF_INODE_MODE)) & S_IFMT) != S_IFSOCK)
+		return 0;
+	sock = load_u64(AT(file, OFF_FILE_PRIVATE));
+	return sock ? load_u64(AT(sock, OFF_SOCKET_SK)) : 0;
+}
+
+FC_INLINE u32 load_ports(u64 sk)
+{
+	return (u32)load_u16(AT(sk, OFF_SK_DPORT)) << 16 | load_u16(AT(sk, OFF_SK_NUM));
+}
+
+FC_INLINE bool is_dns_port(struct call *c, u16 port)
+{
+	return port == FC_DNS_PORT || (port && port == c->dns_port);
+}
+
+FC_INLINE u8 classify_udp(struct call *c, u16 rport)
+{
+	return !rport || is_dns_port(c, rport) ? FD_UDP : FD_NOT;
+}
+
+/* Fills the entry for `sk`. */
+FC_INLINE void describe_sk(struct call *c, u64 sk, struct fdent *e)
+{
+	u16 family = load_u16(AT(sk, OFF_SK_FAMILY));
+	u16 protocol = load_u16(AT(sk, OFF_SK_PROTOCOL));
+
+	if (family != AF_INET && family != AF_INET6)
+		return;
+	e->sk = sk;
+	e->ports = load_ports(sk);
+	e->rport = swap16((u16)(e->ports >> 16));
+	if (protocol == IPPROTO_TCP)
+		e->kind = is_dns_port(c, e->rport) ? FD_TCP_DNS : FD_TCP;
+	else if (protocol == IPPROTO_UDP)
+		e->kind = classify_udp(c, e->rport);
+}
+
+/* Walks, remembers and returns what lies behind the descriptor. NULL when it is nothing of ours. */
+FC_INLINE struct fdent *resolve_fd(struct call *c)
+{
+	u64 key = (c->pid_tgid & 0xffffffff00000000ULL) | c->fd;
+	struct fdent e = {};
+	u64 sk = walk_to_sk(c->fd);
+
+	if (sk)
+		describe_sk(c, sk, &e);
+	if (e.kind == FD_NOT) {
+		e.until = read_clock() + FD_NOT_LIFE_NS;
+		count(c, FC_COUNT_NOT_SOCKET);
+	} else {
+		count(c, FC_COUNT_RESOLVED);
+	}
+	map_update(MAP(MAP_FDS), &key, &e, 0);
+	return e.kind == FD_NOT ? NULL : map_lookup(MAP(MAP_FDS), &key);
+}
+
+FC_INLINE struct fdent *find_fd(struct call *c)
+{
+	u64 key = (c->pid_tgid & 0xffffffff00000000ULL) | c->fd;
+	struct fdent *e = map_lookup(MAP(MAP_FDS), &key);
+
+	if (!e)
+		return resolve_fd(c);
+	if (e->kind != FD_NOT)
+		return e;
+	return read_clock() < e->until ? NULL : resolve_fd(c);
+}
+
+/* The descriptor is left alone for a while. */
+FC_INLINE void ignore_fd(struct call *c, u64 for_ns)
+{
+	u64 key = (c->pid_tgid & 0xffffffff00000000ULL) | c->fd;
+	struct fdent e = {};
+
+	e.until = read_clock() + for_ns;
+	map_update(MAP(MAP_FDS), &key, &e, 0);
+}
+
+/* The v2 ID unless it is the root's (1), else the memory controller's: on hybrid nodes every process is in v2's root. */
+FC_INLINE u64 load_cgroup(u64 task)
+{
+	u64 id = read_cgroup();
+	u64 set, css, cgroup, kn;
+
+	if (id != 1 || !NUM(NUM_HAS_MEMORY))
+		return id;
+	set = load_u64(AT(task, OFF_TASK_CGROUPS));
+	css = set ? load_u64(AT(set, OFF_CSS_SET_MEMORY)) : 0;
+	cgroup = css ? load_u64(AT(css, OFF_CSS_CGROUP)) : 0;
+	kn = cgroup ? load_u64(AT(cgroup, OFF_CGROUP_KN)) : 0;
+	return kn ? load_u64(AT(kn, OFF_KN_ID)) : id;
+}
+
+FC_INLINE void fill_process(struct call *c, struct fc_who *w)
+{
+	u64 task = read_task();
+	u64 leader = load_u64(AT(task, OFF_TASK_LEADER));
+	u64 parent = load_u64(AT(task, OFF_TASK_PARENT));
+
+	w->tgid = c->pid_tgid >> 32;
+	w->tid = (u32)c->pid_tgid;
+	w->cgroup_id = load_cgroup(task);
+	w->proc_start_ns = leader ? load_u64(AT(leader, OFF_TASK_START)) : 0;
+	w->parent_tgid = parent ? load_u32(AT(parent, OFF_TASK_TGID)) : 0;
+	read_comm(w->comm, FC_COMM_LEN);
+}
+
+FC_INLINE void map_ipv4(u8 *to, u32 address)
+{
+	*(u64 *)to = 0;
+	*(u32 *)(to + 8) = 0xffff0000; /* ::ffff: in memory order */
+	*(u32 *)(to + 12) = address;
+}
+
+FC_INLINE void fill_addresses(u64 sk, struct fc_who *w)
+{
+	u64 net = load_u64(AT(sk, OFF_SK_NET));
+
+	w->netns = net ? load_u32(AT(net, OFF_NET_INUM)) : 0;
+	w->family = (u8)load_u16(AT(sk, OFF_SK_FAMILY));
+	w->lport = load_u16(AT(sk, OFF_SK_NUM));
+	w->rport = swap16(load_u16(AT(sk, OFF_SK_DPORT)));
+	if (w->family == AF_INET6) {
+		read_kernel(w->laddr, 16, AT(sk, OFF_SK_SADDR6));
+		read_kernel(w->raddr, 16, AT(sk, OFF_SK_DADDR6));
+	} else {
+		map_ipv4(w->laddr, load_u32(AT(sk, OFF_SK_SADDR)));
+		map_ipv4(w->raddr, load_u32(AT(sk, OFF_SK_DADDR)));
+	}
+}
+
+FC_INLINE bool is_wanted(struct call *c, u64 cgroup_id)
+{
+	u32 *flags = map_lookup(MAP(MAP_POLICY), &cgroup_id);
+	u32 policy = flags ? *flags : c->default_policy;
+
+	if (!(policy & FC_POLICY_DROP))
+		return true;
+	count(c, FC_COUNT_POLICY);
+	return false;
+}
+
+#endif

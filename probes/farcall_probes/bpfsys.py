@@ -1,0 +1,213 @@
+"""bpf(2) and perf_event_open(2) by their numbers: maps, programs, attachment. No library, no policy.
+
+Each call either returns or raises BpfError, which says what was tried and what mends it.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+import struct
+from enum import IntEnum
+
+_SYSCALLS = {"x86_64": (321, 298), "aarch64": (280, 241)}  # bpf, perf_event_open
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+# enum bpf_cmd
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 0, 1, 2, 3, 4
+_PROG_LOAD, _RAW_TRACEPOINT_OPEN = 5, 17
+_ATTRIBUTE_BYTES = 120  # zeros behind what a command reads are allowed by every kernel
+
+PROG_TRACEPOINT = 5
+PROG_RAW_TRACEPOINT = 17
+_LICENCE = (
+    b"Dual BSD/GPL\0"  # the helpers want a GPL-compatible word; this is one that the kernel knows
+)
+_LOG_BYTES = 64 * 1024
+_LOG_LEVEL = 1
+
+_PERF_TYPE_TRACEPOINT = 2
+_PERF_FLAG_CLOEXEC = 8
+_PERF_ATTRIBUTE_BYTES = 112
+_IOC_SET_BPF = 0x40042408
+_IOC_ENABLE = 0x2400
+
+
+class MapType(IntEnum):
+    HASH = 1
+    ARRAY = 2
+    PERCPU_ARRAY = 6
+    LRU_HASH = 9
+    RINGBUF = 27
+
+
+class BpfError(Exception):
+    """A system call was refused. `errno` is its number; the message says what was tried and what mends it."""
+
+    def __init__(self, doing: str, number: int, detail: str = "") -> None:
+        self.errno = number
+        cure = _CURES.get(number, "")
+        parts = [f"{doing}: {os.strerror(number)}", cure, detail]
+        super().__init__("; ".join(part for part in parts if part))
+
+
+_CURES = {
+    errno.EPERM: "run as root, or with the capabilities BPF and PERFMON",
+    errno.EACCES: "the kernel's verifier or a security module refused it",
+    errno.ENOMEM: "raise the memory limit of the process",
+    errno.ENOSYS: "this kernel has no bpf(2)",
+}
+
+
+def _numbers() -> tuple[int, int]:
+    try:
+        return _SYSCALLS[platform.machine()]
+    except KeyError:
+        raise BpfError(f"bpf(2) on {platform.machine()}", errno.ENOSYS) from None
+
+
+def _bpf(command: int, attribute: bytes, doing: str) -> int:
+    buffer = ctypes.create_string_buffer(attribute, _ATTRIBUTE_BYTES)
+    result = _LIBC.syscall(_numbers()[0], command, buffer, _ATTRIBUTE_BYTES)
+    if result < 0:
+        raise BpfError(doing, ctypes.get_errno())
+    return int(result)
+
+
+def create_map(name: str, kind: MapType, key_bytes: int, value_bytes: int, entries: int) -> int:
+    attribute = struct.pack(
+        "<IIIIIII16s", kind, key_bytes, value_bytes, entries, 0, 0, 0, name.encode()[:15]
+    )
+    return _bpf(_MAP_CREATE, attribute, f"creating the BPF map {name}")
+
+
+class Map:
+    """Keys and values as bytes. Owns its descriptor."""
+
+    def __init__(
+        self, name: str, kind: MapType, key_bytes: int, value_bytes: int, entries: int
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.entries = entries
+        self.fd = create_map(name, kind, key_bytes, value_bytes, entries)
+        self._key = ctypes.create_string_buffer(max(key_bytes, 1))
+        self._value_bytes = value_bytes
+        self._key_bytes = key_bytes
+
+    def _call(
+        self, command: int, key: bytes | None, value: ctypes.Array[ctypes.c_char] | None, doing: str
+    ) -> None:
+        if key is not None:
+            self._key.raw = key
+        attribute = struct.pack(
+            "<IIQQQ",
+            self.fd,
+            0,
+            ctypes.addressof(self._key) if key is not None else 0,
+            ctypes.addressof(value) if value is not None else 0,
+            0,
+        )
+        _bpf(command, attribute, f"{doing} the BPF map {self.name}")
+
+    def lookup(self, key: bytes, copies: int = 1) -> bytes | None:
+        """The value; `copies` CPUs' values side by side for a per-CPU map."""
+        value = ctypes.create_string_buffer(self._value_bytes * copies)
+        try:
+            self._call(_MAP_LOOKUP, key, value, "reading")
+        except BpfError as e:
+            if e.errno == errno.ENOENT:
+                return None
+            raise
+        return value.raw
+
+    def update(self, key: bytes, value: bytes) -> None:
+        self._call(_MAP_UPDATE, key, ctypes.create_string_buffer(value, len(value)), "writing")
+
+    def delete(self, key: bytes) -> None:
+        try:
+            self._call(_MAP_DELETE, key, None, "deleting from")
+        except BpfError as e:
+            if e.errno != errno.ENOENT:
+                raise
+
+    def list_keys(self) -> list[bytes]:
+        keys: list[bytes] = []
+        following = ctypes.create_string_buffer(self._key_bytes)
+        key: bytes | None = None
+        while len(keys) < self.entries:
+            try:
+                self._call(_MAP_NEXT_KEY, key, following, "walking")
+            except BpfError as e:
+                if e.errno == errno.ENOENT:
+                    break
+                raise
+            key = following.raw
+            keys.append(key)
+        return keys
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def load_program(name: str, kind: int, code: bytes) -> int:
+    """Descriptor of the loaded program. The verifier's last lines are in the error when it refuses."""
+    instructions = ctypes.create_string_buffer(code, len(code))
+    licence = ctypes.create_string_buffer(_LICENCE)
+
+    def attribute(level: int, log: int) -> bytes:
+        return struct.pack(
+            "<IIQQIIQII16s",
+            kind,
+            len(code) // 8,
+            ctypes.addressof(instructions),
+            ctypes.addressof(licence),
+            level,
+            _LOG_BYTES if level else 0,
+            log,
+            0,
+            0,
+            name.encode()[:15],
+        )
+
+    try:
+        return _bpf(_PROG_LOAD, attribute(0, 0), f"loading {name}")
+    except BpfError as e:
+        if e.errno not in (errno.EACCES, errno.EINVAL, errno.E2BIG, errno.EFAULT):
+            raise
+        number = e.errno
+    log = ctypes.create_string_buffer(_LOG_BYTES)
+    try:  # a second time, for the verifier's words: the log costs too much to be asked for at once
+        return _bpf(_PROG_LOAD, attribute(_LOG_LEVEL, ctypes.addressof(log)), f"loading {name}")
+    except BpfError as e:
+        words = log.value.decode(errors="replace").strip().splitlines()[-4:]
+        raise BpfError(f"loading {name}", number or e.errno, " | ".join(words)[-600:]) from e
+
+
+def attach_tracepoint(name: str, program: int, event: int) -> int:
+    """Descriptor that keeps `program` attached to the tracepoint with this id, on all CPUs."""
+    attribute = ctypes.create_string_buffer(
+        struct.pack("<IIQQQQ", _PERF_TYPE_TRACEPOINT, _PERF_ATTRIBUTE_BYTES, event, 1, 0, 0),
+        _PERF_ATTRIBUTE_BYTES,
+    )
+    fd = int(_LIBC.syscall(_numbers()[1], attribute, -1, 0, -1, _PERF_FLAG_CLOEXEC))
+    if fd < 0:
+        raise BpfError(f"opening the tracepoint {name}", ctypes.get_errno())
+    try:
+        fcntl.ioctl(fd, _IOC_SET_BPF, program)
+        fcntl.ioctl(fd, _IOC_ENABLE, 0)
+    except OSError as e:
+        os.close(fd)
+        raise BpfError(f"attaching to the tracepoint {name}", e.errno or errno.EINVAL) from e
+    return fd
+
+
+def attach_raw_tracepoint(name: str, program: int) -> int:
+    """Descriptor that keeps `program` attached to the raw tracepoint."""
+    text = ctypes.create_string_buffer(name.encode())
+    attribute = struct.pack("<QI", ctypes.addressof(text), program)
+    return _bpf(_RAW_TRACEPOINT_OPEN, attribute, f"attaching to the raw tracepoint {name}")

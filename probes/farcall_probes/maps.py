@@ -1,0 +1,126 @@
+"""The BPF maps: kinds, sizes, and how much kernel memory they take. Layouts of values are bpf/maps.h's.
+
+They are made here, not declared to the compiler: so compiling needs no privilege, and sizes can be chosen at start.
+"""
+
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from farcall_probes import events
+from farcall_probes.bpfsys import Map, MapType
+
+MIB = 1024 * 1024
+_WORKSPACES = 2  # enum workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapSizes:
+    """Bytes of rings (powers of two), entries of tables. A ring holds rate x stall x stride: 4 MiB of large records are
+    a stall of 0.4 s at 10,000 records/s."""
+
+    ring_small: int = 4 * MIB
+    ring_large: int = 8 * MIB
+    ring_head: int = 2 * MIB
+    ring_dns: int = 4 * MIB
+    connections: int = 16_384  # with state; idle ones cost nothing else
+    descriptors: int = 32_768
+    opened: int = 32_768
+    policies: int = 16_384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """struct settings."""
+
+    enabled: bool = False
+    default_policy: int = 0
+    own_tgid: int = 0
+    dns_port: int = 0
+
+    def pack(self) -> bytes:
+        return struct.pack(
+            "<IIIHH", self.enabled, self.default_policy, self.own_tgid, self.dns_port, 0
+        )
+
+
+def count_possible_cpus(path: Path = Path("/sys/devices/system/cpu/possible")) -> int:
+    """Per-CPU maps hold a value for each CPU that could ever be there ("0-3", "0,2-7")."""
+    last = path.read_text(encoding="ascii").strip().split(",")[-1]
+    return int(last.rpartition("-")[2]) + 1
+
+
+class Maps:
+    """All maps of one load, by their names in ids.h. Owns their descriptors."""
+
+    def __init__(self, constants: Mapping[str, int], sizes: MapSizes) -> None:
+        self._maps: dict[str, Map] = {}
+        self.cpus = count_possible_cpus()
+        try:
+            for name, kind, key, value, entries in _list_maps(constants, sizes):
+                self._maps[name] = Map(name.removeprefix("MAP_").lower(), kind, key, value, entries)
+        except BaseException:
+            self.close()
+            raise
+
+    def __getitem__(self, name: str) -> Map:
+        return self._maps[name]
+
+    def list_fds(self) -> dict[str, int]:
+        return {name: map_.fd for name, map_ in self._maps.items()}
+
+    def set_settings(self, settings: Settings) -> None:
+        self["MAP_SETTINGS"].update(struct.pack("<I", 0), settings.pack())
+
+    def set_policy(self, flags_by_cgroup: Mapping[int, int]) -> None:
+        """Replaces the table: new flags first, then what is gone, so that nothing is unprotected in between."""
+        policy = self["MAP_POLICY"]
+        wanted = {struct.pack("<Q", id_): flags for id_, flags in flags_by_cgroup.items()}
+        known = {key: policy.lookup(key) for key in policy.list_keys()}
+        for key, flags in wanted.items():
+            value = struct.pack("<I", flags)
+            if known.get(key) != value:
+                policy.update(key, value)
+        for key in known.keys() - wanted.keys():
+            policy.delete(key)
+
+    def read_counts(self) -> list[int]:
+        """Each counter, summed over CPUs. They stand first in struct call, the CPU's workspace."""
+        totals = [0] * events.COUNT_MAX
+        for workspace in range(_WORKSPACES):
+            raw = self["MAP_CALL"].lookup(struct.pack("<I", workspace), self.cpus) or b""
+            step = len(raw) // self.cpus
+            for cpu in range(self.cpus if step else 0):
+                values = struct.unpack_from(f"<{events.COUNT_MAX}Q", raw, cpu * step)
+                totals = [a + b for a, b in zip(totals, values, strict=True)]
+        return totals
+
+    def close(self) -> None:
+        for map_ in self._maps.values():
+            map_.close()
+
+
+def _list_maps(
+    constants: Mapping[str, int], sizes: MapSizes
+) -> list[tuple[str, MapType, int, int, int]]:
+    ring = MapType.RINGBUF
+    return [
+        ("MAP_FDS", MapType.LRU_HASH, 8, constants["SIZE_FDENT"], sizes.descriptors),
+        ("MAP_CONNS", MapType.LRU_HASH, 8, constants["SIZE_CONN"], sizes.connections),
+        ("MAP_OPENS", MapType.LRU_HASH, 8, constants["SIZE_OPENED"], sizes.opened),
+        ("MAP_CALL", MapType.PERCPU_ARRAY, 4, constants["SIZE_CALL"], _WORKSPACES),
+        ("MAP_SETTINGS", MapType.ARRAY, 4, constants["SIZE_SETTINGS"], 1),
+        ("MAP_POLICY", MapType.HASH, 8, 4, sizes.policies),
+        ("MAP_RING_SMALL", ring, 0, 0, sizes.ring_small),
+        ("MAP_RING_LARGE", ring, 0, 0, sizes.ring_large),
+        ("MAP_RING_HEAD", ring, 0, 0, sizes.ring_head),
+        ("MAP_RING_DNS", ring, 0, 0, sizes.ring_dns),
+    ]
+
+
+def read_locked_bytes(fd: int) -> int:
+    """Kernel memory of a map, as the kernel counts it."""
+    text = Path(f"/proc/{os.getpid()}/fdinfo/{fd}").read_text(encoding="ascii")
+    return int(text.partition("memlock:")[2].split()[0])

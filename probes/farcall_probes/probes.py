@@ -1,0 +1,198 @@
+"""The kernel side as one object: load, self-test, drain, policy, counters. Implements capture.Capture over BPF.
+
+What cannot be attached is listed in `capabilities`; what is essential and missing raises ProbesError with what mends it.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from farcall.envelope import Capability
+from farcall_probes import artefact, btf, counters, events, sites, tracefs
+from farcall_probes.bpfsys import BpfError
+from farcall_probes.capture import Drained, Records
+from farcall_probes.loader import Attached, Loaded, LoadError
+from farcall_probes.maps import Maps, MapSizes, Settings
+from farcall_probes.ring import Ring
+
+# A record is reserved and submitted within microseconds, unless its CPU was taken away in between.
+_BUSY_WAIT_S = 0.002
+_FULL = 0.5  # of a ring: what came while this drain copied is worth another one at once
+
+# Without these nothing is paired; the others cost one kind of caller each.
+ESSENTIAL = frozenset(
+    (
+        "sys_enter_write",
+        "sys_enter_sendto",
+        "sys_exit_read",
+        "sys_exit_recvfrom",
+        "inet_sock_set_state",
+    )
+)
+_COSTS = {
+    "sys_enter_write": "no request or response that is written by write(2)",
+    "sys_enter_writev": "no request or response that is written by writev(2)",
+    "sys_enter_sendto": "no request or response that is written by send(2)",
+    "sys_enter_sendmsg": "no request or response that is written by sendmsg(2)",
+    "sys_enter_sendmmsg": "no request that is written by sendmmsg(2)",
+    "sys_exit_read": "no request or response that is read by read(2)",
+    "sys_exit_readv": "no request or response that is read by readv(2)",
+    "sys_exit_recvfrom": "nothing that is read by recv(2), most DNS answers among it",
+    "sys_exit_recvmsg": "nothing that is read by recvmsg(2), DNS answers of some resolvers among it",
+    "sys_exit_recvmmsg": "no DNS answer that is read by recvmmsg(2)",
+    "sys_exit_socket": "a descriptor's reuse is noticed up to a second late",
+    "sys_exit_accept": "a descriptor's reuse is noticed up to a second late",
+    "sys_exit_accept4": "a descriptor's reuse is noticed up to a second late",
+    "inet_sock_set_state": "no opening times of connections, and no request that stays without an answer",
+}
+
+
+class ProbesError(Exception):
+    """Nothing can be captured on this machine as it is. The message says what mends it."""
+
+
+def short_name(program: str) -> str:
+    return program.rpartition("__")[2]
+
+
+def describe_attached(attached: Attached) -> Capability:
+    name = short_name(attached.name)
+    off = bool(attached.why)
+    return Capability(
+        name=f"kernel/{name}",
+        on=not off,
+        why=attached.why,
+        cost=_COSTS.get(name, "") if off else "",
+    )
+
+
+class KernelCapture:
+    """Maps, programs and rings of one load."""
+
+    def __init__(
+        self, compiled: artefact.Artefact, values: Mapping[str, int], sizes: MapSizes
+    ) -> None:
+        self._settings = Settings()
+        self._closed = False
+        self._rings: list[Ring] = []
+        self.maps = Maps(compiled.constants, sizes)
+        try:
+            self._small = self._map_ring("MAP_RING_SMALL", sizes.ring_small, events.SMALL)
+            self._large = self._map_ring("MAP_RING_LARGE", sizes.ring_large, events.LARGE)
+            self._head = self._map_ring("MAP_RING_HEAD", sizes.ring_head, events.HEAD)
+            self._dns = self._map_ring("MAP_RING_DNS", sizes.ring_dns, events.DNS)
+            self._loaded = Loaded(compiled, values, self.maps.list_fds())
+        except BaseException:
+            self._close_maps()
+            raise
+        self.capabilities = tuple(describe_attached(a) for a in self._loaded.attached)
+
+    def _map_ring(self, name: str, size: int, layout: np.dtype[np.void]) -> Ring:
+        ring = Ring(self.maps[name].fd, size, layout)
+        self._rings.append(ring)
+        return ring
+
+    # ---- settings ----
+
+    def _change(self, **changes: int) -> None:
+        current = self._settings
+        self._settings = Settings(
+            enabled=bool(changes.get("enabled", current.enabled)),
+            default_policy=changes.get("default_policy", current.default_policy),
+            own_tgid=changes.get("own_tgid", current.own_tgid),
+            dns_port=changes.get("dns_port", current.dns_port),
+        )
+        self.maps.set_settings(self._settings)
+
+    def enable(self) -> None:
+        """Attaching is not atomic: records begin when every hook is there."""
+        self._change(enabled=True)
+
+    def set_dns_port(self, port: int) -> None:
+        """A second port beside 53 whose answers are taken; 0 for none. For the self-test."""
+        self._change(dns_port=port)
+
+    def set_policy(self, flags_by_cgroup: dict[int, int], *, default: int) -> None:
+        self.maps.set_policy(flags_by_cgroup)
+        self._change(default_policy=default)
+
+    def forget_own_process(self) -> None:
+        self._change(own_tgid=os.getpid())
+
+    # ---- reading ----
+
+    def read_counters(self) -> dict[str, int]:
+        return dict(zip(counters.KERNEL_COUNTERS, self.maps.read_counts(), strict=False))
+
+    def drain(self) -> Drained:
+        """The exchange rings' ends first, then DNS whole, then the rest up to those ends: an answer that was read before
+        an exchange of this drain began is in this drain or an earlier one."""
+        fill = max(ring.measure_fill() for ring in self._rings)
+        small_end, large_end = self._small.read_end(), self._large.read_end()
+        dns = self._read_whole(self._dns)
+        heads = self._head.read(self._head.read_end())
+        return Drained(
+            dns=dns,
+            heads=heads,
+            small=self._small.read(small_end),
+            large=self._large.read(large_end),
+            full=fill >= _FULL,
+            fill=fill,
+        )
+
+    def _read_whole(self, ring: Ring) -> Records:
+        """A record that is being written on another CPU hides those behind it: wait for it, briefly."""
+        end = ring.read_end()
+        records = ring.read(end)
+        deadline = time.monotonic() + _BUSY_WAIT_S
+        while not ring.has_read_to(end) and time.monotonic() < deadline:
+            records = np.concatenate((records, ring.read(end)))
+        return records
+
+    # ---- end ----
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._loaded.close()
+        self._close_maps()
+
+    def _close_maps(self) -> None:
+        for ring in self._rings:
+            ring.close()
+        self._rings.clear()
+        self.maps.close()
+
+
+def load_capture(sizes: MapSizes | None = None) -> KernelCapture:
+    """Loads and attaches, nothing more: no self-test, not enabled. Raises ProbesError."""
+    try:
+        compiled = artefact.read_artefact()
+        values = sites.find_values(btf.read_vmlinux())
+        capture = KernelCapture(compiled, values, sizes or MapSizes())
+    except (
+        artefact.ArtefactError,
+        btf.BtfError,
+        sites.SiteError,
+        tracefs.TracefsError,
+        BpfError,
+        LoadError,
+    ) as e:
+        raise ProbesError(str(e)) from e
+    missing = [
+        c for c in capture.capabilities if not c.on and c.name.removeprefix("kernel/") in ESSENTIAL
+    ]
+    if missing:
+        capture.close()
+        raise ProbesError("; ".join(f"{c.name}: {c.why}" for c in missing))
+    return capture
+
+
+def open_probes(sizes: MapSizes | None = None) -> KernelCapture:
+    """Loads, proves itself with own connections, and begins to record. Raises ProbesError."""
+    capture = load_capture(sizes)
+    capture.enable()
+    return capture
