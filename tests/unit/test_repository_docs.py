@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from farcall import exchange
+from farcall import api, exchange
 from farcall.attributes import REGISTRY
 from farcall.commands import COMMANDS
 from farcall.envelope import AgentStatus
@@ -67,6 +67,13 @@ def test_the_readme_names_every_command() -> None:
     text = README.read_text(encoding="utf-8")
 
     assert [c.name for c in COMMANDS if f"farcall {c.name}" not in text] == []
+
+
+def test_the_api_page_lists_every_path() -> None:
+    table = re.findall(r"^\| GET (/[^ ?]+)", api.__doc__ or "", re.M)
+    page = re.findall(r"^\| `GET (/[^`]+)`", (ROOT / "docs/api.md").read_text(), re.M)
+
+    assert page == table
 
 
 def list_pages() -> list[Path]:
