@@ -3,6 +3,7 @@
 Decides nothing about names: the exporter did, and wrote down by which rule. Here the rule is only told.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -196,10 +197,19 @@ def _rivals(
     connection: Mapping[str, str], answers: Sequence[DnsEvidence], label: str
 ) -> tuple[str, ...]:
     """Other names that led to the same address: those written down then, and those in the answers."""
-    stored = [name.strip(" '\"") for name in connection.get("Rivals", "").strip("[]").split(",")]
+    stored = _names(connection.get("Rivals", ""))
     asked = [answer.question.rstrip(".") for answer in answers]
     names = dict.fromkeys(name for name in (*stored, *asked) if name)
     return tuple(name for name in names if not _is_same_name(name, label))
+
+
+def _names(text: str) -> list[str]:
+    """A JSON list of strings, as the reader renders columns that are lists."""
+    try:
+        listed = json.loads(text or "[]")
+    except ValueError:
+        return []
+    return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
 
 
 def _is_same_name(question: str, label: str) -> bool:

@@ -13,6 +13,7 @@ NS = 1_000_000_000
 ALIVE_WITHIN_S = 30  # components speak every few seconds; several in a row were missed
 FORGET_AFTER_S = 24 * 3_600  # a pod that was replaced yesterday is not news
 LOSS_SUFFIXES = ("_lost", "_dropped", "_refused")
+NOT_LOSSES = ("expired_days_dropped",)  # what retention takes away was promised to go
 
 
 def build_status(
@@ -44,7 +45,10 @@ def losses_of(component: ComponentStatus) -> dict[str, int]:
     return {
         name: int(value)
         for name, value in component.counters.items()
-        if name.endswith(LOSS_SUFFIXES) and value.isdecimal() and int(value)
+        if name.endswith(LOSS_SUFFIXES)
+        and name not in NOT_LOSSES
+        and value.isdecimal()
+        and int(value)
     }
 
 

@@ -8,16 +8,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support_console import (
-    NOW_NS,
-    SPAN,
-    TRACE,
-    MemoryReader,
-    make_config,
-    make_log,
-    make_span,
-    problem_of,
-)
 
 from farcall.api import ComponentStatus, DnsEvidence, LogQuery, SpanQuery
 from farcall.effective import EffectiveWatcher, write_effective
@@ -28,6 +18,16 @@ from farcall_console.application import Parts, build_application
 from farcall_console.assets import Assets
 from farcall_console.border import build_allowed_hosts
 from farcall_console.configuration import LiveConfig
+from support_console import (
+    NOW_NS,
+    SPAN,
+    TRACE,
+    MemoryReader,
+    make_config,
+    make_log,
+    make_span,
+    problem_of,
+)
 
 pytestmark = pytest.mark.unit
 

@@ -12,8 +12,17 @@ export interface Filter {
   readonly not: boolean;
 }
 
-const BARE = /^[\p{L}\p{N}_][\p{L}\p{N}_.@-]*$/u;
+const BARE = /^[\p{L}\p{N}_](?:[\p{L}\p{N}_@-]|\.(?!\.))*$/u; // `1..5` would be a range
 const WORDS = new Set(["AND", "OR", "NOT"]);
+const KEY = /^[\p{L}_@][\p{L}\p{N}_.\-/]*$/u; // what the grammar can read as a key; others cannot be searched by
+const MAX_PATTERN = 1_024;
+const UNSEARCHABLE = /\0|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/;
+
+// Words with a meaning of their own: as attributes of a line they cannot be told apart.
+const RESERVED = new Set(["trace", "span", "service", "level", "severity", "body", "message", "msg", "event", "is"]);
+
+export const LEVELS = ["debug", "info", "warn", "error"] as const;
+const LEVEL = /(^|\s)level>=(\w+)(?=\s|$)/;
 
 /** The text of one filter, or "" when there is nothing to filter by. */
 export function renderFilter(filter: Filter): string {
@@ -30,6 +39,16 @@ export function attributeIs(key: string, value: string, not = false): Filter {
   return { where: "attribute", key, match: "is", value, not };
 }
 
+/** The least severe level a query asks for, "" for any. */
+export function levelOf(query: string): string {
+  return LEVEL.exec(query)?.[2] ?? "";
+}
+
+export function withLevel(query: string, level: string): string {
+  const rest = query.replace(LEVEL, " ").trim();
+  return level === "" ? rest : [rest, `level>=${level}`].filter((part) => part !== "").join(" ");
+}
+
 /** A value that means itself: bare where it is one word, in quotes where it is not. */
 export function quote(value: string): string {
   if (BARE.test(value) && !WORDS.has(value)) return value;
@@ -42,14 +61,19 @@ export function slashed(pattern: string): string {
 }
 
 function renderMessage(filter: Filter): string {
-  if (filter.value.trim() === "") return "";
+  if (filter.value.trim() === "" || !isSearchable(filter)) return "";
   return filter.match === "regex" ? slashed(filter.value) : quote(filter.value.trim());
 }
 
 function renderAttribute(filter: Filter): string {
-  if (filter.key.trim() === "") return "";
-  const key = quote(filter.key.trim());
+  const key = filter.key.trim();
+  if (!KEY.test(key) || RESERVED.has(key) || !isSearchable(filter)) return "";
   if (filter.match === "exists") return `${key}:*`;
   if (filter.value === "") return "";
   return `${key}:${filter.match === "regex" ? slashed(filter.value) : quote(filter.value)}`;
+}
+
+function isSearchable(filter: Filter): boolean {
+  if (UNSEARCHABLE.test(filter.value)) return false;
+  return filter.match !== "regex" || (!filter.value.includes("\n") && filter.value.length <= MAX_PATTERN);
 }

@@ -38,7 +38,7 @@ function Facts({ evidence }: { evidence: Evidence }) {
       <dd>{evidence.answered_at_ns === "" ? <span class="faint">none</span> : <><Time ns={evidence.answered_at_ns} digits={6} /> <Before ns={evidence.answered_at_ns} call={evidence.span_time_ns} /></>}</dd>
       <dt>Kept for</dt>
       <dd>{formatDuration(evidence.ttl_s * 1e9)} ({evidence.ttl_overridden ? "overridden for a test" : `${evidence.tier} tier`}){evidence.age_s !== null && <Age age={evidence.age_s} ttl={evidence.ttl_s} />}</dd>
-      {evidence.rivals.length > 0 && <><dt>Other names</dt><dd>{evidence.rivals.map(visible).join(", ")} <span class="faint">led to the same address</span></dd></>}
+      {evidence.rivals.length > 0 && <><dt>{evidence.unknown_reason === "" ? "Other names" : "Names seen"}</dt><dd>{evidence.rivals.map(visible).join(", ")} <span class="faint">led to the same address</span></dd></>}
       {evidence.client !== "" && <><dt>Client</dt><dd><Service name={evidence.service} /> <code class="faint wrap">{visible(evidence.client)}</code></dd></>}
     </dl>
   );

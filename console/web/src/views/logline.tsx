@@ -1,8 +1,8 @@
 // One log line: closed it is one row, open it shows the whole message and the attributes, each with a filter of its own.
 import { useState } from "preact/hooks";
-import { attributeIs, type Filter } from "../lib/filters.ts";
+import { attributeIs, type Filter, renderFilter } from "../lib/filters.ts";
 import { formatClock, formatRfc3339, formatTime } from "../lib/nanos.ts";
-import { oneLine, visible } from "../lib/text.ts";
+import { linkable, oneLine, visible } from "../lib/text.ts";
 import type { LogLine as Line } from "../types.ts";
 import { CopyButton, Icon, Id, Service } from "./parts.tsx";
 
@@ -56,9 +56,9 @@ export function Attributes({ title, values, onFilter }: { title: string; values:
         {entries.map(([key, value]) => (
           <tr key={key}>
             <th scope="row">{visible(key)}</th>
-            <td><span class="value">{visible(value)}</span></td>
+            <td><Value text={value} /></td>
             <td class="attribute-actions">
-              {onFilter !== undefined && (
+              {onFilter !== undefined && renderFilter(attributeIs(key, value)) !== "" && (
                 <>
                   <button type="button" class="icon-button" aria-label={`Only lines with this ${visible(key)}`} title="Only lines with this value" onClick={() => onFilter(attributeIs(key, value))}><Icon name="plus" /></button>
                   <button type="button" class="icon-button" aria-label={`No lines with this ${visible(key)}`} title="No lines with this value" onClick={() => onFilter(attributeIs(key, value, true))}><Icon name="minus" /></button>
@@ -71,6 +71,11 @@ export function Attributes({ title, values, onFilter }: { title: string; values:
       </tbody>
     </table>
   );
+}
+
+function Value({ text }: { text: string }) {
+  const href = linkable(text);
+  return <span class="value">{href === null ? visible(text) : <a href={href} target="_blank" rel="noopener noreferrer">{text}</a>}</span>;
 }
 
 function traceUrl(line: Line): string {

@@ -3,7 +3,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { countLogs, listLogs } from "../api.ts";
 import { severityTotals } from "../lib/bars.ts";
-import { addFilter, type Filter } from "../lib/filters.ts";
+import { addFilter, type Filter, LEVELS, levelOf, withLevel } from "../lib/filters.ts";
 import { type LogState, type Range, resolveRange } from "../lib/logview.ts";
 import { nowNs, zoneName } from "../lib/nanos.ts";
 import { plural, shortId } from "../lib/text.ts";
@@ -49,6 +49,10 @@ export function LogView({ state, onChange, set, locked }: LogViewProps) {
         <select aria-label="Order" value={state.order} onChange={(event) => change({ order: event.currentTarget.value === "asc" ? "asc" : "desc" })}>
           <option value="desc">Newest first</option>
           <option value="asc">Oldest first</option>
+        </select>
+        <select aria-label="Severity" value={levelOf(state.q)} onChange={(event) => change({ q: withLevel(state.q, event.currentTarget.value) })}>
+          <option value="">Any severity</option>
+          {LEVELS.map((level) => <option key={level} value={level}>{level} and above</option>)}
         </select>
         <button type="button" class="button" onClick={() => setAsked(asked + 1)}><Icon name="refresh" /> Refresh</button>
         {!locked && <ScopeChips state={state} onChange={change} />}

@@ -17,6 +17,7 @@ interface QueryBarProps {
 export function QueryBar(props: QueryBarProps) {
   const [text, setText] = useState(props.value);
   const [building, setBuilding] = useState(false);
+  const [helping, setHelping] = useState(false);
   const errorId = useId();
   useEffect(() => setText(props.value), [props.value]);
   const problem = props.problem?.field === "q" ? props.problem : null;
@@ -54,8 +55,10 @@ export function QueryBar(props: QueryBarProps) {
         <button type="button" class="button" aria-expanded={building} onClick={() => setBuilding(!building)}>
           <Icon name="plus" /> Filter
         </button>
+        <button type="button" class="button" aria-expanded={helping} onClick={() => setHelping(!helping)}>Syntax</button>
       </form>
       {problem !== null && <QueryProblem id={errorId} query={props.value} problem={problem} />}
+      {helping && <Syntax withMessage={props.withMessage} />}
       {building && <FilterForm withMessage={props.withMessage} onAdd={add} onClose={() => setBuilding(false)} />}
     </div>
   );
@@ -68,6 +71,31 @@ function QueryProblem({ id, query, problem }: { id: string; query: string; probl
       <p>{visible(problem.detail)}</p>
       <pre aria-hidden="true">{visible(query.slice(0, at))}<mark>{visible(query.slice(at, at + 1)) || " "}</mark>{visible(query.slice(at + 1))}</pre>
     </div>
+  );
+}
+
+const SYNTAX: readonly (readonly [string, string])[] = [
+  ["timeout payment", "both words, anywhere, letter case apart"],
+  ['"order 1042 placed"', "the phrase as written"],
+  ["time*", "words that begin like this"],
+  ["/conn(ection)? refused/", "a regular expression (RE2)"],
+  ["http.request.method:POST", "an attribute's value; * stands for anything"],
+  ["order.id:*", "the attribute is there"],
+  ["error.details:/refused|reset/", "an attribute by regular expression"],
+  ["http.response.status_code>=500", "numbers compare; a..b is a range"],
+  ["-health", "not this one"],
+  ["(red OR blue) service:shop", "either, in brackets"],
+];
+const LOG_SYNTAX = [["level>=warn", "by severity"], ["trace:… span:…", "by ID"]] as const;
+const SPAN_SYNTAX = [["is:unknown", "also is:server, is:client, is:root, is:error, is:external, is:linked"], ["unknown:no_dns_seen", "by the reason"], ["destination:api.example.com duration>100ms", "by destination, by duration"]] as const;
+
+function Syntax({ withMessage }: { withMessage: boolean }) {
+  return (
+    <dl class="syntax">
+      {[...SYNTAX, ...(withMessage ? LOG_SYNTAX : SPAN_SYNTAX)].map(([example, meaning]) => (
+        <div key={example}><dt><code>{example}</code></dt><dd>{meaning}</dd></div>
+      ))}
+    </dl>
   );
 }
 

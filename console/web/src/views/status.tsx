@@ -8,7 +8,8 @@ import type { ComponentStatus, Status } from "../types.ts";
 import { Empty, Icon, ProblemNotice, Waiting } from "./parts.tsx";
 
 const REFRESH_MS = 5_000;
-const LOSS = /_(lost|dropped|refused)$/;
+// As farcall_console.status has it: days that retention takes away are no loss.
+const LOSS = /^(?!expired_days_).*_(lost|dropped|refused)$/;
 
 export function StatusPage() {
   const [asked, setAsked] = useState(0);

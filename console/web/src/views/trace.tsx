@@ -92,7 +92,7 @@ function TraceHead({ trace, tree }: { trace: Trace; tree: Tree }) {
       <div class="trace-title">
         <h1>
           {root !== undefined && <Service name={root.service} />}
-          <span class="trace-operation">{oneLine(root?.name ?? "Trace", 200)}</span>
+          <span class="trace-operation">{oneLine(root?.name ?? "Trace", 120)}</span>
           {root !== undefined && root.destination !== "" && <><span class="arrow" aria-label="to">→</span><Destination name={root.destination} reason={root.unknown_reason} /></>}
         </h1>
         <p class="trace-facts">

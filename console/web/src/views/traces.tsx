@@ -35,7 +35,7 @@ export function TracesPage() {
         <h1>Traces</h1>
         <p class="faint">Every call seen, and every trace that applications sent. Newest first, times in {zoneName()}.</p>
       </header>
-      <QueryBar label="Search traces by their spans" placeholder={'words, key:value, key:/regex/, -not, e.g. farcall.unknown.reason:*'} value={q} problem={problem} withMessage={false} onSearch={(next) => (next === q ? setAsked(asked + 1) : go(next, range))} />
+      <QueryBar label="Search traces by their spans" placeholder={'words, key:value, key:/regex/, -not, is:unknown, duration>100ms'} value={q} problem={problem} withMessage={false} onSearch={(next) => (next === q ? setAsked(asked + 1) : go(next, range))} />
       <div class="logview-tools">
         <TimeRange range={range} onChange={(next) => go(q, next)} />
         <button type="button" class="button" onClick={() => setAsked(asked + 1)}><Icon name="refresh" /> Refresh</button>

@@ -64,7 +64,7 @@ export function Waterfall(props: WaterfallProps) {
   };
 
   return (
-    <div class="waterfall" ref={scroller}>
+    <div class="waterfall" ref={scroller} style={{ "--content-height": `${virtual.height + HEADER_HEIGHT + 2}px` }}>
       <div role="treegrid" aria-label="Spans of this trace" aria-rowcount={rows.length + 1} aria-colcount={2} onKeyDown={onKeyDown}>
         <div role="row" aria-rowindex={1} class="waterfall-head">
           <span role="columnheader">Service and operation</span>
@@ -153,11 +153,10 @@ function Bar({ row, zoom }: { row: Row; zoom: Zoom }) {
   const left = clamp((row.offset - zoom.from) / zoom.length);
   const right = clamp((row.offset + row.duration - zoom.from) / zoom.length);
   const failed = row.span.status === "Error";
-  const isLate = left > 0.7; // the label would leave the row
   return (
     <>
       <span class={`bar service-${serviceColour(row.span.service)}`} style={{ left: `${left * 100}%`, width: `${(right - left) * 100}%` }} />
-      <span class={`bar-label ${isLate ? "bar-label-left" : ""}`} style={isLate ? { right: `${(1 - left) * 100}%` } : { left: `${right > 0.85 ? left * 100 : right * 100}%` }}>
+      <span class="bar-label" style={{ left: `${right * 100}%` }}>
         {failed && <span class="failed-mark"><Icon name="error" /> error </span>}
         {formatDuration(row.duration)}
       </span>
@@ -169,7 +168,7 @@ function Axis({ zoom }: { zoom: Zoom }) {
   return (
     <>
       {axisTicks(zoom.length).filter((tick) => tick < zoom.length * 0.97).map((tick) => (
-        <span key={tick} class="tick" style={{ left: `${(tick / zoom.length) * 100}%` }}>{formatDuration(zoom.from + tick)}</span>
+        <span key={tick} class="tick" style={{ left: `${(tick / zoom.length) * 100}%` }}>{zoom.from + tick === 0 ? "0" : formatDuration(zoom.from + tick)}</span>
       ))}
     </>
   );

@@ -1,0 +1,123 @@
+"""Why a span has its name, told from what was stored: every rule and every reason has its sentence."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from farcall.api import DnsEvidence
+from farcall.names import UNKNOWN_EXTERNAL_SERVICE, NameSource, UnknownReason
+from farcall_console.evidence import (
+    ADVICE,
+    NOT_NAMED,
+    NOTHING_KNOWN,
+    REASONS,
+    RULES,
+    SERVER_SIDE,
+    Deadline,
+    answer_window,
+    build_evidence,
+    deadline_of,
+)
+from support_console import NOW_NS, NS, make_config, make_span
+
+pytestmark = pytest.mark.unit
+
+DEADLINE = Deadline(ttl_s=3_600, tier="Hobby", is_overridden=False)
+
+
+def answer(name: str, *, ago_s: int, client: str = "c:1") -> DnsEvidence:
+    return DnsEvidence(
+        time_ns=str(NOW_NS - ago_s * NS),
+        client=client,
+        service="checkout",
+        resolver="10.96.0.10",
+        question=name,
+        address="203.0.113.10",
+        canonical_name="",
+        used=False,
+    )
+
+
+def test_every_source_and_every_reason_has_a_sentence() -> None:
+    assert set(RULES) == set(NameSource)
+    assert set(REASONS) == set(UnknownReason) == set(ADVICE)
+
+
+@pytest.mark.parametrize("source", list(NameSource))
+def test_a_name_tells_its_rule(source: NameSource) -> None:
+    span = make_span(attributes={"farcall.name.source": source.value})
+    evidence = build_evidence(span, {}, [], DEADLINE)
+    assert (evidence.source, evidence.rule) == (source, RULES[source])
+    assert evidence.unknown_reason == ""
+
+
+@pytest.mark.parametrize("reason", list(UnknownReason))
+def test_an_unknown_tells_its_reason_and_the_cure(reason: UnknownReason) -> None:
+    span = make_span(
+        destination=UNKNOWN_EXTERNAL_SERVICE, unknown_reason=reason.value, attributes={}
+    )
+    evidence = build_evidence(span, {}, [], DEADLINE)
+    assert (evidence.rule, evidence.advice) == (REASONS[reason], ADVICE[reason])
+    assert evidence.source == ""
+
+
+def test_the_answer_that_the_connection_was_opened_with_is_marked() -> None:
+    answers = [
+        answer("cache.example.com", ago_s=5),
+        answer("other.example.com.", ago_s=20),
+        answer("cache.example.com", ago_s=60),
+        answer("cache.example.com", ago_s=90),
+    ]
+    connection = {
+        "ClientKey": "c:1",
+        "Opened": str(NOW_NS - 30 * NS),
+        "AnsweredAt": str(NOW_NS - 60 * NS),
+        "Rivals": '["third, with comma", "other.example.com"]',
+    }
+    evidence = build_evidence(make_span(), connection, answers, DEADLINE)
+    assert [a.used for a in evidence.answers] == [False, False, True, False]
+    assert evidence.rivals == ("third, with comma", "other.example.com")
+    assert (evidence.age_s, evidence.answered_at_ns) == (60, str(NOW_NS - 60 * NS))
+    assert evidence.connection_opened_ns == str(NOW_NS - 30 * NS)
+    assert (evidence.client, evidence.peer) == ("c:1", "203.0.113.10:6379")
+
+
+def test_an_answer_after_the_call_is_never_the_one() -> None:
+    late = [answer("cache.example.com", ago_s=-5)]
+    evidence = build_evidence(make_span(), {}, late, DEADLINE)
+    assert [a.used for a in evidence.answers] == [False] and evidence.answered_at_ns == ""
+
+
+def test_the_time_to_live_is_the_one_that_was_in_force(tmp_path: Path) -> None:
+    config = make_config(tmp_path, ttl_override_s=4)
+    assert deadline_of(config, {"TtlSeconds": "3600"}) == Deadline(
+        ttl_s=3_600, tier="Hobby", is_overridden=True
+    )
+    for nothing in ({}, {"TtlSeconds": ""}, {"TtlSeconds": "0"}, {"TtlSeconds": "x"}):
+        assert deadline_of(config, nothing).ttl_s == 4
+
+
+def test_answers_are_looked_for_as_far_back_as_they_can_matter() -> None:
+    window = answer_window(make_span(), DEADLINE)
+    assert window.from_ns == NOW_NS - 7_200 * NS and window.to_ns > NOW_NS
+    assert answer_window(make_span(start_ns="5"), DEADLINE).from_ns == 0
+
+
+def test_spans_that_farcall_does_not_name_say_so() -> None:
+    bare = make_span(attributes={}, destination="")
+    assert build_evidence(replace(bare, source="otel"), {}, [], DEADLINE).rule == NOT_NAMED
+    assert build_evidence(replace(bare, is_server_span=True), {}, [], DEADLINE).rule == SERVER_SIDE
+    assert build_evidence(bare, {}, [], DEADLINE).rule == NOTHING_KNOWN
+
+
+def test_words_of_a_newer_exporter_do_not_break_the_page() -> None:
+    span = make_span(unknown_reason="brand_new", attributes={"farcall.name.source": "telepathy"})
+    evidence = build_evidence(span, {"Rivals": "{broken", "Opened": "soon"}, [], DEADLINE)
+    assert (evidence.source, evidence.unknown_reason) == ("", "")
+    assert evidence.rivals == () and evidence.connection_opened_ns == ""
+
+
+def test_an_ipv6_peer_stands_in_brackets() -> None:
+    span = make_span(attributes={"network.peer.address": "2001:db8::1", "network.peer.port": "443"})
+    assert build_evidence(span, {}, [], DEADLINE).peer == "[2001:db8::1]:443"
