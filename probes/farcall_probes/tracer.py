@@ -110,8 +110,8 @@ class Tracer:
         if len(drained.heads):
             self._heads.add(drained.heads)
         for block in (drained.small, drained.large):
-            if len(block):
-                self._take_exchanges(block, now_ns)
+            if len(block):  # a ring's records lie a header apart: packed once, viewed many times
+                self._take_exchanges(np.ascontiguousarray(block), now_ns)
         if self._oldest_row_ns is None and self.pending_rows:
             self._oldest_row_ns = now_ns
 
