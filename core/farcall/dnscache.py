@@ -16,6 +16,7 @@ import ipaddress
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import redis
 
@@ -100,6 +101,7 @@ def tombstone_key(client: str, ip: str) -> str:
     return f"{PREFIX}t:{client}:{canonical_ip(ip)}"
 
 
+@lru_cache(maxsize=65_536)  # the same few addresses over and over; parsing one takes 5 µs
 def canonical_ip(ip: str) -> str:
     """RFC 5952 text; an IPv4-mapped address as IPv4, so that both socket families find one key."""
     address = ipaddress.ip_address(ip)

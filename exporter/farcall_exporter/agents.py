@@ -49,5 +49,10 @@ class AgentBook:
             return False
         return agent.reported_ns < sight.end_ns
 
+    def is_traced(self, address: str, now: float) -> bool:
+        """The address belongs to a node whose agent reports: calls made from it are seen there."""
+        agent = self._agents.get(self._boot_by_address.get(address, ""))
+        return agent is not None and now - agent.heard <= ALIVE_S
+
     def count_alive(self, now: float) -> int:
         return sum(now - agent.heard <= ALIVE_S for agent in self._agents.values())

@@ -20,7 +20,7 @@ from farcall_exporter.links import read_links
 from farcall_exporter.naming import Named, name_rows
 from farcall_exporter.serverspans import build_server_spans, build_stored_joins, build_waiting
 from farcall_exporter.sides import decide_sides
-from farcall_exporter.sights import Sight, build_sight_rows
+from farcall_exporter.sights import Sight, build_sight_rows, render_four_tuple
 from farcall_exporter.stage import Stage
 
 Tables = dict[TableName, pa.Table]
@@ -157,11 +157,31 @@ def _remember(
         now=now,
     )
     context.counters.add("clients_forgotten", forgotten)
+    context.unproven.add(_unproven(x, client_rows[stage.sides.joinable[client_rows]]))
     keep_unknown(stage, client_rows, named, context.late, now)
     context.counters.add("late_forgotten", context.late.forget(now))
     reported = int((x.start + x.duration).max()) if x.count else 0
     context.agents.hear(x.boot_id, now, reported_ns=reported)
     context.agents.learn_addresses(x.boot_id, x.ends.local.texts())
+
+
+def _unproven(x: Exchanges, rows: Codes) -> list[tuple[str, int, int]]:
+    """Clients' ends without an identity: what UnprovenBook keeps."""
+    chosen = rows[~x.has_identity[rows]]
+    locals_, peers = x.ends.local.texts(), x.ends.peer.texts()
+    return [
+        (
+            render_four_tuple(
+                locals_[x.ends.local.codes[row]],
+                int(x.ends.local_port[row]),
+                peers[x.ends.peer.codes[row]],
+                int(x.ends.peer_port[row]),
+            ),
+            int(x.start[row]),
+            int(x.start[row] + x.duration[row]),
+        )
+        for row in chosen.tolist()
+    ]
 
 
 def _count(stage: Stage, named: Named, waiting: int, context: Context) -> None:

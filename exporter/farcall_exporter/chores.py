@@ -11,7 +11,14 @@ from farcall_exporter.context import Context
 from farcall_exporter.late import ASK_EVERY_S, build_late_names
 from farcall_exporter.pipeline import Pipeline
 from farcall_exporter.serverspans import build_kept_links
-from farcall_exporter.sights import SightError, build_kept_spans, build_sight_rows, parse_sight
+from farcall_exporter.sights import (
+    Sight,
+    SightError,
+    build_kept_spans,
+    build_sight_rows,
+    parse_sight,
+)
+from farcall_exporter.unproven import has_its_span
 
 log = get_log("exporter")
 
@@ -48,18 +55,28 @@ class Chores:
         )
         if not due:
             return
-        context.counters.add("sights_kept", len(due))
+        kept, given_up = self._split(due, now)
         context.counters.add("sights_expelled", expelled)
-        context.counters.add("spans_written", len(due))
-        spans = build_kept_spans(due)
+        context.counters.add("sights_unproven_lost", len(given_up))
+        context.counters.add("sights_kept", len(kept))
+        context.counters.add("spans_written", len(kept))
+        spans = build_kept_spans(kept)
+        settled = [(sight, "kept") for sight in kept] + [(sight, "joined") for sight in given_up]
         self._enqueue(
             "kept",
             {
                 "spans": spans,
                 "links": build_kept_links(spans),
-                "sights": build_sight_rows([], [(sight, "kept") for sight in due]),
+                "sights": build_sight_rows([], settled),
             },
         )
+
+    def _split(self, due: list[Sight], now: float) -> tuple[list[Sight], list[Sight]]:
+        """(sights that become spans, sights whose call very probably is one already)"""
+        context = self._context
+        given_up = [s for s in due if has_its_span(s, context.unproven, context.agents, now)]
+        keys = {sight.key for sight in given_up}
+        return [s for s in due if s.key not in keys], given_up
 
     def _ask_again(self, now: float) -> None:
         context = self._context

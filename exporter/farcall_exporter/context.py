@@ -11,6 +11,7 @@ from farcall_exporter.late import LateBook
 from farcall_exporter.lookups import Lookups
 from farcall_exporter.resolve import NamingRules
 from farcall_exporter.sides import Cluster
+from farcall_exporter.unproven import UnprovenBook
 from farcall_exporter.waiting import Waiting
 
 
@@ -47,5 +48,6 @@ class Context:
     version: str
     clients: ClientBook = field(default_factory=ClientBook)
     waiting: Waiting = field(default_factory=Waiting)
+    unproven: UnprovenBook = field(default_factory=UnprovenBook)
     late: LateBook = field(default_factory=LateBook)
     agents: AgentBook = field(default_factory=AgentBook)

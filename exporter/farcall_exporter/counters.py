@@ -25,6 +25,7 @@ NAMES: dict[str, str] = {
     "joins_overlap": "of all joins, those by overlap of byte ranges",
     "sights_kept": "server's sights whose client's never came: kept as server-side spans",
     "sights_expelled": "of these, kept early because too many were waiting",
+    "sights_unproven_lost": "server's sights given up: the client's span exists, but the join cannot be proven",
     "sights_restored": "waiting sights read back at start",
     "sights_unreadable_lost": "waiting sights that could not be read back",
     "client_sights_late_lost": "client's sights that came after the server's had been kept: one span stays one",

@@ -27,12 +27,20 @@ class Sight:
     service: str
     pod: str
     client_ip: str
+    four_tuple: str  # as the client sees it: its own end first
     boot_id: str
     text: str  # the span it would become
 
 
 class SightError(ValueError):
     """A stored sight that this version cannot read."""
+
+
+_FOUR_TUPLE = ("peer.address", "peer.port", "local.address", "local.port")
+
+
+def render_four_tuple(ip: str, port: str | int, other_ip: str, other_port: str | int) -> str:
+    return f"{ip} {port} {other_ip} {other_port}"
 
 
 def join_key(identity: int, request_seq: int) -> str:
@@ -67,6 +75,9 @@ def parse_sight(key: str, text: str, *, boot_id: str = RESTORED_BOOT) -> Sight:
             service=str(span["ServiceName"]),
             pod=str(dict(span["ResourceAttributes"]).get("k8s.pod.name", "")),
             client_ip=str(attributes.get("client.address", "")),
+            four_tuple=render_four_tuple(
+                *(str(attributes.get(f"network.{part}", "")) for part in _FOUR_TUPLE)
+            ),
             boot_id=boot_id,
             text=text,
         )

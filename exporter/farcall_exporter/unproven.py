@@ -1,0 +1,45 @@
+"""Calls whose join cannot be proven, because one end could not read the connection's identity: still one span each.
+
+Nothing is joined here; the rules of `join` stand. This only keeps a server's sight from becoming a second span of a call
+that very probably has its client's: the client's end of the same four-tuple was seen in that time, or the sight has no
+identity while the client's address belongs to a node whose agent reports. Such a sight is given up, and counted.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from farcall_exporter.agents import AgentBook
+from farcall_exporter.clients import SKEW_NS
+from farcall_exporter.sights import Sight
+
+MAX_TUPLES = 50_000
+MAX_CALLS = 64  # of one connection
+
+
+class UnprovenBook:
+    """Clients' ends without an identity: four-tuple as the client sees it → (start, end) of its last calls."""
+
+    def __init__(self) -> None:
+        self._calls: OrderedDict[str, list[tuple[int, int]]] = OrderedDict()
+
+    def add(self, calls: Iterable[tuple[str, int, int]]) -> None:
+        for four_tuple, start_ns, end_ns in calls:
+            spans = self._calls.setdefault(four_tuple, [])
+            spans.append((start_ns, end_ns))
+            del spans[:-MAX_CALLS]
+            self._calls.move_to_end(four_tuple)
+        while len(self._calls) > MAX_TUPLES:
+            self._calls.popitem(last=False)
+
+    def holds(self, sight: Sight) -> bool:
+        return any(
+            start - SKEW_NS <= sight.start_ns <= end + SKEW_NS
+            for start, end in self._calls.get(sight.four_tuple, ())
+        )
+
+
+def has_its_span(sight: Sight, unproven: UnprovenBook, agents: AgentBook, now: float) -> bool:
+    """Very probably, the client's side of this call is a span already."""
+    if unproven.holds(sight):
+        return True
+    return sight.identity is None and agents.is_traced(sight.client_ip, now)

@@ -1,0 +1,360 @@
+"""Two sights of one call are one span: same batch, either order, split and glued requests, restarts, late clients."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from farcall.rows import TableName
+from farcall_exporter.batches import Tables, build_batch, drop_empty
+from farcall_exporter.chores import Chores, restore_sights
+from farcall_exporter.context import Context
+from farcall_exporter.pipeline import Pipeline
+from support_exporter import (
+    BOOT,
+    IDENTITY,
+    NS,
+    OTHER_BOOT,
+    T0,
+    WATCHED,
+    Clock,
+    FakeWriter,
+    Row,
+    decoded,
+    identified,
+    make_context,
+    seen_from_server,
+)
+
+pytestmark = pytest.mark.unit
+
+IS_SERVER = "metoro.is_server_span"
+
+
+class Exporter:
+    """The pipeline's parts without its thread: batches in, time moved by hand."""
+
+    def __init__(self, context: Context | None = None) -> None:
+        self.clock = Clock()
+        self.context = context or make_context(clock=self.clock)
+        self.writer = FakeWriter()
+        self.pipeline = Pipeline(self.writer, self.context)
+        self.chores = Chores(self.pipeline)
+        self._number = 0
+
+    def take(self, *rows: Row, boot: str = BOOT) -> Tables:
+        tables = build_batch(decoded(rows, boot=boot), self.context)
+        self._number += 1
+        self.writer.write(drop_empty(tables), token=str(self._number))
+        return tables
+
+    def wait(self, seconds: float) -> None:
+        """In steps, as the worker does."""
+        for _ in range(int(seconds * 2)):
+            self.clock.now += 0.5
+            self.chores.run(self.clock.now)
+
+    def rows(self, name: TableName) -> list[Row]:
+        return self.writer.rows(name)
+
+    @property
+    def spans(self) -> list[Row]:
+        return self.rows("spans")
+
+
+def joined(span: Row) -> tuple[str | None, str | None]:
+    attributes = span["SpanAttributes"]
+    return attributes.get("farcall.join"), attributes.get("farcall.server.service.name")
+
+
+def one_client_span(spans: Sequence[Row]) -> Row:
+    assert [(s["SpanKind"], s["IsServerSpan"]) for s in spans] == [("Client", False)]
+    assert IS_SERVER not in spans[0]["SpanAttributes"]
+    return spans[0]
+
+
+def test_in_one_batch() -> None:
+    exporter = Exporter()
+    client = identified()
+    exporter.take(seen_from_server(client, pod="inventory-5f"), client)
+    exporter.wait(60)
+
+    span = one_client_span(exporter.spans)
+    assert joined(span) == ("exact", "inventory")
+    assert span["SpanAttributes"]["farcall.server.duration_ns"] == "4000000"
+    assert span["SpanAttributes"]["farcall.server.pod.name"] == "inventory-5f"
+    assert span["DestinationLabel"] == "inventory"
+    assert exporter.rows("sights") == []
+
+
+def test_server_first() -> None:
+    exporter = Exporter()
+    client = identified()
+    exporter.take(seen_from_server(client))
+    exporter.wait(2)
+    exporter.take(client)
+    exporter.wait(60)
+
+    assert joined(one_client_span(exporter.spans)) == ("exact", "inventory")
+    assert [row["State"] for row in exporter.rows("sights")] == ["waiting", "joined"]
+    assert exporter.writer.waiting_sights() == []
+
+
+def test_client_first_is_mended_by_overlays() -> None:
+    exporter = Exporter()
+    client = identified()
+    exporter.take(client)
+    exporter.wait(2)
+    exporter.take(seen_from_server(client, pod="inventory-5f"))
+    exporter.wait(60)
+
+    span = one_client_span(exporter.spans)
+    [join] = exporter.rows("joins")
+    assert (join["TraceId"], join["SpanId"]) == (span["TraceId"], span["SpanId"])
+    assert join["Timestamp"] == span["Timestamp"]
+    assert join["Attributes"] == {
+        "farcall.join": "exact",
+        "farcall.server.duration_ns": "4000000",
+        "farcall.server.service.name": "inventory",
+        "farcall.server.pod.name": "inventory-5f",
+    }
+    [late] = exporter.rows("late_names")  # its label was the bare address
+    assert (late["SpanId"], late["DestinationLabel"]) == (span["SpanId"], "inventory")
+
+
+def test_a_label_from_the_request_is_not_replaced_by_the_servers_name() -> None:
+    exporter = Exporter()
+    client = identified(host="stock.shop.svc")
+    exporter.take(client)
+    exporter.take(seen_from_server(client))
+
+    assert one_client_span(exporter.spans)["DestinationLabel"] == "stock"
+    assert exporter.rows("late_names") == []
+    assert len(exporter.rows("joins")) == 1
+
+
+def test_a_lonely_sight_is_kept_after_the_hold_and_says_so() -> None:
+    exporter = Exporter()
+    exporter.take(seen_from_server(identified()))
+    exporter.wait(4.5)
+    assert exporter.spans == []
+    exporter.wait(1)
+
+    [span] = exporter.spans
+    assert (span["SpanKind"], span["IsServerSpan"], span["ServiceName"]) == (
+        "Server",
+        True,
+        "inventory",
+    )
+    assert span["SpanAttributes"][IS_SERVER] == "true"
+    assert span["SpanAttributes"]["farcall.join"] == "none"
+    assert [row["State"] for row in exporter.rows("sights")] == ["waiting", "kept"]
+
+
+def test_a_kept_sight_keeps_its_link_to_the_otel_trace() -> None:
+    exporter = Exporter()
+    exporter.take(seen_from_server(identified(trace_id=b"\1" * 16, parent_span_id=b"\2" * 8)))
+    assert exporter.rows("links") == []
+    exporter.wait(6)
+
+    [link], [span] = exporter.rows("links"), exporter.spans
+    assert (link["EbpfSpanId"], link["OtelTraceId"]) == (span["SpanId"], "01" * 16)
+
+
+def test_a_client_that_comes_after_its_sight_was_kept_makes_no_second_span() -> None:
+    exporter = Exporter()
+    client = identified()
+    exporter.take(seen_from_server(client))
+    exporter.wait(6)
+    exporter.take(client, identified(seq=9_000))
+
+    assert [s["SpanKind"] for s in exporter.spans] == ["Server", "Client"]  # the other call's
+    assert exporter.context.counters.read()["client_sights_late_lost"] == 1
+
+
+def test_waiting_sights_outlive_the_exporter() -> None:
+    before = Exporter()
+    client = identified()
+    before.take(seen_from_server(client), seen_from_server(identified(seq=2_000)))
+
+    after = Exporter()
+    after.writer.waiting = [*before.writer.waiting_sights(), ("zz", "{}"), ("0" * 24, "not JSON")]
+    restore_sights(after.pipeline)
+    after.take(client)
+    after.wait(6)
+
+    assert [(s["SpanKind"], joined(s)[0]) for s in after.spans] == [
+        ("Client", "exact"),
+        ("Server", "none"),
+    ]
+    assert after.context.counters.read()["sights_restored"] == 2
+    assert after.context.counters.read()["sights_unreadable_lost"] == 2
+
+
+def test_a_server_that_reads_one_write_in_pieces_joins_all_of_them_by_overlap() -> None:
+    exporter = Exporter()
+    client = identified(seq=1_000, request_bytes=400)
+    pieces = [
+        seen_from_server(client, request_seq=1_000 + 100 * i, request_bytes=100, sequence=i)
+        for i in range(4)
+    ]
+    exporter.take(pieces[1], client, pieces[0])
+    exporter.take(pieces[2], pieces[3])
+    exporter.wait(60)
+
+    assert joined(one_client_span(exporter.spans))[0] == "exact"
+    assert [j["Attributes"]["farcall.join"] for j in exporter.rows("joins")] == ["overlap"] * 2
+    assert exporter.context.counters.read()["sights_kept"] == 0
+
+
+def test_a_first_request_glued_to_the_handshake_joins_by_overlap() -> None:
+    exporter = Exporter()
+    client = identified(seq=1_080, request_bytes=200)
+    exporter.take(client, seen_from_server(client, request_seq=1_000, request_bytes=280))
+
+    assert joined(one_client_span(exporter.spans))[0] == "overlap"
+
+
+def test_waiting_sights_join_by_overlap_as_well() -> None:
+    exporter = Exporter()
+    client = identified(seq=1_080, request_bytes=200)
+    exporter.take(seen_from_server(client, request_seq=1_000, request_bytes=280))
+    exporter.take(client)
+    exporter.wait(60)
+
+    assert joined(one_client_span(exporter.spans))[0] == "overlap"
+
+
+def test_byte_ranges_meet_across_the_wrap_of_the_sequence_space() -> None:
+    exporter = Exporter()
+    client = identified(seq=2**32 - 50, request_bytes=200)
+    exporter.take(client, seen_from_server(client, request_seq=20, request_bytes=100))
+
+    assert joined(one_client_span(exporter.spans))[0] == "overlap"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"isn_client": 12},
+        {"isn_server": 23},
+        {"request_seq": 1_120},  # the next request's first byte
+        {"request_seq": 700},
+        {"start": T0 + 60 * NS},  # the same numbers 4 GiB later
+        {"start": T0 - 60 * NS},
+    ],
+)
+def test_what_differs_in_one_part_of_the_key_is_not_joined(change: Row) -> None:
+    for order in (1, -1):
+        exporter = Exporter()
+        client = identified()
+        server = seen_from_server(client, **change)
+        for row in (client, server)[::order]:
+            exporter.take(row)
+        exporter.take(
+            identified(seq=50_000, connection_id=3), seen_from_server(identified(seq=60_000))
+        )
+
+        assert all(joined(span) == (None, None) for span in exporter.spans)
+        assert exporter.rows("joins") == []
+
+
+def test_keep_alive_exchanges_are_joined_one_to_one() -> None:
+    exporter = Exporter()
+    clients = [
+        identified(seq=1_000 + 120 * i, sequence=i, start=T0 + i * NS // 100, target=f"/n/{i}")
+        for i in range(200)
+    ]
+    servers = [seen_from_server(c, duration_ns=1_000 + i) for i, c in enumerate(clients)]
+    exporter.take(*clients[:150], *servers[:50])
+    exporter.take(*servers[50:], *clients[150:])
+    exporter.wait(60)
+
+    assert len(exporter.spans) == 200
+    durations = {
+        s["SpanAttributes"]["url.path"]: s["SpanAttributes"].get("farcall.server.duration_ns")
+        for s in exporter.spans
+    }
+    by_span = {s["SpanId"]: s["SpanAttributes"]["url.path"] for s in exporter.spans}
+    for join in exporter.rows("joins"):
+        durations[by_span[join["SpanId"]]] = join["Attributes"]["farcall.server.duration_ns"]
+    assert durations == {f"/n/{i}": str(1_000 + i) for i in range(200)}
+
+
+def test_both_exporters_derive_the_same_ids_from_the_key() -> None:
+    client = identified()
+    one, other = Exporter(), Exporter()
+    one.take(client)
+    other.take(seen_from_server(client), boot=OTHER_BOOT)
+    other.wait(6)
+
+    assert one.spans[0]["TraceId"] == other.spans[0]["TraceId"]
+    assert one.spans[0]["SpanId"] == other.spans[0]["SpanId"]
+
+
+def test_without_identity_ids_come_from_the_agents_boot_and_are_never_equal() -> None:
+    exporter = Exporter()
+    rows = [
+        identified(flags=WATCHED, sequence=i, connection_id=c) for i in range(20) for c in range(20)
+    ]
+    exporter.take(*rows)
+    exporter.take(*rows, boot=OTHER_BOOT)
+
+    assert (
+        len({s["SpanId"] for s in exporter.spans})
+        == len({s["TraceId"] for s in exporter.spans})
+        == 800
+    )
+
+
+def test_a_live_agent_on_the_clients_node_is_waited_for() -> None:
+    exporter = Exporter()
+    client = identified()
+    exporter.take(
+        identified(seq=5, isn_client=5, start=T0 - 10 * NS), boot=OTHER_BOOT
+    )  # 10.244.0.5 is its node's
+    exporter.take(seen_from_server(client))
+    for _ in range(5):
+        exporter.context.agents.hear(OTHER_BOOT, exporter.clock.now)  # its status
+        exporter.wait(2)
+    assert exporter.context.counters.read()["sights_kept"] == 0
+
+    exporter.take(client, boot=OTHER_BOOT)
+    exporter.wait(60)
+    assert [joined(s)[0] for s in exporter.spans] == [None, "exact"]
+
+
+@pytest.mark.parametrize("dead", [True, False])
+def test_an_agent_that_died_or_has_reported_past_the_call_is_not_waited_for(dead: bool) -> None:
+    exporter = Exporter()
+    exporter.take(identified(seq=5, isn_client=5, start=T0 - 10 * NS), boot=OTHER_BOOT)
+    exporter.wait(16 if dead else 0)
+    exporter.take(seen_from_server(identified()))
+    if not dead:
+        exporter.take(identified(seq=6, isn_client=6, start=T0 + NS), boot=OTHER_BOOT)
+    exporter.wait(5.5)
+
+    assert exporter.context.counters.read()["sights_kept"] == 1
+
+
+def test_an_agent_is_not_waited_for_longer_than_the_cap() -> None:
+    exporter = Exporter()
+    exporter.take(identified(seq=5, isn_client=5, start=T0 - 10 * NS), boot=OTHER_BOOT)
+    exporter.take(seen_from_server(identified()))
+    for _ in range(16):
+        exporter.context.agents.hear(OTHER_BOOT, exporter.clock.now)
+        exporter.wait(2)
+
+    assert exporter.context.counters.read()["sights_kept"] == 1
+
+
+def test_a_call_whose_ends_have_no_identity_is_still_one_span() -> None:
+    for missing in ((0, IDENTITY), (IDENTITY, 0), (0, 0)):
+        exporter = Exporter()
+        client = identified()
+        exporter.take({**client, "flags": WATCHED | missing[0]})
+        exporter.take(seen_from_server(client, flags=WATCHED | missing[1]))
+        exporter.wait(10)
+
+        one_client_span(exporter.spans)
+        assert exporter.context.counters.read()["sights_unproven_lost"] == 1
+        assert exporter.writer.waiting_sights() == []
