@@ -70,6 +70,26 @@ def run(
         raise EngineError(str(e)) from e
 
 
+def cleanse(connection: Connection) -> None:
+    """Throws away what a failed statement left in its handle.
+
+    The engine (26.5) keeps the rows that a statement had written before it failed, and puts them before the next
+    answer of the same handle: somebody else's. It also lists the failed one as running until then.
+    """
+    for _ in range(MAX_CLEANSING):
+        try:
+            if connection.query("SELECT 1", "TabSeparated", params={}).bytes() == b"1\n":
+                return
+        except RuntimeError:
+            continue
+    # A handle that cannot be trusted must not answer anybody: the supervisor starts another process.
+    os._exit(EXIT_DIRTY)
+
+
+MAX_CLEANSING = 5  # the first one is enough, as far as was seen
+EXIT_DIRTY = 71
+
+
 class FolderLock:
     """The data folder belongs to one process; the lock goes with it, also after a kill."""
 
@@ -167,9 +187,12 @@ class Pool:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                future.set_result(work(connection))
+                result = work(connection)
             except BaseException as e:  # whatever it is, it belongs to whoever waits
+                cleanse(connection)
                 future.set_exception(e)
+            else:
+                future.set_result(result)
 
         if self._closed:
             raise EngineBusyError("the store is stopping")

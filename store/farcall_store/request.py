@@ -143,9 +143,13 @@ async def _read_statement(
     if looks_like_insert(text):
         rows = await _read_rows(receive, headers, b"")
         return _build_or_close(role, headers, arguments, rows)
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise RefusedStatementError("the statement of a compressed body stands in the URL")
     first, more = await _read_first(receive, MAX_INSERT_HEAD)
     if not text and looks_like_insert(first[:256].decode("latin-1")):
         return await _read_embedded_insert(role, headers, arguments, receive, first, more)
+    if len(first) > MAX_BODY:
+        raise RequestError("the statement is too long", status=413, code=TOO_LARGE)
     body = first + (await _read_body(receive, len(first)) if more else b"")
     arguments["query"] = "\n".join(part for part in (text, _decode(body)) if part)
     return _build(role, headers, arguments, rows=None)

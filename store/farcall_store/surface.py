@@ -57,6 +57,7 @@ class Answer:
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._room = threading.Semaphore(CHUNKS_AHEAD)
         self.abandoned = threading.Event()
+        self.ended = asyncio.Event()  # the handle has let go of the statement
 
     def put(self, chunk: bytes) -> None:
         """Called on the handle's thread; waits while the client is behind. Raises EngineError when it is too slow."""
@@ -66,6 +67,7 @@ class Answer:
 
     def end(self, _done: object = None) -> None:
         self._loop.call_soon_threadsafe(self._chunks.put_nowait, None)
+        self._loop.call_soon_threadsafe(self.ended.set)
 
     async def take(self) -> bytes | None:
         """The next chunk, None at the end."""
@@ -138,8 +140,7 @@ class Surface:
             await self._send_answer(request, answer, done, send)
         finally:
             watch.cancel()
-            # The rows' memory may not go before the handle has let go of it.
-            await asyncio.wait([watch, asyncio.wrap_future(done)])
+            await answer.ended.wait()  # the rows' memory may not go before
 
     def _plan(self, request: Request, answer: Answer) -> tuple[Pool, Callable[[Connection], None]]:
         statement = request.statement
