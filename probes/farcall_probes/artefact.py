@@ -34,7 +34,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """`name` says where it attaches: tp__CATEGORY__EVENT or raw__EVENT."""
+    """`name` says where it attaches: tp__CATEGORY__EVENT, raw__EVENT, or step__NAME, which other programs call."""
 
     name: str
     code: bytes
@@ -70,7 +70,7 @@ def read_ids(directory: Path = BPF_DIR) -> dict[str, int]:
     text = (directory / "ids.h").read_text(encoding="utf-8")
     return {
         m[1]: int(m[2])
-        for m in re.finditer(r"^#define ((?:MAP|OFF|NUM|SIZE)_\w+) (\d+)\b", text, re.M)
+        for m in re.finditer(r"^#define ((?:MAP|OFF|NUM|SIZE|STEP)_\w+) (\d+)\b", text, re.M)
     }
 
 

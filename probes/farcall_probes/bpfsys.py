@@ -38,6 +38,7 @@ _IOC_ENABLE = 0x2400
 class MapType(IntEnum):
     HASH = 1
     ARRAY = 2
+    PROG_ARRAY = 3
     PERCPU_ARRAY = 6
     LRU_HASH = 9
     RINGBUF = 27

@@ -14,6 +14,7 @@ from pathlib import Path
 from farcall_probes import bpfsys, tracefs
 from farcall_probes.artefact import INSTRUCTION_BYTES, Artefact, Program
 from farcall_probes.bpfsys import BpfError
+from farcall_probes.maps import Maps
 
 _PSEUDO_MAP_FD = 1  # src_reg of a lddw whose immediate is a map's descriptor
 
@@ -22,9 +23,13 @@ class LoadError(Exception):
     """A site without a value, or an offset that no instruction can hold: artefact and loader do not belong together."""
 
 
+def short_name(program: str) -> str:
+    return program.rpartition("__")[2]
+
+
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """One program, in the kernel or not (`why`)."""
+    """The program of one hook, in the kernel or not (`why`)."""
 
     name: str
     why: str = ""
@@ -49,45 +54,56 @@ def patch_program(program: Program, values: Mapping[str, int], map_fds: Mapping[
 class Loaded:
     """Programs in the kernel; closing their descriptors detaches and frees them."""
 
-    def __init__(
-        self, artefact: Artefact, values: Mapping[str, int], map_fds: Mapping[str, int]
-    ) -> None:
+    def __init__(self, artefact: Artefact, values: Mapping[str, int], maps: Maps) -> None:
         self.attached: list[Attached] = []
         self._fds: list[int] = []
+        self._artefact, self._values, self._maps = artefact, values, maps
+        self._map_fds = maps.list_fds()
         try:
-            self._attach_all(artefact, values, map_fds)
+            self._load_steps()
+            self._attach_all()
         except BaseException:
             self.close()
             raise
 
-    def _attach_all(
-        self, artefact: Artefact, values: Mapping[str, int], map_fds: Mapping[str, int]
-    ) -> None:
+    def _load(self, program: Program, kind: int) -> int:
+        code = patch_program(program, self._values, self._map_fds)
+        fd = bpfsys.load_program(short_name(program.name), kind, code)
+        self._fds.append(fd)
+        return fd
+
+    def _load_steps(self) -> None:
+        """What other programs call; without any of them too little would be seen, so a failure is the whole load's."""
+        for program in self._artefact.programs:
+            if program.name.startswith("step__"):
+                index = self._artefact.constants[f"STEP_{short_name(program.name).upper()}"]
+                self._maps.set_step(index, self._load(program, bpfsys.PROG_TRACEPOINT))
+
+    def _attach_all(self) -> None:
         root = tracefs.ensure_tracefs()
         tracefs.check_syscall_layout(root)
-        for program in artefact.programs:
-            code = patch_program(program, values, map_fds)
+        for program in self._artefact.programs:
+            if program.name.startswith("step__"):
+                continue
             try:
-                self._attach(root, program.name, code)
+                self._attach(root, program)
             except (BpfError, tracefs.TracefsError) as e:
                 if isinstance(e, BpfError) and e.errno == errno.EPERM:
                     raise  # none of the others will fare better
-                self.attached.append(Attached(program.name, str(e)))
+                self.attached.append(Attached(short_name(program.name), str(e)))
             else:
-                self.attached.append(Attached(program.name))
+                self.attached.append(Attached(short_name(program.name)))
 
-    def _attach(self, root: Path, name: str, code: bytes) -> None:
-        kind, _, rest = name.partition("__")
+    def _attach(self, root: Path, program: Program) -> None:
+        kind, _, rest = program.name.partition("__")
         if kind == "raw":
-            program = bpfsys.load_program(rest, bpfsys.PROG_RAW_TRACEPOINT, code)
-            self._fds.append(program)
-            self._fds.append(bpfsys.attach_raw_tracepoint(rest, program))
+            fd = self._load(program, bpfsys.PROG_RAW_TRACEPOINT)
+            self._fds.append(bpfsys.attach_raw_tracepoint(rest, fd))
             return
         category, _, event = rest.partition("__")
         event_id = tracefs.read_event_id(root, category, event)
-        program = bpfsys.load_program(event, bpfsys.PROG_TRACEPOINT, code)
-        self._fds.append(program)
-        self._fds.append(bpfsys.attach_tracepoint(event, program, event_id))
+        fd = self._load(program, bpfsys.PROG_TRACEPOINT)
+        self._fds.append(bpfsys.attach_tracepoint(event, fd, event_id))
 
     def close(self) -> None:
         while self._fds:

@@ -71,6 +71,9 @@ class Maps:
     def list_fds(self) -> dict[str, int]:
         return {name: map_.fd for name, map_ in self._maps.items()}
 
+    def set_step(self, index: int, program_fd: int) -> None:
+        self["MAP_STEPS"].update(struct.pack("<I", index), struct.pack("<I", program_fd))
+
     def set_settings(self, settings: Settings) -> None:
         self["MAP_SETTINGS"].update(struct.pack("<I", 0), settings.pack())
 
@@ -113,6 +116,7 @@ def _list_maps(
         ("MAP_CALL", MapType.PERCPU_ARRAY, 4, constants["SIZE_CALL"], _WORKSPACES),
         ("MAP_SETTINGS", MapType.ARRAY, 4, constants["SIZE_SETTINGS"], 1),
         ("MAP_POLICY", MapType.HASH, 8, 4, sizes.policies),
+        ("MAP_STEPS", MapType.PROG_ARRAY, 4, 4, sum(n.startswith("STEP_") for n in constants)),
         ("MAP_RING_SMALL", ring, 0, 0, sizes.ring_small),
         ("MAP_RING_LARGE", ring, 0, 0, sizes.ring_large),
         ("MAP_RING_HEAD", ring, 0, 0, sizes.ring_head),

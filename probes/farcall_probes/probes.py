@@ -53,12 +53,8 @@ class ProbesError(Exception):
     """Nothing can be captured on this machine as it is. The message says what mends it."""
 
 
-def short_name(program: str) -> str:
-    return program.rpartition("__")[2]
-
-
 def describe_attached(attached: Attached) -> Capability:
-    name = short_name(attached.name)
+    name = attached.name
     off = bool(attached.why)
     return Capability(
         name=f"kernel/{name}",
@@ -83,7 +79,7 @@ class KernelCapture:
             self._large = self._map_ring("MAP_RING_LARGE", sizes.ring_large, events.LARGE)
             self._head = self._map_ring("MAP_RING_HEAD", sizes.ring_head, events.HEAD)
             self._dns = self._map_ring("MAP_RING_DNS", sizes.ring_dns, events.DNS)
-            self._loaded = Loaded(compiled, values, self.maps.list_fds())
+            self._loaded = Loaded(compiled, values, self.maps)
         except BaseException:
             self._close_maps()
             raise

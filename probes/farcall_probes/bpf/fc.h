@@ -52,6 +52,7 @@ static long (*map_update)(void *map, const void *key, const void *value, u64 fla
 static long (*map_delete)(void *map, const void *key) = (void *)3;
 static u64 (*read_clock)(void) = (void *)5;
 static u32 (*read_cpu)(void) = (void *)8;
+static long (*tail_call)(void *ctx, void *map, u32 index) = (void *)12;
 static u64 (*read_pid_tgid)(void) = (void *)14;
 static long (*read_comm)(void *to, u32 size) = (void *)16;
 static u64 (*read_task)(void) = (void *)35;

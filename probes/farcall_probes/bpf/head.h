@@ -56,8 +56,6 @@ FC_INLINE void ship_call(struct call *c, struct conn *k, u32 offset)
 /* After a call's bytes were collected: `before` of the request's bytes came in earlier calls. */
 FC_INLINE void follow_head(struct call *c, struct conn *k, u64 before)
 {
-	if (k->head == HEAD_ENDED || before + c->total <= FC_LARGE_REQ)
-		return;
 	if (k->head == HEAD_UNKNOWN) {
 		if (find_head_end(k->large.req)) {
 			k->head = HEAD_ENDED;

@@ -19,6 +19,15 @@
 #define MAP_RING_LARGE 8
 #define MAP_RING_HEAD 9
 #define MAP_RING_DNS 10
+#define MAP_STEPS 11      /* STEP_* → program */
+
+/* STEP_*: index of the program step__NAME. */
+#define STEP_BEGIN 0
+#define STEP_CONTINUE 1
+#define STEP_HEAD 2
+#define STEP_INTERIM 3
+#define STEP_DATAGRAM 4
+#define STEP_STREAM 5
 
 /* OFF_*: a member's offset, added to a pointer. */
 #define OFF_TASK_FILES 1
@@ -73,6 +82,6 @@
 #define SIZE_CONN 1064
 #define SIZE_OPENED 16
 #define SIZE_SETTINGS 16
-#define SIZE_CALL 2848
+#define SIZE_CALL 2864
 
 #endif

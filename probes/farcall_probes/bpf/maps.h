@@ -99,6 +99,8 @@ struct call {
 	u64 len[CALL_PIECES];
 	u64 name; /* user's sockaddr of the peer, or 0 */
 	u64 last_id;
+	u64 sk;     /* for the next step */
+	u64 before; /* for the next step: bytes of the request that came in earlier calls */
 	u32 default_policy; /* of struct settings */
 	u32 dns_port;
 	struct conn fresh;        /* its request and response bytes are never written, so they stay zero */
@@ -110,6 +112,13 @@ _Static_assert(sizeof(struct conn) == SIZE_CONN, "SIZE_CONN");
 _Static_assert(sizeof(struct opened) == SIZE_OPENED, "SIZE_OPENED");
 _Static_assert(sizeof(struct settings) == SIZE_SETTINGS, "SIZE_SETTINGS");
 _Static_assert(sizeof(struct call) == SIZE_CALL, "SIZE_CALL");
+
+/* What is rare or large is a program of its own: verified once, not once per hook, and what one path found out about
+ * its values does not multiply those of the next. Does not return, unless the step is missing. */
+FC_INLINE void go_to(void *ctx, u32 step)
+{
+	tail_call(ctx, MAP(MAP_STEPS), step);
+}
 
 FC_INLINE void count(struct call *c, u32 which)
 {

@@ -9,7 +9,9 @@
 #ifndef FARCALL_PAIR_H
 #define FARCALL_PAIR_H
 
-#include "head.h"
+#include "emit.h"
+#include "http1.h"
+#include "io.h"
 #include "redis.h"
 
 /* Responses that arrive glued to others are never counted off; after this much silence nothing is in flight any more. */
@@ -52,7 +54,14 @@ FC_INLINE void confirm_request(struct call *c, struct conn *k, u8 proto)
 	k->mute = x->seq == 0 && is_health_check(k->large.req, x->req_cap);
 }
 
-FC_INLINE void begin_request(struct call *c, u64 sk, struct conn *k)
+/* Whether this call brought bytes of a head that the record does not hold. */
+FC_INLINE bool has_head_left(struct call *c, struct conn *k, u64 before)
+{
+	return k->large.x.proto == FC_PROTO_HTTP1 && k->head != HEAD_ENDED && before + c->total > FC_LARGE_REQ;
+}
+
+/* True when there is a head to follow. */
+FC_INLINE bool begin_request(struct call *c, u64 sk, struct conn *k)
 {
 	struct fc_exchange *x = &k->large.x;
 	s64 n;
@@ -64,12 +73,12 @@ FC_INLINE void begin_request(struct call *c, u64 sk, struct conn *k)
 		k->next_seq++;
 		k->last_ns = c->now;
 		count(c, FC_COUNT_OVERWRITTEN);
-		return;
+		return false;
 	}
 	n = collect(c, k->large.req, 0);
 	if (n <= 0) {
 		count(c, FC_COUNT_READ_FAULT);
-		return;
+		return false;
 	}
 	k->unpaired = 0;
 	k->dir = (u8)c->dir;
@@ -85,17 +94,16 @@ FC_INLINE void begin_request(struct call *c, u64 sk, struct conn *k)
 	x->request_seq = c->dir == DIR_OUT ? locate_write(sk) : locate_read(sk, c->total);
 	if (n < 8) {
 		k->state = CONN_MAYBE;
-		return;
+		return false;
 	}
 	proto = classify_request(c, k, load_head(k));
 	if (!proto) {
 		k->state = k->state == CONN_ANSWERED ? CONN_ANSWERED : CONN_IDLE;
-		return;
+		return false;
 	}
 	confirm_request(c, k, proto);
 	see_identity(c, sk, k);
-	if (proto == FC_PROTO_HTTP1)
-		follow_head(c, k, 0);
+	return has_head_left(c, k, 0);
 }
 
 /* A second request while one is in flight, in a call of its own. Redis clients pipeline so, and the batch is one
@@ -111,7 +119,7 @@ FC_INLINE bool is_second_request(struct call *c, struct conn *k, u64 at)
 	return is_http_request(peek_user(c));
 }
 
-FC_INLINE void continue_request(struct call *c, u64 sk, struct conn *k)
+FC_INLINE bool continue_request(struct call *c, u64 sk, struct conn *k)
 {
 	struct fc_exchange *x = &k->large.x;
 	/* Where these bytes belong. A write is seen at its enter: one that failed (EAGAIN) or was short comes again, at the
@@ -125,7 +133,7 @@ FC_INLINE void continue_request(struct call *c, u64 sk, struct conn *k)
 		k->next_seq++;
 		k->last_ns = read_clock();
 		count(c, FC_COUNT_OVERWRITTEN);
-		return;
+		return false;
 	}
 	if (x->proto == FC_PROTO_REDIS && at == x->req_bytes && is_redis_request(peek_user(c)))
 		x->flags |= FC_FLAG_PIPELINED;
@@ -133,7 +141,7 @@ FC_INLINE void continue_request(struct call *c, u64 sk, struct conn *k)
 		n = collect(c, k->large.req, at);
 		if (n < 0) {
 			count(c, FC_COUNT_READ_FAULT);
-			return;
+			return false;
 		}
 		if (n > x->req_cap)
 			x->req_cap = (u16)n;
@@ -144,19 +152,17 @@ FC_INLINE void continue_request(struct call *c, u64 sk, struct conn *k)
 		u8 proto;
 
 		if (x->req_cap < 8)
-			return;
+			return false;
 		proto = classify_request(c, k, load_head(k));
 		if (!proto) {
 			k->state = CONN_IDLE;
-			return;
+			return false;
 		}
 		confirm_request(c, k, proto);
 		see_identity(c, sk, k);
 	}
-	if (x->proto == FC_PROTO_HTTP1 && k->head != HEAD_ENDED) {
-		c->now = read_clock();
-		follow_head(c, k, at);
-	}
+	c->before = at;
+	return has_head_left(c, k, at);
 }
 
 FC_INLINE void finish_exchange(struct call *c, u64 sk, struct conn *k)
@@ -206,7 +212,55 @@ FC_INLINE bool collect_response(struct call *c, struct conn *k, u64 base, u64 le
 	return true;
 }
 
-/* 1xx but 101 is not the answer. Returns how many bytes it takes when the answer follows in the same call, else 0. */
+/* 1xx but 101 is not the answer. */
+FC_INLINE bool is_interim(const struct conn *k)
+{
+	const u8 *r = k->large.resp;
+
+	return r[9] == '1' && !(r[10] == '0' && r[11] == '1');
+}
+
+FC_INLINE void finish_http(struct call *c, u64 sk, struct conn *k)
+{
+	struct fc_exchange *x = &k->large.x;
+
+	x->resp_bytes = c->total;
+	if (x->req_bytes > x->req_cap && k->head == HEAD_UNKNOWN)
+		x->flags |= FC_FLAG_CUT;
+	finish_exchange(c, sk, k);
+}
+
+/* Back to waiting: what was read is no answer. */
+FC_INLINE void drop_response(struct conn *k)
+{
+	k->state = CONN_REQUEST;
+	k->large.x.resp_cap = 0;
+}
+
+FC_INLINE void answer_http(void *ctx, struct call *c, u64 sk, struct conn *k)
+{
+	struct fc_exchange *x = &k->large.x;
+
+	if (!x->resp_cap)
+		x->ts_resp_ns = read_clock();
+	if (!collect_response(c, k, c->base[0], c->len[0]))
+		return;
+	if (x->resp_cap < FC_STATUS_LINE) {
+		k->state = CONN_RESPONSE;
+		if (k->large.resp[0] != 'H')
+			drop_response(k);
+	} else if (!is_http_response(*(u64 *)k->large.resp)) {
+		/* The rest of the response before, read late, or no HTTP at all: the answer is still to come. */
+		drop_response(k);
+	} else if (is_interim(k)) {
+		c->sk = sk;
+		go_to(ctx, STEP_INTERIM);
+	} else {
+		finish_http(c, sk, k);
+	}
+}
+
+/* How many bytes an interim response takes when the answer follows in the same call, else 0. */
 FC_INLINE u64 skip_interim(const struct conn *k)
 {
 	const u8 *r = k->large.resp;
@@ -220,60 +274,27 @@ FC_INLINE u64 skip_interim(const struct conn *k)
 	return 0;
 }
 
-FC_INLINE bool is_interim(const struct conn *k)
+FC_INLINE void pass_interim(struct call *c, u64 sk, struct conn *k)
 {
-	const u8 *r = k->large.resp;
+	u64 skip = skip_interim(k);
 
-	return r[9] == '1' && !(r[10] == '0' && r[11] == '1');
+	drop_response(k);
+	if (!skip || skip + FC_STATUS_LINE > c->len[0])
+		return;
+	if (!collect_response(c, k, c->base[0] + skip, c->len[0] - skip))
+		return;
+	if (is_interim(k) || !is_http_response(*(u64 *)k->large.resp))
+		drop_response(k);
+	else
+		finish_http(c, sk, k);
 }
 
-FC_INLINE void answer_http(struct call *c, u64 sk, struct conn *k)
-{
-	struct fc_exchange *x = &k->large.x;
-	u64 skip;
-
-	if (!x->resp_cap)
-		x->ts_resp_ns = read_clock();
-	if (!collect_response(c, k, c->base[0], c->len[0]))
-		return;
-	if (x->resp_cap < FC_STATUS_LINE) {
-		bool may = k->large.resp[0] == 'H';
-
-		k->state = may ? CONN_RESPONSE : CONN_REQUEST;
-		x->resp_cap = may ? x->resp_cap : 0;
-		return;
-	}
-	if (!is_http_response(*(u64 *)k->large.resp)) {
-		/* The rest of the response before, read late, or no HTTP at all: the answer is still to come. */
-		k->state = CONN_REQUEST;
-		x->resp_cap = 0;
-		return;
-	}
-	if (is_interim(k)) {
-		skip = skip_interim(k);
-		k->state = CONN_REQUEST;
-		x->resp_cap = 0;
-		if (!skip || skip + FC_STATUS_LINE > c->len[0])
-			return;
-		if (!collect_response(c, k, c->base[0] + skip, c->len[0] - skip))
-			return;
-		if (is_interim(k)) {
-			x->resp_cap = 0;
-			return;
-		}
-	}
-	x->resp_bytes = c->total;
-	if (x->req_bytes > x->req_cap && k->head == HEAD_UNKNOWN)
-		x->flags |= FC_FLAG_CUT;
-	finish_exchange(c, sk, k);
-}
-
-FC_INLINE void answer_request(struct call *c, u64 sk, struct conn *k)
+FC_INLINE void answer_request(void *ctx, struct call *c, u64 sk, struct conn *k)
 {
 	if (k->large.x.proto == FC_PROTO_REDIS)
 		answer_redis(c, sk, k);
 	else
-		answer_http(c, sk, k);
+		answer_http(ctx, c, sk, k);
 }
 
 /* Responses to the requests that were only counted. */

@@ -4,10 +4,11 @@
  *
  * One program run per system call and no map of pending calls: what is written is valid at enter; what was read is valid at
  * exit, where the saved registers still hold the arguments. A function named tp__CATEGORY__EVENT is attached to that
- * tracepoint, one named raw__EVENT to that raw tracepoint.
+ * tracepoint, one named raw__EVENT to that raw tracepoint; step__NAME is called by others.
  */
-#include "pair.h"
 #include "dns.h"
+#include "head.h"
+#include "pair.h"
 
 struct enter_args {
 	u64 common;
@@ -53,10 +54,9 @@ FC_INLINE struct conn *confirm_conn(struct call *c, u64 *sk)
 }
 
 /* Bytes that belong to nothing in flight. */
-FC_INLINE void meet_bytes(struct call *c, struct fdent *e, u64 sk)
+FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e)
 {
 	u64 head = peek_user(c);
-	struct conn *k;
 	bool maybe = false;
 
 	if (c->len[0] < 8) {
@@ -75,12 +75,10 @@ FC_INLINE void meet_bytes(struct call *c, struct fdent *e, u64 sk)
 		return;
 	}
 	e->tries = 0;
-	k = confirm_conn(c, &sk);
-	if (k)
-		begin_request(c, sk, k);
+	go_to(ctx, STEP_BEGIN);
 }
 
-FC_INLINE void take_tcp(struct call *c, struct fdent *e)
+FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e)
 {
 	u64 sk = e->sk;
 	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
@@ -93,12 +91,13 @@ FC_INLINE void take_tcp(struct call *c, struct fdent *e)
 	}
 	if (k && (state == CONN_REQUEST || state == CONN_RESPONSE || state == CONN_MAYBE)) {
 		if (k->dir == c->dir) {
+			c->sk = sk;
 			if (state != CONN_RESPONSE)
-				continue_request(c, sk, k);
+				go_to(ctx, STEP_CONTINUE);
 			return;
 		}
 		if (state != CONN_MAYBE) {
-			answer_request(c, sk, k);
+			answer_request(ctx, c, sk, k);
 			return;
 		}
 		k->state = CONN_IDLE;
@@ -108,10 +107,10 @@ FC_INLINE void take_tcp(struct call *c, struct fdent *e)
 			count_off(c, k);
 		return;
 	}
-	meet_bytes(c, e, sk);
+	meet_bytes(ctx, c, e);
 }
 
-FC_INLINE void take_call(struct call *c)
+FC_INLINE void take_call(void *ctx, struct call *c)
 {
 	struct fdent *e = find_fd(c);
 
@@ -119,18 +118,107 @@ FC_INLINE void take_call(struct call *c)
 	if (!e)
 		return;
 	if (e->kind == FD_TCP)
-		take_tcp(c, e);
+		take_tcp(ctx, c, e);
 	else if (c->dir == DIR_OUT)
 		return;
 	else if (e->kind == FD_UDP)
-		take_datagram(c, e);
+		go_to(ctx, STEP_DATAGRAM);
 	else if (e->kind == FD_TCP_DNS)
+		go_to(ctx, STEP_STREAM);
+}
+
+/* ---- steps --------------------------------------------------------------------------------------------------- */
+
+int step__begin(void *ctx)
+{
+	struct call *c = find_workspace(WORKSPACE_CALL);
+	struct conn *k;
+	u64 sk = 0;
+
+	if (!c)
+		return 0;
+	k = confirm_conn(c, &sk);
+	if (!k || !begin_request(c, sk, k))
+		return 0;
+	c->sk = sk;
+	c->before = 0;
+	go_to(ctx, STEP_HEAD);
+	return 0;
+}
+
+/* The connection that the step before worked on. */
+FC_INLINE struct conn *find_conn(struct call *c, u64 *sk)
+{
+	*sk = c->sk;
+	return map_lookup(MAP(MAP_CONNS), sk);
+}
+
+int step__continue(void *ctx)
+{
+	struct call *c = find_workspace(WORKSPACE_CALL);
+	struct conn *k;
+	u64 sk;
+
+	if (!c)
+		return 0;
+	k = find_conn(c, &sk);
+	if (k && continue_request(c, sk, k))
+		go_to(ctx, STEP_HEAD);
+	return 0;
+}
+
+int step__head(void *ctx)
+{
+	struct call *c = find_workspace(WORKSPACE_CALL);
+	struct conn *k;
+	u64 sk;
+
+	if (!c)
+		return 0;
+	k = find_conn(c, &sk);
+	c->now = read_clock();
+	if (k)
+		follow_head(c, k, c->before);
+	return 0;
+}
+
+int step__interim(void *ctx)
+{
+	struct call *c = find_workspace(WORKSPACE_CALL);
+	struct conn *k;
+	u64 sk;
+
+	if (!c)
+		return 0;
+	k = find_conn(c, &sk);
+	if (k)
+		pass_interim(c, sk, k);
+	return 0;
+}
+
+int step__datagram(void *ctx)
+{
+	struct call *c = find_workspace(WORKSPACE_CALL);
+	struct fdent *e = c ? find_fd(c) : NULL;
+
+	if (e && e->kind == FD_UDP)
+		take_datagram(c, e);
+	return 0;
+}
+
+int step__stream(void *ctx)
+{
+	struct call *c = find_workspace(WORKSPACE_CALL);
+	struct fdent *e = c ? find_fd(c) : NULL;
+
+	if (e && e->kind == FD_TCP_DNS)
 		take_tcp_answer(c, e);
+	return 0;
 }
 
 /* ---- writes, at enter ---------------------------------------------------------------------------------------- */
 
-FC_INLINE int on_write(u64 fd, u64 base, u64 len)
+FC_INLINE int on_write(void *a, u64 fd, u64 base, u64 len)
 {
 	struct call *c = len ? open_call(DIR_OUT) : NULL;
 
@@ -138,11 +226,11 @@ FC_INLINE int on_write(u64 fd, u64 base, u64 len)
 		return 0;
 	c->fd = (u32)fd;
 	set_buffer(c, base, len);
-	take_call(c);
+	take_call(a, c);
 	return 0;
 }
 
-FC_INLINE int on_write_vector(u64 fd, u64 iov, u64 n)
+FC_INLINE int on_write_vector(void *a, u64 fd, u64 iov, u64 n)
 {
 	struct call *c = n ? open_call(DIR_OUT) : NULL;
 
@@ -151,11 +239,11 @@ FC_INLINE int on_write_vector(u64 fd, u64 iov, u64 n)
 	c->fd = (u32)fd;
 	set_vector(c, iov, n, ~0ULL);
 	if (c->total)
-		take_call(c);
+		take_call(a, c);
 	return 0;
 }
 
-FC_INLINE int on_send_message(u64 fd, u64 msghdr)
+FC_INLINE int on_send_message(void *a, u64 fd, u64 msghdr)
 {
 	struct call *c = open_call(DIR_OUT);
 
@@ -163,34 +251,34 @@ FC_INLINE int on_send_message(u64 fd, u64 msghdr)
 		return 0;
 	c->fd = (u32)fd;
 	if (set_message(c, msghdr, ~0ULL) && c->total)
-		take_call(c);
+		take_call(a, c);
 	return 0;
 }
 
 int tp__syscalls__sys_enter_write(struct enter_args *a)
 {
-	return on_write(a->args[0], a->args[1], a->args[2]);
+	return on_write(a, a->args[0], a->args[1], a->args[2]);
 }
 
 int tp__syscalls__sys_enter_sendto(struct enter_args *a)
 {
-	return on_write(a->args[0], a->args[1], a->args[2]);
+	return on_write(a, a->args[0], a->args[1], a->args[2]);
 }
 
 int tp__syscalls__sys_enter_writev(struct enter_args *a)
 {
-	return on_write_vector(a->args[0], a->args[1], a->args[2]);
+	return on_write_vector(a, a->args[0], a->args[1], a->args[2]);
 }
 
 int tp__syscalls__sys_enter_sendmsg(struct enter_args *a)
 {
-	return on_send_message(a->args[0], a->args[1]);
+	return on_send_message(a, a->args[0], a->args[1]);
 }
 
 /* On a stream, the first message; resolvers that send their queries so are seen when they read the answers. */
 int tp__syscalls__sys_enter_sendmmsg(struct enter_args *a)
 {
-	return a->args[2] ? on_send_message(a->args[0], a->args[1]) : 0;
+	return a->args[2] ? on_send_message(a, a->args[0], a->args[1]) : 0;
 }
 
 /* ---- reads, at exit ------------------------------------------------------------------------------------------ */
@@ -226,7 +314,7 @@ int tp__syscalls__sys_exit_read(struct exit_args *a)
 	if (!c)
 		return 0;
 	set_buffer(c, SAVED(&s, NUM_REG_1), a->ret);
-	take_call(c);
+	take_call(a, c);
 	return 0;
 }
 
@@ -238,7 +326,7 @@ int tp__syscalls__sys_exit_readv(struct exit_args *a)
 	if (!c)
 		return 0;
 	set_vector(c, SAVED(&s, NUM_REG_1), SAVED(&s, NUM_REG_2), a->ret);
-	take_call(c);
+	take_call(a, c);
 	return 0;
 }
 
@@ -251,7 +339,7 @@ int tp__syscalls__sys_exit_recvfrom(struct exit_args *a)
 		return 0;
 	set_buffer(c, SAVED(&s, NUM_REG_1), a->ret);
 	c->name = SAVED(&s, NUM_REG_4);
-	take_call(c);
+	take_call(a, c);
 	return 0;
 }
 
@@ -263,7 +351,7 @@ int tp__syscalls__sys_exit_recvmsg(struct exit_args *a)
 	if (!c || SAVED(&s, NUM_REG_2) & MSG_PEEK)
 		return 0;
 	if (set_message(c, SAVED(&s, NUM_REG_1), a->ret))
-		take_call(c);
+		take_call(a, c);
 	return 0;
 }
 
