@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from farcall.fieldtypes import ProtocolName
 from farcall.quantities import parse_bytes, parse_duration_s
 from farcall.tiers import TIERS, TierName
-from farcall.tracingconfig import ProtocolName, TracingConfig
+from farcall.tracingconfig import TracingConfig
 
 SCHEMA_VERSION = 1
 Applies = Literal["live", "restart"]

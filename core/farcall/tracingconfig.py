@@ -4,13 +4,10 @@ Strict: an unknown field, a wrong type or an impossible value is refused with th
 allowed. No field has a default that is written back: what is left out is computed from the tier (`effective`).
 """
 
-import ipaddress
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -20,11 +17,19 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from farcall.faults import describe_faults
-from farcall.quantities import (
-    BYTES_PATTERN,
-    RETENTION_PATTERN,
-    parse_bytes,
-    parse_duration_s,
+from farcall.fieldtypes import (
+    HEADER_PATTERN,
+    NAME_PATTERN,
+    PATTERN_EXAMPLES,
+    URL_PATTERN,
+    Address,
+    Cidr,
+    Label,
+    PassThrough,
+    ProtocolName,
+    Retention,
+    Size,
+    Text,
 )
 from farcall.tiers import TierName
 from farcall.yamltext import YamlTextError, parse_yaml
@@ -34,24 +39,6 @@ VERSION = "v1alpha1"
 KIND = "TracingConfig"
 API_VERSION = f"{GROUP}/{VERSION}"
 
-# A child's name is `<name>-<part>`; 40 leaves room for the part, a hash and a pod's suffix in 63 (RFC 1123 label).
-NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$"
-
-ProtocolName = Literal[
-    "http",
-    "http2",
-    "grpc",
-    "redis",
-    "postgresql",
-    "mysql",
-    "memcached",
-    "mongodb",
-    "kafka",
-    "cassandra",
-    "dns",
-    "tcp",
-]
-
 
 class InvalidConfigError(Exception):
     """A TracingConfig that cannot be used. `problems` holds one sentence per fault, each naming its field."""
@@ -60,60 +47,6 @@ class InvalidConfigError(Exception):
         self.source = source
         self.problems = problems
         super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
-
-
-# Address, slash, prefix length; ipaddress alone would also take a bare address, a netmask and a zone.
-_CIDR = re.compile(r"[0-9a-fA-F:.]+/[0-9]{1,3}")
-MAX_RETENTION = "3650d"  # ten years; nanoseconds of more than 292 do not fit the store's integers
-MAX_SIZE = "8192Ti"  # 2^53: what every JSON reader holds exactly
-
-
-def _check_cidr(text: str) -> str:
-    try:
-        if _CIDR.fullmatch(text) is None:
-            raise ValueError("it needs an address, a slash and a prefix length")
-        ipaddress.ip_network(text, strict=True)
-    except ValueError as e:
-        raise ValueError(f"must be a CIDR such as 10.244.0.0/16 or fd00::/48: {e}") from e
-    return text
-
-
-def _check_address(text: str) -> str:
-    try:
-        if "%" in text:
-            raise ValueError("a zone means nothing on another machine")
-        ipaddress.ip_address(text)
-    except ValueError as e:
-        raise ValueError("must be an IP address such as 10.96.0.10") from e
-    return text
-
-
-def _check_retention(text: str) -> str:
-    if parse_duration_s(text) > parse_duration_s(MAX_RETENTION):
-        raise ValueError(f"must be at most {MAX_RETENTION}")
-    return text
-
-
-def _check_size(text: str) -> str:
-    if parse_bytes(text) > parse_bytes(MAX_SIZE):
-        raise ValueError(f"must be at most {MAX_SIZE}")
-    return text
-
-
-LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-HEADER_PATTERN = r"^[a-z0-9-]+$"
-URL_PATTERN = r"^https?://[^\s@]+$"
-
-Cidr = Annotated[str, Field(max_length=43), AfterValidator(_check_cidr)]
-Address = Annotated[str, Field(max_length=39), AfterValidator(_check_address)]
-Retention = Annotated[
-    str, Field(pattern=RETENTION_PATTERN, max_length=8), AfterValidator(_check_retention)
-]
-Size = Annotated[str, Field(pattern=BYTES_PATTERN, max_length=12), AfterValidator(_check_size)]
-Label = Annotated[str, Field(min_length=1, max_length=63, pattern=LABEL_PATTERN)]
-Text = Annotated[str, Field(min_length=1, max_length=1024)]
-# Handed through to Kubernetes as it is (tolerations, affinity and the like): its own schema is the API server's business.
-PassThrough = dict[str, Any]
 
 
 class Part(BaseModel):
@@ -176,82 +109,125 @@ class CaptureSpec(Part):
         ]
         | None
     ) = Field(None, description="Further request headers that may leave the agent, in lower case.")
-    masking: MaskingSpec | None = None
+    masking: MaskingSpec | None = Field(None, description="What leaves the agent unmasked.")
 
 
 class LogsSpec(Part):
-    enabled: bool | None = Field(None, description="Take in logs. Default true.")
+    enabled: bool | None = Field(
+        None, description="Take in logs. Default true. Reserved: without effect in this version."
+    )
     exclude: Annotated[list[Label], Field(max_length=256)] | None = Field(
-        None, description="Namespaces left out."
+        None, description="Namespaces left out. Reserved: without effect in this version."
     )
     paths: Annotated[list[Text], Field(max_length=64)] | None = Field(
-        None, description="Local mode: files to follow."
+        None, description="Local mode: files to follow. Reserved: without effect in this version."
     )
 
 
 class ResourcesSpec(Part):
-    requests: Annotated[dict[str, str], Field(max_length=8)] | None = None
-    limits: Annotated[dict[str, str], Field(max_length=8)] | None = None
+    requests: Annotated[dict[str, str], Field(max_length=8)] | None = Field(
+        None,
+        description="As in a container's `resources.requests`; what is left out comes from the tier.",
+    )
+    limits: Annotated[dict[str, str], Field(max_length=8)] | None = Field(
+        None,
+        description="As in a container's `resources.limits`; what is left out comes from the tier.",
+    )
 
 
 class ProbeSpec(Part):
-    resources: ResourcesSpec | None = None
-    tolerations: Annotated[list[PassThrough], Field(max_length=64)] | None = None
-    node_selector: Annotated[dict[str, str], Field(max_length=64)] | None = None
-    affinity: PassThrough | None = None
-    priority_class_name: Text | None = None
-    update_strategy: PassThrough | None = None
+    resources: ResourcesSpec | None = Field(None, description="Of the probe's container.")
+    tolerations: Annotated[list[PassThrough], Field(max_length=64)] | None = Field(
+        None,
+        description="As in a pod. Every taint is tolerated when left out: a node that is not traced is a hole in every trace.",
+    )
+    node_selector: Annotated[dict[str, str], Field(max_length=64)] | None = Field(
+        None, description="As in a pod. Every Linux node when left out."
+    )
+    affinity: PassThrough | None = Field(None, description="As in a pod.")
+    priority_class_name: Text | None = Field(None, description="As in a pod.")
+    update_strategy: PassThrough | None = Field(
+        None, description="As in a DaemonSet. A tenth of the nodes at once when left out."
+    )
     privileged: bool | None = Field(
         None, description="Fall back to a privileged container where BPF and PERFMON are unknown."
     )
 
 
 class PersistenceSpec(Part):
-    enabled: bool | None = None
-    size: Size | None = None
-    storage_class_name: Text | None = None
+    enabled: bool | None = Field(None, description="Whether there is a volume.")
+    size: Size | None = Field(None, description="Of the volume.")
+    storage_class_name: Text | None = Field(
+        None, description="Of the volume claim; the cluster's default when left out."
+    )
 
 
 class DnsCacheSpec(Part):
-    image: Text | None = None
-    resources: ResourcesSpec | None = None
-    persistence: PersistenceSpec | None = None
+    image: Text | None = Field(None, description="Redis or Valkey; a full reference.")
+    resources: ResourcesSpec | None = Field(None, description="Of the cache's container.")
+    persistence: PersistenceSpec | None = Field(
+        None, description="Whether answers outlive the pod; the tier decides when left out."
+    )
     existing_secret: Label | None = Field(
         None, description="A Secret with the users' passwords instead of the operator's."
     )
 
 
 class SecretKeyRef(Part):
-    name: Annotated[str, Field(min_length=1, max_length=253)]
-    key: Annotated[str, Field(min_length=1, max_length=253)]
+    name: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="Of the Secret.")
+    key: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="In the Secret.")
 
 
 class ClickHouseSpec(Part):
     url: Annotated[str, Field(max_length=512, pattern=URL_PATTERN)] = Field(
         description="A ClickHouse server instead of the embedded store; without user and password, those come by secretRef."
     )
-    secret_ref: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    secret_ref: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
+        None,
+        description="The Secret with `username` and `password`. Reserved: without effect in this version.",
+    )
 
 
 class OtlpTlsSpec(Part):
-    ca_secret_ref: SecretKeyRef | None = None
-    insecure_skip_verify: bool | None = None
+    ca_secret_ref: SecretKeyRef | None = Field(
+        None,
+        description="The certificate authority that the endpoint's certificate is checked with. Reserved: without effect in this version.",
+    )
+    insecure_skip_verify: bool | None = Field(
+        None,
+        description="Do not check the endpoint's certificate. Reserved: without effect in this version.",
+    )
 
 
 class OtlpSpec(Part):
     endpoint: Annotated[str, Field(max_length=512, pattern=URL_PATTERN)] = Field(
         description="Spans are sent here too, by OTLP over HTTP (`/v1/traces` is appended)."
     )
-    tls: OtlpTlsSpec | None = None
-    headers_secret_ref: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    tls: OtlpTlsSpec | None = Field(
+        None,
+        description="How the endpoint's certificate is checked. Reserved: without effect in this version.",
+    )
+    headers_secret_ref: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
+        None,
+        description="A Secret whose keys and values become request headers. Reserved: without effect in this version.",
+    )
 
 
 class ExporterSpec(Part):
-    replicas: Annotated[int, Field(ge=1, le=64)] | None = None
-    resources: ResourcesSpec | None = None
-    clickhouse: ClickHouseSpec | None = None
-    storage: PersistenceSpec | None = None
-    otlp: OtlpSpec | None = None
+    replicas: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        None, description="More than one only with `clickhouse.url`."
+    )
+    resources: ResourcesSpec | None = Field(
+        None,
+        description="Of the exporter's container; store and console beside it are sized by the tier.",
+    )
+    clickhouse: ClickHouseSpec | None = Field(
+        None, description="A ClickHouse server instead of the embedded store."
+    )
+    storage: PersistenceSpec | None = Field(
+        None, description="The embedded store's volume; the tier sizes it when left out."
+    )
+    otlp: OtlpSpec | None = Field(None, description="Where spans are sent beside the store.")
 
     @model_validator(mode="after")
     def _has_one_writer(self) -> Self:
@@ -263,42 +239,67 @@ class ExporterSpec(Part):
 
 
 class ConsoleSpec(Part):
-    ingress: PassThrough | None = None
-    oidc: PassThrough | None = None
-    public_share: bool | None = None
+    ingress: PassThrough | None = Field(
+        None, description="Lets ingress controllers reach the console; the Ingress itself is yours."
+    )
+    oidc: PassThrough | None = Field(
+        None, description="Login by OpenID Connect. Reserved: without effect in this version."
+    )
+    public_share: bool | None = Field(
+        None,
+        description="Share links that need no login. Reserved: without effect in this version.",
+    )
 
 
 class ImagesSpec(Part):
-    registry: Text | None = None
-    digests: Annotated[dict[str, str], Field(max_length=16)] | None = None
-    pull_secrets: Annotated[list[Label], Field(max_length=16)] | None = None
+    registry: Text | None = Field(
+        None, description="Where all images come from, for example `mirror.example.com/farcall`."
+    )
+    digests: Annotated[dict[str, str], Field(max_length=16)] | None = Field(
+        None, description="Image name to `sha256:…`; pins that image."
+    )
+    pull_secrets: Annotated[list[Label], Field(max_length=16)] | None = Field(
+        None, description="Names of Secrets, as in a pod's `imagePullSecrets`."
+    )
 
 
 class TlsSpec(Part):
-    mode: Literal["operator", "secret", "disabled"] | None = None
-    secret_ref: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    mode: Literal["operator", "secret", "disabled"] | None = Field(
+        None,
+        description="Who makes the certificates between the parts. Reserved: without effect in this version.",
+    )
+    secret_ref: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
+        None,
+        description="The Secret with the certificates, for the mode `secret`. Reserved: without effect in this version.",
+    )
 
 
 class TracingConfigSpec(Part):
     tier: TierName = Field(
         description="Hobby keeps DNS answers 1 h, Scale 168 h; the tier also sizes everything."
     )
-    retention: RetentionSpec | None = None
+    retention: RetentionSpec | None = Field(
+        None, description="How long and how much is kept; the tier decides what is left out."
+    )
     cluster_cidrs: Annotated[list[Cidr], Field(max_length=64)] | None = Field(
         None,
         alias="clusterCIDRs",  # on the field itself: inside the union pydantic ignores it
         description="What counts as inside. Discovered from nodes, pods and service ranges when left out.",
     )
-    dns: DnsSpec | None = None
-    namespaces: NamespacesSpec | None = None
-    capture: CaptureSpec | None = None
-    logs: LogsSpec | None = None
-    probe: ProbeSpec | None = None
-    dns_cache: DnsCacheSpec | None = None
-    exporter: ExporterSpec | None = None
-    console: ConsoleSpec | None = None
-    images: ImagesSpec | None = None
-    tls: TlsSpec | None = None
+    dns: DnsSpec | None = Field(None, description="How DNS answers become names.")
+    namespaces: NamespacesSpec | None = Field(None, description="Whose calls are traced.")
+    capture: CaptureSpec | None = Field(None, description="What is recorded of a call.")
+    logs: LogsSpec | None = Field(
+        None, description="Log lines of containers. Reserved: without effect in this version."
+    )
+    probe: ProbeSpec | None = Field(None, description="The node agent.")
+    dns_cache: DnsCacheSpec | None = Field(None, description="The DNS cache (Redis).")
+    exporter: ExporterSpec | None = Field(None, description="Exporter and store.")
+    console: ConsoleSpec | None = Field(None, description="The web application.")
+    images: ImagesSpec | None = Field(None, description="Where images come from.")
+    tls: TlsSpec | None = Field(
+        None, description="Encryption between the parts. Reserved: without effect in this version."
+    )
     paused: bool | None = Field(
         None, description="Leave everything as it is and reconcile nothing."
     )
@@ -330,15 +331,6 @@ class TracingConfig(BaseModel):
 # etcd refuses an object of more than 1.5 MiB; a TracingConfig of a sixth of that is a mistake, not a configuration.
 MAX_FILE_BYTES = 256 * 1024
 
-_EXAMPLES = {
-    RETENTION_PATTERN: "3d: a whole number above 0 and h, d or w",
-    BYTES_PATTERN: "8Gi: a whole number above 0 and Ki, Mi, Gi or Ti",
-    NAME_PATTERN: "main: a DNS label of at most 40 characters",
-    LABEL_PATTERN: "kube-system: lower-case letters, digits and hyphens",
-    HEADER_PATTERN: "x-request-id: lower-case letters, digits and hyphens",
-    URL_PATTERN: "https://host:port/path, without user and password",
-}
-
 
 def read_tracingconfig(path: Path) -> TracingConfig:
     """Reads the one TracingConfig in a YAML file. Raises InvalidConfigError, whatever is wrong with it."""
@@ -366,5 +358,5 @@ def parse_tracingconfig(raw: bytes, *, source: str) -> TracingConfig:
     try:
         return TracingConfig.model_validate(documents[0], by_alias=True, by_name=False)
     except ValidationError as e:
-        problems = describe_faults(e, model=TracingConfig, examples=_EXAMPLES)
+        problems = describe_faults(e, model=TracingConfig, examples=PATTERN_EXAMPLES)
         raise InvalidConfigError(source, problems) from e

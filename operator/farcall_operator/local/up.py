@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from farcall.commands import EXIT_USAGE
+from farcall.fieldtypes import NAME_PATTERN
 from farcall.rundir import RUN_ROOT, STATE_ROOT, RunDir
 from farcall.terminal import escape_text
 from farcall.tracingconfig import (
-    NAME_PATTERN,
     InvalidConfigError,
     TracingConfig,
     parse_tracingconfig,
