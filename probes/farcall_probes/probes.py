@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from farcall.envelope import Capability
-from farcall_probes import artefact, btf, counters, events, sites, tracefs
+from farcall_probes import artefact, btf, counters, events, selftest, sites, tracefs
 from farcall_probes.bpfsys import BpfError
 from farcall_probes.capture import Drained, Records
 from farcall_probes.loader import Attached, Loaded, LoadError
@@ -187,8 +187,26 @@ def load_capture(sizes: MapSizes | None = None) -> KernelCapture:
     return capture
 
 
-def open_probes(sizes: MapSizes | None = None) -> KernelCapture:
-    """Loads, proves itself with own connections, and begins to record. Raises ProbesError."""
-    capture = load_capture(sizes)
-    capture.enable()
+def open_probes(
+    sizes: MapSizes | None = None, *, default_policy: int = events.POLICY_KEEP
+) -> KernelCapture:
+    """Loads, proves itself with own connections, and begins to record. Raises ProbesError.
+
+    `default_policy` holds until set_policy: with POLICY_DROP nothing is recorded before.
+    """
+    early = selftest.open_pair()  # before the hooks are there
+    try:
+        capture = load_capture(sizes)
+        try:
+            capture.enable()
+            capture.capabilities += selftest.rehearse(capture, early)
+            capture.set_policy({}, default=default_policy)
+            capture.drain()
+        except BaseException:
+            capture.close()
+            raise
+    except (selftest.SelfTestError, OSError) as e:
+        raise ProbesError(str(e)) from e
+    finally:
+        early.close()
     return capture
