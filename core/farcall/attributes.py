@@ -100,13 +100,13 @@ _ALL = (
         example="application/json",
     ),
     Attribute(
-        key="http.request.body.size",
+        key="http.request.size",
         type="int",
         brief="Bytes of the request as seen, head included.",
         example="512",
     ),
     Attribute(
-        key="http.response.body.size",
+        key="http.response.size",
         type="int",
         brief="Bytes of the response as seen, head included.",
         example="2048",

@@ -145,8 +145,8 @@ def _request(x: Exchanges, rows: Codes, is_http: Mask) -> Entries:
         ("url.scheme", choose(("http", "https"), has_tls).only(is_http)),
         ("user_agent.original", x.user_agent.take(rows).only(is_http)),
         ("http.request.header.content-type", x.content_type.take(rows).only(is_http)),
-        ("http.request.body.size", numbers(x.request_bytes[rows], is_http)),
-        ("http.response.body.size", numbers(x.response_bytes[rows], is_http)),
+        ("http.request.size", numbers(x.request_bytes[rows], is_http)),
+        ("http.response.size", numbers(x.response_bytes[rows], is_http)),
     ]
 
 
