@@ -1,0 +1,271 @@
+"""The CustomResourceDefinition, made from the pydantic model. Pure.
+
+A structural schema in the form the API server stores: no references, no nulls, no defaults (a default that is written
+back makes every GitOps tool report a difference that nobody made), every string and list bounded, so that the rules'
+cost stays within the server's budget. What a pattern cannot say is a CEL rule; what neither says, the operator reports.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from farcall.fieldtypes import NAME_PATTERN
+from farcall.tracingconfig import GROUP, KIND, VERSION, TracingConfigSpec
+
+Schema = dict[str, Any]
+PLURAL = "tracingconfigs"
+MAX_BYTES = 100_000  # client-side apply keeps a copy in an annotation, which may hold 262,144
+MAX_TEXT = 1_024  # characters where the model says no less
+_KEPT = ("type", "enum", "pattern", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum")  # fmt: skip
+_TRUE_FOR = {
+    "cidr": (
+        "isCIDR(self) && cidr(self).masked() == cidr(self)",
+        "must be a CIDR whose host bits are 0, such as 10.244.0.0/16",
+    ),
+    "address": ("isIP(self)", "must be an IP address"),
+}
+# The path of a node in the spec → (rule, message). `self` is that node.
+RULES: dict[str, tuple[str, str]] = {
+    "clusterCIDRs[]": _TRUE_FOR["cidr"],
+    "dns.resolvers[]": _TRUE_FOR["address"],
+    "exporter": (
+        "!has(self.replicas) || self.replicas == 1 || has(self.clickhouse)",
+        "replicas must be 1 without clickhouse.url: the embedded store has one writer",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """What `kubectl get` prints. `wide` only with `-o wide`."""
+
+    name: str
+    path: str
+    type: str = "string"
+    wide: bool = False
+
+    def build(self) -> Schema:
+        column: Schema = {"jsonPath": self.path, "name": self.name}
+        if self.wide:
+            column["priority"] = 1
+        return {**column, "type": self.type}
+
+
+COLUMNS = (
+    Column(name="Tier", path=".spec.tier"),
+    Column(name="Ready", path='.status.conditions[?(@.type=="Ready")].status'),
+    Column(name="Reason", path='.status.conditions[?(@.type=="Ready")].reason'),
+    Column(name="Probes", path=".status.probes"),
+    Column(name="Age", path=".metadata.creationTimestamp", type="date"),
+    Column(name="Version", path=".status.version", wide=True),
+    Column(name="Traces", path=".spec.retention.traces", wide=True),
+    Column(name="Paused", path=".spec.paused", type="boolean", wide=True),
+)
+
+
+def build_crd() -> Schema:
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "spec": {
+            # The server fills in these two names and the strategy; left out, they would be a difference for ever.
+            "conversion": {"strategy": "None"},
+            "group": GROUP,
+            "names": {
+                "categories": ["farcall"],
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "shortNames": ["tcfg"],
+                "singular": KIND.lower(),
+            },
+            "scope": "Cluster",
+            "versions": [build_version()],
+        },
+    }
+
+
+def build_version() -> Schema:
+    return {
+        "additionalPrinterColumns": [column.build() for column in COLUMNS],
+        "name": VERSION,
+        "schema": {"openAPIV3Schema": build_root_schema()},
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+    }
+
+
+def build_root_schema() -> Schema:
+    name_rule = {
+        "message": "the name must be a DNS label of at most 40 characters",
+        "rule": f"self.metadata.name.matches('{NAME_PATTERN}')",
+    }
+    return {
+        "description": "What farcall traces in this cluster, and how long it keeps what it saw.",
+        "type": "object",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string", "maxLength": MAX_TEXT},
+            "kind": {"type": "string", "maxLength": MAX_TEXT},
+            "metadata": {"type": "object"},
+            "spec": build_spec_schema(),
+            "status": build_status_schema(),
+        },
+        "x-kubernetes-validations": [name_rule],
+    }
+
+
+def build_spec_schema() -> Schema:
+    whole = TracingConfigSpec.model_json_schema(by_alias=True)
+    schema = _convert(whole, whole.get("$defs", {}), "")
+    return {"description": "What a user writes; the tier decides what is left out.", **schema}
+
+
+def _convert(node: Schema, definitions: dict[str, Schema], path: str) -> Schema:
+    """One node of pydantic's schema as a structural one. `path` is the field's, with `[]` for a list's entries."""
+    merged = _resolve(node, definitions)
+    found: Schema = {}
+    if "description" in node or "description" in merged:
+        found["description"] = node.get("description", merged.get("description"))
+    found.update({key: merged[key] for key in _KEPT if key in merged})
+    if merged.get("type") == "string" and "enum" not in merged:
+        found.setdefault("maxLength", MAX_TEXT)
+    if merged.get("type") == "integer":
+        found["format"] = "int32"
+    if "items" in merged:
+        found["items"] = _convert(merged["items"], definitions, f"{path}[]")
+    if merged.get("type") == "object":
+        found.update(_convert_object(merged, definitions, path))
+    if path in RULES:
+        rule, message = RULES[path]
+        found["x-kubernetes-validations"] = [{"message": message, "rule": rule}]
+    return found
+
+
+def _convert_object(node: Schema, definitions: dict[str, Schema], path: str) -> Schema:
+    if "properties" in node:
+        found: Schema = {"required": node["required"]} if "required" in node else {}
+        prefix = f"{path}." if path else ""
+        found["properties"] = {
+            name: _convert(field, definitions, prefix + name)
+            for name, field in node["properties"].items()
+        }
+        return found
+    if node.get("additionalProperties") is True:
+        # Tolerations, affinity and the like: their schema is the API server's own business, at the workload.
+        return {"x-kubernetes-preserve-unknown-fields": True}
+    value = _convert(node["additionalProperties"], definitions, f"{path}.*")
+    return {"additionalProperties": value, "maxProperties": node["maxProperties"]}
+
+
+def _resolve(node: Schema, definitions: dict[str, Schema]) -> Schema:
+    """Follows a reference, and takes the one kind that is not null: an optional field is simply not required."""
+    if "$ref" in node:
+        return _resolve(definitions[node["$ref"].rpartition("/")[2]], definitions)
+    if "anyOf" in node:
+        (kind,) = [k for k in node["anyOf"] if k.get("type") != "null"]
+        return _resolve(kind, definitions)
+    return node
+
+
+def build_status_schema() -> Schema:
+    text = {"type": "string", "maxLength": MAX_TEXT}
+    count = {"type": "integer", "format": "int64"}
+    condition = {
+        "type": "object",
+        "required": ["lastTransitionTime", "message", "reason", "status", "type"],
+        "properties": {
+            "lastTransitionTime": {"type": "string", "format": "date-time", "maxLength": 64},
+            "message": {"type": "string", "maxLength": 32_768},
+            "observedGeneration": count,
+            "reason": text,
+            "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
+            "type": text,
+        },
+    }
+    return {
+        "description": "Written by the operator alone.",
+        "type": "object",
+        "properties": {
+            "conditions": {
+                "description": "Ready is the summary; Reconciling and Stalled as kstatus reads them.",
+                "type": "array",
+                "maxItems": 32,
+                "items": condition,
+                "x-kubernetes-list-map-keys": ["type"],
+                "x-kubernetes-list-type": "map",
+            },
+            "effective": {
+                "description": "What the resource means after tier and discovery.",
+                "type": "object",
+                "x-kubernetes-preserve-unknown-fields": True,
+            },
+            "observedGeneration": {
+                "description": "Of the spec that the rest of the status speaks of.",
+                **count,
+            },
+            "probes": {"description": "Ready of wanted, for example `12/12`.", **text},
+            "version": {"description": "Of the operator that wrote this.", **text},
+        },
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldEntry:
+    """One field of the spec as the reference page shows it."""
+
+    path: str
+    type: str
+    required: bool
+    allowed: str
+    description: str
+
+
+def list_fields() -> Iterator[FieldEntry]:
+    """Every field of the spec, parents first."""
+    yield from _list_fields(build_spec_schema(), "")
+
+
+def _list_fields(schema: Schema, prefix: str) -> Iterator[FieldEntry]:
+    for name, field in schema.get("properties", {}).items():
+        path = f"{prefix}{name}"
+        yield FieldEntry(
+            path=path,
+            type=_name_type(field),
+            required=name in schema.get("required", ()),
+            allowed=_tell_allowed(field),
+            description=field.get("description", ""),
+        )
+        yield from _list_fields(field, f"{path}.")
+
+
+def _name_type(field: Schema) -> str:
+    kind = str(field["type"])
+    if kind == "array":
+        return f"list of {_name_type(field['items'])}"
+    if "additionalProperties" in field:
+        return f"map to {_name_type(field['additionalProperties'])}"
+    return {"object": "object", "integer": "integer", "boolean": "boolean"}.get(kind, "text")
+
+
+def _tell_allowed(field: Schema) -> str:
+    """The rule that a person would ask about; the bounds on length are for the server."""
+    if "items" in field:
+        rule = field["items"].get("x-kubernetes-validations")
+        return str(rule[0]["message"]) if rule else _tell_allowed(field["items"])
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if "pattern" in field:
+        return f"`{field['pattern']}`"
+    if "minimum" in field and "maximum" in field:
+        return f"{field['minimum']} to {field['maximum']}"
+    return ""
+
+
+def render_crd() -> str:
+    head = "# Generated by `make generate` from core/farcall/tracingconfig.py; do not edit.\n"
+    return head + yaml.safe_dump(build_crd(), sort_keys=True, allow_unicode=True, width=120)
