@@ -5,9 +5,12 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from farcall import secretfiles
@@ -87,6 +90,30 @@ def test_what_is_no_config_is_an_effective_config_error(tmp_path: Path, raw: byt
 
     with pytest.raises(EffectiveConfigError, match=r"effective.json: "):
         read_effective(path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+SECTIONS = sorted(EffectiveConfig.model_fields)
+
+
+@given(st.dictionaries(st.sampled_from(SECTIONS), JSON, min_size=1, max_size=4))
+def test_any_json_is_a_config_or_an_effective_config_error(changes: dict[str, object]) -> None:
+    value = json.loads(render_effective(build_example("hobby"))) | changes
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "effective.json"
+        path.write_text(json.dumps(value))
+        try:
+            config = read_effective(path)
+        except EffectiveConfigError as e:
+            assert "\n" not in str(e)
+        else:
+            json.loads(render_effective(config), parse_constant=pytest.fail)
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
