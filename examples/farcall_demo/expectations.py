@@ -37,30 +37,33 @@ class Expectation:
 
 def list_expectations(plan: Plan) -> list[Expectation]:
     """Those that hold at any time while the workload runs."""
+    storefront = of_host(plan, "storefront")
+    report = of_host(plan, "report")
+    cart = of_host(plan, "cart")
+    inventory, frontend = of_host(plan, "inventory"), of_host(plan, "frontend")
+    visitor, checkout = of_host(plan, "outside"), of_host(plan, "checkout")
     return [
         Expectation(
             name="HTTP by host name",
             rows="M1 M3",
-            query="service:storefront",
+            query=storefront,
             must="named api.example.com by the request itself",
-            check=lambda view: check_named(
-                view, "service:storefront", "api.example.com", (NameSource.HTTP,)
-            ),
+            check=lambda view: check_named(view, storefront, "api.example.com", (NameSource.HTTP,)),
         ),
         Expectation(
             name="HTTP to a bare address",
             rows="M5 M7",
-            query="service:report",
+            query=report,
             must=f"{UNKNOWN_EXTERNAL_SERVICE}, {UnknownReason.NO_DNS_SEEN}, though storefront asked for it",
-            check=lambda view: check_unknown(view, "service:report", UnknownReason.NO_DNS_SEEN),
+            check=lambda view: check_unknown(view, report, UnknownReason.NO_DNS_SEEN),
         ),
         Expectation(
             name="Redis by DNS",
             rows="M4",
-            query="service:cart",
+            query=cart,
             must="named cache.example.com by the client's own DNS answer",
             check=lambda view: check_named(
-                view, "service:cart", "cache.example.com", (NameSource.DNS, NameSource.CACHE)
+                view, cart, "cache.example.com", (NameSource.DNS, NameSource.CACHE)
             ),
         ),
         Expectation(
@@ -73,25 +76,30 @@ def list_expectations(plan: Plan) -> list[Expectation]:
         Expectation(
             name="Call from outside",
             rows="M2 M8",
-            query="service:inventory",
+            query=inventory,
             must=f"one server-side span each, {IS_SERVER_SPAN}=true, none of the caller's side",
-            check=lambda view: check_outside(view, plan.outside),
+            check=lambda view: check_outside(view, plan.outside, inventory, visitor),
         ),
         Expectation(
             name="Call between two inside",
             rows="M8",
-            query="service:frontend",
+            query=frontend,
             must=f"one client-side span each, no {IS_SERVER_SPAN}, the server's duration joined",
-            check=check_inside,
+            check=lambda view: check_inside(view, frontend, inventory),
         ),
         Expectation(
             name="OpenTelemetry service",
             rows="M9 M11",
-            query="service:checkout",
+            query=checkout,
             must="its call links to the OTel trace, which holds both spans and the log lines",
-            check=check_otel,
+            check=lambda view: check_otel(view, checkout),
         ),
     ]
+
+
+def of_host(plan: Plan, host: str) -> str:
+    """Spans seen at that host's end, in this demo and no other that runs beside it."""
+    return f"source:ebpf network.local.address:{plan.find(host).addresses[0]}"
 
 
 def check_named(view: View, query: str, name: str, sources: Sequence[NameSource]) -> Finding:
@@ -154,8 +162,8 @@ def check_cache_expiry(view: View, address: str, name: str) -> Finding:
     )
 
 
-def check_outside(view: View, caller: str) -> Finding:
-    calls = group_by_path(view, "/shop/", "service:inventory", "service:visitor")
+def check_outside(view: View, caller: str, *queries: str) -> Finding:
+    calls = group_by_path(view, "/shop/", *queries)
     for path, spans in calls.items():
         span = spans[0]
         fits = (
@@ -170,8 +178,8 @@ def check_outside(view: View, caller: str) -> Finding:
     return judge_calls(calls, f"server-side, from {caller}")
 
 
-def check_inside(view: View) -> Finding:
-    calls = group_by_path(view, "/stock/", "service:frontend", "service:inventory")
+def check_inside(view: View, *queries: str) -> Finding:
+    calls = group_by_path(view, "/stock/", *queries)
     for path, spans in calls.items():
         span = spans[0]
         joined = span.attributes.get("farcall.server.duration_ns", "")
@@ -208,9 +216,9 @@ def judge_calls(calls: dict[str, list[Span]], what: str) -> Finding:
     return Finding(held=True, found=f"{count(len(calls), 'call')}: one span each, {what}")
 
 
-def check_otel(view: View) -> Finding:
+def check_otel(view: View, query: str) -> Finding:
     """The newest linked call of which everything has arrived decides; the SDK and the agent batch on their own."""
-    spans = [span for span in view.list_spans("service:checkout") if span.source == "ebpf"]
+    spans = [span for span in view.list_spans(query) if span.source == "ebpf"]
     calls = [span for span in spans if span.destination == "payments.example.com"]
     if not calls:
         return Finding(held=False, found="no call to payments.example.com yet")

@@ -104,6 +104,9 @@ class Plan:
     def aliases(self) -> dict[str, str]:
         return {"cache.example.com": "cache-7f3a.provider.example.net"}
 
+    def find(self, name: str) -> Host:
+        return next(host for host in self.hosts if host.name == name)
+
     def namespace(self, host: str) -> str:
         return f"{self.prefix}{host}"
 

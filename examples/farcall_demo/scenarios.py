@@ -20,6 +20,7 @@ from farcall_demo.expectations import (
     check_unknown,
     is_client_to_outside,
     list_expectations,
+    of_host,
 )
 from farcall_demo.plan import Plan
 from farcall_demo.view import View
@@ -32,7 +33,6 @@ POLL_S = 0.5
 CONNECTION_AGE_S = 12.0
 SHORT_TTL_S = 3
 CACHE_NAME = "cache.example.com"
-CART = "service:cart"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,7 @@ class Story:
     def __init__(self, view: View, plan: Plan, tick: Callable[[], None]) -> None:
         self._view = view
         self._plan = plan
+        self._cart = of_host(plan, "cart")
         self._tick = tick
         self._started = time.monotonic()
         self.results: list[Result] = []
@@ -73,7 +74,7 @@ class Story:
         expectation = Expectation(
             name="Redis after the agent's restart",
             rows="M4 M5",
-            query=CART,
+            query=self._cart,
             must=f"the same connection is named {CACHE_NAME} from the Redis cache",
             check=lambda view: problem or self._check_same_connection(view, port),
         )
@@ -95,9 +96,9 @@ class Story:
         return Expectation(
             name="Redis after the TTL",
             rows="M5 M6",
-            query=CART,
+            query=self._cart,
             must=f"{UNKNOWN_EXTERNAL_SERVICE}, {UnknownReason.EXPIRED}",
-            check=lambda view: check_unknown(view, CART, UnknownReason.EXPIRED),
+            check=lambda view: check_unknown(view, self._cart, UnknownReason.EXPIRED),
         )
 
     def _expect_status(self, *, overridden: bool) -> Expectation:
@@ -125,16 +126,16 @@ class Story:
 
     def _read_cart_port(self) -> str:
         try:
-            spans = [s for s in self._view.list_spans(CART) if is_client_to_outside(s)]
+            spans = [s for s in self._view.list_spans(self._cart) if is_client_to_outside(s)]
         except ApiError:
             return ""
         return spans[0].attributes.get("network.local.port", "") if spans else ""
 
     def _check_same_connection(self, view: View, port: str) -> Finding:
-        finding = check_named(view, CART, CACHE_NAME, (NameSource.CACHE,))
+        finding = check_named(view, self._cart, CACHE_NAME, (NameSource.CACHE,))
         if not finding.held:
             return finding
-        for span in view.list_spans(CART):
+        for span in view.list_spans(self._cart):
             now = span.attributes.get("network.local.port", "")
             if is_client_to_outside(span) and now != port:
                 return Finding(held=False, found=f"another connection: port {now}, not {port}")

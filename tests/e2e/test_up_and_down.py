@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from farcall_demo import network
+from farcall_demo.expectations import of_host
 from support_e2e import Up, farcall_up, is_running, run_farcall, wait_held, wait_until
 
 pytestmark = pytest.mark.e2e
@@ -29,7 +30,9 @@ def ask(up: Up, *arguments: str) -> str:
 
 
 def test_spans_are_json_for_a_script(up: Up) -> None:
-    spans = json.loads(ask(up, "spans", "-q", "service:report", "-o", "json", "--limit", "5"))
+    spans = json.loads(
+        ask(up, "spans", "-q", of_host(up.plan, "report"), "-o", "json", "--limit", "5")
+    )
 
     assert spans["items"]
     for span in spans["items"]:
@@ -39,7 +42,7 @@ def test_spans_are_json_for_a_script(up: Up) -> None:
 
 
 def test_spans_are_a_table_for_a_person(up: Up) -> None:
-    table = ask(up, "spans", "-q", "service:storefront", "--limit", "3").splitlines()
+    table = ask(up, "spans", "-q", of_host(up.plan, "storefront"), "--limit", "3").splitlines()
 
     assert table[0].split()[:2] == ["TIME", "SERVICE"]
     assert len(table) == 4
@@ -47,14 +50,14 @@ def test_spans_are_a_table_for_a_person(up: Up) -> None:
 
 
 def test_traces_and_logs_are_listed(up: Up) -> None:
-    assert "storefront" in ask(up, "traces", "-q", "service:storefront", "--limit", "3")
+    assert "storefront" in ask(up, "traces", "-q", of_host(up.plan, "storefront"), "--limit", "3")
     assert "order" in ask(up, "logs", "-q", "paid", "--limit", "3")
 
 
 def test_the_unknown_destination_is_explained(up: Up) -> None:
-    (span,) = json.loads(ask(up, "spans", "-q", "service:report", "-o", "json", "--limit", "1"))[
-        "items"
-    ]
+    (span,) = json.loads(
+        ask(up, "spans", "-q", of_host(up.plan, "report"), "-o", "json", "--limit", "1")
+    )["items"]
 
     told = ask(up, "explain", span["span_id"])
 
@@ -63,9 +66,9 @@ def test_the_unknown_destination_is_explained(up: Up) -> None:
 
 
 def test_the_redis_name_is_explained_by_the_answer_that_led_there(up: Up) -> None:
-    (span,) = json.loads(ask(up, "spans", "-q", "service:cart", "-o", "json", "--limit", "1"))[
-        "items"
-    ]
+    (span,) = json.loads(
+        ask(up, "spans", "-q", of_host(up.plan, "cart"), "-o", "json", "--limit", "1")
+    )["items"]
 
     told = ask(up, "explain", span["trace_id"], span["span_id"])
 

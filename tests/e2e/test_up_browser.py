@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
-from farcall.api import Span
+from farcall_demo.expectations import of_host
 from support_e2e import ROOT, Up, farcall_up, wait_held
 
 pytestmark = pytest.mark.e2e
@@ -53,12 +53,6 @@ def page(up: Up) -> Iterator[Page]:
     assert complaints == []
 
 
-def find_span(up: Up, service: str) -> Span:
-    view = up.open_view()
-    view.since_ns = 0
-    return next(span for span in view.list_spans(f"service:{service}") if span.source == "ebpf")
-
-
 def open_first_trace(page: Page, query: str) -> None:
     page.goto(f"{page.url.split('/traces')[0].split('/logs')[0]}/traces")
     field = page.get_by_role("textbox", name=re.compile("Search traces"))
@@ -74,7 +68,7 @@ def open_first_span(page: Page) -> None:
 
 
 def test_the_unknown_destination_is_shown_with_its_reason(page: Page, up: Up) -> None:
-    open_first_trace(page, "service:report")
+    open_first_trace(page, of_host(up.plan, "report"))
     expect(page.locator("h1")).to_contain_text("Unknown External Service")
     expect(page.locator("h1")).to_contain_text("called by bare IP address")
     open_first_span(page)
@@ -87,7 +81,7 @@ def test_the_unknown_destination_is_shown_with_its_reason(page: Page, up: Up) ->
 
 
 def test_the_redis_destination_is_named(page: Page, up: Up) -> None:
-    open_first_trace(page, "service:cart")
+    open_first_trace(page, of_host(up.plan, "cart"))
     expect(page.locator("h1")).to_contain_text("cache.example.com")
     open_first_span(page)
     page.screenshot(path=SHOTS / "trace-redis.png")
@@ -103,8 +97,8 @@ def test_view_logs_of_a_linked_trace_shows_its_lines(page: Page, up: Up) -> None
     """From the eBPF span's own trace: the link leads to the logs of the OTel trace by itself (M11)."""
     view = up.open_view()
     view.since_ns = 0
-    spans = view.list_spans("service:checkout")
-    linked = next(s for s in spans if s.source == "ebpf" and s.destination.startswith("payments"))
+    spans = view.list_spans(of_host(up.plan, "checkout"))
+    linked = next(s for s in spans if s.destination.startswith("payments") and s.links)
     page.goto(f"{view.read_config().endpoints.console}/traces/{linked.trace_id}")
     expect(page.get_by_role("treegrid")).to_contain_text("payments.example.com")
     page.screenshot(path=SHOTS / "trace-otel.png")

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.unit
 NOWHERE = RunDir(Path("/nonexistent/main"))
 CALLER = "198.51.100.7"
 OTEL_TRACE = "1" * 32
+INSIDE = ("service:frontend", "service:inventory")
 
 
 def test_a_name_holds_when_every_span_has_it() -> None:
@@ -84,7 +85,9 @@ def make_outside(**changes: object) -> Span:
 
 
 def test_a_call_from_outside_is_one_server_side_span() -> None:
-    assert check_outside(show(NOWHERE, make_outside()), CALLER).held
+    assert check_outside(
+        show(NOWHERE, make_outside()), CALLER, "service:inventory", "service:visitor"
+    ).held
 
 
 @pytest.mark.parametrize(
@@ -98,7 +101,9 @@ def test_a_call_from_outside_is_one_server_side_span() -> None:
     ],
 )
 def test_anything_else_from_outside_is_a_failure(spans: list[Span]) -> None:
-    assert not check_outside(show(NOWHERE, *spans), CALLER).held
+    assert not check_outside(
+        show(NOWHERE, *spans), CALLER, "service:inventory", "service:visitor"
+    ).held
 
 
 def make_inside(**changes: object) -> Span:
@@ -110,7 +115,7 @@ def make_inside(**changes: object) -> Span:
 
 
 def test_a_call_inside_is_one_client_side_span_with_the_servers_duration() -> None:
-    assert check_inside(show(NOWHERE, make_inside())).held
+    assert check_inside(show(NOWHERE, make_inside()), *INSIDE).held
 
 
 @pytest.mark.parametrize(
@@ -125,7 +130,7 @@ def test_a_call_inside_is_one_client_side_span_with_the_servers_duration() -> No
     ],
 )
 def test_anything_else_inside_is_a_failure(spans: list[Span], found: str) -> None:
-    finding = check_inside(show(NOWHERE, *spans))
+    finding = check_inside(show(NOWHERE, *spans), *INSIDE)
 
     assert not finding.held
     assert found in finding.found
@@ -163,7 +168,7 @@ def test_a_linked_call_holds_when_trace_and_lines_are_there() -> None:
     view = show(NOWHERE)
     view.client = shown
 
-    assert check_otel(view).held
+    assert check_otel(view, "service:checkout").held
 
 
 def test_a_linked_call_without_its_lines_is_a_failure() -> None:
@@ -172,14 +177,20 @@ def test_a_linked_call_without_its_lines_is_a_failure() -> None:
     view = show(NOWHERE)
     view.client = shown
 
-    assert check_otel(view).found == f"trace {OTEL_TRACE}: its log lines are not there"
+    assert (
+        check_otel(view, "service:checkout").found
+        == f"trace {OTEL_TRACE}: its log lines are not there"
+    )
 
 
 def test_a_call_without_a_link_is_a_failure() -> None:
     span, _ = make_linked()
     unlinked = make_span("checkout", destination=span.destination)
 
-    assert check_otel(show(NOWHERE, unlinked)).found == "none is linked to an OpenTelemetry trace"
+    assert (
+        check_otel(show(NOWHERE, unlinked), "service:checkout").found
+        == "none is linked to an OpenTelemetry trace"
+    )
 
 
 def test_the_status_is_compared_with_what_is_expected() -> None:
