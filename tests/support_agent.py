@@ -135,9 +135,9 @@ def make_drained(
 ) -> Drained:
     def joined(records: Sequence[Records], dtype: np.dtype[np.void]) -> Records:
         """A view with the ring's stride, as the real drain gives it."""
-        slots = np.zeros(len(records), dtype=[("header", "V8"), ("record", dtype)])
-        if records:
-            slots["record"] = np.concatenate(records)
+        packed = np.concatenate(records) if records else np.zeros(0, dtype=dtype)
+        slots = np.zeros(len(packed), dtype=[("header", "V8"), ("record", dtype)])
+        slots["record"] = packed
         return slots["record"]
 
     return Drained(

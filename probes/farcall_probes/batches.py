@@ -4,9 +4,9 @@ Numeric columns stay numpy; columns of few values become dictionaries by their o
 Monotonic times become Unix times here and nowhere else. Schemas: farcall.exchange.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from farcall import exchange
 from farcall.exchange import BatchHeader, ExchangeFlag
-from farcall_probes import events
+from farcall_probes import columns, events
 from farcall_probes.capture import Records
+from farcall_probes.columns import Indices
 from farcall_probes.connections import Connection
 from farcall_probes.identity import Identity
 from farcall_probes.reading import Columns
@@ -33,7 +34,6 @@ _IDENTITY_COLUMNS = (
     "namespace",
     "container",
 )
-Indices = npt.NDArray[np.int32]
 
 
 class DnsRow(NamedTuple):  # made once per address: a tuple costs a third of a frozen dataclass
@@ -97,7 +97,7 @@ class ExchangeRows:
         chunks, self._chunks, self.rows = self._chunks, [], 0
         numbers = np.concatenate([c.numbers for c in chunks])
         connections, owners = _merge_owners(chunks)
-        columns = {
+        made = {
             **_numeric_columns(numbers, offset_ns),
             **_text_columns([c.texts for c in chunks]),
             **_connection_columns(connections, owners, offset_ns),
@@ -105,8 +105,8 @@ class ExchangeRows:
         marks = np.array([_marks(c, lost_dns(c)) for c in connections], dtype=np.uint32)
         flags = np.concatenate([c.texts.flags for c in chunks])
         known = np.uint32(sum(ExchangeFlag))
-        columns["flags"] = pa.array((flags | marks[owners]) & known)
-        return _record_batch(exchange.EXCHANGES, columns)
+        made["flags"] = columns.numbers((flags | marks[owners]) & known)
+        return _record_batch(exchange.EXCHANGES, made)
 
 
 def _marks(connection: Connection, dns_lost: bool) -> int:
@@ -135,41 +135,43 @@ def _numeric_columns(numbers: Records, offset_ns: int) -> dict[str, pa.Array]:
     end = numbers["ts_resp_ns"]
     return {
         "start": _times(begin, offset_ns),
-        "duration_ns": pa.array(np.where(end > begin, end - begin, np.uint64(0))),
-        "role": pa.array(np.ascontiguousarray(numbers["role"])),
-        "protocol": _words_of_codes(numbers["proto"]),
-        "connection_id": _numbers(numbers["conn_id"]),
-        "sequence": _numbers(numbers["seq"]),
-        "netns": _numbers(numbers["netns"]),
-        "local_address": _addresses(numbers["laddr"]),
-        "local_port": _numbers(numbers["lport"]),
-        "peer_address": _addresses(numbers["raddr"]),
-        "peer_port": _numbers(numbers["rport"]),
-        "isn_client": _numbers(numbers["isn_client"]),
-        "isn_server": _numbers(numbers["isn_server"]),
-        "request_seq": _numbers(numbers["request_seq"]),
-        "request_bytes": _numbers(numbers["req_bytes"]),
-        "response_bytes": _numbers(numbers["resp_bytes"]),
+        "duration_ns": columns.numbers(np.where(end > begin, end - begin, np.uint64(0))),
+        "role": columns.numbers(numbers["role"]),
+        "protocol": _protocols(numbers["proto"]),
+        "connection_id": columns.numbers(numbers["conn_id"]),
+        "sequence": columns.numbers(numbers["seq"]),
+        "netns": columns.numbers(numbers["netns"]),
+        "local_address": columns.addresses(numbers["laddr"]),
+        "local_port": columns.numbers(numbers["lport"]),
+        "peer_address": columns.addresses(numbers["raddr"]),
+        "peer_port": columns.numbers(numbers["rport"]),
+        "isn_client": columns.numbers(numbers["isn_client"]),
+        "isn_server": columns.numbers(numbers["isn_server"]),
+        "request_seq": columns.numbers(numbers["request_seq"]),
+        "request_bytes": columns.numbers(numbers["req_bytes"]),
+        "response_bytes": columns.numbers(numbers["resp_bytes"]),
     }
 
 
 def _text_columns(texts: list[Columns]) -> dict[str, pa.Array]:
-    def joined(name: str) -> list[object]:
+    def joined(name: str) -> Sequence[Any]:
+        if len(texts) == 1:
+            return cast("Sequence[Any]", getattr(texts[0], name))
         return [value for t in texts for value in getattr(t, name)]
 
     status = np.concatenate([t.status for t in texts])
     return {
-        "operation": _words(joined("operation")),
-        "target": pa.array(joined("target"), pa.string()),
-        "query": pa.array(joined("query"), pa.string()),
-        "host": pa.array(joined("host"), pa.string()),
-        "status": pa.array(status, pa.int32(), mask=status == 0),
-        "error": _words(joined("error")),
-        "batch_size": pa.array(joined("batch_size"), pa.uint32()),
-        "user_agent": _words(joined("user_agent")),
-        "content_type": _words(joined("content_type")),
-        "trace_id": pa.array(joined("trace_id"), pa.binary(16)),
-        "parent_span_id": pa.array(joined("parent_span_id"), pa.binary(8)),
+        "operation": columns.words(joined("operation")),
+        "target": columns.texts(joined("target")),
+        "query": columns.texts(joined("query")),
+        "host": columns.texts(joined("host")),
+        "status": columns.numbers(status, status == 0),
+        "error": columns.words(joined("error")),
+        "batch_size": columns.optional_numbers(joined("batch_size"), np.uint32),
+        "user_agent": columns.words(joined("user_agent")),
+        "content_type": columns.words(joined("content_type")),
+        "trace_id": columns.fixed(joined("trace_id"), 16),
+        "parent_span_id": columns.fixed(joined("parent_span_id"), 8),
     }
 
 
@@ -177,46 +179,43 @@ def _connection_columns(
     connections: list[Connection], owners: Indices, offset_ns: int
 ) -> dict[str, pa.Array]:
     bounds = [c.bound for c in connections]
-    names = pa.array([b.name if b else None for b in bounds], pa.string())
-    place = pa.array(owners)
+    names = [b.name if b else None for b in bounds]
+    opened = [c.sight.conn_open_ns or None for c in connections]
+    answered = [b.answered_ns if b else None for b in bounds]
     return {
         **_identity_columns([c.identity for c in connections], owners),
-        "connection_opened": _maybe_times(
-            [c.sight.conn_open_ns or None for c in connections], offset_ns
-        ).take(place),
-        "bound_name": names.take(place),
-        "bound_answered": _maybe_times(
-            [b.answered_ns if b else None for b in bounds], offset_ns
-        ).take(place),
+        "connection_opened": _maybe_times(opened, owners, offset_ns),
+        "bound_name": columns.texts([names[at] for at in owners.tolist()]),
+        "bound_answered": _maybe_times(answered, owners, offset_ns),
     }
 
 
 def _identity_columns(identities: Sequence[Identity], owners: Indices) -> dict[str, pa.Array]:
-    columns = {}
+    made = {}
     for name in _IDENTITY_COLUMNS:
         values = [getattr(i, name) for i in identities]
         if name == "tgid":
-            columns[name] = pa.array(np.array(values, dtype=np.uint32)[owners])
+            made[name] = columns.numbers(np.array(values, dtype=np.uint32)[owners])
         else:
-            columns[name] = _spread(values, owners)
-    return columns
+            made[name] = columns.words(values, owners)
+    return made
 
 
 def build_dns(rows: Sequence[DnsRow], *, offset_ns: int) -> pa.RecordBatch:
     owners = np.arange(len(rows), dtype=np.int32)
     times = np.array([r.time_ns for r in rows], dtype=np.uint64)
-    columns = {
+    made = {
         "time": _times(times, offset_ns),
         **_identity_columns([r.identity for r in rows], owners),
-        "resolver": pa.array([r.resolver for r in rows], pa.binary(16)),
-        "question": pa.array([r.question for r in rows], pa.string()),
-        "question_type": _words([r.question_type for r in rows]),
-        "rcode": pa.array([r.rcode for r in rows], pa.uint8()),
-        "address": pa.array([r.address for r in rows], pa.binary(16)),
-        "ttl_s": pa.array([r.ttl_s for r in rows], pa.uint32()),
-        "canonical_name": pa.array([r.canonical_name for r in rows], pa.string()),
+        "resolver": columns.fixed([r.resolver for r in rows], 16),
+        "question": columns.texts([r.question for r in rows]),
+        "question_type": columns.words([r.question_type for r in rows]),
+        "rcode": columns.numbers(np.array([r.rcode for r in rows], dtype=np.uint8)),
+        "address": columns.fixed([r.address for r in rows], 16),
+        "ttl_s": columns.numbers(np.array([r.ttl_s for r in rows], dtype=np.uint32)),
+        "canonical_name": columns.texts([r.canonical_name for r in rows]),
     }
-    return _record_batch(exchange.DNS_ANSWERS, columns)
+    return _record_batch(exchange.DNS_ANSWERS, made)
 
 
 def build_connections(
@@ -227,29 +226,28 @@ def build_connections(
 ) -> pa.RecordBatch:
     sights = [c.sight for c in connections]
     owners = np.arange(len(connections), dtype=np.int32)
-    spoken = np.array([s.ts_req_ns for s in sights], dtype=np.uint64)
+    marks = [c.sight.flags | _marks(c, lost_dns(c)) for c in connections]
     of_connection = _connection_columns(list(connections), owners, offset_ns)
-    columns = {
-        "time": _times(spoken, offset_ns),
+
+    def numbers(name: str, dtype: type[np.generic]) -> pa.Array:
+        return columns.numbers(np.array([getattr(s, name) for s in sights], dtype=dtype))
+
+    made = {
+        "time": _times(np.array([s.ts_req_ns for s in sights], dtype=np.uint64), offset_ns),
         "opened": of_connection.pop("connection_opened"),
-        "connection_id": pa.array([s.conn_id for s in sights], pa.uint64()),
-        "role": pa.array([s.role for s in sights], pa.uint8()),
-        "protocol": _words_of_codes(np.array([s.proto for s in sights], dtype=np.uint8)),
-        "flags": pa.array(
-            [(c.sight.flags | _marks(c, lost_dns(c))) & sum(ExchangeFlag) for c in connections],
-            pa.uint32(),
-        ),
+        "connection_id": numbers("conn_id", np.uint64),
+        "role": numbers("role", np.uint8),
+        "protocol": _protocols(np.array([s.proto for s in sights], dtype=np.uint8)),
+        "flags": columns.numbers(np.array(marks, dtype=np.uint32) & np.uint32(sum(ExchangeFlag))),
         **of_connection,
-        "netns": pa.array([s.netns for s in sights], pa.uint32()),
-        "local_address": pa.array([s.laddr for s in sights], pa.binary(16)),
-        "local_port": pa.array([s.lport for s in sights], pa.uint16()),
-        "peer_address": pa.array([s.raddr for s in sights], pa.binary(16)),
-        "peer_port": pa.array([s.rport for s in sights], pa.uint16()),
-        "rivals": pa.array(
-            [list(c.bound.rivals) if c.bound else [] for c in connections], pa.list_(pa.string())
-        ),
+        "netns": numbers("netns", np.uint32),
+        "local_address": columns.fixed([s.laddr for s in sights], 16),
+        "local_port": numbers("lport", np.uint16),
+        "peer_address": columns.fixed([s.raddr for s in sights], 16),
+        "peer_port": numbers("rport", np.uint16),
+        "rivals": columns.lists_of_texts([c.bound.rivals if c.bound else () for c in connections]),
     }
-    return _record_batch(exchange.CONNECTIONS, columns)
+    return _record_batch(exchange.CONNECTIONS, made)
 
 
 def render_batch(batch: pa.RecordBatch, header: BatchHeader) -> bytes:
@@ -262,40 +260,21 @@ def render_batch(batch: pa.RecordBatch, header: BatchHeader) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _record_batch(schema: pa.Schema, columns: dict[str, pa.Array]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([columns[f.name] for f in schema], schema=schema)
-
-
-def _numbers(column: npt.NDArray[np.generic]) -> pa.Array:
-    return pa.array(np.ascontiguousarray(column))
+def _record_batch(schema: pa.Schema, made: dict[str, pa.Array]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([made[f.name] for f in schema], schema=schema)
 
 
 def _times(column: npt.NDArray[np.uint64], offset_ns: int) -> pa.Array:
-    return pa.array(column.astype(np.int64) + offset_ns).view(exchange.TIME)
+    return columns.times(column.astype(np.int64) + offset_ns)
 
 
-def _maybe_times(values: Iterable[int | None], offset_ns: int) -> pa.Array:
-    return pa.array([v + offset_ns if v is not None else None for v in values], exchange.TIME)
+def _maybe_times(values: Sequence[int | None], owners: Indices, offset_ns: int) -> pa.Array:
+    """Times by owner, null for None, laid over the rows."""
+    missing = np.array([v is None for v in values], dtype=np.bool_)
+    known = np.array([v or 0 for v in values], dtype=np.int64) + offset_ns
+    return columns.times(known[owners], missing[owners])
 
 
-def _addresses(column: npt.NDArray[np.void]) -> pa.Array:
-    data = pa.py_buffer(np.ascontiguousarray(column))
-    return pa.FixedSizeBinaryArray.from_buffers(exchange.ADDRESS, len(column), [None, data])
-
-
-def _words(values: Sequence[object]) -> pa.Array:
-    return pa.array(values, pa.string()).dictionary_encode()
-
-
-def _words_of_codes(codes: npt.NDArray[np.uint8]) -> pa.Array:
+def _protocols(codes: npt.NDArray[np.uint8]) -> pa.Array:
     names = [PROTOCOLS.get(code, "unknown") for code in range(max(PROTOCOLS) + 1)]
-    places = np.minimum(codes, len(names) - 1).astype(np.int32)
-    return pa.DictionaryArray.from_arrays(pa.array(places), pa.array(names, pa.string()))
-
-
-def _spread(values: Sequence[str | None], owners: Indices) -> pa.Array:
-    """One word per owner → a dictionary column with one index per row."""
-    encoded = _words(values)
-    return pa.DictionaryArray.from_arrays(
-        encoded.indices.take(pa.array(owners)), encoded.dictionary
-    )
+    return columns.words_of_codes(np.minimum(codes, len(names) - 1).astype(np.int32), names)
