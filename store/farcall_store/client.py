@@ -26,7 +26,6 @@ CANNOT_COMPILE_REGEXP = 427
 # Answers that say "not now": another try of the same call may work.
 _PASSING = frozenset(
     {
-        159,  # TIMEOUT_EXCEEDED
         202,  # TOO_MANY_SIMULTANEOUS_QUERIES: our queue is full
         209,  # SOCKET_TIMEOUT
         210,  # NETWORK_ERROR

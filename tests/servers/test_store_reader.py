@@ -1,0 +1,493 @@
+"""What readers get out of a real store: overlays, linked traces, pages both ways, evidence."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from farcall.api import ComponentStatus, Link, LogQuery, SpanQuery, Window
+from farcall.storeport import QuerySyntaxError, Reader, StoreRefusedError, Writer
+from farcall_store import open_reader, open_writer
+from support_store import (
+    StoreProcess,
+    build_table,
+    log_line,
+    running_store,
+    span,
+    span_id,
+    trace_id,
+)
+
+pytestmark = pytest.mark.servers
+
+SECOND = 1_000_000_000
+HOUR = 3600 * SECOND
+UNKNOWN = "Unknown External Service"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreProcess]:
+    with running_store(tmp_path_factory.mktemp("store")) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def writer(store: StoreProcess) -> Writer:
+    return open_writer(store.url, password=store.password("writer"))
+
+
+@pytest.fixture(scope="module")
+def reader(store: StoreProcess) -> Reader:
+    return open_reader(store.url, password=store.password("reader"))
+
+
+_used = iter(range(1, 1_000))
+
+
+@pytest.fixture
+def at() -> int:
+    """The start of an hour that no other test uses."""
+    return (time.time_ns() // HOUR - 3 * next(_used)) * HOUR + 123_456_789
+
+
+def around(at: int, hours: int = 1) -> Window:
+    return Window(from_ns=at - SECOND, to_ns=at + hours * HOUR)
+
+
+def test_a_span_comes_back_to_the_nanosecond(writer: Writer, reader: Reader, at: int) -> None:
+    row = span(
+        at, trace_id(at), span_id(at), ParentSpanId=span_id(7), SpanName="GET /x", SpanKind="Server",
+        ServiceName="cart", Duration=2**40 + 1, StatusCode="Error", StatusMessage="500", Source="otel",
+        IsServerSpan=True, SpanAttributes={"a": "1"}, ResourceAttributes={"r": "2"},
+        **{"Links.TraceId": [trace_id(9)], "Links.SpanId": [span_id(8)]},
+    )  # fmt: skip
+    writer.write({"spans": build_table("spans", [row])}, token=f"{at}")
+
+    found = reader.read_span(trace_id(at), span_id(at))
+
+    assert found is not None
+    assert (found.start_ns, found.duration_ns) == (str(at), str(2**40 + 1))
+    assert (found.name, found.kind, found.service) == ("GET /x", "Server", "cart")
+    assert (found.status, found.status_message, found.source) == ("Error", "500", "otel")
+    assert (found.parent_span_id, found.is_server_span) == (span_id(7), True)
+    assert (found.attributes, found.resource) == ({"a": "1"}, {"r": "2"})
+    assert found.links == (Link(trace_id=trace_id(9), span_id=span_id(8)),)
+    assert found.effective_trace_id == trace_id(at)
+
+
+def test_a_late_name_replaces_the_label_and_takes_the_reason_away(
+    writer: Writer, reader: Reader, at: int
+) -> None:
+    trace, one = trace_id(at), span_id(at)
+    unknown = {
+        "farcall.destination.name": UNKNOWN,
+        "farcall.unknown.reason": "no_dns_seen",
+        "server.address": "1.2.3.4",
+    }
+    row = span(
+        at,
+        trace,
+        one,
+        DestinationLabel=UNKNOWN,
+        UnknownReason="no_dns_seen",
+        SpanAttributes=unknown,
+    )
+    writer.write({"spans": build_table("spans", [row])}, token=f"{at}")
+    query = SpanQuery(window=around(at))
+    before = reader.list_spans(query).items[0]
+    assert (before.destination, before.unknown_reason) == (UNKNOWN, "no_dns_seen")
+    assert reader.list_traces(query).items[0].unknown_reasons == ("no_dns_seen",)
+
+    laid = {"farcall.destination.name": "redis.example", "server.address": "redis.example"}
+    late = {
+        "Timestamp": at,
+        "TraceId": trace,
+        "SpanId": one,
+        "DestinationLabel": "redis.example",
+        "Attributes": laid,
+    }
+    writer.write({"late_names": build_table("late_names", [late])}, token=f"late{at}")
+
+    after = reader.list_spans(query).items[0]
+    assert (after.destination, after.unknown_reason) == ("redis.example", "")
+    assert after.attributes == laid
+    summary = reader.list_traces(query).items[0]
+    assert (summary.destination, summary.unknown, summary.unknown_reasons) == (
+        "redis.example",
+        0,
+        (),
+    )
+    for q, hits in (
+        ("destination:redis.example", 1),
+        ("destination:redis*", 1),
+        (f'destination:"{UNKNOWN}"', 0),
+        ("unknown:*", 0),
+        ("is:unknown", 0),
+        ("server.address:redis.example", 1),
+        ("server.address:1.2.3.4", 0),
+        ("redis.example", 1),
+        ("-destination:redis.example", 0),
+    ):
+        assert len(reader.list_spans(SpanQuery(q=q, window=around(at))).items) == hits, q
+
+
+def test_a_join_lays_the_servers_sight_over_the_span(
+    writer: Writer, reader: Reader, at: int
+) -> None:
+    trace, one = trace_id(at), span_id(at)
+    laid = {"farcall.join": "exact", "farcall.server.duration_ns": "1200"}
+    join = {"Timestamp": at, "TraceId": trace, "SpanId": one, "Attributes": laid}
+    writer.write(
+        {
+            "spans": build_table("spans", [span(at, trace, one, SpanAttributes={"a": "1"})]),
+            "joins": build_table("joins", [join]),
+        },
+        token=f"{at}",
+    )
+
+    found = reader.read_trace(trace)
+
+    assert found is not None
+    assert found.spans[0].attributes == {"a": "1", **laid}
+    for q in ("farcall.join:exact", "farcall.server.duration_ns>1000", "farcall.join:*", "a:1"):
+        assert len(reader.list_spans(SpanQuery(q=q, window=around(at))).items) == 1, q
+
+
+def write_linked(writer: Writer, at: int) -> tuple[str, str]:
+    """An OTel trace of two spans; an eBPF trace whose first span carried its traceparent, a child, and a grandchild."""
+    otel, ebpf = trace_id(at), trace_id(at + 1)
+    rows = [
+        span(at, otel, span_id(at), Source="otel", SpanName="checkout"),
+        span(at + 1, otel, span_id(at + 1), ParentSpanId=span_id(at), Source="otel"),
+        span(at + 2, ebpf, span_id(at + 2), SpanName="GET /cart"),
+        span(at + 3, ebpf, span_id(at + 3), ParentSpanId=span_id(at + 2)),
+        span(at + 4, ebpf, span_id(at + 4), ParentSpanId=span_id(at + 3), StatusCode="Error"),
+    ]
+    link = {
+        "Timestamp": at + 2,
+        "EbpfTraceId": ebpf,
+        "EbpfSpanId": span_id(at + 2),
+        "OtelTraceId": otel,
+        "OtelSpanId": span_id(at + 1),
+        "Method": "traceparent",
+    }
+    tables = {"spans": build_table("spans", rows), "links": build_table("links", [link])}
+    writer.write(tables, token=f"{at}")  # type: ignore[arg-type]
+    return otel, ebpf
+
+
+def test_a_linked_trace_is_one_trace_by_either_id(writer: Writer, reader: Reader, at: int) -> None:
+    otel, ebpf = write_linked(writer, at)
+
+    for asked in (otel, ebpf):
+        trace = reader.read_trace(asked)
+        assert trace is not None
+        assert trace.trace_id == asked
+        assert [one.span_id for one in trace.spans] == [span_id(at + n) for n in range(5)]
+        assert trace.effective_trace_ids == (otel,)
+        assert {one.effective_trace_id for one in trace.spans} == {otel}
+        assert (trace.start_ns, trace.end_ns) == (str(at), str(at + 4 + 1_000_000))
+        assert trace.spans[2].links == (Link(trace_id=otel, span_id=span_id(at + 1)),)
+        assert trace.spans[2].effective_span_id == span_id(at + 1)
+        assert trace.spans[3].effective_span_id == span_id(at + 3)
+
+
+def test_a_span_on_another_page_still_counts_as_ancestor(
+    writer: Writer, reader: Reader, at: int
+) -> None:
+    otel, ebpf = write_linked(writer, at)
+
+    page = reader.list_spans(SpanQuery(window=around(at), limit=1))
+    alone = reader.read_span(ebpf, span_id(at + 4))
+    by_other = reader.read_span(otel, span_id(at + 4))
+
+    assert page.items[0].effective_trace_id == otel
+    assert alone is not None
+    assert alone.effective_trace_id == otel
+    assert by_other == alone
+
+
+def test_the_list_shows_a_linked_trace_once(writer: Writer, reader: Reader, at: int) -> None:
+    otel, _ = write_linked(writer, at)
+
+    page = reader.list_traces(SpanQuery(window=around(at)))
+
+    assert [summary.trace_id for summary in page.items] == [otel]
+    summary = page.items[0]
+    assert (summary.root_name, summary.spans, summary.errors) == ("checkout", 5, 1)
+    assert summary.sources == ("ebpf", "otel")
+
+
+def test_a_link_to_a_trace_that_is_not_stored_names_it_all_the_same(
+    writer: Writer, reader: Reader, at: int
+) -> None:
+    missing, ebpf = trace_id(at), trace_id(at + 1)
+    link = {
+        "Timestamp": at, "EbpfTraceId": ebpf, "EbpfSpanId": span_id(at), "OtelTraceId": missing, "OtelSpanId": span_id(1),
+    }  # fmt: skip
+    writer.write(
+        {
+            "spans": build_table("spans", [span(at, ebpf, span_id(at))]),
+            "links": build_table("links", [link]),
+        },
+        token=f"{at}",
+    )
+
+    listed = reader.list_traces(SpanQuery(window=around(at))).items
+    trace = reader.read_trace(listed[0].trace_id)
+
+    assert trace is not None
+    assert [one.trace_id for one in trace.spans] == [ebpf]
+    assert trace.effective_trace_ids == (missing,)
+
+
+def test_an_unknown_trace_is_none(reader: Reader) -> None:
+    assert reader.read_trace(trace_id(0xDEAD)) is None
+    assert reader.read_span(trace_id(0xDEAD), span_id(1)) is None
+    assert reader.read_trace("'; DROP TABLE otel_traces; --") is None
+
+
+def test_a_trace_over_the_limit_says_so(writer: Writer, reader: Reader, at: int) -> None:
+    rows = [span(at + n, trace_id(at), span_id(at + n)) for n in range(20)]
+    writer.write({"spans": build_table("spans", rows)}, token=f"{at}")
+
+    trace = reader.read_trace(trace_id(at), limit=5)
+
+    assert trace is not None
+    assert (len(trace.spans), trace.truncated, trace.total_spans) == (5, True, 20)
+
+
+@pytest.mark.parametrize("spread", [0, 1, 7 * 60 * SECOND])
+def test_pages_of_spans_are_complete_and_in_order(
+    writer: Writer, reader: Reader, at: int, spread: int
+) -> None:
+    """Also when every span has the same time."""
+    rows = [span(at + n * spread, trace_id(n // 2 + 1), span_id(at + n)) for n in range(23)]
+    writer.write({"spans": build_table("spans", rows)}, token=f"{at}")
+    window, seen, cursor = Window(from_ns=at - 1, to_ns=at + 22 * spread + 1), [], None
+
+    while True:
+        page = reader.list_spans(SpanQuery(window=window, limit=5, cursor=cursor))
+        seen += [(int(one.start_ns), one.trace_id, one.span_id) for one in page.items]
+        cursor = page.next
+        if cursor is None:
+            break
+
+    assert len(seen) == 23
+    assert seen == sorted(seen, reverse=True)
+    assert len(set(seen)) == 23
+
+
+def test_pages_of_traces_are_complete_and_without_doubles(
+    writer: Writer, reader: Reader, at: int
+) -> None:
+    """Traces overlap in time: the older spans of a listed trace must not list it again."""
+    rows = [span(at + n, trace_id(at + n % 11), span_id(at + n)) for n in range(44)]
+    writer.write({"spans": build_table("spans", rows)}, token=f"{at}")
+    seen, cursor = [], None
+
+    while True:
+        page = reader.list_traces(SpanQuery(window=around(at), limit=3, cursor=cursor))
+        seen += [summary.trace_id for summary in page.items]
+        cursor = page.next
+        if cursor is None:
+            break
+
+    assert seen == [trace_id(at + n) for n in reversed(range(11))]
+    assert all(summary.spans == 4 for summary in page.items)
+
+
+@pytest.mark.parametrize("ascending", [False, True])
+@pytest.mark.parametrize("spread", [0, 9 * 60 * SECOND])
+def test_pages_of_logs_are_complete_both_ways(
+    writer: Writer, reader: Reader, at: int, ascending: bool, spread: int
+) -> None:
+    """Also equal lines of the same nanosecond are as many as were written."""
+    lines = [log_line(at + n * spread, "the same") for n in range(17)]
+    writer.write({"logs": build_table("logs", lines)}, token=f"{at}")
+    window, seen, cursor = Window(from_ns=at, to_ns=at + 16 * spread + 1), [], None
+
+    while True:
+        page = reader.list_logs(
+            LogQuery(window=window, limit=4, cursor=cursor, ascending=ascending)
+        )
+        seen += [(int(line.time_ns), line.id) for line in page.items]
+        cursor = page.next
+        if cursor is None:
+            break
+
+    times = [moment for moment, _ in seen]
+    assert len(set(seen)) == 17
+    assert times == sorted(times, reverse=not ascending)
+
+
+@pytest.mark.parametrize(
+    "cursor", ["x", "e30", "WzFd", "WyJhIiwgMV0", "é", "W10", "WzEsIDIsIDNd", "[" * 50]
+)
+def test_a_foreign_cursor_is_refused(reader: Reader, cursor: str) -> None:
+    for call in (
+        lambda: reader.list_spans(SpanQuery(cursor=cursor)),
+        lambda: reader.list_traces(SpanQuery(cursor=cursor)),
+        lambda: reader.list_logs(LogQuery(cursor=cursor)),
+    ):
+        with pytest.raises(StoreRefusedError):
+            call()
+
+
+def test_logs_of_a_trace_and_of_a_span(writer: Writer, reader: Reader, at: int) -> None:
+    otel, ebpf = write_linked(writer, at)
+    lines = [
+        log_line(at, "in the trace", TraceId=otel, SpanId=span_id(at)),
+        log_line(at + 1, "in the span", TraceId=otel, SpanId=span_id(at + 1)),
+        log_line(at + 2, "of nobody"),
+        log_line(at + HOUR, "in the trace, later", TraceId=otel),
+    ]
+    writer.write({"logs": build_table("logs", lines)}, token=f"logs{at}")
+
+    def bodies(**query: object) -> list[str]:
+        return [line.body for line in reader.list_logs(LogQuery(**query)).items]  # type: ignore[arg-type]
+
+    assert bodies(trace_ids=(otel,)) == ["in the trace, later", "in the span", "in the trace"]
+    assert bodies(trace_ids=(otel, trace_id(1)), span_ids=(span_id(at + 1),)) == ["in the span"]
+    assert bodies(trace_ids=(otel,), q="span") == ["in the span"]
+    assert bodies(q=f"trace:{ebpf}", window=around(at)) == ["in the span", "in the trace"]
+    assert bodies(q=f"span:{span_id(at + 2)}") == ["in the span"]
+    histogram = reader.count_logs(
+        LogQuery(trace_ids=(otel,), window=Window(from_ns=at, to_ns=at + 100)), buckets=10
+    )
+    assert (histogram.total, histogram.outside) == (2, 1)
+    assert sum(sum(bucket.counts.values()) for bucket in histogram.buckets) == 2
+    whole = reader.count_logs(LogQuery(trace_ids=(otel,)))
+    assert (whole.total, whole.outside) == (3, 0)
+    assert int(whole.from_ns) == at
+
+
+def test_a_histogram_counts_by_severity_in_equal_steps(
+    writer: Writer, reader: Reader, at: int
+) -> None:
+    lines = [
+        log_line(
+            at + n * SECOND,
+            "x",
+            SeverityNumber=[9, 17, 0][n % 3],
+            SeverityText=["", "", "warn"][n % 3],
+        )
+        for n in range(30)
+    ]
+    writer.write({"logs": build_table("logs", lines)}, token=f"{at}")
+
+    histogram = reader.count_logs(
+        LogQuery(window=Window(from_ns=at, to_ns=at + 30 * SECOND)), buckets=3
+    )
+
+    assert histogram.step_ns == str(10 * SECOND)
+    assert [bucket.start_ns for bucket in histogram.buckets] == [
+        str(at + n * 10 * SECOND) for n in range(3)
+    ]
+    totals: dict[str, int] = {}
+    for bucket in histogram.buckets:
+        assert sum(bucket.counts.values()) == 10
+        for name, number in bucket.counts.items():
+            totals[name] = totals.get(name, 0) + number
+    assert totals == {"INFO": 10, "ERROR": 10, "WARN": 10}
+
+
+def test_an_empty_store_answers_an_empty_histogram(reader: Reader) -> None:
+    histogram = reader.count_logs(LogQuery(q="nobodywrotethis"))
+
+    assert (histogram.total, histogram.outside) == (0, 0)
+
+
+def test_evidence_is_read_back(writer: Writer, reader: Reader, at: int) -> None:
+    answers = [
+        {"Timestamp": at + n, "ClientKey": client, "Question": f"q{n}.example", "Address": "203.0.113.9", "ServiceName": "s"}
+        for n, client in enumerate(["c1", "c2", "c1"])
+    ]  # fmt: skip
+    connection = {
+        "Timestamp": at, "ConnectionId": f"boot:{at}", "Opened": None, "Rivals": ["a", "b"], "Label": "q.example",
+        "AnsweredAt": at - 5, "TtlSeconds": 3600, "PeerPort": 6379,
+    }  # fmt: skip
+    newer = {**connection, "Timestamp": at + 9, "Label": "newer"}
+    writer.write(
+        {
+            "dns_answers": build_table("dns_answers", answers),  # type: ignore[arg-type]
+            "connections": build_table("connections", [newer, connection]),
+        },
+        token=f"{at}",
+    )
+
+    everybody = reader.read_answers(address="203.0.113.9", client_key=None, window=around(at))
+    own = reader.read_answers(address="203.0.113.9", client_key="c1", window=around(at), limit=1)
+    found = reader.read_connection(f"boot:{at}")
+
+    assert [answer.question for answer in everybody] == ["q2.example", "q1.example", "q0.example"]
+    assert [(answer.client, answer.time_ns) for answer in own] == [("c1", str(at + 2))]
+    assert found is not None
+    assert (found["Label"], found["Opened"], found["AnsweredAt"]) == ("newer", "", str(at - 5))
+    assert (found["Rivals"], found["PeerPort"]) == ('["a", "b"]', "6379")
+    assert reader.read_connection("nothing") is None
+
+
+def test_sights_wait_until_they_are_settled(writer: Writer, at: int) -> None:
+    def sight(key: str, state: str, said: str) -> dict[str, object]:
+        return {"Timestamp": at, "JoinKey": key, "State": state, "Span": said}
+
+    rows = [
+        sight(f"{at}-1", "waiting", "{1}"),
+        sight(f"{at}-2", "waiting", "{2}"),
+        sight(f"{at}-3", "waiting", "{3}"),
+    ]
+    writer.write({"sights": build_table("sights", rows)}, token=f"{at}")
+    settled = [sight(f"{at}-1", "joined", ""), sight(f"{at}-3", "kept", "")]
+    writer.write({"sights": build_table("sights", settled)}, token=f"settled{at}")
+
+    assert writer.read_waiting_sights(since_ns=at) == [(f"{at}-2", "{2}")]
+    assert (f"{at}-2", "{2}") not in writer.read_waiting_sights(since_ns=at + 1)
+
+
+def test_the_high_water_never_falls(writer: Writer) -> None:
+    for number in (3, 9, 5, 9):
+        writer.set_high_water("boot-1", number)
+
+    assert writer.read_high_water("boot-1") == 9
+    assert writer.read_high_water("boot-2") == 0
+
+
+def test_a_component_is_alive_while_it_speaks(writer: Writer, reader: Reader) -> None:
+    now = time.time_ns()
+    for name, seen in (("fresh", now), ("stale", now - 31 * SECOND), ("fresh", now - 60 * SECOND)):
+        status = ComponentStatus(
+            kind="agent", name=name, version="1", seen_ns=str(seen), started_ns="1", config_generation=3, alive=False,
+            capabilities=({"name": "tls", "on": "false", "why": "no 'x'\t", "cost": "y"},), counters={"a": "1"}, gauges={"b": 2.5},
+        )  # fmt: skip
+        writer.write_status(status)
+
+    found = {status.name: status for status in reader.read_statuses() if status.kind == "agent"}
+
+    assert {name: status.alive for name, status in found.items()} == {"fresh": True, "stale": False}
+    assert found["fresh"].seen_ns == str(now)
+    assert found["fresh"].capabilities[0]["why"] == "no 'x'\t"
+
+
+def test_rows_of_another_schema_are_refused(writer: Writer) -> None:
+    table = build_table("logs", [log_line(1, "x")]).drop_columns(["Body"])
+
+    with pytest.raises(StoreRefusedError):
+        writer.write({"logs": table}, token="x")
+
+
+def test_a_regex_that_is_none_is_the_querys_fault(reader: Reader) -> None:
+    with pytest.raises(QuerySyntaxError) as caught:
+        reader.list_logs(LogQuery(q="a /ok/ /(/"))
+
+    assert caught.value.position == 7
+
+
+def test_a_thousand_ids_travel_as_well(writer: Writer, reader: Reader, at: int) -> None:
+    """Longer than a URL may be."""
+    ids = tuple(trace_id(at + n) for n in range(1_000))
+    writer.write(
+        {"logs": build_table("logs", [log_line(at, "found", TraceId=ids[-1])])}, token=f"{at}"
+    )
+
+    assert [line.body for line in reader.list_logs(LogQuery(trace_ids=ids)).items] == ["found"]
