@@ -27,7 +27,7 @@ FC_INLINE bool can_see_identity(u8 state)
 }
 
 /* One sight. Counters and edges are two stores of the kernel, so a sight can be torn: only two that agree count. The SYN
- * is counted in bytes_acked on the end that called connect, and only there. */
+ * is counted in bytes_acked on the end that called connect, and only there; a FIN in both of its pair. */
 FC_INLINE void see_identity(struct call *c, u64 sk, struct conn *k)
 {
 	u8 state = load_state(sk);
@@ -38,7 +38,7 @@ FC_INLINE void see_identity(struct call *c, u64 sk, struct conn *k)
 		return;
 	self = k->connector == CONNECTOR_SELF;
 	sent = load_u32(AT(sk, OFF_TCP_SND_UNA)) - load_u32(AT(sk, OFF_TCP_ACKED)) + self;
-	received = load_u32(AT(sk, OFF_TCP_RCV_NXT)) - load_u32(AT(sk, OFF_TCP_RECEIVED)) - count_fin(state);
+	received = load_u32(AT(sk, OFF_TCP_RCV_NXT)) - load_u32(AT(sk, OFF_TCP_RECEIVED));
 	if (k->sights == 1 && k->isn_client == (self ? sent : received) &&
 	    k->isn_server == (self ? received : sent)) {
 		k->sights = 2;

@@ -245,6 +245,8 @@ FC_INLINE void answer_http(void *ctx, struct call *c, u64 sk, struct conn *k)
 		x->ts_resp_ns = read_clock();
 	if (!collect_response(c, k, c->base[0], c->len[0]))
 		return;
+	if (x->resp_cap < FC_STATUS_LINE && c->pieces > 1 && !collect_response(c, k, c->base[1], c->len[1]))
+		return;
 	if (x->resp_cap < FC_STATUS_LINE) {
 		k->state = CONN_RESPONSE;
 		if (k->large.resp[0] != 'H')

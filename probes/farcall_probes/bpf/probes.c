@@ -451,6 +451,16 @@ FC_INLINE void close_conn(u64 sk)
 	map_delete(MAP(MAP_CONNS), &sk);
 }
 
+/* The kernel is done with the connection, but bytes that came before are unread, and its owner has not closed it: the
+ * peer closed or reset it right behind its response. (The FIN is in rcv_nxt.) */
+FC_INLINE bool may_be_read(u64 sk, u32 old)
+{
+	u32 unread = load_u32(AT(sk, OFF_TCP_RCV_NXT)) - load_u32(AT(sk, OFF_TCP_COPIED));
+	bool closed = load_u8(AT(sk, OFF_SK_SHUTDOWN)) == SHUTDOWN_BOTH;
+
+	return unread > 1 && !(closed && (old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT));
+}
+
 /* A raw tracepoint: perf's share one recursion guard, and a close that arrives in an interrupt while another program
  * of ours runs would be missed. */
 int raw__inet_sock_set_state(u64 *a)
@@ -465,7 +475,7 @@ int raw__inet_sock_set_state(u64 *a)
 		remember_open(sk, CONNECTOR_SELF);
 	else if (new == TCP_ESTABLISHED && old == TCP_SYN_RECV)
 		remember_open(sk, CONNECTOR_PEER);
-	else if (new == TCP_CLOSE)
+	else if (new == TCP_CLOSE && !may_be_read(sk, old))
 		close_conn(sk);
 	/* close(2), but not shutdown(SHUT_WR), which still waits for its answer */
 	else if ((new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK) &&

@@ -1,0 +1,164 @@
+"""For tests of the kernel side: both ends of real connections, and the records they left.
+
+Other processes of the machine are traced too, so everything is picked by this process' own ports.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from farcall_probes import events
+from farcall_probes.capture import Drained
+from farcall_probes.probes import KernelCapture
+from farcall_probes.selftest import Pair, open_pair
+
+CLIENT, SERVER = events.ROLE_CLIENT, events.ROLE_SERVER
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+
+
+def make_request(path: str, head: str = "", body: bytes = b"") -> bytes:
+    length = f"Content-Length: {len(body)}\r\n" if body else ""
+    return f"GET {path} HTTP/1.1\r\nHost: a.test\r\n{head}{length}\r\n".encode() + body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One exchange record, its captured bytes cut at their caps."""
+
+    role: int
+    seq: int
+    proto: int
+    request: bytes
+    response: bytes
+    request_bytes: int
+    response_bytes: int
+    flags: events.Flag
+    key: tuple[int, int, int]
+    lport: int
+    rport: int
+    tgid: int
+    tid: int
+    conn_id: int
+    ts_req_ns: int
+    ts_resp_ns: int
+    record: np.void
+
+    @property
+    def path(self) -> str:
+        return self.request.split(b" ", 2)[1].decode()
+
+    @property
+    def status(self) -> int:
+        return int(self.response[9:12]) if self.response else 0
+
+
+def _cut(record: np.void, name: str) -> bytes:
+    return bytes(record[name])[: int(record[f"{name}_cap"])]
+
+
+def see(record: np.void) -> Seen:
+    return Seen(
+        role=int(record["role"]),
+        seq=int(record["seq"]),
+        proto=int(record["proto"]),
+        request=_cut(record, "req"),
+        response=_cut(record, "resp"),
+        request_bytes=int(record["req_bytes"]),
+        response_bytes=int(record["resp_bytes"]),
+        flags=events.Flag(int(record["flags"])),
+        key=(int(record["isn_client"]), int(record["isn_server"]), int(record["request_seq"])),
+        lport=int(record["lport"]),
+        rport=int(record["rport"]),
+        tgid=int(record["tgid"]),
+        tid=int(record["tid"]),
+        conn_id=int(record["conn_id"]),
+        ts_req_ns=int(record["ts_req_ns"]),
+        ts_resp_ns=int(record["ts_resp_ns"]),
+        record=record.copy(),
+    )
+
+
+class Watch:
+    """Drains a capture and keeps what belongs to ports that a test asks for."""
+
+    def __init__(self, capture: KernelCapture) -> None:
+        self.capture = capture
+        self._before: dict[str, int] = {}
+        self._drained: list[Drained] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets what was recorded so far."""
+        self.capture.drain()
+        self._drained.clear()
+        self._before = self.capture.read_counters()
+
+    def drain(self) -> None:
+        self._drained.append(self.capture.drain())
+
+    def count(self, name: str) -> int:
+        """Growth of a counter since the last restart."""
+        name = f"kernel_{name}"
+        return self.capture.read_counters()[name] - self._before[name]
+
+    def exchanges(self, *ports: int, role: int | None = None) -> list[Seen]:
+        """In the order of submission, those with one of `ports` at either end."""
+        self.drain()
+        found = []
+        for drained in self._drained:
+            for records in (drained.large, drained.small):
+                mask = np.isin(records["lport"], ports) | np.isin(records["rport"], ports)
+                found += [see(record) for record in records[mask]]
+        return [seen for seen in found if role is None or seen.role == role]
+
+    def sides(self, *ports: int) -> tuple[list[Seen], list[Seen]]:
+        """(client's, server's)"""
+        seen = self.exchanges(*ports)
+        return [s for s in seen if s.role == CLIENT], [s for s in seen if s.role == SERVER]
+
+    def heads(self, *conn_ids: int) -> list[np.void]:
+        self.drain()
+        return [
+            record
+            for drained in self._drained
+            for record in drained.heads
+            if int(record["conn_id"]) in conn_ids
+        ]
+
+    def answers(self, port: int = 53, tgid: int | None = None) -> list[np.void]:
+        self.drain()
+        wanted = os.getpid() if tgid is None else tgid
+        return [
+            record
+            for drained in self._drained
+            for record in drained.dns
+            if int(record["rport"]) == port and int(record["tgid"]) == wanted
+        ]
+
+
+@contextmanager
+def connection(family: int = socket.AF_INET) -> Iterator[Pair]:
+    pair = open_pair(family)
+    try:
+        yield pair
+    finally:
+        pair.close()
+
+
+def port_of(pair: Pair) -> int:
+    """The client's port: no two connections of a test share it."""
+    return int(pair.client.getsockname()[1])
+
+
+def receive(sock: socket.socket, n: int) -> bytes:
+    """Exactly `n` bytes."""
+    data = b""
+    while len(data) < n:
+        piece = sock.recv(n - len(data))
+        assert piece, "the peer closed"
+        data += piece
+    return data
