@@ -3,11 +3,11 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { readTrace } from "../api.ts";
 import { buildLogUrl, logsOfTrace } from "../lib/logview.ts";
 import { formatDuration, zoneName } from "../lib/nanos.ts";
-import { oneLine, plural, shortId } from "../lib/text.ts";
+import { oneLine, plural, shortId, visible } from "../lib/text.ts";
 import { ancestors, buildTree, findRows, type Row, type Tree, visibleRows } from "../lib/tree.ts";
 import { useLoaded } from "../loading.ts";
 import { changedParams, place, setParams } from "../place.ts";
-import type { Trace } from "../types.ts";
+import type { Problem, Trace } from "../types.ts";
 import { Minimap } from "./minimap.tsx";
 import { Panel } from "./panel.tsx";
 import { CopyButton, Destination, Empty, Icon, Id, ProblemNotice, Service, Time, Waiting } from "./parts.tsx";
@@ -17,18 +17,23 @@ export function TracePage() {
   const traceId = place.value.pathname.split("/")[2] ?? "";
   const [tries, setTries] = useState(0);
   const { data, problem, loading } = useLoaded(`${traceId} ${tries}`, (signal) => readTrace(traceId, signal));
-  if (problem?.status === 404) {
-    return (
-      <Empty title="This trace is not stored">
-        <p>{problem.detail.charAt(0).toUpperCase() + problem.detail.slice(1)}.</p>
-        <p>A trace that has just ended can take a few seconds to arrive.</p>
-        <button type="button" class="button" onClick={() => setTries(tries + 1)}>Look again</button>
-      </Empty>
-    );
-  }
-  if (problem !== null) return <ProblemNotice problem={problem} onRetry={() => setTries(tries + 1)} />;
-  if (data === null || loading) return <Waiting what="the trace" />;
-  return <TraceView trace={data} />;
+  if (data !== null && !loading) return <TraceView trace={data} />;
+  return (
+    <>
+      <header class="page-head"><h1>Trace</h1> <code class="faint wrap">{visible(traceId)}</code></header>
+      {problem === null ? <Waiting what="the trace" /> : <NoTrace problem={problem} onRetry={() => setTries(tries + 1)} />}
+    </>
+  );
+}
+
+function NoTrace({ problem, onRetry }: { problem: Problem; onRetry: () => void }) {
+  if (problem.status !== 404) return <ProblemNotice problem={problem} onRetry={onRetry} />;
+  return (
+    <Empty title="This trace is not stored">
+      <p>It is unknown, or older than what is kept. A trace that has just ended can take a few seconds to arrive.</p>
+      <button type="button" class="button" onClick={onRetry}>Look again</button>
+    </Empty>
+  );
 }
 
 function TraceView({ trace }: { trace: Trace }) {
