@@ -108,7 +108,10 @@ class CaptureSpec(Part):
             Field(max_length=32),
         ]
         | None
-    ) = Field(None, description="Further request headers that may leave the agent, in lower case.")
+    ) = Field(
+        None,
+        description="Further request headers that may leave the agent, in lower case. Reserved: without effect in this version.",
+    )
     masking: MaskingSpec | None = Field(None, description="What leaves the agent unmasked.")
 
 
@@ -301,7 +304,8 @@ class TracingConfigSpec(Part):
         None, description="Encryption between the parts. Reserved: without effect in this version."
     )
     paused: bool | None = Field(
-        None, description="Leave everything as it is and reconcile nothing."
+        None,
+        description="Leave everything as it is and reconcile nothing. Reserved: without effect in this version.",
     )
     deletion_policy: Literal["Delete", "Retain"] | None = Field(
         None, description="What happens to volumes."

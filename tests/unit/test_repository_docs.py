@@ -11,6 +11,7 @@ from farcall.attributes import REGISTRY
 from farcall.commands import COMMANDS
 from farcall.envelope import AgentStatus
 from farcall.names import UnknownReason
+from farcall.tracingconfig import parse_tracingconfig
 from support_ground import ROOT
 from support_repository import list_files
 
@@ -67,6 +68,21 @@ def test_the_readme_names_every_command() -> None:
     text = README.read_text(encoding="utf-8")
 
     assert [c.name for c in COMMANDS if f"farcall {c.name}" not in text] == []
+
+
+def test_the_tracingconfig_in_the_readme_is_valid() -> None:
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+
+    assert parse_tracingconfig(block.encode(), source="README.md").spec.tier == "Hobby"
+
+
+def test_the_reference_lists_every_field_and_attribute() -> None:
+    tracingconfig = first_cells((ROOT / "docs/reference/tracingconfig.md").read_text())
+    attributes = first_cells((ROOT / "docs/reference/attributes.md").read_text())
+
+    assert set(attributes) == set(REGISTRY)
+    for path in ("tier", "clusterCIDRs", "dns.holdWhileConnected", "exporter.otlp.endpoint"):
+        assert path in tracingconfig
 
 
 def test_the_api_page_lists_every_path() -> None:
