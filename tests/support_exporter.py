@@ -317,7 +317,7 @@ def make_context(
     )
 
 
-def wait_until(condition: Any, within_s: float = 20.0) -> Any:
+def wait_until(condition: Any, within_s: float = 60.0) -> Any:
     deadline = time.monotonic() + within_s
     while True:
         value = condition()

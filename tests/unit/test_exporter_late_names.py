@@ -1,0 +1,186 @@
+"""Look-ups that are cheap and honest, and names that come late (B5)."""
+
+import pytest
+
+from farcall.dnscache import CacheQuestion, NamedAt
+from farcall_exporter import late, lookups
+from farcall_exporter.batches import build_batch
+from farcall_exporter.chores import Chores
+from farcall_exporter.counters import Counters
+from farcall_exporter.lookups import Lookups
+from farcall_exporter.pipeline import Pipeline
+from support_exporter import (
+    NS,
+    T0,
+    WATCHED,
+    Clock,
+    FakeCache,
+    FakeWriter,
+    Row,
+    decoded,
+    make_context,
+    redis_exchange,
+)
+
+pytestmark = pytest.mark.unit
+
+IP = "203.0.113.10"
+CLIENT = ("c:abc", IP)
+NAME = NamedAt(name="cache.example.com", answered_at=T0 / NS - 60)
+
+
+def question(number: int = 1) -> CacheQuestion:
+    return CacheQuestion(client_key="c:abc", ip=IP, local=f"10.244.0.5:{number}", peer=f"{IP}:6379")
+
+
+def make() -> tuple[Lookups, FakeCache, Clock]:
+    cache, clock = FakeCache(), Clock()
+    return Lookups(cache, Counters(), clock=clock), cache, clock
+
+
+def test_a_batchs_distinct_questions_go_out_in_one_read() -> None:
+    asked, cache, _ = make()
+    assert len(asked.read([question(i % 3) for i in range(30)])) == 30
+    assert cache.reads == [3]
+
+
+def test_an_answer_is_kept_for_moments_only() -> None:
+    asked, cache, clock = make()
+    asked.read([question()])
+    clock.now += lookups.FRESH_S - 0.1
+    asked.read([question()])
+    assert cache.reads == [1]
+    clock.now += 0.2
+    cache.mine[CLIENT] = [NAME]
+    [view] = asked.read([question()])
+    assert (cache.reads, view.entry and view.entry.client_names) == ([1, 1], (NAME,))
+
+
+def test_a_cache_that_is_down_is_said_and_not_asked_for_every_batch() -> None:
+    asked, cache, clock = make()
+    cache.down = True
+    for _ in range(10):
+        [view] = asked.read([question()])
+        assert (view.entry, view.is_current) == (None, False)
+    assert cache.reads == [1]
+    assert not asked.is_available
+
+    clock.now += lookups.RETRY_AFTER_S + 0.1
+    cache.down = False
+    assert asked.read([question()])[0].is_current
+    assert asked.is_available
+
+
+def test_while_it_is_down_what_was_known_still_counts_for_a_while() -> None:
+    asked, cache, clock = make()
+    cache.mine[CLIENT] = [NAME]
+    asked.read([question()])
+    cache.down = True
+    clock.now += lookups.STALE_S - 1
+    [view] = asked.read([question()])
+    assert view.entry is not None and not view.is_current
+    clock.now += 2
+    assert asked.read([question()])[0].entry is None
+
+
+def test_the_local_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookups, "MAX_ENTRIES", 10)
+    asked, cache, _ = make()
+    for start in range(0, 100, 5):
+        asked.read([question(start + i) for i in range(5)])
+    asked.read([question(99), question(0)])  # the newest is known, the oldest is not
+    assert cache.reads[-1] == 1
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock, self.cache, self.writer = Clock(), FakeCache(), FakeWriter()
+        self.context = make_context(cache=self.cache, clock=self.clock)
+        self.pipeline = Pipeline(self.writer, self.context)
+        self.chores = Chores(self.pipeline)
+
+    def take(self, *rows: Row) -> list[Row]:
+        self.writer.write(build_batch(decoded(rows), self.context), token=str(self.writer.writes))
+        return self.writer.rows("spans")
+
+    def wait(self, seconds: float) -> None:
+        for _ in range(int(seconds)):
+            self.clock.now += 1
+            self.chores.run(self.clock.now)
+
+
+def older(**changes: object) -> Row:
+    return redis_exchange(flags=1 << 3, connection_opened=None, **changes)
+
+
+def test_a_name_that_comes_late_mends_the_spans_that_lacked_it() -> None:
+    world = World()
+    world.cache.down = True
+    spans = world.take(older(sequence=1), older(sequence=2), older(sequence=3, connection_id=9))
+    assert {s["UnknownReason"] for s in spans} == {"cache_unavailable"}
+    world.cache.down = False
+    world.wait(10)
+    assert world.writer.rows("late_names") == []  # it is back, and knows nothing
+
+    world.cache.mine[CLIENT] = [NAME]
+    world.wait(10)
+    rows = world.writer.rows("late_names")
+    assert {(r["TraceId"], r["SpanId"], r["Timestamp"]) for r in rows} == {
+        (s["TraceId"], s["SpanId"], s["Timestamp"]) for s in spans
+    }
+    assert rows[0]["DestinationLabel"] == "cache.example.com"
+    assert rows[0]["Attributes"] == {
+        "server.address": "cache.example.com",
+        "farcall.destination.name": "cache.example.com",
+        "farcall.destination.kind": "external",
+        "farcall.name.source": "cache",
+        "farcall.name.confidence": "client",
+        "farcall.name.age_s": "60",
+    }
+    world.wait(60)
+    assert len(world.writer.rows("late_names")) == 3
+    assert world.context.counters.read()["late_names"] == 3
+
+
+def test_late_naming_keeps_the_rules() -> None:
+    """Neither another client's name for a watched one, nor a name that was too old at the call."""
+    world = World()
+    world.take(
+        redis_exchange(flags=WATCHED),
+        redis_exchange(flags=WATCHED, host=None, connection_id=8, client_key="c:other"),
+    )
+    world.cache.cluster[IP] = [NAME]
+    world.cache.mine[("c:other", IP)] = [
+        NamedAt(name="old.example.com", answered_at=T0 / NS - 9_999)
+    ]
+    world.wait(30)
+
+    assert world.writer.rows("late_names") == []
+
+
+def test_expired_and_ambiguous_names_are_not_asked_again() -> None:
+    world = World()
+    world.cache.mine[CLIENT] = [NAME, NamedAt(name="b.example.com", answered_at=NAME.answered_at)]
+    spans = world.take(
+        older(),
+        redis_exchange(
+            bound_name="x.example.com",
+            bound_answered=T0 - 9_999 * NS,
+            connection_opened=T0 - 9_998 * NS,
+        ),
+    )
+    assert [s["UnknownReason"] for s in spans] == ["ambiguous", "expired"]
+    assert len(world.context.late) == 0
+
+
+def test_unknown_spans_are_forgotten_by_age_and_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.take(older())
+    assert len(world.context.late) == 1
+    world.clock.now += late.KEEP_S
+    world.wait(6)
+    assert len(world.context.late) == 0
+    monkeypatch.setattr(late, "MAX_SPANS", 5)
+    world.take(*(older(connection_id=i) for i in range(20)))
+    assert len(world.context.late) == 5
+    assert world.context.counters.read()["late_forgotten"] == 16
