@@ -3,7 +3,7 @@
 | path | answer |
 |---|---|
 | GET /api/v1/traces?q=&from=&to=&limit=&cursor= | Page of TraceSummary, newest first |
-| GET /api/v1/traces/{trace_id} | Trace |
+| GET /api/v1/traces/{trace_id}?limit= | Trace: the first spans by start, 50,000 unless asked, at most 100,000 |
 | GET /api/v1/spans?q=&from=&to=&limit=&cursor= | Page of Span, newest first |
 | GET /api/v1/traces/{trace_id}/spans/{span_id} | Span |
 | GET /api/v1/traces/{trace_id}/spans/{span_id}/evidence | Evidence |
@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
+DEFAULT_TRACE_SPANS = 50_000
+MAX_TRACE_SPANS = 100_000
 MAX_QUERY_LENGTH = 4_096
 
 
