@@ -115,14 +115,17 @@ class Identities:
             client_key, started_ns = self._client(seen, stat)
         else:
             client_key, started_ns = f"c:{container.container_id}", self._container_start(seen)
-        executable = procfs.read_executable(self._proc, seen.tgid) or stat.comm
+        arguments = procfs.read_arguments(self._proc, seen.tgid)
+        executable = name_of_program(
+            procfs.read_executable(self._proc, seen.tgid), stat.comm, arguments
+        )
         return self._build(
             seen,
             container,
             client_key,
             started_ns,
             text(executable.encode(), 128),
-            procfs.read_arguments(self._proc, seen.tgid),
+            arguments,
             procfs.read_environment(self._proc, seen.tgid, _SERVICE_VARIABLES),
         )
 
@@ -208,6 +211,16 @@ class Identities:
             if stat is not None:
                 starts.append(stat.start_ticks * procfs.NS_PER_TICK)
         return min(starts)
+
+
+def name_of_program(executable: str | None, comm: str, arguments: list[str]) -> str:
+    """The executable's file name, or the name it was called by where that file has many: Debian's redis-server is a link to
+    redis-check-rdb, everything of BusyBox one to busybox. comm is what execve was given, cut to 15 bytes, unless renamed since."""
+    if executable is None:
+        return comm
+    called = os.path.basename(arguments[0].split(" ")[0]) if arguments else ""
+    was_called = bool(comm) and called.startswith(comm)
+    return called if was_called and not executable.startswith(comm) else executable
 
 
 def service_of_environment(environment: dict[str, str]) -> str | None:

@@ -79,8 +79,7 @@ def test_both_ends_of_a_call_carry_the_same_key(scene: Scene) -> None:
 
     def theirs() -> list[dict[str, object]]:
         ports = {r["local_port"] for r in mine}
-        rows = scene.rows("exchanges", "redis-server")
-        return [r for r in rows if r["peer_port"] in ports and r["role"] == 1]
+        return [r for r in scene.server_rows() if r["peer_port"] in ports]
 
     scene.exporter.wait_for(lambda _: len(theirs()) >= 5)
     keys = [
@@ -92,6 +91,7 @@ def test_both_ends_of_a_call_carry_the_same_key(scene: Scene) -> None:
         for side in (mine, theirs())
     ]
     assert keys[0] & keys[1]
+    assert {r["service"] for r in theirs()} == {"redis-server"}
     assert len({r["request_seq"] for r in mine}) == 5
 
 

@@ -16,6 +16,7 @@ from farcall_probes.identity import (
     Identities,
     Identity,
     Seen,
+    name_of_program,
     service_of_arguments,
     service_of_environment,
 )
@@ -194,6 +195,30 @@ def test_a_container_is_the_client_whatever_runs_in_it(tmp_path: Path) -> None:
 )
 def test_services_of_command_lines(executable: str, arguments: list[str], service: str) -> None:
     assert service_of_arguments(executable, arguments) == service
+
+
+@pytest.mark.parametrize(
+    ("executable", "comm", "arguments", "name"),
+    [
+        ("redis-check-rdb", "redis-server", ["redis-server *:6379"], "redis-server"),
+        ("busybox", "wget", ["wget", "-q"], "wget"),
+        ("python3.11", "python3", ["python3", "x.py"], "python3.11"),
+        ("node", "MainThread", ["node", "x.js"], "node"),
+        (
+            "a-program-with-a-long-name",
+            "a-program-with-",
+            ["/opt/a-program"],
+            "a-program-with-a-long-name",
+        ),
+        ("nginx", "nginx", ["nginx: worker process"], "nginx"),
+        (None, "kworker", [], "kworker"),
+        ("thing", "", [], "thing"),
+    ],
+)
+def test_names_of_programs(
+    executable: str | None, comm: str, arguments: list[str], name: str
+) -> None:
+    assert name_of_program(executable, comm, arguments) == name
 
 
 def test_services_of_environments() -> None:
