@@ -77,8 +77,13 @@ class Up:
 
     def close(self) -> None:
         if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)  # kill -9 would leave its cgroup behind
+            self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(support_local.DEADLINE_S)
+        except subprocess.TimeoutExpired:
             self.process.kill()
-        self.process.wait()
+            self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -126,7 +131,7 @@ def test_everything_starts_and_ctrl_c_leaves_nothing(root: Path, start: Start) -
     cgroup = open_own_cgroup(name).path
 
     assert set(pids) == {*COMPONENTS, "up"}
-    assert read_effective(up.run_dir(name).effective).capture.own_cgroups == [str(cgroup)]
+    assert read_effective(up.run_dir(name).effective).capture.own_cgroups == [str(cgroup.parent)]
     assert set(pids.values()) <= {int(pid) for pid in (cgroup / "cgroup.procs").read_text().split()}
     assert up.end() == 0
     assert not any(is_alive(pid) for pid in pids.values())
@@ -303,8 +308,8 @@ def test_the_demo_runs_outside_of_farcalls_own_cgroup(root: Path, start: Start) 
     up.wait_ready(*COMPONENTS, "demo")
     run_dir = up.run_dir(name).path
 
-    assert f"farcall.{name}" in (run_dir / "cgroup-agent").read_text()
-    assert f"farcall.{name}" not in (run_dir / "cgroup-demo").read_text()
+    assert f"/farcall/{name}\n" in (run_dir / "cgroup-agent").read_text()
+    assert f"/farcall/{name}\n" not in (run_dir / "cgroup-demo").read_text()
 
 
 @pytest.mark.parametrize(("example", "persistent"), [("hobby", False), ("scale", True)])

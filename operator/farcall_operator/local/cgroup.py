@@ -1,6 +1,7 @@
-"""farcall's own cgroup: whatever runs in it is not traced. A leaf below the cgroup that `farcall up` was started in.
+"""farcall's own cgroup: whatever runs in it is not traced. `farcall/<instance>` at the hierarchy's root.
 
-On a machine with both hierarchies the v2 one counts, because that is what the kernel tells a BPF program first.
+At the root and not below the session's own, so that every instance finds all others: two that traced each other's batches
+would never come to rest. The price: the session's limits do not hold for it. On a machine with both hierarchies the v2 one counts, because that is what the kernel tells a BPF program first.
 `farcall up` lives in it as well: the components inherit it before they exist, and their first call is not traced.
 """
 
@@ -12,6 +13,8 @@ from pathlib import Path
 
 REMOVE_WITHIN_S = 5.0
 POLL_S = 0.02
+MAKE_ATTEMPTS = 5
+SHARED = "farcall"
 
 
 class CgroupError(Exception):
@@ -53,16 +56,17 @@ def find_current(hierarchy: Hierarchy, own: str) -> Path:
 
 
 class OwnCgroup:
-    """`path` excludes, `outside` is where a traced process goes."""
+    """`path` is this instance's, `shared` that of all instances, `outside` is where a traced process goes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, outside: Path) -> None:
         self.path = path
-        self.outside = path.parent
+        self.shared = path.parent
+        self.outside = outside
 
     def enter(self) -> None:
         """Ends what a killed run left in it, then moves this process in. Raises CgroupError."""
         try:
-            self.path.mkdir(exist_ok=True)
+            self._make()
             self.end_others()
             self._move_self(self.path)
         except OSError as e:
@@ -75,15 +79,34 @@ class OwnCgroup:
             self._move_self(self.outside)
         except OSError:
             return  # the next run of this instance uses the directory again
+        if self._remove():
+            try:
+                self.shared.rmdir()
+            except OSError:
+                pass  # another instance is in it
+
+    def _make(self) -> None:
+        for attempt in range(MAKE_ATTEMPTS):
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                return
+            except (
+                FileNotFoundError
+            ):  # another instance was the last in `shared`, and removed it meanwhile
+                if attempt == MAKE_ATTEMPTS - 1:
+                    raise
+
+    def _remove(self) -> bool:
         deadline = time.monotonic() + REMOVE_WITHIN_S
         while time.monotonic() < deadline:
             try:
                 self.path.rmdir()
-                return
+                return True
             except FileNotFoundError:
-                return
+                return True
             except OSError:  # busy until the kernel has let go of the last process
                 time.sleep(POLL_S)
+        return False
 
     def end_others(self) -> None:
         deadline = time.monotonic() + REMOVE_WITHIN_S
@@ -115,4 +138,4 @@ def open_own_cgroup(instance: str) -> OwnCgroup:
     hierarchy = find_hierarchy(mountinfo)
     if hierarchy is None:
         raise CgroupError("neither cgroup v2 nor v1's memory controller is mounted")
-    return OwnCgroup(find_current(hierarchy, own) / f"farcall.{instance}")
+    return OwnCgroup(hierarchy.mount / SHARED / instance, find_current(hierarchy, own))

@@ -157,7 +157,7 @@ class Session:
         with contextlib.ExitStack() as undo:
             cgroup = self._enter_cgroup(undo)
             self.state.make()
-            own = [str(cgroup.path)] if cgroup else []
+            own = [str(cgroup.shared)] if cgroup else []
             place = build_place(self.run_dir, self.state, self.ports, own, farcall=self.farcall)
             desired = build_desired(self.config, place, workload=self.workload)
             write_files(desired, self.run_dir, self.state)
@@ -206,7 +206,7 @@ class Session:
                 feed = self._open_console()
             for line in demo.read_lines():
                 self.screen.say(line)
-            self._take_news(feed)
+            self._take_news(feed, was_ready=all(s.was_ready for s in supervisor.all))
             if (code := self._once_result(supervisor, begun_s)) is not None:
                 for line in demo.read_lines():
                     self.screen.say(line)
@@ -261,10 +261,11 @@ class Session:
         feed.start()
         return feed
 
-    def _take_news(self, feed: Feed | None) -> None:
+    def _take_news(self, feed: Feed | None, *, was_ready: bool) -> None:
+        """Warnings of before everything was ready for the first time would only say that."""
         for news in feed.take() if feed else ():
             self._trouble = news.trouble
-            if news.warnings is not None:
+            if news.warnings is not None and was_ready:
                 self._warnings = news.warnings
             if news.losses is not None:
                 self._losses = news.losses
