@@ -66,7 +66,9 @@ class NamedAt:
 class CacheEntry:
     """All that the cache knows of one (client, connection); empty tuples for nothing."""
 
-    binding: NamedAt | None
+    binding: (
+        NamedAt | None
+    )  # its name is "" when the agent saw the connect, and no answer before it
     client_names: tuple[NamedAt, ...]
     cluster_names: tuple[NamedAt, ...]
     tombstones: tuple[NamedAt, ...]
@@ -247,7 +249,7 @@ class CacheReader:
     def _entry(replies: list[object]) -> CacheEntry:
         bound, mine, cluster, dead = replies
         binding = None
-        if isinstance(bound, dict) and bound.get("name") and "answered_at" in bound:
+        if isinstance(bound, dict) and "name" in bound and "answered_at" in bound:
             try:
                 answered_at = float(bound["answered_at"])
             except ValueError:  # not written by us: no evidence
@@ -265,7 +267,8 @@ class CacheReader:
 def _named(pairs: object) -> tuple[NamedAt, ...]:
     if not isinstance(pairs, list):
         return ()
-    return tuple(NamedAt(name=str(name), answered_at=float(score)) for name, score in pairs)
+    named = (NamedAt(name=str(name), answered_at=float(score)) for name, score in pairs)
+    return tuple(n for n in named if math.isfinite(n.answered_at))  # an infinite score never ages
 
 
 def _reason(error: Exception) -> str:
