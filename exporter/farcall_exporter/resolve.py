@@ -90,17 +90,24 @@ class _Evidence:
         entry = cache.entry or EMPTY
         # With a known connect the agent's own binding is the authority: one in Redis is of an older socket that had
         # the same four-tuple.
-        self.binding = entry.binding if call.opened is None else None
-        self.mine = self._before_connect((*entry.client_names, *self._unproven_bound()))
-        self.cluster = self._before_connect(entry.cluster_names)
-        self.tombstones = self._before_connect(entry.tombstones)
+        binding = entry.binding if call.opened is None else None
+        self.binding = binding if binding is not None and binding.name else None
+        # An agent of before saw the connect and no answer that led to it: what came later led to other connections.
+        was_unnamed = binding is not None and not binding.name
+        names = EMPTY if was_unnamed else entry
+        self.mine = self._before_connect((*names.client_names, *self._unproven_bound()))
+        self.cluster = self._before_connect(names.cluster_names)
+        self.tombstones = self._before_connect(names.tombstones)
         self.bound = self._proven_bound()
 
     def _before_connect(self, names: Iterable[NamedAt]) -> tuple[NamedAt, ...]:
-        """An answer after the connect led to another connection, unless it renews the name this one was opened with."""
+        """An answer after the connect led to another connection, unless it renews the name this one was opened with.
+
+        Of an unknown connect it is certain that it came before the call.
+        """
         opened = self.call.opened
         if opened is None:
-            return tuple(names)
+            return tuple(n for n in names if n.answered_at <= self.call.at)
         renewed = self.call.bound.name if self.call.bound else None
         return tuple(n for n in names if n.answered_at <= opened or n.name == renewed)
 

@@ -39,7 +39,7 @@ def spans_of(exporter: ExporterProcess, service: str) -> list[Span]:
     return list(exporter.reader().list_spans(SpanQuery(q=f"service:{service}")).items)
 
 
-def cache_name(exporter: ExporterProcess, service: str, ip: str, age_s: float = 5) -> None:
+def cache_name(exporter: ExporterProcess, service: str, ip: str, age_s: float = 300) -> None:
     now = time.time()
     answer = Answer(
         client_key=f"c:{service}",

@@ -98,6 +98,20 @@ BINDING = [
         mine=(at(10, "other.example.com"),),
         want=none("expired"),
     ),
+    older(
+        "opened without a name: what this client or others asked later does not count",
+        binding=at(500, ""),
+        mine=(at(400),),
+        cluster=(at(400),),
+        want=none("agent_started_later"),
+    ),
+    older(
+        "opened without a name, and the request says the bare address",
+        host="203.0.113.10:8080",
+        binding=at(500, ""),
+        mine=(at(400),),
+        want=none("no_dns_seen"),
+    ),
     Case(
         what="of an older socket with the same four-tuple",
         binding=at(500, "old.example.com"),
@@ -120,6 +134,7 @@ CLIENT = [
         want=none("ambiguous"),
     ),
     older("expired", mine=(at(TTL),), want=none("expired")),
+    older("asked after the call", mine=(at(-1),), want=none("agent_started_later")),
     older("expired, seen in the tombstones", dead=(at(TTL + 5),), want=none("expired")),
     older(
         "expired, though others asked for it since",
@@ -163,6 +178,7 @@ CLUSTER = [
     older("one name", cluster=(at(500),), want=by("cache.example.com", "cluster", "shared")),
     older("two names", cluster=(at(500), at(5, "b.example.com")), want=none("ambiguous")),
     older("expired", cluster=(at(TTL),), want=none("agent_started_later")),
+    older("others asked after the call", cluster=(at(-1),), want=none("agent_started_later")),
     Case(what="never for a watched client", cluster=(at(500),), want=none("no_dns_seen")),
     Case(
         what="for a client older than the agent",
