@@ -186,6 +186,19 @@ class Rows:
         )
 
 
+def peer(
+    address: str, port: int, protocol: str, *, source: str = "", confidence: str = "", **more: str
+) -> dict[str, str]:
+    named = {"farcall.name.source": source, "farcall.name.confidence": confidence}
+    return {
+        "network.peer.address": address,
+        "network.peer.port": str(port),
+        "network.protocol.name": protocol,
+        **{key: value for key, value in named.items() if value},
+        **more,
+    }
+
+
 def _blank(column: pa.Field) -> object:
     kind = column.type
     if pa.types.is_dictionary(kind) or pa.types.is_string(kind):

@@ -1,22 +1,10 @@
 """What the console's tests and screenshots show: one believable shop, and a trace in which every string is hostile."""
 
-from support_console_rows import Rows
+from support_console_hostile import add_hostile
+from support_console_rows import Rows, peer
 
 NS = 1_000_000_000
 MS = 1_000_000
-# What has hurt viewers of traces before: markup, attribute breakers, template syntax, direction marks, controls.
-HOSTILE = (
-    "<script>window.pwned=1</script>",
-    "<img src=x onerror=window.pwned=1>",
-    "\"><svg onload=window.pwned=1>'`",
-    "javascript:window.pwned=1",
-    "{{constructor.constructor('window.pwned=1')()}}${window.pwned=1}",
-    "\u202egnp.exe\u2066\u200b\u0007\x1b[31mred\x1b[0m",
-    "</textarea></title></style><script>window.pwned=1</script>",
-)
-HOSTILE_TEXT = " ".join(HOSTILE)
-
-
 UNKNOWN = "Unknown External Service"
 CLIENT = "c:4c01db0b339c"
 
@@ -70,7 +58,7 @@ def add_checkout(rows: Rows, at: int) -> None:
         service="checkout",
         operation="GET",
         destination="cache.example.com",
-        attributes=_peer(
+        attributes=peer(
             "203.0.113.10",
             6379,
             "redis",
@@ -88,7 +76,7 @@ def add_checkout(rows: Rows, at: int) -> None:
         service="checkout",
         operation="POST /reserve",
         destination="inventory",
-        attributes=_peer(
+        attributes=peer(
             "10.96.14.2",
             80,
             "http",
@@ -114,7 +102,7 @@ def add_checkout(rows: Rows, at: int) -> None:
         service="inventory",
         operation="SELECT",
         destination="postgres",
-        attributes=_peer(
+        attributes=peer(
             "10.96.30.7",
             5432,
             "postgresql",
@@ -131,7 +119,7 @@ def add_checkout(rows: Rows, at: int) -> None:
         service="checkout",
         operation="POST /v1/charges",
         destination="api.payments.example",
-        attributes=_peer(
+        attributes=peer(
             "198.51.100.20",
             443,
             "http",
@@ -156,7 +144,7 @@ def add_checkout(rows: Rows, at: int) -> None:
         reason="no_dns_seen",
         status="Error",
         message="503",
-        attributes=_peer(
+        attributes=peer(
             "203.0.113.99",
             8080,
             "http",
@@ -280,7 +268,7 @@ def add_others(rows: Rows, now: int) -> None:
         operation="GET /api/data",
         destination=UNKNOWN,
         reason="no_dns_seen",
-        attributes=_peer(
+        attributes=peer(
             "203.0.113.50",
             8080,
             "http",
@@ -300,7 +288,7 @@ def add_others(rows: Rows, now: int) -> None:
         operation="SETEX",
         destination=UNKNOWN,
         reason="expired",
-        attributes=_peer("203.0.113.11", 6379, "redis"),
+        attributes=peer("203.0.113.11", 6379, "redis"),
     )
     rows.connection(
         "expired",
@@ -335,7 +323,7 @@ def add_others(rows: Rows, now: int) -> None:
             "http.request.method": "GET",
             "url.path": "/",
             "http.response.status_code": "200",
-            **_peer("198.51.100.7", 49152, "http"),
+            **peer("198.51.100.7", 49152, "http"),
         },
     )
     calls = (
@@ -360,7 +348,7 @@ def add_others(rows: Rows, now: int) -> None:
             destination=destination,
             status="Error" if failed else "Unset",
             message="timeout" if failed else "",
-            attributes=_peer(
+            attributes=peer(
                 "203.0.113.10",
                 443,
                 "http",
@@ -378,64 +366,9 @@ def add_others(rows: Rows, now: int) -> None:
             )
 
 
-def add_hostile(rows: Rows, at: int) -> None:
-    """Every string that a stranger can choose is chosen by a stranger."""
-    attributes = {f"key {n} {text}": text for n, text in enumerate(HOSTILE)}
-    rows.span(
-        "hostile",
-        "hostile",
-        at=at,
-        took=5 * MS,
-        service=f"service {HOSTILE_TEXT}",
-        operation=f"name {HOSTILE_TEXT}",
-        destination=f"host {HOSTILE_TEXT}",
-        status="Error",
-        message=f"message {HOSTILE_TEXT}",
-        attributes={**attributes, **_peer("203.0.113.66", 80, "http", source="http")},
-    )
-    rows.connection(
-        "hostile",
-        opened=at,
-        client=f"c:{HOSTILE_TEXT}",
-        service=f"service {HOSTILE_TEXT}",
-        peer="203.0.113.66",
-        port=80,
-        label=f"host {HOSTILE_TEXT}",
-        source="http",
-    )
-    rows.answer(
-        f"question {HOSTILE_TEXT}",
-        "203.0.113.66",
-        at=at - NS,
-        client=f"c:{HOSTILE_TEXT}",
-        service="x",
-    )
-    rows.log(
-        f"body {HOSTILE_TEXT}",
-        at=at + MS,
-        service=f"service {HOSTILE_TEXT}",
-        trace="hostile",
-        span="hostile",
-        attributes=attributes,
-    )
-
-
 def build_shop(now: int) -> Rows:
     rows = Rows()
     add_checkout(rows, now - 20 * NS)
     add_others(rows, now)
     add_hostile(rows, now - 2_000 * NS)
     return rows
-
-
-def _peer(
-    address: str, port: int, protocol: str, *, source: str = "", confidence: str = "", **more: str
-) -> dict[str, str]:
-    named = {"farcall.name.source": source, "farcall.name.confidence": confidence}
-    return {
-        "network.peer.address": address,
-        "network.peer.port": str(port),
-        "network.protocol.name": protocol,
-        **{key: value for key, value in named.items() if value},
-        **more,
-    }

@@ -68,9 +68,9 @@ def parse_query(text: str) -> str:
     return text.strip()
 
 
-def parse_limit(limit: int) -> int:
-    if not 1 <= limit <= MAX_LIMIT:
-        raise BadParameterError("limit", f"`limit` is a number from 1 to {MAX_LIMIT}")
+def parse_limit(limit: int, most: int = MAX_LIMIT) -> int:
+    if not 1 <= limit <= most:
+        raise BadParameterError("limit", f"`limit` is a number from 1 to {most:,}")
     return limit
 
 

@@ -14,6 +14,8 @@ from litestar.params import FromPath, QueryParameter
 
 from farcall.api import (
     DEFAULT_LIMIT,
+    DEFAULT_TRACE_SPANS,
+    MAX_TRACE_SPANS,
     Evidence,
     LogHistogram,
     LogPage,
@@ -43,6 +45,9 @@ To = Annotated[
     str | None, QueryParameter(name="to", description="RFC 3339 or Unix nanoseconds, exclusive.")
 ]
 Limit = Annotated[int, QueryParameter(name="limit", description="1 to 1,000.")]
+TraceLimit = Annotated[
+    int, QueryParameter(name="limit", description="Spans, the first by start; up to 100,000.")
+]
 Cursor = Annotated[
     str | None, QueryParameter(name="cursor", description="`next` of the page before.")
 ]
@@ -88,9 +93,12 @@ class Spans(Controller):
         return await reads.call(lambda reader: reader.list_traces(query))
 
     @get("/traces/{trace_id:str}", summary="A trace by its own, or by a linked, ID")
-    async def read_trace(self, reads: FromReads, trace_id: TraceId) -> Trace:
+    async def read_trace(
+        self, reads: FromReads, trace_id: TraceId, limit: TraceLimit = DEFAULT_TRACE_SPANS
+    ) -> Trace:
         wanted = parameters.parse_trace_id("trace_id", trace_id)
-        trace = await reads.call(lambda reader: reader.read_trace(wanted))
+        spans = parameters.parse_limit(limit, MAX_TRACE_SPANS)
+        trace = await reads.call(lambda reader: reader.read_trace(wanted, limit=spans))
         if trace is None:
             raise NotFoundError("no span of this trace is stored: it is unknown, or has expired")
         return trace

@@ -11,8 +11,10 @@ import farcall_store
 from farcall import secretfiles
 from farcall.api import ComponentStatus
 from support_console import Process, make_config, running
+from support_console_big import build_big
 from support_console_shop import build_shop
 
+BIG_SPANS = 3_000  # more than the trace page asks for at first
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
     "--headless",
@@ -42,6 +44,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         writer = farcall_store.open_writer(config.endpoints.store, password=password)
         now_ns = time.time_ns()
         writer.write(build_shop(now_ns).tables(), token="shop")
+        writer.write(build_big("big", BIG_SPANS, now_ns - 3_000_000_000_000).tables(), token="big")
         writer.write_status(make_agent(now_ns))
         with running("console", config, directory) as process:
             yield process

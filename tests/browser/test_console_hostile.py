@@ -3,8 +3,8 @@
 import pytest
 from playwright.sync_api import Page, expect
 
+from support_console_hostile import HOSTILE
 from support_console_rows import span_id, trace_id
-from support_console_shop import HOSTILE
 
 pytestmark = pytest.mark.browser
 

@@ -290,6 +290,14 @@ def test_what_is_not_stored_is_not_found(console: Console) -> None:
     assert console.api("/traces/nonsense").status_code == 400
 
 
+def test_the_first_spans_of_a_big_trace_can_be_asked_for(tmp_path: Path) -> None:
+    spans = [make_span(span_id=f"{n:016x}", start_ns=str(NOW_NS + n)) for n in range(5)]
+    console = Console(tmp_path, MemoryReader(spans=spans))
+    trace = console.api(f"/traces/{TRACE}?limit=2").json()
+    assert (len(trace["spans"]), trace["total_spans"], trace["truncated"]) == (2, 5, True)
+    assert console.api(f"/traces/{TRACE}?limit=100001").status_code == 400
+
+
 def test_lines_outside_the_range_are_counted(console: Console) -> None:
     histogram = console.api(f"/logs/histogram?trace={TRACE}&from=1&to=10").json()
     assert (histogram["total"], histogram["outside"]) == (0, 1)

@@ -21,8 +21,8 @@ export function listTraces(q: string, range: Range, now: bigint, page: PageOf, s
   return ask(`/api/v1/traces?${params}`, signal);
 }
 
-export function readTrace(traceId: string, signal: AbortSignal): Promise<Trace> {
-  return ask(`/api/v1/traces/${encodeURIComponent(traceId)}`, signal);
+export function readTrace(traceId: string, limit: number, signal: AbortSignal): Promise<Trace> {
+  return ask(`/api/v1/traces/${encodeURIComponent(traceId)}?limit=${limit}`, signal);
 }
 
 export function readEvidence(traceId: string, spanId: string, signal: AbortSignal): Promise<Evidence> {

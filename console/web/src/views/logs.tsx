@@ -1,6 +1,6 @@
 // The logs page: the log view with its state in the URL.
 import { useMemo } from "preact/hooks";
-import { buildLogParams, type LogState, parseLogState, type Range } from "../lib/logview.ts";
+import { buildLogParams, isSameRange, type LogState, parseLogState, type Range } from "../lib/logview.ts";
 import { place, setParams } from "../place.ts";
 import { LogView } from "./logview.tsx";
 
@@ -14,7 +14,7 @@ export function LogsPage() {
     <>
       <header class="page-head">
         <h1>{ofTrace ? "Logs of a trace" : "Logs"}</h1>
-        <p class="faint">{ofTrace ? "Every line of the whole request flow. The time range was set from the trace." : "Lines that applications sent, joined to their traces."}</p>
+        <p class="faint">{ofTrace ? opened !== undefined && isSameRange(state.range, opened) ? "Every line of the whole request flow. The time range was set from the trace." : "Every line of the whole request flow." : "Lines that applications sent, joined to their traces."}</p>
         {ofTrace && <a class="button" href={`/traces/${state.traces[0]}${state.spans[0] === undefined ? "" : `?span=${state.spans[0]}`}`}>Back to the trace</a>}
       </header>
       <LogView state={state} locked={false} onChange={change} {...set} />

@@ -7,6 +7,9 @@ import type { Trace } from "../types.ts";
 import { Empty } from "./parts.tsx";
 import { describe } from "./timerange.tsx";
 
+// Enough to see whether anything in the trace is linked; a trace that is linked at all is so at its start.
+const EXPLAINING_SPANS = 200;
+
 interface NoLogsProps {
   readonly state: LogState;
   readonly outside: number;
@@ -39,7 +42,7 @@ export function NoLogs({ state, outside, onChange }: NoLogsProps) {
 }
 
 function NoLogsOfTrace({ traceId, ofSpan }: { traceId: string; ofSpan: boolean }) {
-  const { data, loading } = useLoaded(traceId, (signal) => readTrace(traceId, signal));
+  const { data, loading } = useLoaded(traceId, (signal) => readTrace(traceId, EXPLAINING_SPANS, signal));
   if (loading) return null;
   if (data === null) {
     return (

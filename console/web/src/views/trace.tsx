@@ -1,7 +1,7 @@
 // The trace page: header with View Logs and Share Trace, overview, waterfall, and the panel of the chosen span.
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { readTrace } from "../api.ts";
-import { buildLogUrl, logsOfTrace } from "../lib/logview.ts";
+import { buildLogUrl, type LogState, logsOfTrace } from "../lib/logview.ts";
 import { formatDuration, zoneName } from "../lib/nanos.ts";
 import { oneLine, plural, shortId, visible } from "../lib/text.ts";
 import { ancestors, buildTree, findRows, type Row, type Tree, visibleRows } from "../lib/tree.ts";
@@ -13,17 +13,33 @@ import { Panel } from "./panel.tsx";
 import { CopyButton, Destination, Empty, Icon, Id, ProblemNotice, Service, Time, Waiting } from "./parts.tsx";
 import { Waterfall, type Zoom } from "./waterfall.tsx";
 
+const FIRST_SPANS = 1_000; // a few hundred milliseconds from the store to the screen
+const MOST_SPANS = 50_000;
+
 export function TracePage() {
   const traceId = place.value.pathname.split("/")[2] ?? "";
   const [tries, setTries] = useState(0);
-  const { data, problem, loading } = useLoaded(`${traceId} ${tries}`, (signal) => readTrace(traceId, signal));
-  if (data !== null && !loading) return <TraceView trace={data} />;
+  const { trace, problem, rest } = useTrace(traceId, tries);
+  if (trace !== null) return <TraceView trace={trace} rest={rest} />;
   return (
     <>
       <header class="page-head"><h1>Trace</h1> <code class="faint wrap">{visible(traceId)}</code></header>
       {problem === null ? <Waiting what="the trace" /> : <NoTrace problem={problem} onRetry={() => setTries(tries + 1)} />}
     </>
   );
+}
+
+type Rest = "none" | "loading" | Problem;
+
+/** A big trace shows its first spans at once, and the others when they have come. */
+function useTrace(traceId: string, tries: number): { trace: Trace | null; problem: Problem | null; rest: Rest } {
+  const first = useLoaded(`${traceId} ${tries}`, (signal) => readTrace(traceId, FIRST_SPANS, signal));
+  const wantsMore = !first.loading && first.data !== null && first.data.truncated;
+  const whole = useLoaded<Trace | null>(`${traceId} ${tries} ${wantsMore}`, (signal) => (wantsMore ? readTrace(traceId, MOST_SPANS, signal) : Promise.resolve(null)));
+  if (first.loading || first.data === null) return { trace: null, problem: first.problem, rest: "none" };
+  if (!wantsMore) return { trace: first.data, problem: null, rest: "none" };
+  if (whole.loading) return { trace: first.data, problem: null, rest: "loading" };
+  return { trace: whole.data ?? first.data, problem: null, rest: whole.problem ?? "none" };
 }
 
 function NoTrace({ problem, onRetry }: { problem: Problem; onRetry: () => void }) {
@@ -36,10 +52,11 @@ function NoTrace({ problem, onRetry }: { problem: Problem; onRetry: () => void }
   );
 }
 
-function TraceView({ trace }: { trace: Trace }) {
+function TraceView({ trace, rest }: { trace: Trace; rest: Rest }) {
   const tree = useMemo(() => buildTree(trace.spans), [trace]);
   const [collapsed, setCollapsed] = useState<ReadonlySet<string>>(new Set());
-  const [zoom, setZoom] = useState<Zoom>({ from: 0, length: tree.length });
+  const [zoomed, setZoom] = useState<Zoom | null>(null);
+  const zoom = zoomed ?? { from: 0, length: tree.length };
   const rows = useMemo(() => visibleRows(tree, collapsed), [tree, collapsed]);
   const selectedId = place.value.searchParams.get("span");
   const selected = useMemo(() => tree.rows.find((row) => row.span.span_id === selectedId || row.span.effective_span_id === selectedId) ?? null, [tree, selectedId]);
@@ -62,12 +79,12 @@ function TraceView({ trace }: { trace: Trace }) {
   }, [tree]);
   return (
     <>
-      <TraceHead trace={trace} tree={tree} />
-      {trace.truncated && <p class="notice">This trace has {plural(trace.total_spans, "span")}; the first {trace.spans.length.toLocaleString("en")} by start are shown.</p>}
+      <TraceHead trace={trace} tree={tree} isWhole={rest === "none"} />
+      {trace.truncated && <Truncated trace={trace} rest={rest} />}
       <div class="trace-tools">
         <FindInTrace tree={tree} found={found} selected={selected} onGo={goTo} />
         <span class="spacer" />
-        {zoom.length < tree.length && <button type="button" class="button" onClick={() => setZoom({ from: 0, length: tree.length })}>Whole trace</button>}
+        {zoomed !== null && <button type="button" class="button" onClick={() => setZoom(null)}>Whole trace</button>}
         <button type="button" class="button" onClick={() => toggle(parentsOf(tree), true)}>Collapse all</button>
         <button type="button" class="button" onClick={() => setCollapsed(new Set())}>Expand all</button>
       </div>
@@ -87,10 +104,22 @@ function TraceView({ trace }: { trace: Trace }) {
   );
 }
 
-function TraceHead({ trace, tree }: { trace: Trace; tree: Tree }) {
+function Truncated({ trace, rest }: { trace: Trace; rest: Rest }) {
+  return (
+    <p class="notice" role="status">
+      This trace has {plural(trace.total_spans, "span")}; the first {trace.spans.length.toLocaleString("en")} by start are shown.
+      {rest === "loading" && " The others are on their way…"}
+      {typeof rest === "object" && ` The others could not be read: ${rest.detail}`}
+    </p>
+  );
+}
+
+function TraceHead({ trace, tree, isWhole }: { trace: Trace; tree: Tree; isWhole: boolean }) {
   const root = tree.rows[0]?.span;
   const start = BigInt(trace.start_ns);
   const end = BigInt(trace.end_ns);
+  const around = logsOfTrace(trace.effective_trace_ids, start, end);
+  const logs: LogState = isWhole ? around : { ...around, range: { kind: "all" } }; // its end is not known yet
   const others = trace.effective_trace_ids.filter((id) => id !== trace.trace_id);
   return (
     <header class="trace-head">
@@ -112,7 +141,7 @@ function TraceHead({ trace, tree }: { trace: Trace; tree: Tree }) {
         </p>
       </div>
       <div class="trace-actions">
-        <a class="button primary" href={buildLogUrl(logsOfTrace(trace.effective_trace_ids, start, end))}><Icon name="logs" /> View Logs</a>
+        <a class="button primary" href={buildLogUrl(logs)}><Icon name="logs" /> View Logs</a>
         <CopyButton text={location.origin + place.value.pathname + place.value.search} label="Copy a link to this trace; it asks for a login">
           Share Trace
         </CopyButton>
