@@ -53,7 +53,8 @@ def list_logs(client: Client, query: LogQuery) -> LogPage:
         else:
             window = clamp(Window(from_ns=window.from_ns, to_ns=min(window.to_ns, ns + 1)))
     rows: list[dict[str, Any]] = []
-    for piece in [window] if query.ascending else split_newest_first(window):
+    is_narrow = query.ascending or query.trace_ids or query.span_ids  # the index finds them at once
+    for piece in [window] if is_narrow else split_newest_first(window):
         rows += client.query(
             f"SELECT {_COLUMNS} FROM otel_logs WHERE {BOUND} AND {condition} "
             f"ORDER BY Timestamp {order}, LineId {order} LIMIT {{rows:UInt32}}",

@@ -94,40 +94,33 @@ def read_overlays(client: Client, rows: Iterable[Row]) -> Overlays:
         return Overlays()
     times = [row["start_ns"] for row in rows]
     traces = sorted({row["trace_id"] for row in rows})
-    params = {**bind(pad(min(times), max(times))), "traces": traces}
-    links = _read_links(client, params)
-    linked = sorted({trace_id for trace_id, _ in links})
+    links: dict[Key, list[Link]] = {}
     joins: dict[Key, dict[str, str]] = {}
-    for row in _read_laid(client, "span_joins", "''", params):
-        joins.setdefault((row["trace_id"], row["span_id"]), {}).update(row["attributes"])
-    late = {
-        (row["trace_id"], row["span_id"]): (row["label"], row["attributes"])
-        for row in _read_laid(client, "late_names", "DestinationLabel", params)
-    }
+    late: dict[Key, tuple[str, dict[str, str]]] = {}
+    for row in client.query(_READ, {**bind(pad(min(times), max(times))), "traces": traces}):
+        key = (row["trace_id"], row["span_id"])
+        if row["kind"] == "link":
+            links.setdefault(key, []).append(Link(trace_id=row["first"], span_id=row["second"]))
+        elif row["kind"] == "join":
+            joins.setdefault(key, {}).update(row["attributes"])
+        else:
+            late[key] = (row["first"], row["attributes"])
+    linked = sorted({trace_id for trace_id, _ in links})
     return Overlays(links=links, joins=joins, late=late, parents=_read_parents(client, linked))
 
 
-def _read_links(client: Client, params: Mapping[str, object]) -> dict[Key, list[Link]]:
-    found: dict[Key, list[Link]] = {}
-    for row in client.query(
-        "SELECT DISTINCT EbpfTraceId AS trace_id, EbpfSpanId AS span_id, OtelTraceId AS to_trace, "
-        f"OtelSpanId AS to_span FROM trace_links WHERE {BOUND} AND EbpfTraceId IN {{traces:Array(String)}} "
-        "ORDER BY Timestamp, to_trace, to_span",
-        params,
-    ):
-        link = Link(trace_id=row["to_trace"], span_id=row["to_span"])
-        found.setdefault((row["trace_id"], row["span_id"]), []).append(link)
-    return found
-
-
-def _read_laid(
-    client: Client, table: str, label: str, params: Mapping[str, object]
-) -> list[dict[str, Any]]:
-    return client.query(
-        f"SELECT TraceId AS trace_id, SpanId AS span_id, {label} AS label, Attributes AS attributes FROM {table} "
-        f"WHERE {BOUND} AND TraceId IN {{traces:Array(String)}} ORDER BY Stored",
-        params,
-    )
+# One round trip for all three tables; what was stored last wins, the oldest link comes first.
+_READ = f"""
+SELECT kind, trace_id, span_id, first, second, attributes FROM (
+  SELECT 'link' AS kind, EbpfTraceId AS trace_id, EbpfSpanId AS span_id, OtelTraceId AS first, OtelSpanId AS second,
+    CAST(map() AS Map(LowCardinality(String), String)) AS attributes, min(Timestamp) AS at
+  FROM trace_links WHERE {BOUND} AND EbpfTraceId IN {{traces:Array(String)}} GROUP BY ALL
+  UNION ALL SELECT 'join', TraceId, SpanId, '', '', Attributes, Stored
+  FROM span_joins WHERE {BOUND} AND TraceId IN {{traces:Array(String)}}
+  UNION ALL SELECT 'late', TraceId, SpanId, DestinationLabel, '', Attributes, Stored
+  FROM late_names WHERE {BOUND} AND TraceId IN {{traces:Array(String)}}
+) ORDER BY at, first, second
+"""
 
 
 def _read_parents(client: Client, traces: list[str]) -> dict[Key, str]:

@@ -4,6 +4,7 @@ One writer, four readers, one admin and one control handle; a second process on 
 """
 
 import contextlib
+import shutil
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -50,7 +51,9 @@ def main(argv: Sequence[str]) -> int:
         component.refuse(NAME, str(e))
     started_ns = time.time_ns()
     engine, pools = open_store(config)
-    surface = Surface(pools, passwords, Path(config.state_dir))
+    surface = Surface(
+        pools, passwords, read_free_bytes=lambda: shutil.disk_usage(config.state_dir).free
+    )
     upkeep = Upkeep(pools.admin, launch.watcher, surface.counters, started_ns=started_ns)
     watchdog = Watchdog(pools.control)
     server = Server(surface, launch)

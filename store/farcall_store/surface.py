@@ -6,19 +6,20 @@ full queue is answered 503, which clients retry for reads. It knows nothing of f
 
 import asyncio
 import secrets
-import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 
 from farcall import journal
 from farcall_store.engine import Connection, EngineBusyError, EngineError, Pool, run
 from farcall_store.gate import STREAMED_FORMATS
 from farcall_store.request import (
+    MAX_ROWS_BODY,
+    TOO_LARGE,
     DisconnectedError,
+    Message,
     Receive,
     Request,
     RequestError,
@@ -32,6 +33,7 @@ from farcall_store.roles import Role
 log = journal.get_log("store")
 
 NOT_ENOUGH_SPACE = 243
+UNKNOWN_EXCEPTION = 1002
 TOO_BUSY = 202  # TOO_MANY_SIMULTANEOUS_QUERIES
 MIN_FREE_BYTES = 64 << 20  # below this no insert starts: merges of what is stored need room too
 CHUNKS_AHEAD = 4  # blocks of a streamed answer that wait for a slow client
@@ -80,11 +82,32 @@ class Answer:
         self._room.release(CHUNKS_AHEAD)
 
 
+class Body:
+    """`receive` that knows whether the whole body came: what is left must be read before an error is answered,
+    or the client sees a broken connection in place of the answer."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._is_complete = False
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._is_complete = not message.get("more_body", False)
+        return message
+
+    async def drain(self) -> None:
+        left = MAX_ROWS_IN_FLIGHT
+        while not self._is_complete and left > 0:
+            left -= len((await self()).get("body", b""))
+
+
 class Surface:
-    def __init__(self, pools: Pools, passwords: dict[Role, str], folder: Path) -> None:
+    def __init__(
+        self, pools: Pools, passwords: dict[Role, str], *, read_free_bytes: Callable[[], int]
+    ) -> None:
         self._pools = pools
         self._passwords = passwords
-        self._folder = folder
+        self._read_free_bytes = read_free_bytes
         self._rows_in_flight = 0
         self.counters: Counter[str] = Counter()
 
@@ -99,35 +122,44 @@ class Surface:
             await _send_whole(send, 404, b"There is nothing here.\n", [])
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        length = self._announced(scope)
+        body, length = Body(receive), _read_length(scope)
         self._rows_in_flight += length
         try:
-            if self._rows_in_flight > MAX_ROWS_IN_FLIGHT:
-                raise EngineBusyError("too many rows are on their way in")
-            request = await read_request(scope, receive, self._passwords)
-            try:
-                await self._execute(request, receive, send)
-            finally:
-                if request.rows is not None:
-                    request.rows.close()
+            await self._read_and_execute(scope, length, body, send)
         except DisconnectedError:
             self.counters["disconnected"] += 1
         except RequestError as e:
             self.counters["refused"] += 1
+            await body.drain()
             await _send_error(send, e.status, e.code, str(e))
         except EngineBusyError as e:
             self.counters["busy"] += 1
+            await body.drain()
             await _send_error(send, 503, TOO_BUSY, str(e))
         except EngineError as e:
             self.counters["failed"] += 1
             await _send_error(send, 500, e.code, str(e))
+        except (
+            Exception
+        ) as e:  # a bug of ours, or no memory for the rows: told, not a broken connection
+            self.counters["failed"] += 1
+            log.exception("request failed")
+            await body.drain()
+            await _send_error(send, 500, UNKNOWN_EXCEPTION, f"{type(e).__name__}: {e}")
         finally:
             self._rows_in_flight -= length
 
-    @staticmethod
-    def _announced(scope: Scope) -> int:
-        text = dict(scope["headers"]).get(b"content-length", b"0")
-        return int(text) if text.isdigit() and len(text) < 16 else 0
+    async def _read_and_execute(self, scope: Scope, length: int, body: Body, send: Send) -> None:
+        if length > MAX_ROWS_BODY:
+            raise RequestError("too many rows in one insert", status=413, code=TOO_LARGE)
+        if self._rows_in_flight > MAX_ROWS_IN_FLIGHT:
+            raise EngineBusyError("too many rows are on their way in")
+        request = await read_request(scope, body, self._passwords)
+        try:
+            await self._execute(request, body, send)
+        finally:
+            if request.rows is not None:
+                request.rows.close()
 
     async def _execute(self, request: Request, receive: Receive, send: Send) -> None:
         answer = Answer(request.query_id + "." + secrets.token_hex(8))
@@ -160,7 +192,7 @@ class Surface:
         return pool, lambda connection: _run_whole(connection, sql, request, answer)
 
     def _check_space(self, size: int) -> None:
-        free = shutil.disk_usage(self._folder).free
+        free = self._read_free_bytes()
         if free < MIN_FREE_BYTES + size:
             raise EngineError(
                 f"Code: {NOT_ENOUGH_SPACE}. The store's disk is full: {free >> 20} MiB are left",
@@ -216,6 +248,11 @@ class Surface:
             self.counters["failed"] += 1
             trailer = _render_late_error(str(error), tag)
         await send({"type": "http.response.body", "body": trailer, "more_body": False})
+
+
+def _read_length(scope: Scope) -> int:
+    text = dict(scope["headers"]).get(b"content-length", b"0")
+    return int(text) if text.isdigit() and len(text) < 16 else 0
 
 
 def _run_whole(connection: Connection, sql: str, request: Request, answer: Answer) -> None:

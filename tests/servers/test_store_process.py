@@ -203,8 +203,8 @@ def build_batch(number: int) -> dict[TableName, pa.Table]:
     }
 
 
-def test_a_write_the_disk_refuses_is_a_typed_error_and_later_ones_work(tmp_path: Path) -> None:
-    """A limit on the size of files stands for a full disk: the engine's write fails in the middle."""
+def test_a_write_the_system_refuses_is_a_typed_error_and_later_ones_work(tmp_path: Path) -> None:
+    """A limit on the size of files stands for a system that has no room; the guard of the disk has a unit test."""
     with running_store(tmp_path) as store:
         assert store.process is not None
         writer = writer_of(store)
@@ -217,12 +217,24 @@ def test_a_write_the_disk_refuses_is_a_typed_error_and_later_ones_work(tmp_path:
         unlimited = resource.prlimit(store.process.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(store.process.pid, resource.RLIMIT_FSIZE, (2_000, unlimited[1]))
 
-        with pytest.raises((StoreRefusedError, StoreUnavailableError)):
+        with pytest.raises(StoreRefusedError):
             writer.write(batch, token="1")
 
         resource.prlimit(store.process.pid, resource.RLIMIT_FSIZE, unlimited)
         writer.write(batch, token="1")
         assert count(store, "SELECT count() FROM otel_logs") == 3001
+
+
+def test_a_wrong_password_is_told_also_after_a_large_batch(tmp_path: Path) -> None:
+    """The body is read to its end before the answer: otherwise it would look like a broken connection."""
+    with running_store(tmp_path) as store:
+        writer = writer_of(store)
+        writer.read_high_water("x")  # connected
+        writer._client._driver.headers["Authorization"] = "Basic d3JvbmcK"  # type: ignore[union-attr]
+        lines = [log_line(time.time_ns(), "x" * 4000) for _ in range(5000)]
+
+        with pytest.raises(StoreRefusedError):
+            writer.write({"logs": build_table("logs", lines)}, token="1")
 
 
 def test_retention_is_applied_live_and_old_days_go(tmp_path: Path) -> None:

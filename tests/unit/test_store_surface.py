@@ -4,11 +4,13 @@ import asyncio
 import base64
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
+from farcall.storeport import StoreRefusedError, StoreUnavailableError
+from farcall_store.client import translate
 from farcall_store.engine import Connection, EngineBusyError, Pool
 from farcall_store.request import MAX_BODY
 from farcall_store.roles import Role
@@ -73,7 +75,7 @@ class FakeConnection:
         pass
 
 
-def build_surface(reader: Connection, folder: Path, *, waiting: int = 4) -> Surface:
+def build_surface(reader: Connection, *, waiting: int = 4, free_bytes: int = 1 << 40) -> Surface:
     def pool(name: str, connection: Connection) -> Pool:
         return Pool(name, [connection], waiting=waiting)
 
@@ -84,7 +86,7 @@ def build_surface(reader: Connection, folder: Path, *, waiting: int = 4) -> Surf
         admin=pool("admin", other),
         control=pool("control", other),
     )
-    return Surface(pools, PASSWORDS, folder)
+    return Surface(pools, PASSWORDS, read_free_bytes=lambda: free_bytes)
 
 
 async def ask(
@@ -132,9 +134,9 @@ async def poll(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not come to be")
 
 
-def test_a_full_queue_is_answered_503(tmp_path: Path) -> None:
+def test_a_full_queue_is_answered_503() -> None:
     gate = threading.Event()
-    surface = build_surface(FakeConnection([b"1"] * 8, gate), tmp_path, waiting=1)
+    surface = build_surface(FakeConnection([b"1"] * 8, gate), waiting=1)
 
     async def scenario() -> list[int]:
         tasks = [asyncio.ensure_future(ask(surface, "SELECT 1")) for _ in range(6)]
@@ -148,8 +150,8 @@ def test_a_full_queue_is_answered_503(tmp_path: Path) -> None:
     assert statuses.count(503) >= 4
 
 
-def test_a_statement_over_the_limit_is_answered_413(tmp_path: Path) -> None:
-    surface = build_surface(FakeConnection([]), tmp_path)
+def test_a_statement_over_the_limit_is_answered_413() -> None:
+    surface = build_surface(FakeConnection([]))
 
     status, headers, _ = asyncio.run(ask(surface, "SELECT '" + "x" * MAX_BODY + "'"))
 
@@ -157,12 +159,10 @@ def test_a_statement_over_the_limit_is_answered_413(tmp_path: Path) -> None:
     assert headers[b"x-clickhouse-exception-code"] == b"307"
 
 
-def test_an_error_after_the_first_block_is_told_at_the_end_of_the_answer(tmp_path: Path) -> None:
+def test_an_error_after_the_first_block_is_told_at_the_end_of_the_answer() -> None:
     connection = FakeConnection([b"block", RuntimeError("Code: 241. too much (MEMORY_LIMIT)")])
 
-    status, headers, body = asyncio.run(
-        ask(build_surface(connection, tmp_path), "SELECT 1 FORMAT Native")
-    )
+    status, headers, body = asyncio.run(ask(build_surface(connection), "SELECT 1 FORMAT Native"))
 
     tag = headers[b"x-clickhouse-exception-tag"]
     assert status == 200
@@ -170,18 +170,18 @@ def test_an_error_after_the_first_block_is_told_at_the_end_of_the_answer(tmp_pat
     assert b"Code: 241" in body
 
 
-def test_an_error_before_the_first_block_has_its_code(tmp_path: Path) -> None:
+def test_an_error_before_the_first_block_has_its_code() -> None:
     connection = FakeConnection([RuntimeError("Code: 60. there is no such table (UNKNOWN_TABLE)")])
 
-    status, headers, _ = asyncio.run(ask(build_surface(connection, tmp_path), "SELECT 1"))
+    status, headers, _ = asyncio.run(ask(build_surface(connection), "SELECT 1"))
 
     assert (status, headers[b"x-clickhouse-exception-code"]) == (500, b"60")
 
 
-def test_a_query_whose_client_went_away_is_killed(tmp_path: Path) -> None:
+def test_a_query_whose_client_went_away_is_killed() -> None:
     gate = threading.Event()
     reader = FakeConnection([b"1"], gate)
-    surface = build_surface(reader, tmp_path)
+    surface = build_surface(reader)
     control = FakeConnection([])
     surface._pools = Pools(
         writer=surface._pools.writer,
@@ -207,15 +207,13 @@ def test_a_query_whose_client_went_away_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("query_id", ["a b", "x*/ DROP TABLE y /*", "é", "a" * 101])
-def test_a_query_id_that_could_leave_its_comment_is_refused(tmp_path: Path, query_id: str) -> None:
+def test_a_query_id_that_could_leave_its_comment_is_refused(query_id: str) -> None:
     from urllib.parse import quote
 
     connection = FakeConnection([])
     arguments = f"query_id={quote(query_id)}".encode()
 
-    status, _, _ = asyncio.run(
-        ask(build_surface(connection, tmp_path), "SELECT 1", arguments=arguments)
-    )
+    status, _, _ = asyncio.run(ask(build_surface(connection), "SELECT 1", arguments=arguments))
 
     assert status == 400
     assert connection.statements == []
@@ -224,9 +222,9 @@ def test_a_query_id_that_could_leave_its_comment_is_refused(tmp_path: Path, quer
 @pytest.mark.parametrize(
     "arguments", [b"session_id=1", b"max_execution_time=0", b"readonly=0", b"compress=1", b"role=x"]
 )
-def test_settings_and_sessions_are_refused_by_code_48(tmp_path: Path, arguments: bytes) -> None:
+def test_settings_and_sessions_are_refused_by_code_48(arguments: bytes) -> None:
     status, headers, _ = asyncio.run(
-        ask(build_surface(FakeConnection([]), tmp_path), "SELECT 1", arguments=arguments)
+        ask(build_surface(FakeConnection([])), "SELECT 1", arguments=arguments)
     )
 
     assert (status, headers[b"x-clickhouse-exception-code"]) == (501, b"48")
@@ -238,3 +236,29 @@ def test_a_stopped_pool_takes_no_more_work() -> None:
 
     with pytest.raises(EngineBusyError):
         pool.run("SELECT 1")
+
+
+def test_a_full_disk_refuses_an_insert_before_it_starts() -> None:
+    surface = build_surface(FakeConnection([]), free_bytes=1 << 20)
+    statement = "INSERT INTO otel_logs FORMAT JSONEachRow\n{}"
+
+    status, headers, body = asyncio.run(ask(surface, statement, role=Role.WRITER))
+
+    assert (status, headers[b"x-clickhouse-exception-code"]) == (500, b"243")
+    assert b"disk is full" in body
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (DatabaseError("Code: 243. full", code=243), StoreRefusedError),
+        (DatabaseError("Code: 60. no table", code=60), StoreRefusedError),
+        (DatabaseError("Code: 159. too slow", code=159), StoreRefusedError),
+        (DatabaseError("Code: 202. busy", code=202), StoreUnavailableError),
+        (DatabaseError("Code: 394. cancelled", code=394), StoreUnavailableError),
+        (OperationalError("connection refused"), StoreUnavailableError),
+        (ConnectionResetError("reset"), StoreUnavailableError),
+    ],
+)
+def test_the_librarys_errors_become_the_ports(error: Exception, kind: type[Exception]) -> None:
+    assert type(translate(error)).__mro__[:3].count(kind) == 1
