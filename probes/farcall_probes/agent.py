@@ -8,8 +8,9 @@ import os
 import socket
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,10 +25,11 @@ from farcall.exchange import BatchHeader, BatchKind
 from farcall.secretfiles import INGEST_TOKEN, SecretError, read_secret
 from farcall_probes import events
 from farcall_probes.batches import render_batch
-from farcall_probes.capture import Capture
+from farcall_probes.capture import Capture, Drained
 from farcall_probes.cgroups import CgroupTree
 from farcall_probes.clocks import read_offsets
 from farcall_probes.dnswriter import DnsWriter
+from farcall_probes.footprint import keep_memory_small, trim_memory
 from farcall_probes.identity import Identities
 from farcall_probes.policy import Policy
 from farcall_probes.probes import ProbesError, open_probes
@@ -85,6 +87,7 @@ class Agent:
         self._stopping = False  # a plain flag: an Event's lock could be held when the signal comes
         self._fill = 0.0
         self._dns_lost = 0
+        self._faults: Counter[str] = Counter()
         # Programs ran since open_probes; what they saw before this moment is drained, but not relied on.
         self._watched_since_ns = time.monotonic_ns()
         tree = CgroupTree(self._around.cgroups)
@@ -117,6 +120,10 @@ class Agent:
     def run(self, mark_ready: Callable[[], None]) -> None:
         self._capture.forget_own_process()
         self._policy.refresh()
+        # Exchanges from before the policy may be of processes that are not to be traced; answers are evidence all the same.
+        before = self._capture.drain()
+        nothing = {name: getattr(before, name)[:0] for name in ("heads", "small", "large")}
+        self._take(replace(before, **nothing), time.monotonic_ns())
         self._update_numbers()
         self._tracer.dns_lost_ns = 0  # what was lost before we watched is not held against anybody
         self._writer.start()
@@ -154,11 +161,20 @@ class Agent:
         drained = self._capture.drain()
         self._fill = drained.fill
         now_ns = time.monotonic_ns()
-        self._tracer.take(drained, now_ns=now_ns)
+        self._take(drained, now_ns)
         self._write_cache()
         if self._tracer.pending_rows >= FLUSH_ROWS or self._tracer.age_ns(now_ns) >= FLUSH_NS:
             self._flush()
         return drained.full
+
+    def _take(self, drained: Drained, now_ns: int) -> None:
+        """A fault of ours in these records must not end the tracing of all others: it is logged, and what it cost is counted."""
+        try:
+            self._tracer.take(drained, now_ns=now_ns)
+        except Exception:
+            lost = sum(len(r) for r in (drained.dns, drained.heads, drained.small, drained.large))
+            self._faults["records_faulted_lost"] += lost
+            self._log.exception("records could not be read: this is a fault of farcall", lost=lost)
 
     def _write_cache(self) -> None:
         if self._writer.lost_memory.is_set():
@@ -226,7 +242,7 @@ class Agent:
     def _update_numbers(self) -> None:
         counters = self._capture.read_counters()
         self._note_dns_loss(counters)
-        self._counters = {**counters, **self._tracer.counters()}
+        self._counters = {**counters, **self._tracer.counters(), **self._faults}
         self._gauges = {**self._tracer.gauges(), "ring_fill": self._fill}
 
     def _make_status(self) -> AgentStatus:
@@ -279,7 +295,9 @@ def main(argv: Sequence[str]) -> int:
         read_secret(launch.watcher.current.secrets_dir, INGEST_TOKEN)
     except SecretError as e:
         component.refuse("agent", e)
+    keep_memory_small()
     agent = Agent(launch.watcher, open_capture())
+    trim_memory()  # BTF and bytecode were read, and are not needed any more
     component.on_stop(agent.stop)
     agent.run(launch.mark_ready)
     return EXIT_OK

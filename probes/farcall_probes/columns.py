@@ -95,8 +95,8 @@ def words(values: Sequence[str | None], owners: Indices | None = None) -> pa.Arr
     if owners is None and values.count(None) == len(values):
         nothing = np.zeros(len(values), dtype=np.int32)
         return words_of_codes(nothing, [], np.ones(len(values), dtype=np.bool_))
-    index: dict[str | None, int] = {}
-    codes = np.array([index.setdefault(v, len(index)) for v in values], dtype=np.int32)
+    index = {word: code for code, word in enumerate(dict.fromkeys(values))}
+    codes = np.fromiter(map(index.__getitem__, values), dtype=np.int32, count=len(values))
     if owners is not None:
         codes = codes[owners]
     missing = None

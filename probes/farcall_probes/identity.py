@@ -206,6 +206,7 @@ class Identities:
     def _container_start(self, seen: Seen) -> int:
         """The oldest process of the container: who else in it could have looked a name up before we watched."""
         starts = [seen.start_ns]
+        self._cgroups.find(seen.cgroup_id)  # reads the tree when the group is new
         for tgid in self._cgroups.members(seen.cgroup_id)[:MAX_MEMBERS]:
             stat = procfs.read_stat(self._proc, tgid)
             if stat is not None:

@@ -1,9 +1,11 @@
 """The whole agent over a Capture of ours, against a real HTTP server: what goes in comes out, and it ends as it should."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,7 @@ def make_agent(tmp_path: Path, exporter: FakeExporter, capture: FakeCapture) -> 
 def test_answers_connections_and_exchanges_arrive_named(tmp_path: Path) -> None:
     capture = FakeCapture()
     now = time.monotonic_ns()
+    capture.waiting.append(make_drained())  # what lies there before the policy is set is not traced
     capture.waiting.append(
         make_drained(
             dns=[make_dns(a_answer("cache.example.com", "203.0.113.10"), ts_ns=now - 3_000)],
@@ -89,8 +92,6 @@ def test_status_says_what_is_seen_and_lost(tmp_path: Path) -> None:
     with FakeExporter() as exporter, running(make_agent(tmp_path, exporter, capture)):
         exporter.wait_for(lambda posted: any(p.path == STATUS_PATH for p in posted))
         body = next(p.body for p in exporter.posted if p.path == STATUS_PATH)
-    import json
-
     status = parse_agent_status(json.loads(body))
 
     assert status.node == "node-1"
@@ -122,8 +123,6 @@ def test_a_new_config_is_applied_without_a_restart(tmp_path: Path) -> None:
         write_effective(config, tmp_path / "effective.json")
 
         def applied() -> bool:
-            import json
-
             bodies = [json.loads(p.body) for p in exporter.posted if p.path == STATUS_PATH]
             return any(b["dns_ttl_s"] == 5 and b["dns_ttl_overridden"] for b in bodies)
 
@@ -133,3 +132,30 @@ def test_a_new_config_is_applied_without_a_restart(tmp_path: Path) -> None:
         (row,) = rows_of(exporter.batches("exchanges"))
 
     assert row["query"] == "id=42"
+
+
+def test_records_that_we_fail_at_are_counted_and_tracing_goes_on(tmp_path: Path) -> None:
+    capture = FakeCapture()
+    broken = make_drained(large=[make_http(GET)])
+    with FakeExporter() as exporter, running(make_agent(tmp_path, exporter, capture)):
+        capture.waiting.append(replace(broken, large=broken.large[["conn_id"]]))
+        capture.waiting.append(make_drained(small=[make_redis(SET)]))
+        exporter.wait_for(lambda _: bool(exporter.batches("exchanges")))
+
+        def counted() -> bool:
+            bodies = [json.loads(p.body) for p in exporter.posted if p.path == STATUS_PATH]
+            return any(b["counters"].get("records_faulted_lost") == 1 for b in bodies)
+
+        exporter.wait_for(lambda _: counted())
+
+
+def test_exchanges_from_before_the_policy_are_left_out_and_answers_are_kept(tmp_path: Path) -> None:
+    capture = FakeCapture()
+    capture.waiting.append(
+        make_drained(
+            dns=[make_dns(a_answer("early.example", "203.0.113.10"))], large=[make_http(GET)]
+        )
+    )
+    with FakeExporter() as exporter, running(make_agent(tmp_path, exporter, capture)):
+        exporter.wait_for(lambda _: bool(exporter.batches("dns")))
+        assert not exporter.batches("exchanges")
