@@ -215,7 +215,7 @@ def test_a_write_the_system_refuses_is_a_typed_error_and_later_ones_work(tmp_pat
         }
         writer.write({"logs": build_table("logs", [log_line(time.time_ns(), "before")])}, token="0")
         unlimited = resource.prlimit(store.process.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(store.process.pid, resource.RLIMIT_FSIZE, (2_000, unlimited[1]))
+        resource.prlimit(store.process.pid, resource.RLIMIT_FSIZE, (200_000, unlimited[1]))
 
         with pytest.raises(StoreRefusedError):
             writer.write(batch, token="1")
