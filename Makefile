@@ -79,10 +79,11 @@ test: setup-test lint ## every tier that needs no cluster
 e2e: setup-test ## the whole product, started as a user starts it
 	$(PY) -m pytest -m e2e --timeout 900
 
-# Each on its own: a room that is slow today says so, whatever came before. QUICK=1: under a minute each.
+# One after the other, whatever -j says, and the rest also when one fails. QUICK=1: under a minute each.
 .PHONY: bench
-bench: $(BENCHES) ## every benchmark, with a table and bench/results/<name>.json (QUICK=1: shorter)
-bench-%: setup
+bench: ## every benchmark, with a table and bench/results/<name>.json (QUICK=1: shorter)
+	$(MAKE) --no-print-directory --keep-going -j1 $(BENCHES)
+bench-%: setup-test
 	$(PY) bench/bench_$*.py
 
 .PHONY: lint
