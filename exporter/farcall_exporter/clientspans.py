@@ -7,7 +7,7 @@ from farcall.names import Confidence, DestinationKind, NameSource
 from farcall_exporter.clients import NONE
 from farcall_exporter.columns import Coded, Codes, Mask, choose, constant, numbers, texts_array
 from farcall_exporter.join import KIND_WORDS
-from farcall_exporter.late import MENDABLE, LateBook
+from farcall_exporter.late import LateBook, is_mendable
 from farcall_exporter.naming import Named
 from farcall_exporter.spans import Entries, SpanParts, build_spans
 from farcall_exporter.stage import Stage
@@ -108,7 +108,8 @@ def _put(coded: Coded, texts: list[tuple[int, str]]) -> Coded:
 
 def keep_unknown(stage: Stage, rows: Codes, named: Named, late: LateBook, now: float) -> None:
     """Hands the spans without a name to the book that asks again."""
-    mendable = [i for i, d in enumerate(named.decisions) if d.reason in MENDABLE]
+    asked = zip(named.questions, named.decisions, strict=True)
+    mendable = [i for i, (q, d) in enumerate(asked) if is_mendable(q.call, d)]
     if not mendable:
         return
     order = np.argsort(named.groups, kind="stable")

@@ -14,13 +14,14 @@ from farcall.names import UnknownReason
 from farcall.rows import LATE_NAMES
 from farcall_exporter.lookups import Lookups
 from farcall_exporter.naming import Question, decide
-from farcall_exporter.resolve import Decision, NamingRules
+from farcall_exporter.resolve import Call, Decision, NamingRules
 
 SpanKey = tuple[int, str, str]  # start ns, trace ID, span ID
 
 ASK_EVERY_S = 5.0
 KEEP_S = 300.0
 MAX_SPANS = 50_000  # about 10 MB
+MAX_QUESTIONS = 4_000  # asking all of them again takes the worker about 0.1 s
 # An expired or ambiguous name does not become right by waiting.
 MENDABLE = frozenset(
     {
@@ -30,6 +31,12 @@ MENDABLE = frozenset(
         UnknownReason.DNS_LOST,
     }
 )
+
+
+def is_mendable(call: Call, decision: Decision) -> bool:
+    """A client whose every look-up was seen gets no name by waiting: its agent knew all there was at the connect."""
+    was_seen = call.watched and call.opened is not None and not call.dns_lost
+    return decision.reason in MENDABLE and not was_seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
+from farcall_exporter.headlimits import LimitedProtocol
+
 MAX_CONNECTIONS = (
     512  # a connection costs at most one body; more agents than this need more exporters
 )
@@ -62,7 +64,7 @@ class Listeners:
     def add(self, app: Any, listener: socket.socket) -> None:
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=LimitedProtocol,
             ws="none",
             lifespan="off",
             access_log=False,

@@ -111,6 +111,16 @@ def test_connections_that_break_off_leave_nothing_behind(exporter: ExporterProce
     assert exporter.post_batch(good("after-breaks")).status_code == 200
 
 
+@pytest.mark.parametrize("part", [b"x-a: b\r\n", b"x"], ids=["many headers", "one header"])
+def test_an_endless_head_ends_the_connection(exporter: ExporterProcess, part: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", exporter.ingest_port), 30) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nx-long: ")
+        with pytest.raises(OSError):
+            for _ in range(2_000):
+                connection.sendall(part * 4_096)
+    assert exporter.post_batch(good("after-heads")).status_code == 200
+
+
 def test_many_agents_at_once_are_all_answered_and_none_is_lost(exporter: ExporterProcess) -> None:
     bodies = [
         batch([exchange(start=time.time_ns() - NS, service="crowd")], boot=f"{i:032x}", number=1)
