@@ -145,18 +145,17 @@ class Story:
         """Looks until all hold or the time is over, and keeps the last finding of each."""
         began = time.monotonic()
         while True:
-            results = [
-                Result(
-                    expectation=expectation,
-                    finding=look(expectation, self._view),
-                    after_s=time.monotonic() - self._started,
-                )
-                for expectation in expectations
-            ]
+            results = [self._look(expectation) for expectation in expectations]
             if all(r.finding.held for r in results) or time.monotonic() - began > within_s:
                 self.results += results
                 return
             self._pass_until(time.monotonic() + POLL_S)
+
+    def _look(self, expectation: Expectation) -> Result:
+        self._tick()
+        finding = look(expectation, self._view)
+        after_s = time.monotonic() - self._started
+        return Result(expectation=expectation, finding=finding, after_s=after_s)
 
     def _pass_until(self, moment: float) -> None:
         while (left := moment - time.monotonic()) > 0:

@@ -65,6 +65,11 @@ def demo(run_dir: RunDir) -> Iterator[subprocess.Popen[bytes]]:
         finally:
             if process.poll() is None:
                 process.terminate()
+                try:
+                    process.wait(WITHIN_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    raise
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

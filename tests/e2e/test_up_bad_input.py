@@ -13,11 +13,11 @@ HEAD = "apiVersion: farcall.dev/v1alpha1\nkind: TracingConfig\nmetadata: {name: 
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("  retention: {traces: 3d}", "spec.tier is required (Hobby or Scale)"),
+        ("  retention: {traces: 3d}", "spec.tier: is required: write Hobby or Scale"),
         ("  tier: Huge", "spec.tier: must be 'Hobby' or 'Scale' (it is 'Huge')"),
         ("  tier: Hobby\n  retention: {traces: -3d}", "spec.retention.traces: must look like 3d"),
-        ("  tier: Hobby\n  clusterCIDRs: [10.244.0.0/33]", "not a CIDR"),
-        ("  tier: Hobby\n  teir: Hobby", "spec.teir is not a field of TracingConfig"),
+        ("  tier: Hobby\n  clusterCIDRs: [10.244.0.0/33]", "spec.clusterCIDRs.0: must be a CIDR"),
+        ("  tier: Hobby\n  teir: Hobby", "spec.teir: is not a field"),
     ],
 )
 def test_a_bad_resource_starts_nothing(tmp_path: Path, spec: str, sentence: str) -> None:
