@@ -29,7 +29,7 @@ class LocalHooks(Hooks):
             self._log_starts[component.name] = 0
 
     def has_started(self, component: Component, pid: int) -> None:
-        self._run_dir.pid_file(component.name).write_text(f"{pid}\n", encoding="ascii")
+        write_pid(self._run_dir.pid_file(component.name), pid)
 
     def has_ended(self, component: Component) -> None:
         self._run_dir.pid_file(component.name).unlink(missing_ok=True)
@@ -52,6 +52,13 @@ class LocalHooks(Hooks):
 
     def _ready_file(self, component: Component) -> Path:
         return self._run_dir.ready_file(component.name)
+
+
+def write_pid(path: Path, pid: int) -> None:
+    """In one step: who reads it finds all of it, or no file."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(f"{pid}\n", encoding="ascii")
+    temporary.replace(path)
 
 
 def is_redis_ready(path: Path, secrets_dir: Path) -> bool:
