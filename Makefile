@@ -104,8 +104,9 @@ generate: $(PYTHON_STAMP) ## write what is generated from the code: CRD, schemas
 
 .PHONY: uninstall
 uninstall: ## remove what farcall left on this machine, and what the other commands made in this folder
-	@if ls /run/farcall/*/effective.json >/dev/null 2>&1; then \
-		echo "a farcall instance runs here; stop it with Ctrl-C first (or remove /run/farcall if it was killed)" >&2; exit 1; fi
+	@for folder in /run/farcall/*/; do \
+		[ ! -d "$$folder" ] || flock --nonblock "$$folder" true || \
+			{ echo "a farcall instance runs here ($$folder): stop it with Ctrl-C first" >&2; exit 1; }; done
 	rm -rf /run/farcall /var/lib/farcall
 	$(MAKE) --no-print-directory clean
 
