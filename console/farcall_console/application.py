@@ -21,10 +21,10 @@ from farcall_console.border import Border
 from farcall_console.configuration import LiveConfig
 from farcall_console.pages import HANDLERS, build_shell, respond_page
 from farcall_console.reads import Reads
+from farcall_console.rendering import COMPRESSES_ITSELF, GZIP_FROM_BYTES, GZIP_LEVEL
 from farcall_console.resources import build_router
 
 YEAR_S = 31_536_000
-COMPRESS_FROM_BYTES = 2_048
 MAX_BODY_BYTES = 16 * 1_024  # the only body is the sign-out form
 
 
@@ -60,9 +60,11 @@ def build_application(parts: Parts) -> ASGIApp:
         guards=[parts.access.guard],
         exception_handlers={Exception: respond_page},
         openapi_config=_build_openapi_config(),
-        # Level 1: over a port-forward a trace shrinks tenfold, and on loopback it costs little.
         compression_config=CompressionConfig(
-            backend="gzip", gzip_compress_level=1, minimum_size=COMPRESS_FROM_BYTES
+            backend="gzip",
+            gzip_compress_level=GZIP_LEVEL,
+            minimum_size=GZIP_FROM_BYTES,
+            exclude_opt_key=COMPRESSES_ITSELF,
         ),
         state=State({"shell": shell}),
         lifespan=[closing],

@@ -14,6 +14,8 @@ from farcall.names import Confidence, NameSource, UnknownReason
 
 Word = TypeVar("Word", NameSource, UnknownReason)
 
+_FROM_DNS = (NameSource.DNS, NameSource.CACHE, NameSource.CLUSTER)
+
 NS = 1_000_000_000
 MAX_AGENT_CLOCK_STEP_S = 60  # an answer read just after the call began still belongs to it
 
@@ -82,6 +84,18 @@ def answer_window(span: Span, deadline: Deadline) -> Window:
         from_ns=max(0, at_ns - 2 * deadline.ttl_s * NS),
         to_ns=at_ns + MAX_AGENT_CLOCK_STEP_S * NS,
     )
+
+
+def address_called(span: Span) -> str:
+    """The address whose name is in question; "" on the server's side, where the peer is the caller."""
+    return "" if span.is_server_span else span.attributes.get(PEER_ADDRESS, "")
+
+
+def client_asked_about(span: Span, connection: Mapping[str, str]) -> str | None:
+    """Whose answers count: the client's own, or everybody's when the name came from the whole cluster."""
+    if span.attributes.get("farcall.name.source") == NameSource.CLUSTER:
+        return None
+    return connection.get("ClientKey")
 
 
 def build_evidence(
@@ -182,7 +196,7 @@ def _age_s(span: Span, answered_at_ns: str) -> int | None:
 
 def _used_answer_ns(span: Span, answers: Sequence[DnsEvidence]) -> str:
     """For a name from DNS or the cache whose time was not written down with the connection."""
-    if span.attributes.get("farcall.name.source") not in (NameSource.DNS, NameSource.CACHE):
+    if span.attributes.get("farcall.name.source") not in _FROM_DNS:
         return ""
     before = [
         answer

@@ -6,9 +6,9 @@ Nothing here knows SQL, pages or cookies.
 import time
 from functools import partial
 from importlib.metadata import version as installed_version
-from typing import Annotated
+from typing import Annotated, Any
 
-from litestar import Controller, Router, get
+from litestar import Controller, Request, Response, Router, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
@@ -32,6 +32,7 @@ from farcall_console import evidence, parameters, status
 from farcall_console.configuration import LiveConfig
 from farcall_console.problems import BadParameterError, NotFoundError, TooSlowError, respond
 from farcall_console.reads import Reads
+from farcall_console.rendering import COMPRESSES_ITSELF, render_json
 
 FromReads = NamedDependency[Reads]
 FromConfig = NamedDependency[LiveConfig]
@@ -92,16 +93,31 @@ class Spans(Controller):
         query = parse_span_query(q, from_, to, limit, cursor)
         return await reads.call(lambda reader: reader.list_traces(query))
 
-    @get("/traces/{trace_id:str}", summary="A trace by its own, or by a linked, ID")
+    @get(
+        "/traces/{trace_id:str}",
+        summary="A trace by its own, or by a linked, ID",
+        opt={COMPRESSES_ITSELF: True},
+    )
     async def read_trace(
-        self, reads: FromReads, trace_id: TraceId, limit: TraceLimit = DEFAULT_TRACE_SPANS
-    ) -> Trace:
+        self,
+        reads: FromReads,
+        request: Request[Any, Any, Any],
+        trace_id: TraceId,
+        limit: TraceLimit = DEFAULT_TRACE_SPANS,
+    ) -> Response[Trace]:
         wanted = parameters.parse_trace_id("trace_id", trace_id)
         spans = parameters.parse_limit(limit, MAX_TRACE_SPANS)
-        trace = await reads.call(lambda reader: reader.read_trace(wanted, limit=spans))
-        if trace is None:
-            raise NotFoundError("no span of this trace is stored: it is unknown, or has expired")
-        return trace
+        accept_encoding = request.headers.get("accept-encoding", "")
+
+        def read(reader: Reader) -> Response[Trace]:
+            trace = reader.read_trace(wanted, limit=spans)
+            if trace is None:
+                raise NotFoundError(
+                    "no span of this trace is stored: it is unknown, or has expired"
+                )
+            return render_json(trace, accept_encoding=accept_encoding)
+
+        return await reads.call(read)
 
     @get("/spans", summary="Matching spans, newest first")
     async def list_spans(
@@ -128,11 +144,11 @@ class Spans(Controller):
             span = _find_span(trace_id, span_id, reader)
             connection = _find_connection(span, reader)
             deadline = evidence.deadline_of(live_config.read(), connection)
-            address = span.attributes.get(evidence.PEER_ADDRESS, "")
+            address = evidence.address_called(span)
             answers = (
                 reader.read_answers(
                     address=address,
-                    client_key=connection.get("ClientKey"),
+                    client_key=evidence.client_asked_about(span, connection),
                     window=evidence.answer_window(span, deadline),
                 )
                 if address

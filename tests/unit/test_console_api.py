@@ -298,6 +298,18 @@ def test_the_first_spans_of_a_big_trace_can_be_asked_for(tmp_path: Path) -> None
     assert console.api(f"/traces/{TRACE}?limit=100001").status_code == 400
 
 
+def test_a_trace_is_compressed_for_who_can_read_it(tmp_path: Path) -> None:
+    spans = [make_span(span_id=f"{n:016x}") for n in range(50)]
+    console = Console(tmp_path, MemoryReader(spans=spans))
+    packed = console.api(f"/traces/{TRACE}")
+    plain = console.ask(
+        f"/api/v1/traces/{TRACE}", headers={**BEARER, "accept-encoding": "identity"}
+    )
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert packed.json() == plain.json() and len(plain.json()["spans"]) == 50
+
+
 def test_lines_outside_the_range_are_counted(console: Console) -> None:
     histogram = console.api(f"/logs/histogram?trace={TRACE}&from=1&to=10").json()
     assert (histogram["total"], histogram["outside"]) == (0, 1)

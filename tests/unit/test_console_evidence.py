@@ -15,8 +15,10 @@ from farcall_console.evidence import (
     RULES,
     SERVER_SIDE,
     Deadline,
+    address_called,
     answer_window,
     build_evidence,
+    client_asked_about,
     deadline_of,
 )
 from support_console import NOW_NS, NS, make_config, make_span
@@ -116,6 +118,20 @@ def test_words_of_a_newer_exporter_do_not_break_the_page() -> None:
     evidence = build_evidence(span, {"Rivals": "{broken", "Opened": "soon"}, [], DEADLINE)
     assert (evidence.source, evidence.unknown_reason) == ("", "")
     assert evidence.rivals == () and evidence.connection_opened_ns == ""
+
+
+def test_a_name_from_the_whole_cluster_shows_whoever_asked() -> None:
+    own = {"ClientKey": "c:1"}
+    shared = make_span(attributes={"farcall.name.source": "cluster"})
+    assert client_asked_about(make_span(), own) == "c:1"
+    assert client_asked_about(shared, own) is None
+    other = answer("cache.example.com", ago_s=9, client="c:2")
+    assert build_evidence(shared, own, [other], DEADLINE).answers[0].used
+
+
+def test_on_the_servers_side_there_is_no_name_to_look_for() -> None:
+    assert address_called(make_span(is_server_span=True)) == ""
+    assert address_called(make_span()) == "203.0.113.10"
 
 
 def test_an_ipv6_peer_stands_in_brackets() -> None:

@@ -61,7 +61,7 @@ function Age({ age, ttl }: { age: number; ttl: number }) {
 
 function Answers({ evidence }: { evidence: Evidence }) {
   if (evidence.answers.length === 0) {
-    return evidence.peer === "" ? null : <p class="faint">No DNS answer to this client that leads to this address is stored.</p>;
+    return evidence.label === "" || evidence.peer === "" ? null : <p class="faint">No DNS answer that this client got and that leads to this address is stored.</p>;
   }
   return (
     <div class="table-scroll" tabIndex={0} role="region" aria-label="DNS answers">

@@ -59,7 +59,7 @@ function TraceView({ trace, rest }: { trace: Trace; rest: Rest }) {
   const zoom = zoomed ?? { from: 0, length: tree.length };
   const rows = useMemo(() => visibleRows(tree, collapsed), [tree, collapsed]);
   const selectedId = place.value.searchParams.get("span");
-  const selected = useMemo(() => tree.rows.find((row) => row.span.span_id === selectedId || row.span.effective_span_id === selectedId) ?? null, [tree, selectedId]);
+  const selected = useMemo(() => rowOf(tree, selectedId), [tree, selectedId]);
   const found = useMemo(() => findRows(tree, place.value.searchParams.get("find") ?? ""), [tree, place.value.searchParams.get("find")]);
   const foundSet = useMemo(() => new Set(found), [found]);
   const toggle = (ids: readonly string[], collapse: boolean) => setCollapsed(changed(collapsed, ids, collapse));
@@ -170,6 +170,12 @@ function FindInTrace({ tree, found, selected, onGo }: { tree: Tree; found: reado
       <output role="status" class="faint">{text === "" ? "" : found.length === 0 ? "none found" : at < 0 ? `${found.length} found` : `${at + 1} of ${found.length}`}</output>
     </form>
   );
+}
+
+/** By its own ID; else the call that farcall saw of an OpenTelemetry span that is not stored. */
+function rowOf(tree: Tree, spanId: string | null): Row | null {
+  if (spanId === null) return null;
+  return tree.rows.find((row) => row.span.span_id === spanId) ?? tree.rows.find((row) => row.span.effective_span_id === spanId) ?? null;
 }
 
 function parentsOf(tree: Tree): string[] {
