@@ -10,8 +10,9 @@ same token, because what was joined to what may have changed in between and half
 import queue
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from farcall.exchange import BatchError, BatchHeader
@@ -38,6 +39,10 @@ Task = Callable[[float], None]  # called between jobs with the time
 
 class BusyError(Exception):
     """The queue is full."""
+
+
+class StoreSilentError(StoreUnavailableError):
+    """The store was not asked, because it did not answer a moment ago."""
 
 
 @dataclass(slots=True)
@@ -136,9 +141,9 @@ class Pipeline:
             self.context.counters.add("batches_refused", 1)
             return problem(400, str(e))
         header = decoded.header
-        if self._is_store_silent():
-            return self._turn_away("the store did not answer a moment ago")
-        if self._marks.is_known(header.boot_id, header.number):
+        with self._asking_store():
+            is_known = self._marks.is_known(header.boot_id, header.number)
+        if is_known:
             self.context.counters.add("batches_repeated", 1)
             return OK
         token = f"{header.boot_id}:{header.number}"
@@ -161,8 +166,20 @@ class Pipeline:
     def commit(self, tables: Tables, token: str) -> None:
         """Writes, and hands on what is written. Raises StoreError."""
         if tables:
-            self.writer.write(tables, token=token)
+            with self._asking_store():
+                self.writer.write(tables, token=token)
             self.on_committed(tables)
+
+    @contextmanager
+    def _asking_store(self) -> Iterator[None]:
+        """A store that did not answer is left alone for a moment: one that hangs must not hold the worker up again and again."""
+        if self.context.clock() < self._store_silent_until:
+            raise StoreSilentError("it did not answer a moment ago")
+        try:
+            yield
+        except StoreUnavailableError:
+            self._store_silent_until = self.context.clock() + STORE_PAUSE_S
+            raise
 
     def _settle(self, header: BatchHeader, rows: int) -> None:
         highest = self._marks.add(header.boot_id, header.number)
@@ -193,12 +210,9 @@ class Pipeline:
         while len(self._attempts) > MAX_ATTEMPTS:
             self._attempts.popitem(last=False)
 
-    def _is_store_silent(self) -> bool:
-        return self.context.clock() < self._store_silent_until
-
     def _store_failed(self, error: Exception) -> Answer:
-        self._store_silent_until = self.context.clock() + STORE_PAUSE_S
-        log.warning("store unavailable", error=str(error))
+        if not isinstance(error, StoreSilentError):  # at most one line a pause
+            log.warning("store unavailable", error=str(error))
         return self._turn_away(f"the store is not available: {error}")
 
     def _turn_away(self, why: str) -> Answer:

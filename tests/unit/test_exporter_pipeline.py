@@ -66,14 +66,20 @@ def test_the_mark_outlives_the_exporter_and_counts_for_its_boot_alone() -> None:
 def test_a_store_that_is_down_is_a_503_and_the_batch_counts_later() -> None:
     pipeline, writer, clock = make(FakeWriter(fail_with=[StoreUnavailableError("down")]))
     body = batch([exchange()], number=1)
-    answer = pipeline.take_batch(body)
+    pipeline.start()
+
+    def post() -> Answer:
+        return pipeline.submit(lambda: pipeline.take_batch(body), 1).result(20)
+
+    answer = post()
     assert answer.status == 503
     assert ("retry-after", "2") in answer.headers
-    assert pipeline.take_batch(body).status == 503  # a pause, in which the store is left alone
+    assert post().status == 503  # a pause, in which the store is left alone
     assert writer.writes == 1
 
     clock.now += 2
-    assert pipeline.take_batch(body) == OK
+    assert post() == OK
+    assert pipeline.stop(20)
     assert len(writer.rows("spans")) == 1
 
 
@@ -171,3 +177,16 @@ def test_a_job_or_a_task_that_fails_does_not_end_the_worker() -> None:
     wait_until(lambda: len(calls) >= 2)
     assert pipeline.stop(20)
     assert pipeline.context.counters.read()["internal_errors"] >= 3
+
+
+def test_the_pause_ends_even_while_requests_keep_coming() -> None:
+    pipeline, writer, clock = make(FakeWriter(fail_with=[StoreUnavailableError("down")]))
+    body = batch([exchange()], number=1)
+    for _ in range(20):
+        try:
+            pipeline.take_batch(body)
+        except StoreUnavailableError:
+            pass
+        clock.now += 0.1
+
+    assert len(writer.rows("spans")) == 1
