@@ -69,8 +69,8 @@ def test_arrows_compute_library_is_never_loaded() -> None:
     code = """
 import sys, tempfile
 from pathlib import Path
-sys.path[:0] = ["tests", "tests/unit"]
-from test_agent_rows import GET, PING, Room
+sys.path.insert(0, "tests")
+from support_agent_room import GET, PING, Room
 from farcall.exchange import BatchHeader
 from farcall_probes.batches import render_batch
 from support_agent import a_answer, make_dns, make_drained, make_http, make_redis

@@ -3,23 +3,16 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from farcall import exchange
-from farcall.effective import EffectiveConfig
 from farcall.exchange import BatchHeader, ExchangeFlag, read_header
 from farcall_probes import events
 from farcall_probes.batches import render_batch
 from farcall_probes.capture import Drained
-from farcall_probes.cgroups import CgroupTree
-from farcall_probes.clocks import Offsets
-from farcall_probes.identity import Identities
-from farcall_probes.policy import Policy
-from farcall_probes.tracer import Tracer
 from farcall_probes.wire.outcomes import MAX_TEXT
 from support_agent import (
     NS,
@@ -33,40 +26,9 @@ from support_agent import (
     make_redis,
     packed,
 )
+from support_agent_room import GET, PING, RESOLVER, UNIX, Room
 
 pytestmark = pytest.mark.unit
-
-UNIX = 1_700_000_000 * NS
-GET = b"GET /cart?id=42 HTTP/1.1\r\nHost: api.example.com\r\n\r\n"
-PING = b"*1\r\n$4\r\nPING\r\n"
-RESOLVER = packed("10.96.0.10")
-Rows = list[dict[str, Any]]
-
-
-class Room:
-    """A tracer and what it lets out."""
-
-    def __init__(self, tmp_path: Path, **config: Any) -> None:
-        self.config: EffectiveConfig = make_config(tmp_path, **config)
-        self.applied: list[dict[int, int]] = []
-        self.policy = Policy(
-            self.config.capture,
-            mode=self.config.mode,
-            ids_below=lambda _d: {99},
-            apply=self.applied.append,
-        )
-        self.tracer = Tracer(
-            self.config,
-            identities=Identities(node="n1", cgroups=CgroupTree(tmp_path)),
-            policy=self.policy,
-            offsets=Offsets(unix_ns=UNIX, boot_ns=0),
-            watched_since_ns=100,
-            trusted=frozenset({RESOLVER}),
-        )
-
-    def take(self, drained: Drained) -> dict[str, Rows]:
-        self.tracer.take(drained, now_ns=time.monotonic_ns())
-        return {kind: batch.to_pylist() for kind, batch in self.tracer.take_batches()}
 
 
 @pytest.fixture
@@ -250,67 +212,6 @@ def test_dns_rows_say_what_was_asked_and_answered(room: Room) -> None:
     assert (first["question"], first["question_type"], first["ttl_s"]) == ("a.example", "A", 60)
     assert first["resolver"] == RESOLVER and first["time"].value == UNIX + 900
     assert (none["rcode"], none["address"]) == (3, None)
-
-
-def test_answers_go_to_the_cache_and_only_trusted_resolvers_speak_for_all(room: Room) -> None:
-    room.take(
-        make_drained(
-            dns=[
-                make_dns(a_answer("a.example", "203.0.113.1")),
-                make_dns(a_answer("b.example", "203.0.113.1"), raddr="192.0.2.66"),
-            ]
-        )
-    )
-    writes = room.tracer.take_cache_writes()
-    assert writes is not None
-
-    assert [(a.name, a.ip, a.trusted) for a in writes.answers] == [
-        ("a.example", "203.0.113.1", True),
-        ("b.example", "203.0.113.1", False),
-    ]
-    assert writes.answers[0].answered_at == pytest.approx(UNIX / NS, abs=0.001)
-    assert room.tracer.take_cache_writes() is None
-    assert {a.name for a in room.tracer.held_answers()} == {"a.example", "b.example"}
-
-
-def test_a_connection_that_lived_ten_seconds_gets_its_binding_once(room: Room) -> None:
-    old = 11 * NS
-    dns = [make_dns(a_answer("a.example", "203.0.113.10"))]
-    room.take(make_drained(dns=dns, small=[make_redis(PING)]))
-    assert (room.tracer.take_cache_writes() or pytest.fail()).bindings == []
-
-    for seq in (1, 2):
-        room.take(make_drained(small=[make_redis(PING, seq=seq, ts_req_ns=old + seq)]))
-    writes = room.tracer.take_cache_writes()
-    assert writes is not None
-    (binding,) = writes.bindings
-    assert (binding.name, binding.local, binding.peer) == (
-        "a.example",
-        "10.0.0.1:40000",
-        "203.0.113.10:80",
-    )
-    assert binding.held_at is None
-
-
-def test_a_connection_without_a_name_says_so_under_its_addresses(room: Room) -> None:
-    room.take(make_drained(small=[make_redis(PING, ts_req_ns=11 * NS, ts_resp_ns=12 * NS)]))
-    writes = room.tracer.take_cache_writes()
-    assert writes is not None and [b.name for b in writes.bindings] == [""]
-
-
-def test_a_held_connection_renews_its_binding(tmp_path: Path) -> None:
-    room = Room(tmp_path, spec={"dns": {"holdWhileConnected": True}}, dns_ttl_override_s=20)
-    dns = [make_dns(a_answer("a.example", "203.0.113.10"))]
-    bindings = []
-    for seq, at in enumerate((0, 11, 12, 30, 31)):
-        record = make_redis(PING, seq=seq, ts_req_ns=2_000 + at * NS)
-        room.take(make_drained(dns=dns if not seq else [], small=[record]))
-        bindings += (
-            (room.tracer.take_cache_writes() or pytest.fail()).bindings if at in (0, 11, 30) else []
-        )
-
-    assert [b.held_at for b in bindings] == [pytest.approx(UNIX / NS + at) for at in (11, 30)]
-    assert [b.answered_at for b in bindings] == [pytest.approx(UNIX / NS)] * 2
 
 
 def test_lost_dns_marks_the_clients_that_lived_then(room: Room) -> None:
