@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import clickhouse_connect
 import pyarrow as pa
+from clickhouse_connect.driver import httputil
 
 from farcall import secretfiles
 from farcall.effective import (
@@ -150,6 +153,23 @@ def running_store(folder: Path, retention: RetentionConfig | None = None) -> Ite
         yield store.start()
     finally:
         store.kill()
+
+
+def connect(store: StoreProcess, user: str, **options: Any) -> Any:
+    """The real client as this user; options are those of clickhouse_connect.get_client."""
+    return clickhouse_connect.get_client(
+        host="127.0.0.1",
+        port=store.port,
+        username=user,
+        password=options.pop("password", None) or store.password(user),
+        database="farcall",
+        autogenerate_session_id=options.pop("autogenerate_session_id", False),
+        compress=options.pop("compress", False),
+        query_retries=0,
+        send_receive_timeout=30,
+        pool_mgr=httputil.get_pool_manager(),
+        **options,
+    )
 
 
 # ---- rows ---------------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """The store's HTTP interface against the real client: run on every upgrade of the client or the engine."""
 
 import base64
-import gzip
 import http.client
 import json
 import socket
@@ -9,18 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import clickhouse_connect
 import pyarrow as pa
 import pytest
-from clickhouse_connect.driver import httputil
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, StreamFailureError
 
-from support_store import StoreProcess, build_table, log_line, running_store, span
+from support_store import StoreProcess, connect, running_store
 
 pytestmark = pytest.mark.servers
 
@@ -45,22 +41,6 @@ NASTY = [
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreProcess]:
     with running_store(tmp_path_factory.mktemp("store")) as process:
         yield process
-
-
-def connect(store: StoreProcess, user: str, **options: Any) -> Any:
-    return clickhouse_connect.get_client(
-        host="127.0.0.1",
-        port=store.port,
-        username=user,
-        password=options.pop("password", None) or store.password(user),
-        database="farcall",
-        autogenerate_session_id=options.pop("autogenerate_session_id", False),
-        compress=options.pop("compress", False),
-        query_retries=0,
-        send_receive_timeout=30,
-        pool_mgr=httputil.get_pool_manager(),
-        **options,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -281,98 +261,6 @@ def test_what_a_failed_query_left_behind_reaches_nobody(store: StoreProcess) -> 
             client.query("SELECT throwIf(number = 600000), number FROM numbers(700000)")
 
         assert client.query("SELECT 7 AS seven").result_rows == [(7,)]
-
-
-def test_inserts_in_every_format_and_compression(store: StoreProcess, reader: Any) -> None:
-    now = time.time_ns()
-    writer = connect(store, "writer")
-    for compression in ("lz4", "zstd", "gzip"):
-        rows = {"Timestamp": f"{now // 10**9}", "Body": f"by {compression}"}
-        packed = _compress(json.dumps(rows).encode(), compression)
-        writer.raw_insert(
-            "otel_logs", ["Timestamp", "Body"], packed, fmt="JSONEachRow", compression=compression
-        )
-    writer.insert_arrow("otel_logs", build_table("logs", [log_line(now, "by arrow")]))
-    writer.insert(
-        "otel_logs",
-        [[datetime.now(UTC), "by native", {"k": "v"}]],
-        column_names=["Timestamp", "Body", "LogAttributes"],
-        column_type_names=["DateTime64(9)", "String", "Map(LowCardinality(String), String)"],
-    )
-
-    found = reader.query(
-        "SELECT Body FROM otel_logs WHERE startsWith(Body, 'by ') ORDER BY Body"
-    ).result_rows
-
-    assert found == [("by arrow",), ("by gzip",), ("by lz4",), ("by native",), ("by zstd",)]
-
-
-def _compress(rows: bytes, how: str) -> bytes:
-    if how == "gzip":
-        return gzip.compress(rows)
-    codec = pa.Codec("lz4" if how == "lz4" else "zstd")  # "lz4" is the frame format
-    packed: bytes = codec.compress(rows, asbytes=True)
-    return packed
-
-
-def test_a_statement_inside_a_compressed_body_is_refused(store: StoreProcess) -> None:
-    writer = connect(store, "writer", compress="lz4")
-
-    with pytest.raises(DatabaseError) as caught:
-        writer.insert("otel_logs", [["x"]], column_names=["Body"], column_type_names=["String"])
-
-    assert caught.value.code == 48
-
-
-def test_the_same_token_twice_is_rows_once(store: StoreProcess, reader: Any) -> None:
-    writer = connect(store, "writer")
-    rows = b"".join(
-        json.dumps({"Timestamp": str(int(time.time())), "Body": f"token {n}"}).encode() + b"\n"
-        for n in range(2)
-    )
-    head = (
-        b"INSERT INTO otel_logs (`Timestamp`, `Body`) SETTINGS insert_deduplication_token='t:1' "
-        b"FORMAT JSONEachRow\n"
-    )
-    for _ in range(3):
-        writer.raw_insert("", insert_block=head + rows)
-
-    found = reader.query(
-        "SELECT count() FROM otel_logs WHERE startsWith(Body, 'token ')"
-    ).result_rows
-    assert found == [(2,)]
-
-
-def test_rows_that_do_not_fit_are_refused_and_leave_nothing(
-    store: StoreProcess, reader: Any
-) -> None:
-    writer = connect(store, "writer")
-    good = json.dumps({"Timestamp": str(int(time.time())), "Body": "half"}).encode()
-    for block in (good + b'\n{"Body": ', b"rubbish"):
-        with pytest.raises(DatabaseError):
-            writer.raw_insert("otel_logs", ["Timestamp", "Body"], block, fmt="JSONEachRow")
-
-    assert reader.query("SELECT count() FROM otel_logs WHERE Body = 'half'").result_rows == [(0,)]
-
-
-def test_spans_round_trip_exactly(store: StoreProcess, reader: Any) -> None:
-    at = 1_795_000_000_123_456_789
-    row = span(
-        at, "f" * 32, "e" * 16,
-        SpanAttributes={"k": "v", "é": "\x01\n'\""},
-        **{
-            "Events.Timestamp": [at + 1], "Events.Name": ["e"], "Events.Attributes": [[("a", "b")]],
-            "Links.TraceId": ["1" * 32], "Links.SpanId": ["2" * 16],
-        },
-    )  # fmt: skip
-    connect(store, "writer").insert_arrow("otel_traces", build_table("spans", [row]))
-
-    found = reader.query(
-        "SELECT toUnixTimestamp64Nano(Timestamp), SpanAttributes, `Events.Attributes`, `Links.TraceId`, Duration "
-        f"FROM otel_traces WHERE TraceId = '{'f' * 32}'"
-    ).result_rows
-
-    assert found == [(at, row["SpanAttributes"], [{"a": "b"}], ["1" * 32], 1_000_000)]
 
 
 def test_a_client_that_goes_away_has_its_query_killed(store: StoreProcess, admin: Any) -> None:
