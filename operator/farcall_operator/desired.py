@@ -71,6 +71,9 @@ class Place:
     redis_conf: str
     redis_listen: tuple[str, ...]
     redis_data_dir: str
+    redis_survives_crash: (
+        bool  # appends whatever the tier says; where to, is the data dir's business
+    )
     config_file: str
     ready_dir: str
     run_dir: str  # local mode: for the demo
@@ -102,7 +105,7 @@ def build_desired(config: TracingConfig, place: Place, *, workload: Workload = "
             TIERS[config.spec.tier].redis,
             listen=place.redis_listen,
             data_dir=place.redis_data_dir,
-            append_only=is_redis_persistent(config),
+            append_only=place.redis_survives_crash or is_redis_persistent(config),
         ),
         components=build_components(place, workload),
     )

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from farcall.effective import EffectiveConfig, Endpoints, render_effective
 from farcall.tiers import TIERS
 from farcall.tracingconfig import API_VERSION, KIND, TracingConfig
-from farcall_operator.desired import Desired, Place, build_desired
+from farcall_operator.desired import Desired, Place, build_desired, is_redis_persistent
 from farcall_operator.layout import (
     CONFIG_DIR,
     DATA_DIR,
@@ -71,7 +71,7 @@ def build_view(config: TracingConfig, namespace: str) -> View:
         redis_volume=build_claim(
             spec.get("dnsCache", {}).get("persistence", {}), tier.redis.volume or SMALL_VOLUME
         )
-        if desired.redis.append_only
+        if is_redis_persistent(config)
         else None,
         store_volume=build_claim(spec.get("exporter", {}).get("storage", {}), tier.store_volume)
         if has_store
@@ -99,6 +99,7 @@ def build_place(config: TracingConfig, namespace: str, *, has_store: bool) -> Pl
         redis_conf=f"{CONFIG_DIR}/start-redis.sh",
         redis_listen=REDIS_LISTEN,
         redis_data_dir=DATA_DIR,
+        redis_survives_crash=False,
         config_file=f"{CONFIG_DIR}/effective.json",
         ready_dir=READY_DIR,
         run_dir=READY_DIR,

@@ -8,13 +8,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import support_local
-from farcall.dnscache import connect_redis
+from farcall.cacheacl import AGENT
+from farcall.dnscache import Answer, CacheQuestion, CacheReader, CacheWriter, connect_redis
 from farcall.effective import read_effective
 from farcall.rundir import RunDir
 from farcall.secretfiles import ALL, COOKIE_KEY, MIN_LENGTH, read_secret
@@ -310,6 +312,36 @@ def test_the_demo_runs_outside_of_farcalls_own_cgroup(root: Path, start: Start) 
 
     assert f"/farcall/{name}\n" in (run_dir / "cgroup-agent").read_text()
     assert f"/farcall/{name}\n" not in (run_dir / "cgroup-demo").read_text()
+
+
+def test_a_killed_redis_remembers_whatever_the_tier(root: Path, start: Start) -> None:
+    """An agent that was killed before it holds nothing that it could write again."""
+    name = name_instance(root)
+    up = start("--instance", name)
+    up.wait_ready("redis")
+    run_dir = up.run_dir(name)
+    password = read_secret(run_dir.secrets, AGENT.password_file)
+    url = f"unix://{run_dir.redis_socket}"
+    answer = Answer(
+        client_key="c",
+        ip="203.0.113.7",
+        name="a.example.com",
+        answered_at=time.time(),
+        trusted=True,
+    )
+    with connect_redis(url, username=AGENT.name, password=password) as client:
+        CacheWriter(client).write([answer], [], ttl_s=3_600, now=time.time())
+    killed = read_pid(run_dir.pid_file("redis"))
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    up.wait_for("redis is ready again")
+    question = CacheQuestion(
+        client_key="c", ip="203.0.113.7", local="10.0.0.1:1", peer="10.0.0.2:2"
+    )
+    with connect_redis(url, username=AGENT.name, password=password) as client:
+        (entry,) = CacheReader(client).read([question])
+
+    assert [found.name for found in entry.client_names] == ["a.example.com"]
 
 
 @pytest.mark.parametrize(("example", "persistent"), [("hobby", False), ("scale", True)])

@@ -20,7 +20,13 @@ from farcall.logintoken import LIFETIME_S, mint_login_token, render_login_link
 from farcall.rundir import RunDir
 from farcall.secretfiles import ADMIN_SECRET, read_secret
 from farcall.tracingconfig import TracingConfig
-from farcall_operator.desired import Desired, Place, Workload, build_desired
+from farcall_operator.desired import (
+    Desired,
+    Place,
+    Workload,
+    build_desired,
+    is_redis_persistent,
+)
 from farcall_operator.local.cgroup import CgroupError, OwnCgroup, open_own_cgroup
 from farcall_operator.local.checks import find_program
 from farcall_operator.local.credentials import write_secrets
@@ -92,7 +98,9 @@ def build_place(
     own_cgroups: Sequence[str],
     *,
     farcall: tuple[str, ...],
+    redis_data: Path,
 ) -> Place:
+    """`redis_data` is in the run directory where the tier keeps nothing: a killed Redis remembers, a new run does not."""
     return Place(
         mode="local",
         endpoints=ports.to_endpoints(run_dir),
@@ -104,7 +112,8 @@ def build_place(
             f"unixsocket {quote(str(run_dir.redis_socket))}",
             "unixsocketperm 600",
         ),
-        redis_data_dir=str(state.redis),
+        redis_data_dir=str(redis_data),
+        redis_survives_crash=True,
         config_file=str(run_dir.effective),
         ready_dir=str(run_dir.path / "ready"),
         run_dir=str(run_dir.path),
@@ -158,7 +167,14 @@ class Session:
             cgroup = self._enter_cgroup(undo)
             self.state.make()
             own = [str(cgroup.shared)] if cgroup else []
-            place = build_place(self.run_dir, self.state, self.ports, own, farcall=self.farcall)
+            place = build_place(
+                self.run_dir,
+                self.state,
+                self.ports,
+                own,
+                farcall=self.farcall,
+                redis_data=self._make_redis_data(),
+            )
             desired = build_desired(self.config, place, workload=self.workload)
             write_files(desired, self.run_dir, self.state)
             spawner = ProcessSpawner(
@@ -169,6 +185,13 @@ class Session:
             supervisor = self._supervise(desired, spawner)
             undo.callback(lambda: self._stop_all(supervisor))
             return self._watch(desired, supervisor, Follower(spawner.output(DEMO)))
+
+    def _make_redis_data(self) -> Path:
+        if is_redis_persistent(self.config):
+            return self.state.redis
+        path = self.run_dir.path / "redis"
+        path.mkdir(mode=0o700)
+        return path
 
     def _enter_cgroup(self, undo: contextlib.ExitStack) -> OwnCgroup | None:
         try:
