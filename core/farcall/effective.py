@@ -21,10 +21,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from farcall.fieldtypes import ProtocolName
 from farcall.quantities import parse_bytes, parse_duration_s
 from farcall.tiers import TIERS, TierName
-from farcall.tracingconfig import TracingConfig
+from farcall.tracingconfig import (
+    CaptureSpec,
+    DnsSpec,
+    NamespacesSpec,
+    RetentionSpec,
+    TracingConfig,
+    TracingConfigSpec,
+)
 
 SCHEMA_VERSION = 1
 Applies = Literal["live", "restart"]
+Mode = Literal["kubernetes", "local"]
 
 
 class EffectiveConfigError(Exception):
@@ -117,7 +125,7 @@ class EffectiveConfig(Section):
     generation: int = _field(
         "live", "Of the TracingConfig this was computed from; status shows it per agent.", ge=0
     )
-    mode: Literal["kubernetes", "local"] = _field("restart", "Where this runs.")
+    mode: Mode = _field("restart", "Where this runs.")
     tier: TierName = _field("live", "Hobby or Scale.")
     node: str = _field(
         "restart",
@@ -145,7 +153,7 @@ LOCAL_CLUSTER_CIDRS = ["10.244.0.0/16", "10.96.0.0/12", "127.0.0.0/8", "::1/128"
 def build_effective(
     config: TracingConfig,
     *,
-    mode: Literal["kubernetes", "local"],
+    mode: Mode,
     endpoints: Endpoints,
     secrets_dir: str,
     state_dir: str,
@@ -157,61 +165,64 @@ def build_effective(
 ) -> EffectiveConfig:
     """What `config` means here. Pure: the same arguments give the same result, byte for byte once written."""
     spec = config.spec
-    tier = TIERS[spec.tier]
-    retention = spec.retention
-    dns = spec.dns
-    capture = spec.capture
-    namespaces = spec.namespaces
-    fallback_cidrs = discovered_cidrs if discovered_cidrs is not None else LOCAL_CLUSTER_CIDRS
-    given_resolvers = list(dns.resolvers or []) if dns else []
-    masking = capture.masking.enabled if capture and capture.masking else None
-    host_processes = capture.host_processes if capture else None
+    given = spec.cluster_cidrs
+    discovered = discovered_cidrs if discovered_cidrs is not None else LOCAL_CLUSTER_CIDRS
+    otlp = spec.exporter.otlp if spec.exporter else None
     return EffectiveConfig(
         name=config.metadata.name,
         generation=config.metadata.generation,
         mode=mode,
         tier=spec.tier,
         node=node,
-        cluster_cidrs=list(spec.cluster_cidrs)
-        if spec.cluster_cidrs is not None
-        else list(fallback_cidrs),
-        cluster_cidrs_source="given" if spec.cluster_cidrs is not None else "discovered",
-        dns=DnsConfig(
-            ttl_s=tier.dns_ttl_s,
-            ttl_override_s=dns_ttl_override_s,
-            hold_while_connected=bool(dns and dns.hold_while_connected),
-            resolvers=sorted({*given_resolvers, *(discovered_resolvers or [])}),
-        ),
-        retention=RetentionConfig(
-            traces_s=parse_duration_s(retention.traces)
-            if retention and retention.traces
-            else tier.retention_traces_s,
-            logs_s=parse_duration_s(retention.logs)
-            if retention and retention.logs
-            else tier.retention_logs_s,
-            max_size_bytes=parse_bytes(retention.max_size)
-            if retention and retention.max_size
-            else parse_bytes(tier.store_volume)
-            * 8
-            // 10,  # the engine merges parts: a full volume cannot merge
-        ),
-        capture=CaptureConfig(
-            protocols=list(capture.protocols or []) if capture else [],
-            host_processes=host_processes if host_processes is not None else mode == "local",
-            headers=list(capture.headers or []) if capture else [],
-            masking=masking if masking is not None else True,
-            namespaces_include=list(namespaces.include or []) if namespaces else [],
-            namespaces_exclude=list(namespaces.exclude or []) if namespaces else [],
-            own_cgroups=own_cgroups or [],
-        ),
-        exporter=ExporterConfig(
-            otlp_out_endpoint=spec.exporter.otlp.endpoint
-            if spec.exporter and spec.exporter.otlp
-            else None
-        ),
+        cluster_cidrs=list(given if given is not None else discovered),
+        cluster_cidrs_source="given" if given is not None else "discovered",
+        dns=_build_dns(spec, discovered_resolvers or [], dns_ttl_override_s),
+        retention=_build_retention(spec),
+        capture=_build_capture(spec, mode, own_cgroups or []),
+        exporter=ExporterConfig(otlp_out_endpoint=otlp.endpoint if otlp else None),
         endpoints=endpoints,
         secrets_dir=secrets_dir,
         state_dir=state_dir,
+    )
+
+
+def _build_dns(
+    spec: TracingConfigSpec, discovered_resolvers: list[str], ttl_override_s: int | None
+) -> DnsConfig:
+    dns = spec.dns or DnsSpec.model_validate({})
+    return DnsConfig(
+        ttl_s=TIERS[spec.tier].dns_ttl_s,
+        ttl_override_s=ttl_override_s,
+        hold_while_connected=bool(dns.hold_while_connected),
+        resolvers=sorted({*(dns.resolvers or []), *discovered_resolvers}),
+    )
+
+
+def _build_retention(spec: TracingConfigSpec) -> RetentionConfig:
+    tier = TIERS[spec.tier]
+    given = spec.retention or RetentionSpec.model_validate({})
+    # The engine merges parts into new ones before it drops the old: a volume that is full cannot merge.
+    usable_bytes = parse_bytes(tier.store_volume) * 8 // 10
+    return RetentionConfig(
+        traces_s=parse_duration_s(given.traces) if given.traces else tier.retention_traces_s,
+        logs_s=parse_duration_s(given.logs) if given.logs else tier.retention_logs_s,
+        max_size_bytes=parse_bytes(given.max_size) if given.max_size else usable_bytes,
+    )
+
+
+def _build_capture(spec: TracingConfigSpec, mode: Mode, own_cgroups: list[str]) -> CaptureConfig:
+    capture = spec.capture or CaptureSpec.model_validate({})
+    masking = capture.masking.enabled if capture.masking else None
+    namespaces = spec.namespaces or NamespacesSpec.model_validate({})
+    hosts = capture.host_processes
+    return CaptureConfig(
+        protocols=list(capture.protocols or []),
+        host_processes=hosts if hosts is not None else mode == "local",
+        headers=list(capture.headers or []),
+        masking=masking if masking is not None else True,
+        namespaces_include=list(namespaces.include or []),
+        namespaces_exclude=list(namespaces.exclude or []),
+        own_cgroups=own_cgroups,
     )
 
 

@@ -8,6 +8,7 @@ Times are Unix nanoseconds (CLOCK_MONOTONIC plus the offset the agent measured),
 RFC 4291 2.5.5.2), strings bounded by `MAX_TEXT_BYTES`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Literal
@@ -190,55 +191,72 @@ def add_header(schema: pa.Schema, header: BatchHeader) -> pa.Schema:
 def read_header(schema: pa.Schema) -> BatchHeader:
     """The header of a received schema, its columns checked against ours. Raises BatchError."""
     metadata = schema.metadata or {}
-
-    def text(key: str, limit: int) -> str:
-        value: bytes | None = metadata.get(f"farcall.{key}".encode())
-        if value is None:
-            raise BatchError(f"the batch has no farcall.{key} in its schema metadata")
-        if len(value) > limit:
-            raise BatchError(f"farcall.{key} is longer than {limit} bytes")
-        try:
-            return value.decode()
-        except UnicodeDecodeError as e:
-            raise BatchError(f"farcall.{key} is not UTF-8") from e
-
-    def number(key: str) -> int:
-        value = text(key, 20)
-        if not value.isascii() or not value.isdigit():
-            raise BatchError(f"farcall.{key} is not a number")
-        if int(value) > MAX_NUMBER:
-            raise BatchError(f"farcall.{key} is larger than {MAX_NUMBER}")
-        return int(value)
-
-    version = number("schema_version")
+    version = _read_number(metadata, "schema_version")
     if version != SCHEMA_VERSION:
         raise BatchError(
             f"the batch has schema version {version}; this exporter reads {SCHEMA_VERSION}: upgrade the older of the two"
         )
-    kind = text("kind", 16)
-    if kind not in SCHEMAS:
-        raise BatchError(f"the batch is of kind {kind!r}; known are {', '.join(SCHEMAS)}")
-    boot_id = text("boot_id", 32)
-    if len(boot_id) != 32 or any(c not in "0123456789abcdef" for c in boot_id):
-        raise BatchError("farcall.boot_id is not 32 hex digits")
-    if number("number") == 0:
+    header = BatchHeader(
+        kind=_read_kind(metadata),
+        node=_read_node(metadata),
+        boot_id=_read_boot_id(metadata),
+        number=_read_number(metadata, "number"),
+        dns_watched_since_ns=_read_number(metadata, "dns_watched_since_ns"),
+        schema_version=version,
+    )
+    if header.number == 0:
         raise BatchError("farcall.number is 0; batches are counted from 1")
-    node = text("node", 253)
-    if not node or not node.isprintable():
-        raise BatchError("farcall.node is empty or holds control characters")
-    expected = SCHEMAS[kind]
+    expected = SCHEMAS[header.kind]
     if schema.remove_metadata() != expected:
         raise BatchError(
             f"the batch's columns differ from schema version {SCHEMA_VERSION}: {_first_difference(schema, expected)}"
         )
-    return BatchHeader(
-        kind=kind,
-        node=node,
-        boot_id=boot_id,
-        number=number("number"),
-        dns_watched_since_ns=number("dns_watched_since_ns"),
-        schema_version=version,
-    )
+    return header
+
+
+Metadata = Mapping[bytes, bytes]
+
+
+def _read_text(metadata: Metadata, key: str, limit: int) -> str:
+    value = metadata.get(f"farcall.{key}".encode())
+    if value is None:
+        raise BatchError(f"the batch has no farcall.{key} in its schema metadata")
+    if len(value) > limit:
+        raise BatchError(f"farcall.{key} is longer than {limit} bytes")
+    try:
+        return value.decode()
+    except UnicodeDecodeError as e:
+        raise BatchError(f"farcall.{key} is not UTF-8") from e
+
+
+def _read_number(metadata: Metadata, key: str) -> int:
+    value = _read_text(metadata, key, 20)
+    if not value.isascii() or not value.isdigit():
+        raise BatchError(f"farcall.{key} is not a number")
+    if int(value) > MAX_NUMBER:
+        raise BatchError(f"farcall.{key} is larger than {MAX_NUMBER}")
+    return int(value)
+
+
+def _read_kind(metadata: Metadata) -> BatchKind:
+    kind = _read_text(metadata, "kind", 16)
+    if kind not in SCHEMAS:
+        raise BatchError(f"the batch is of kind {kind!r}; known are {', '.join(SCHEMAS)}")
+    return kind
+
+
+def _read_node(metadata: Metadata) -> str:
+    node = _read_text(metadata, "node", 253)
+    if not node or not node.isprintable():
+        raise BatchError("farcall.node is empty or holds control characters")
+    return node
+
+
+def _read_boot_id(metadata: Metadata) -> str:
+    boot_id = _read_text(metadata, "boot_id", 32)
+    if len(boot_id) != 32 or any(c not in "0123456789abcdef" for c in boot_id):
+        raise BatchError("farcall.boot_id is not 32 hex digits")
+    return boot_id
 
 
 def _first_difference(given: pa.Schema, expected: pa.Schema) -> str:
