@@ -7,7 +7,7 @@ from farcall.names import Confidence, DestinationKind, NameSource
 from farcall_exporter.clients import NONE
 from farcall_exporter.columns import Coded, Codes, Mask, choose, constant, numbers, texts_array
 from farcall_exporter.join import KIND_WORDS
-from farcall_exporter.late import LateBook, is_mendable
+from farcall_exporter.late import LateBook, SpanKey, is_mendable
 from farcall_exporter.naming import Named
 from farcall_exporter.spans import Entries, SpanParts, build_spans
 from farcall_exporter.stage import Stage
@@ -114,13 +114,18 @@ def keep_unknown(stage: Stage, rows: Codes, named: Named, late: LateBook, now: f
         return
     order = np.argsort(named.groups, kind="stable")
     bounds = np.searchsorted(named.groups[order], [mendable, [i + 1 for i in mendable]])
+    spans = _span_keys(stage, rows[order])
     for index, first, end in zip(mendable, *bounds.tolist(), strict=True):
-        chosen = rows[order[first:end]]
-        taken = pa.array(chosen)
-        spans = zip(
-            stage.x.start[chosen].tolist(),
+        late.add(named.questions[index], spans[first:end], now)
+
+
+def _span_keys(stage: Stage, rows: Codes) -> list[SpanKey]:
+    taken = pa.array(rows)
+    return list(
+        zip(
+            stage.x.start[rows].tolist(),
             stage.trace_id.take(taken).to_pylist(),
             stage.span_id.take(taken).to_pylist(),
             strict=True,
         )
-        late.add(named.questions[index], list(spans), now)
+    )
