@@ -6,6 +6,7 @@ What cannot be attached is listed in `capabilities`; what is essential and missi
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -92,30 +93,25 @@ class KernelCapture:
 
     # ---- settings ----
 
-    def _change(self, **changes: int) -> None:
-        current = self._settings
-        self._settings = Settings(
-            enabled=bool(changes.get("enabled", current.enabled)),
-            default_policy=changes.get("default_policy", current.default_policy),
-            own_tgid=changes.get("own_tgid", current.own_tgid),
-            dns_port=changes.get("dns_port", current.dns_port),
-        )
-        self.maps.set_settings(self._settings)
+    def _change(self, settings: Settings) -> None:
+        self._settings = settings
+        self.maps.set_settings(settings)
 
-    def enable(self) -> None:
-        """Attaching is not atomic: records begin when every hook is there."""
-        self._change(enabled=True)
+    def enable(self, *, only_own: bool = False) -> None:
+        """Attaching is not atomic: records begin when every hook is there. `only_own`: of this process alone."""
+        only = os.getpid() if only_own else 0
+        self._change(replace(self._settings, enabled=True, only_tgid=only))
 
     def set_dns_port(self, port: int) -> None:
         """A second port beside 53 whose answers are taken; 0 for none. For the self-test."""
-        self._change(dns_port=port)
+        self._change(replace(self._settings, dns_port=port))
 
     def set_policy(self, flags_by_cgroup: dict[int, int], *, default: int) -> None:
         self.maps.set_policy(flags_by_cgroup)
-        self._change(default_policy=default)
+        self._change(replace(self._settings, default_policy=default))
 
     def forget_own_process(self) -> None:
-        self._change(own_tgid=os.getpid())
+        self._change(replace(self._settings, own_tgid=os.getpid()))
 
     # ---- reading ----
 
@@ -198,10 +194,11 @@ def open_probes(
     try:
         capture = load_capture(sizes)
         try:
-            capture.enable()
+            capture.enable(only_own=True)
             capture.capabilities += selftest.rehearse(capture, early)
-            capture.set_policy({}, default=default_policy)
             capture.drain()
+            capture.set_policy({}, default=default_policy)
+            capture.enable()
         except BaseException:
             capture.close()
             raise

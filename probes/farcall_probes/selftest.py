@@ -26,7 +26,8 @@ REDIS_RESPONSE = b"$-1\r\n"
 DNS_QUERY = b"\xfa\x11\x01\x00\x00\x01" + bytes(6) + b"\x07invalid\x00\x00\x01\x00\x01"
 DNS_ANSWER = b"\xfa\x11\x81\x83\x00\x01" + bytes(6) + b"\x07invalid\x00\x00\x01\x00\x01"
 
-_LOOPBACK: dict[int, str] = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+# Not 127.0.0.1, which the client has: the two addresses of a connection must differ to be told apart.
+_LOOPBACK: dict[int, str] = {socket.AF_INET: "127.0.0.2", socket.AF_INET6: "::1"}
 _TIMEOUT_S = 5.0  # loopback answers at once; past this the machine is not in a state to be measured
 
 

@@ -502,6 +502,38 @@ def test_a_descriptor_number_reused_for_another_connection_is_not_confused(watch
     assert len({s.conn_id for s in client + server}) == 20
 
 
+def test_a_file_on_a_closed_sockets_number_adds_nothing_to_another_connection(
+    watch: Watch, tmp_path: Path
+) -> None:
+    """The kernel reuses a sock's memory at once, so the old number still leads to a sock in flight."""
+    (tmp_path / "file").write_bytes(b"+PONG" * 300)
+    request = make_request("/only", body=b"b" * 100)
+    ports = []
+    for _ in range(20):
+        old = open_pair()
+        old.exchange(make_request("/old"), OK)
+        numbers = (old.client.fileno(), old.server.fileno())
+        old.close()
+        files = [os.open(tmp_path / "file", os.O_RDONLY) for _ in range(8)]
+        assert set(numbers) <= set(files)
+        with connection() as pair:
+            ports.append(port_of(pair))
+            pair.client.sendall(request[:-50])
+            receive(pair.server, len(request) - 50)
+            for number in numbers:
+                os.read(number, 1_331)
+            pair.client.sendall(request[-50:])
+            receive(pair.server, 50)
+            pair.server.sendall(OK)
+            receive(pair.client, len(OK))
+        for number in files:
+            os.close(number)
+    seen = watch.exchanges(*ports)
+
+    assert len(seen) == 40
+    assert {(s.request, s.request_bytes, s.status) for s in seen} == {(request, len(request), 200)}
+
+
 def test_a_descriptor_replaced_by_dup2_is_walked_anew(watch: Watch) -> None:
     with connection() as first, connection() as second:
         first.exchange(make_request("/first"), OK)

@@ -75,7 +75,7 @@ FC_INLINE u32 find_head_end(const u8 *head)
 #define FC_WORD8(a, b, c, d, e, f, g, h) (FC_WORD(a, b, c, d) | FC_WORD(e, f, g, h) << 32)
 
 /* "kube-probe/" has eleven bytes, so wherever it begins an offset divisible by four has eight of them behind it. The
- * rest is compared too: Host: kube-prometheus is no health check. */
+ * three others are compared too: Host: kube-prometheus is no health check. */
 FC_INLINE bool is_health_check(const u8 *head, u32 cap)
 {
 	u32 i;
@@ -83,15 +83,16 @@ FC_INLINE bool is_health_check(const u8 *head, u32 cap)
 	for (i = 16; i + 16 <= FC_HEALTH_WINDOW; i += 4) {
 		u64 word = *(u32 *)(head + i) | (u64)*(u32 *)(head + i + 4) << 32;
 		u32 before = *(u32 *)(head + i - 4);
+		u32 after = *(u32 *)(head + i + 8);
 
-		if (i + 8 > cap)
+		if (i + 11 > cap)
 			return false;
 		if (word == FC_WORD8('k', 'u', 'b', 'e', '-', 'p', 'r', 'o'))
-			return (*(u32 *)(head + i + 8) & 0xffffff) == FC_WORD('b', 'e', '/', 0);
+			return (after & 0xffffff) == FC_WORD('b', 'e', '/', 0);
 		if (word == FC_WORD8('u', 'b', 'e', '-', 'p', 'r', 'o', 'b'))
-			return before >> 24 == 'k';
+			return before >> 24 == 'k' && (after & 0xffff) == FC_WORD('e', '/', 0, 0);
 		if (word == FC_WORD8('b', 'e', '-', 'p', 'r', 'o', 'b', 'e'))
-			return before >> 16 == FC_WORD('k', 'u', 0, 0);
+			return before >> 16 == FC_WORD('k', 'u', 0, 0) && (after & 0xff) == '/';
 		if (word == FC_WORD8('e', '-', 'p', 'r', 'o', 'b', 'e', '/'))
 			return before >> 8 == FC_WORD('k', 'u', 'b', 0);
 	}

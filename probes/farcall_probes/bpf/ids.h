@@ -81,7 +81,7 @@
 #define SIZE_FDENT 24
 #define SIZE_CONN 1064
 #define SIZE_OPENED 16
-#define SIZE_SETTINGS 16
+#define SIZE_SETTINGS 24
 #define SIZE_CALL 2864
 
 #endif

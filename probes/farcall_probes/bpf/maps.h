@@ -76,8 +76,9 @@ struct settings {
 	u32 enabled; /* set last: attaching is not atomic */
 	u32 default_policy;
 	u32 own_tgid;
-	u16 dns_port; /* a second one beside 53, for the self-test */
-	u16 spare;
+	u32 only_tgid; /* not 0: during the self-test, everybody else is left alone */
+	u32 dns_port;  /* not 0: a second one beside 53, for the self-test */
+	u32 spare;
 };
 
 #define FC_DNS_PORT 53
@@ -139,9 +140,12 @@ FC_INLINE struct call *open_call(u64 dir)
 	u32 zero = 0;
 	struct settings *settings = map_lookup(MAP(MAP_SETTINGS), &zero);
 	u64 pid_tgid = read_pid_tgid();
+	u32 tgid = pid_tgid >> 32;
 	struct call *c;
 
-	if (!settings || !settings->enabled || (u32)(pid_tgid >> 32) == settings->own_tgid)
+	if (!settings || !settings->enabled || tgid == settings->own_tgid)
+		return NULL;
+	if (settings->only_tgid && tgid != settings->only_tgid)
 		return NULL;
 	c = find_workspace(WORKSPACE_CALL);
 	if (!c)

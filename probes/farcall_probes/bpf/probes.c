@@ -82,8 +82,20 @@ FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e)
 {
 	u64 sk = e->sk;
 	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
-	u8 state = k ? k->state : CONN_IDLE;
+	u8 state;
 
+	/* A number that was a socket's and is a file's now still leads to the sock, whose memory may be another
+	 * connection's by now: seen by its ports, without a hook on close(2). */
+	if (k && k->ports != e->ports) {
+		e = resolve_fd(c);
+		if (!e || e->kind != FD_TCP)
+			return;
+		sk = e->sk;
+		k = map_lookup(MAP(MAP_CONNS), &sk);
+		if (k && k->ports != e->ports)
+			k = NULL;
+	}
+	state = k ? k->state : CONN_IDLE;
 	if (e->until) {
 		if (state == CONN_IDLE && read_clock() < e->until)
 			return;
