@@ -130,7 +130,7 @@ def test_everything_starts_and_ctrl_c_leaves_nothing(root: Path, start: Start) -
     up.wait_ready()
     up.wait_for("/login?token=")
     pids = list_pids(up, name)
-    cgroup = open_own_cgroup(name).path
+    cgroup = open_own_cgroup(up.run_dir(name).path).path
 
     assert set(pids) == {*COMPONENTS, "up"}
     assert read_effective(up.run_dir(name).effective).capture.own_cgroups == [str(cgroup.parent)]
@@ -193,7 +193,7 @@ def test_kill_9_of_up_takes_the_components_and_the_next_up_cleans_after_it(
     again.wait_ready()
     assert again.end() == 0
     assert not (root / "run").exists()
-    assert not open_own_cgroup(name).path.exists()
+    assert not open_own_cgroup(up.run_dir(name).path).path.exists()
 
 
 def test_a_second_up_of_the_same_instance_is_refused_and_harms_nothing(
@@ -224,6 +224,20 @@ def test_two_instances_run_side_by_side_on_ports_of_their_own(root: Path, start:
     assert not addresses[0] & addresses[1]
     for up in ups:
         assert up.end() == 0
+
+
+def test_one_name_in_two_run_roots_is_two_instances(root: Path, start: Start) -> None:
+    """The second ended the first, when a cgroup was known by the instance's name alone."""
+    name = name_instance(root)
+    first = start("--instance", name)
+    first.wait_ready()
+    second = start(
+        "--instance", name, "--run-root", str(root / "r"), "--state-root", str(root / "s")
+    )
+    second.wait_ready()
+
+    assert first.end() == 0
+    assert second.end() == 0
 
 
 def test_a_taken_port_that_was_asked_for_is_refused_with_its_holder(
@@ -310,8 +324,8 @@ def test_the_demo_runs_outside_of_farcalls_own_cgroup(root: Path, start: Start) 
     up.wait_ready(*COMPONENTS, "demo")
     run_dir = up.run_dir(name).path
 
-    assert f"/farcall/{name}\n" in (run_dir / "cgroup-agent").read_text()
-    assert f"/farcall/{name}\n" not in (run_dir / "cgroup-demo").read_text()
+    assert f"/farcall/{name}." in (run_dir / "cgroup-agent").read_text()
+    assert f"/farcall/{name}." not in (run_dir / "cgroup-demo").read_text()
 
 
 def test_a_killed_redis_remembers_whatever_the_tier(root: Path, start: Start) -> None:

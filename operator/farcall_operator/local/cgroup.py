@@ -1,4 +1,4 @@
-"""farcall's own cgroup: whatever runs in it is not traced. `farcall/<instance>` at the hierarchy's root.
+"""farcall's own cgroup: whatever runs in it is not traced. `farcall/<instance>.<number>` at the hierarchy's root.
 
 At the root and not below the session's own, so that every instance finds all others: two that traced each other's batches
 would never come to rest. The price: the session's limits do not hold for it. On a machine with both hierarchies the v2 one counts, because that is what the kernel tells a BPF program first.
@@ -8,6 +8,7 @@ would never come to rest. The price: the session's limits do not hold for it. On
 import os
 import signal
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,8 +129,12 @@ class OwnCgroup:
         (target / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
 
 
-def open_own_cgroup(instance: str) -> OwnCgroup:
-    """The instance's cgroup, not entered yet. Raises CgroupError."""
+def open_own_cgroup(run_dir: Path) -> OwnCgroup:
+    """The cgroup of the instance in `run_dir`, not entered yet. Raises CgroupError.
+
+    Its name is the run directory's: that is locked, so whatever is found in the cgroup was left by a killed run. The
+    instance's name alone would be another's too, with another run root.
+    """
     try:
         mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
         own = Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="replace")
@@ -138,4 +143,6 @@ def open_own_cgroup(instance: str) -> OwnCgroup:
     hierarchy = find_hierarchy(mountinfo)
     if hierarchy is None:
         raise CgroupError("neither cgroup v2 nor v1's memory controller is mounted")
-    return OwnCgroup(hierarchy.mount / SHARED / instance, find_current(hierarchy, own))
+    number = zlib.crc32(os.fsencode(run_dir))
+    name = f"{run_dir.name}.{number:08x}"
+    return OwnCgroup(hierarchy.mount / SHARED / name, find_current(hierarchy, own))

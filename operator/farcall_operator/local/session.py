@@ -195,7 +195,7 @@ class Session:
 
     def _enter_cgroup(self, undo: contextlib.ExitStack) -> OwnCgroup | None:
         try:
-            cgroup = open_own_cgroup(self.run_dir.instance)
+            cgroup = open_own_cgroup(self.run_dir.path)
             cgroup.enter()
         except CgroupError as e:
             self._say(f"farcall's own calls will be seen as well: {e}")
