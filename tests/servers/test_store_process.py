@@ -76,7 +76,7 @@ def test_a_second_process_on_the_same_folder_is_refused(tmp_path: Path) -> None:
 
         process = second.spawn()
 
-        assert process.wait(30) == 2
+        assert process.wait(60) == 2, store.read_log()
         assert (
             f"farcall store: {tmp_path / 'state'} is in use by another farcall store"
             in store.read_log()
@@ -91,7 +91,7 @@ def test_a_taken_port_is_refused(tmp_path: Path) -> None:
         other.bind(("127.0.0.1", store.port))
         other.listen()
 
-        assert store.spawn().wait(30) == 2
+        assert store.spawn().wait(60) == 2, store.read_log()
 
     assert f"cannot listen on {store.url}" in store.read_log()
 
@@ -100,7 +100,7 @@ def test_a_missing_password_is_refused_by_its_file(tmp_path: Path) -> None:
     store = StoreProcess(tmp_path)
     (tmp_path / "secrets" / "store-reader-password").unlink()
 
-    assert store.spawn().wait(30) == 2
+    assert store.spawn().wait(60) == 2, store.read_log()
     assert "store-reader-password: cannot be read" in store.read_log()
 
 
@@ -320,7 +320,7 @@ def test_an_older_build_refuses_a_newer_schema(tmp_path: Path) -> None:
         client.close()
         store.stop()
 
-        assert store.spawn().wait(30) == 2
+        assert store.spawn().wait(60) == 2, store.read_log()
         assert "schema step 9000, which this version does not know" in store.read_log()
     finally:
         store.kill()
