@@ -87,6 +87,11 @@ class Up:
         return self.process.wait(STOP_WITHIN_S)
 
 
+def name_instance(example: str) -> str:
+    """Of this test run alone: the demo's namespaces and the cgroup are named after it, machine-wide."""
+    return f"{example.removesuffix('.yaml')}-e2e{os.getpid()}"
+
+
 def up_options(directory: Path) -> list[str]:
     return ["--run-root", str(directory / "run"), "--state-root", str(directory / "state")]
 
@@ -96,7 +101,8 @@ def farcall_up(directory: Path, example: str, *options: str) -> Iterator[Up]:
     """`farcall up --demo`, ready; ended afterwards, by force if need be."""
     output = directory / "up.log"
     command = farcall(
-        "up", "--demo", "-f", str(EXAMPLES / example), *up_options(directory), *options
+        *("up", "--demo", "-f", str(EXAMPLES / example)),
+        *("--instance", name_instance(example), *up_options(directory), *options),
     )
     with open(output, "wb") as log:
         process = subprocess.Popen(
@@ -129,6 +135,7 @@ def wait_held(
     missing: list[str] = ["nothing was looked at"]
 
     def all_held() -> bool:
+        assert up.process.poll() is None, f"farcall up has ended:\n{up.read_output()[-2000:]}"
         missing.clear()
         try:
             view, expectations = up.open_view(), list_expectations(up.plan)

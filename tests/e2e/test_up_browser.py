@@ -72,25 +72,25 @@ def test_the_unknown_destination_is_shown_with_its_reason(page: Page, up: Up) ->
     expect(page.locator("h1")).to_contain_text("Unknown External Service")
     expect(page.locator("h1")).to_contain_text("called by bare IP address")
     open_first_span(page)
-    page.screenshot(path=SHOTS / "trace-unknown.png")
+    page.screenshot(path=SHOTS / "demo-trace-unknown.png")
 
     page.get_by_role("tab", name="Why this name?").click()
 
     expect(page.get_by_role("tabpanel")).to_contain_text(up.plan.api)
-    page.screenshot(path=SHOTS / "trace-unknown-why.png")
+    page.screenshot(path=SHOTS / "demo-trace-unknown-why.png")
 
 
 def test_the_redis_destination_is_named(page: Page, up: Up) -> None:
     open_first_trace(page, of_host(up.plan, "cart"))
     expect(page.locator("h1")).to_contain_text("cache.example.com")
     open_first_span(page)
-    page.screenshot(path=SHOTS / "trace-redis.png")
+    page.screenshot(path=SHOTS / "demo-trace-redis.png")
 
     page.get_by_role("tab", name="Why this name?").click()
 
     expect(page.get_by_role("tabpanel")).to_contain_text("cache.example.com")
     expect(page.get_by_role("tabpanel")).to_contain_text(up.plan.resolver)
-    page.screenshot(path=SHOTS / "trace-redis-why.png")
+    page.screenshot(path=SHOTS / "demo-trace-redis-why.png")
 
 
 def test_view_logs_of_a_linked_trace_shows_its_lines(page: Page, up: Up) -> None:
@@ -101,13 +101,13 @@ def test_view_logs_of_a_linked_trace_shows_its_lines(page: Page, up: Up) -> None
     linked = next(s for s in spans if s.destination.startswith("payments") and s.links)
     page.goto(f"{view.read_config().endpoints.console}/traces/{linked.trace_id}")
     expect(page.get_by_role("treegrid")).to_contain_text("payments.example.com")
-    page.screenshot(path=SHOTS / "trace-otel.png")
+    page.screenshot(path=SHOTS / "demo-trace-otel.png")
 
     page.get_by_role("link", name="View Logs").click()
 
     expect(page.locator(".log-body").filter(has_text="paid")).not_to_have_count(0)
     expect(page).to_have_url(re.compile(linked.effective_trace_id))
-    page.screenshot(path=SHOTS / "logs-otel.png")
+    page.screenshot(path=SHOTS / "demo-logs-otel.png")
 
 
 def test_a_spans_logs_tab_shows_only_its_lines(page: Page, up: Up) -> None:
@@ -124,7 +124,7 @@ def test_a_spans_logs_tab_shows_only_its_lines(page: Page, up: Up) -> None:
     page.get_by_role("tab", name=re.compile("^Logs")).click()
 
     expect(page.get_by_role("tabpanel").locator(".log-body").first).to_be_visible()
-    page.screenshot(path=SHOTS / "span-logs.png")
+    page.screenshot(path=SHOTS / "demo-span-logs.png")
 
 
 def test_a_login_link_works_once(page: Page, up: Up) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from farcall_demo import network
-from support_e2e import EXAMPLES, ONCE_WITHIN_S, farcall, up_options
+from support_e2e import EXAMPLES, ONCE_WITHIN_S, farcall, name_instance, up_options
 
 pytestmark = pytest.mark.e2e
 
@@ -14,7 +14,10 @@ pytestmark = pytest.mark.e2e
 @pytest.mark.parametrize("example", ["hobby.yaml", "scale.yaml"])
 def test_every_expectation_holds_and_nothing_is_left(tmp_path: Path, example: str) -> None:
     done = subprocess.run(
-        farcall("up", "--once", "-f", str(EXAMPLES / example), *up_options(tmp_path)),
+        farcall(
+            *("up", "--once", "-f", str(EXAMPLES / example)),
+            *("--instance", name_instance(example), *up_options(tmp_path)),
+        ),
         capture_output=True,
         text=True,
         timeout=ONCE_WITHIN_S,
@@ -25,6 +28,6 @@ def test_every_expectation_holds_and_nothing_is_left(tmp_path: Path, example: st
     assert "every expectation held" in done.stdout
     assert "✗" not in done.stdout
     assert not list((tmp_path / "run").glob("*"))
-    instance = example.removesuffix(".yaml")
+    instance = name_instance(example)
     assert network.list_namespaces(instance) == []
     assert not list(network.ETC_NETNS.glob(f"fcdemo-{instance}-*"))
