@@ -73,7 +73,8 @@ up: setup ## run farcall on this machine with the demo workload, until Ctrl-C
 test: setup-test lint ## every tier that needs no cluster
 	$(PY) -m pytest -m "unit or golden"
 	$(PY) -m pytest -m bpf
-	$(PY) -m pytest -m "servers or browser"
+	$(PY) -m pytest -m servers
+	$(PY) -m pytest -m browser
 
 .PHONY: e2e
 e2e: setup-test ## the whole product, started as a user starts it
