@@ -32,7 +32,14 @@ class Redis:
         self._process = subprocess.Popen(
             ["redis-server", str(self._config)], stdout=subprocess.DEVNULL
         )
-        wait(lambda: self.socket.exists())
+        wait(self.is_answering)  # its socket exists before it listens
+
+    def is_answering(self) -> bool:
+        try:
+            self.keys()
+        except redis.RedisError:
+            return False
+        return True
 
     def end(self) -> None:
         if self._process is not None:
