@@ -13,6 +13,7 @@ import numpy as np
 
 from farcall_probes import events
 from farcall_probes.capture import Drained
+from farcall_probes.events import PROTO_HTTP1, Flag
 from farcall_probes.probes import KernelCapture
 from farcall_probes.selftest import Pair, open_pair
 
@@ -162,3 +163,16 @@ def receive(sock: socket.socket, n: int) -> bytes:
         assert piece, "the peer closed"
         data += piece
     return data
+
+
+def check_both_ends(watch: Watch, pair: Pair, requests: list[bytes], statuses: list[int]) -> None:
+    for seen in watch.sides(port_of(pair)):
+        assert [s.request for s in seen] == [r[:696] for r in requests]
+        assert [s.status for s in seen] == statuses
+        assert [s.seq for s in seen] == list(range(len(requests)))
+        assert [s.request_bytes for s in seen] == [len(r) for r in requests]
+        assert all(s.proto == PROTO_HTTP1 for s in seen)
+        assert all(s.ts_req_ns <= s.ts_resp_ns for s in seen)
+    client, server = watch.sides(port_of(pair))
+    assert [s.key for s in client] == [s.key for s in server]
+    assert all(s.flags & Flag.IDENTITY for s in client + server)

@@ -1,19 +1,27 @@
 """HTTP/1 over real connections: every exchange once at each end, with the right answer, or not at all."""
 
 import os
-import select
 import socket
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from farcall_probes.events import PROTO_HTTP1, Flag
+from farcall_probes.events import Flag
 from farcall_probes.probes import open_probes
 from farcall_probes.selftest import Pair, open_pair
-from support_probes import CLIENT, OK, SERVER, Watch, connection, make_request, port_of, receive
+from support_probes import (
+    CLIENT,
+    OK,
+    SERVER,
+    Watch,
+    check_both_ends,
+    connection,
+    make_request,
+    port_of,
+    receive,
+)
 
 pytestmark = pytest.mark.bpf
 
@@ -49,19 +57,6 @@ RECEIVES: dict[str, Receive] = {
     "recv": lambda s: s.recv(4096),
     "recvmsg": lambda s: s.recvmsg(4096)[0],
 }
-
-
-def check_both_ends(watch: Watch, pair: Pair, requests: list[bytes], statuses: list[int]) -> None:
-    for seen in watch.sides(port_of(pair)):
-        assert [s.request for s in seen] == [r[:696] for r in requests]
-        assert [s.status for s in seen] == statuses
-        assert [s.seq for s in seen] == list(range(len(requests)))
-        assert [s.request_bytes for s in seen] == [len(r) for r in requests]
-        assert all(s.proto == PROTO_HTTP1 for s in seen)
-        assert all(s.ts_req_ns <= s.ts_resp_ns for s in seen)
-    client, server = watch.sides(port_of(pair))
-    assert [s.key for s in client] == [s.key for s in server]
-    assert all(s.flags & Flag.IDENTITY for s in client + server)
 
 
 def test_keep_alive_gives_every_exchange_at_both_ends(watch: Watch) -> None:
@@ -264,288 +259,6 @@ def test_writer_and_reader_may_be_two_threads(watch: Watch) -> None:
         reader.join()
 
         check_both_ends(watch, pair, requests, [200] * 20)
-
-
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"
-
-
-@pytest.mark.parametrize("interim", [CONTINUE, HINTS])
-@pytest.mark.parametrize("glued", [False, True])
-def test_interim_responses_are_not_the_answer(watch: Watch, interim: bytes, glued: bool) -> None:
-    head, body = make_request("/upload", "Expect: 100-continue\r\n"), b"y" * 30
-    with connection() as pair:
-        for _ in range(3):
-            pair.client.sendall(head)
-            receive(pair.server, len(head))
-            for piece in [interim + OK] if glued else [interim, OK]:
-                pair.server.sendall(piece)
-                receive(pair.client, len(piece))
-                if not glued and piece == interim:
-                    pair.client.sendall(body)
-                    receive(pair.server, len(body))
-        client, server = watch.sides(port_of(pair))
-
-    for seen in (client, server):
-        assert [s.status for s in seen] == [200] * 3
-        assert [s.path for s in seen] == ["/upload"] * 3
-
-
-def test_switching_protocols_is_an_answer(watch: Watch) -> None:
-    with connection() as pair:
-        pair.exchange(
-            make_request("/ws", "Upgrade: websocket\r\n"),
-            b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
-        )
-        client, server = watch.sides(port_of(pair))
-
-    assert [s.status for s in client + server] == [101, 101]
-
-
-def test_methods_without_a_body_in_the_answer_keep_the_pairs(watch: Watch) -> None:
-    with connection() as pair:
-        for method in (b"HEAD", b"OPTIONS", b"DELETE", b"PATCH", b"CONNECT", b"TRACE", b"PUT"):
-            request = method + b" /m HTTP/1.1\r\nHost: a.test\r\n\r\n"
-            pair.exchange(request, b"HTTP/1.1 204 No Content\r\n\r\n")
-        client, server = watch.sides(port_of(pair))
-
-    for seen in (client, server):
-        assert [s.request.split(b" ")[0] for s in seen] == [
-            b"HEAD", b"OPTIONS", b"DELETE", b"PATCH", b"CONNECT", b"TRACE", b"PUT",
-        ]  # fmt: skip
-        assert [s.status for s in seen] == [204] * 7
-
-
-def test_pipelined_requests_in_one_write_are_one_record(watch: Watch) -> None:
-    batch = b"".join(make_request(f"/{i}") for i in range(4))
-    with connection() as pair:
-        for _ in range(3):
-            pair.client.sendall(batch)
-            receive(pair.server, len(batch))
-            for _ in range(4):
-                pair.server.sendall(OK)
-            receive(pair.client, 4 * len(OK))
-        client, server = watch.sides(port_of(pair))
-
-    for seen in (client, server):
-        assert [s.request for s in seen] == [batch] * 3
-    assert [s.key for s in client] == [s.key for s in server]
-
-
-def test_requests_in_flight_beside_another_are_counted_and_never_mispaired(watch: Watch) -> None:
-    """A window of two, sliding: only the first is followed until all are answered."""
-    answers = [OK.replace(b"200", str(200 + i).encode()) for i in range(6)]
-    with connection() as pair:
-        pair.client.sendall(make_request("/0"))
-        for i in range(1, 6):
-            pair.client.sendall(make_request(f"/{i}"))
-            receive(pair.server, len(make_request("/0")))
-            pair.server.sendall(answers[i - 1])
-            receive(pair.client, len(OK))
-        receive(pair.server, len(make_request("/0")))
-        pair.server.sendall(answers[5])
-        receive(pair.client, len(OK))
-        pair.client.sendall(make_request("/6"))
-        receive(pair.server, len(make_request("/6")))
-        pair.server.sendall(OK.replace(b"200", b"206"))
-        receive(pair.client, len(OK))
-        client, server = watch.sides(port_of(pair))
-
-    for seen in (client, server):
-        assert all(s.status == 200 + int(s.path[1:]) for s in seen)
-        assert [s.seq for s in seen] == [int(s.path[1:]) for s in seen]
-    assert [s.path for s in client] == ["/0", "/6"]
-    assert client[0].flags & Flag.PIPELINED
-    assert watch.count("overwritten") == 5
-
-
-def test_a_request_written_while_response_bytes_are_unread_gets_its_own_answer(
-    watch: Watch,
-) -> None:
-    with connection() as pair:
-        pair.client.sendall(make_request("/0"))
-        receive(pair.server, len(make_request("/0")))
-        pair.server.sendall(OK)
-        for i in range(1, 6):
-            receive(pair.client, len(OK) - 2)
-            pair.client.sendall(make_request(f"/{i}"))
-            receive(pair.client, 2)
-            receive(pair.server, len(make_request("/0")))
-            pair.server.sendall(OK.replace(b"200", str(200 + i).encode()))
-        receive(pair.client, len(OK))
-        client, server = watch.sides(port_of(pair))
-
-    for seen in (client, server):
-        assert [(s.path, s.status) for s in seen] == [(f"/{i}", 200 + i) for i in range(6)]
-
-
-def test_a_write_that_was_short_or_refused_counts_its_bytes_once(watch: Watch) -> None:
-    """A body larger than the socket's buffer on a non-blocking socket: EAGAIN and short writes, many times."""
-    body = bytes(2_000_000)
-    request = make_request("/large", body=body)
-    with connection() as pair:
-        pair.client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32_768)
-        pair.client.setblocking(False)
-        reader = threading.Thread(target=receive, args=(pair.server, len(request)))
-        left, refused = memoryview(request), 0
-        while left:
-            try:
-                left = left[pair.client.send(left) :]
-            except BlockingIOError:
-                refused += 1
-                if not reader.ident:
-                    reader.start()
-                select.select([], [pair.client], [])
-        reader.join()
-        pair.server.sendall(OK)
-        select.select([pair.client], [], [])
-        receive(pair.client, len(OK))
-
-        assert refused > 3
-        check_both_ends(watch, pair, [request], [200])
-
-
-def test_a_request_refused_whole_and_retried_is_one(watch: Watch) -> None:
-    with connection() as pair:
-        pair.client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8_192)
-        pair.client.setblocking(False)
-        filled = 0
-        try:
-            while True:  # a protocol that is not ours fills the buffer
-                filled += pair.client.send(bytes(65_536))
-        except BlockingIOError:
-            pass
-        request = make_request("/retried")
-        for _ in range(3):
-            with pytest.raises(BlockingIOError):
-                pair.client.send(request)
-        receive(pair.server, filled)
-        select.select([], [pair.client], [])
-        assert pair.client.send(request) == len(request)
-        receive(pair.server, len(request))
-        pair.server.sendall(OK)
-        select.select([pair.client], [], [])
-        receive(pair.client, len(OK))
-        client, server = watch.sides(port_of(pair))
-
-    assert [(s.path, s.status, s.request_bytes) for s in client] == [
-        ("/retried", 200, len(request))
-    ]
-    assert [s.key for s in client] == [s.key for s in server]
-
-
-def close_by_server(pair: Pair) -> None:
-    pair.server.close()
-    assert pair.client.recv(10) == b""
-    pair.client.close()
-
-
-def close_by_client(pair: Pair) -> None:
-    pair.client.close()
-    pair.server.close()
-
-
-def reset_by_server(pair: Pair) -> None:
-    pair.server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    pair.server.close()
-    with pytest.raises(ConnectionResetError):
-        pair.client.recv(10)
-    pair.client.close()
-
-
-@pytest.mark.parametrize("end", [close_by_server, close_by_client, reset_by_server])
-def test_a_request_that_stays_without_answer_is_an_exchange(
-    watch: Watch, end: Callable[[Pair], None]
-) -> None:
-    pair = open_pair()
-    port = port_of(pair)
-    pair.exchange(make_request("/answered"), OK)
-    pair.client.sendall(make_request("/unanswered"))
-    receive(pair.server, len(make_request("/unanswered")))
-    before = time.monotonic_ns()
-    end(pair)
-
-    client, server = watch.sides(port)
-
-    for seen in (client, server):
-        assert [(s.path, s.status) for s in seen] == [("/answered", 200), ("/unanswered", 0)]
-        assert seen[1].flags & Flag.NO_RESPONSE and not seen[0].flags & Flag.NO_RESPONSE
-        assert before <= seen[1].ts_resp_ns <= time.monotonic_ns()
-    assert client[1].key == server[1].key
-    assert watch.count("no_response") >= 2
-
-
-def test_a_half_closed_client_still_gets_its_answer(watch: Watch) -> None:
-    with connection() as pair:
-        request = make_request("/half")
-        pair.client.sendall(request)
-        pair.client.shutdown(socket.SHUT_WR)
-        receive(pair.server, len(request))
-        assert pair.server.recv(10) == b""
-        pair.server.sendall(OK)
-        pair.server.close()
-        receive(pair.client, len(OK))
-
-        check_both_ends(watch, pair, [request], [200])
-
-
-def test_a_descriptor_number_reused_for_another_connection_is_not_confused(watch: Watch) -> None:
-    ports = []
-    for i in range(10):
-        with connection() as pair:
-            ports.append(port_of(pair))
-            pair.exchange(make_request(f"/{i}"), OK)
-    client, server = watch.sides(*ports)
-
-    assert [(s.lport, s.path) for s in client] == [(p, f"/{i}") for i, p in enumerate(ports)]
-    assert [(s.rport, s.path) for s in server] == [(p, f"/{i}") for i, p in enumerate(ports)]
-    assert len({s.conn_id for s in client + server}) == 20
-
-
-def test_a_file_on_a_closed_sockets_number_adds_nothing_to_another_connection(
-    watch: Watch, tmp_path: Path
-) -> None:
-    """The kernel reuses a sock's memory at once, so the old number still leads to a sock in flight."""
-    (tmp_path / "file").write_bytes(b"+PONG" * 300)
-    request = make_request("/only", body=b"b" * 100)
-    ports = []
-    for _ in range(20):
-        old = open_pair()
-        old.exchange(make_request("/old"), OK)
-        numbers = (old.client.fileno(), old.server.fileno())
-        old.close()
-        files = [os.open(tmp_path / "file", os.O_RDONLY) for _ in range(8)]
-        assert set(numbers) <= set(files)
-        with connection() as pair:
-            ports.append(port_of(pair))
-            pair.client.sendall(request[:-50])
-            receive(pair.server, len(request) - 50)
-            for number in numbers:
-                os.read(number, 1_331)
-            pair.client.sendall(request[-50:])
-            receive(pair.server, 50)
-            pair.server.sendall(OK)
-            receive(pair.client, len(OK))
-        for number in files:
-            os.close(number)
-    seen = watch.exchanges(*ports)
-
-    assert len(seen) == 40
-    assert {(s.request, s.request_bytes, s.status) for s in seen} == {(request, len(request), 200)}
-
-
-def test_a_descriptor_replaced_by_dup2_is_walked_anew(watch: Watch) -> None:
-    with connection() as first, connection() as second:
-        first.exchange(make_request("/first"), OK)
-        second.exchange(make_request("/second"), OK)
-        os.dup2(second.client.fileno(), first.client.fileno())
-        first.client.sendall(make_request("/moved"))
-        receive(second.server, len(make_request("/moved")))
-        second.server.sendall(OK)
-        receive(first.client, len(OK))
-        client = watch.exchanges(port_of(second), role=CLIENT)
-
-    assert [s.path for s in client] == ["/second", "/moved"]
 
 
 def test_the_process_is_the_one_that_made_the_call(watch: Watch) -> None:

@@ -67,7 +67,6 @@ FC_INLINE bool begin_request(struct call *c, u64 sk, struct conn *k)
 	s64 n;
 	u8 proto;
 
-	c->now = read_clock();
 	if (k->unpaired && c->now - k->last_ns < FC_UNPAIRED_LIFE_NS) {
 		k->unpaired += k->unpaired < 255;
 		k->next_seq++;

@@ -6,9 +6,10 @@
  * exit, where the saved registers still hold the arguments. A function named tp__CATEGORY__EVENT is attached to that
  * tracepoint, one named raw__EVENT to that raw tracepoint; step__NAME is called by others.
  */
+#include "close.h"
 #include "dns.h"
 #include "head.h"
-#include "pair.h"
+#include "take.h"
 
 struct enter_args {
 	u64 common;
@@ -21,123 +22,6 @@ struct exit_args {
 	u64 nr;
 	s64 ret;
 };
-
-/* ---- the way of one call ------------------------------------------------------------------------------------- */
-
-/* The descriptor is walked anew at each request: numbers are reused and dup2 happens, and a request is the moment when
- * addresses must be right. */
-FC_INLINE struct conn *confirm_conn(struct call *c, u64 *sk)
-{
-	struct fdent *e = resolve_fd(c);
-	struct conn *k;
-	u32 ports;
-
-	if (!e || e->kind != FD_TCP)
-		return NULL;
-	*sk = e->sk;
-	ports = e->ports;
-	k = map_lookup(MAP(MAP_CONNS), sk);
-	if (k && k->ports != ports) { /* the sock's memory was reused, and its close was missed */
-		map_delete(MAP(MAP_CONNS), sk);
-		k = NULL;
-	}
-	c->now = read_clock();
-	if (!k)
-		return make_conn(c, *sk);
-	if (k->large.x.who.tgid != (u32)(c->pid_tgid >> 32))
-		fill_process(c, &k->large.x.who);
-	if (is_wanted(c, k->large.x.who.cgroup_id))
-		return k;
-	k->state = CONN_IDLE;
-	ignore_fd(c, FD_NOT_LIFE_NS);
-	return NULL;
-}
-
-/* Bytes that belong to nothing in flight. */
-FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e)
-{
-	u64 head = peek_user(c);
-	bool maybe = false;
-
-	if (c->len[0] < 8) {
-		u8 first = 0;
-
-		read_user(&first, 1, (void *)c->base[0]);
-		maybe = may_begin_request(first);
-	}
-	if (!maybe && !is_http_request(head) && !is_redis_request(head)) {
-		if (is_http_response(head))
-			count(c, FC_COUNT_ORPHAN);
-		if (++e->tries >= FD_MAX_TRIES) {
-			e->tries = 0;
-			e->until = read_clock() + FD_DULL_NS;
-		}
-		return;
-	}
-	e->tries = 0;
-	go_to(ctx, STEP_BEGIN);
-}
-
-FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e)
-{
-	u64 sk = e->sk;
-	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
-	u8 state;
-
-	/* A number that was a socket's and is a file's now still leads to the sock, whose memory may be another
-	 * connection's by now: seen by its ports, without a hook on close(2). */
-	if (k && k->ports != e->ports) {
-		e = resolve_fd(c);
-		if (!e || e->kind != FD_TCP)
-			return;
-		sk = e->sk;
-		k = map_lookup(MAP(MAP_CONNS), &sk);
-		if (k && k->ports != e->ports)
-			k = NULL;
-	}
-	state = k ? k->state : CONN_IDLE;
-	if (e->until) {
-		if (state == CONN_IDLE && read_clock() < e->until)
-			return;
-		e->until = 0;
-	}
-	if (k && (state == CONN_REQUEST || state == CONN_RESPONSE || state == CONN_MAYBE)) {
-		if (k->dir == c->dir) {
-			c->sk = sk;
-			if (state != CONN_RESPONSE)
-				go_to(ctx, STEP_CONTINUE);
-			return;
-		}
-		if (state != CONN_MAYBE) {
-			answer_request(ctx, c, sk, k);
-			return;
-		}
-		k->state = CONN_IDLE;
-	}
-	if (k && state == CONN_ANSWERED && k->dir != c->dir) {
-		if (k->unpaired)
-			count_off(c, k);
-		return;
-	}
-	meet_bytes(ctx, c, e);
-}
-
-FC_INLINE void take_call(void *ctx, struct call *c)
-{
-	struct fdent *e = find_fd(c);
-
-	count(c, FC_COUNT_EVENTS);
-	if (!e)
-		return;
-	if (e->kind == FD_TCP)
-		take_tcp(ctx, c, e);
-	else if (c->dir == DIR_OUT)
-		return;
-	else if (e->kind == FD_UDP)
-		go_to(ctx, STEP_DATAGRAM);
-	else if (e->kind == FD_TCP_DNS)
-		go_to(ctx, STEP_STREAM);
-}
 
 /* ---- steps --------------------------------------------------------------------------------------------------- */
 
@@ -430,47 +314,6 @@ int tp__syscalls__sys_exit_accept(struct exit_args *a)
 int tp__syscalls__sys_exit_accept4(struct exit_args *a)
 {
 	return on_new_fd(a->ret);
-}
-
-FC_INLINE void remember_open(u64 sk, u32 connector)
-{
-	struct opened o = {.ts_ns = read_clock(), .connector = connector};
-
-	map_delete(MAP(MAP_CONNS), &sk);
-	map_update(MAP(MAP_OPENS), &sk, &o, 0);
-}
-
-/* What was asked and will not be answered any more is an exchange too. */
-FC_INLINE void close_conn(u64 sk)
-{
-	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
-	struct call *c;
-
-	map_delete(MAP(MAP_OPENS), &sk);
-	if (!k)
-		return;
-	c = find_workspace(WORKSPACE_CLOSE);
-	if (c && (k->state == CONN_REQUEST || k->state == CONN_RESPONSE)) {
-		struct fc_exchange *x = &k->large.x;
-
-		x->ts_resp_ns = read_clock();
-		x->resp_bytes = 0;
-		x->resp_cap = 0;
-		x->flags |= FC_FLAG_NO_RESPONSE;
-		count(c, FC_COUNT_NO_RESPONSE);
-		finish_exchange(c, sk, k);
-	}
-	map_delete(MAP(MAP_CONNS), &sk);
-}
-
-/* The kernel is done with the connection, but bytes that came before are unread, and its owner has not closed it: the
- * peer closed or reset it right behind its response. (The FIN is in rcv_nxt.) */
-FC_INLINE bool may_be_read(u64 sk, u32 old)
-{
-	u32 unread = load_u32(AT(sk, OFF_TCP_RCV_NXT)) - load_u32(AT(sk, OFF_TCP_COPIED));
-	bool closed = load_u8(AT(sk, OFF_SK_SHUTDOWN)) == SHUTDOWN_BOTH;
-
-	return unread > 1 && !(closed && (old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT));
 }
 
 /* A raw tracepoint: perf's share one recursion guard, and a close that arrives in an interrupt while another program

@@ -103,6 +103,18 @@ FC_INLINE struct fdent *find_fd(struct call *c)
 	return read_clock() < e->until ? NULL : resolve_fd(c);
 }
 
+/* The entry if the descriptor still leads where it did, else what it leads to now. */
+FC_INLINE struct fdent *verify_fd(struct call *c)
+{
+	u64 key = (c->pid_tgid & 0xffffffff00000000ULL) | c->fd;
+	struct fdent *e = map_lookup(MAP(MAP_FDS), &key);
+	u64 sk = e ? walk_to_sk(c->fd) : 0;
+
+	if (sk && e->sk == sk && e->ports == load_ports(sk))
+		return e;
+	return resolve_fd(c);
+}
+
 /* The descriptor is left alone for a while. */
 FC_INLINE void ignore_fd(struct call *c, u64 for_ns)
 {

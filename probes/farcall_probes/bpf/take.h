@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* The way of one call: from its descriptor to what is remembered of the connection, and to the step that goes on. */
+#ifndef FARCALL_TAKE_H
+#define FARCALL_TAKE_H
+
+#include "pair.h"
+
+/* The descriptor is walked anew at each request: numbers are reused and dup2 happens, and a request is the moment when
+ * addresses must be right. */
+FC_INLINE struct conn *confirm_conn(struct call *c, u64 *sk)
+{
+	struct fdent *e = verify_fd(c);
+	struct conn *k;
+	u32 ports;
+
+	if (!e || e->kind != FD_TCP)
+		return NULL;
+	*sk = e->sk;
+	ports = e->ports;
+	k = map_lookup(MAP(MAP_CONNS), sk);
+	if (k && k->ports != ports) { /* the sock's memory was reused, and its close was missed */
+		map_delete(MAP(MAP_CONNS), sk);
+		k = NULL;
+	}
+	c->now = read_clock();
+	if (!k)
+		return make_conn(c, *sk);
+	if (k->large.x.who.tgid != (u32)(c->pid_tgid >> 32))
+		fill_process(c, &k->large.x.who);
+	if (is_wanted(c, k->large.x.who.cgroup_id))
+		return k;
+	k->state = CONN_IDLE;
+	ignore_fd(c, FD_NOT_LIFE_NS);
+	return NULL;
+}
+
+/* Bytes that belong to nothing in flight. */
+FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e)
+{
+	u64 head = peek_user(c);
+	bool maybe = false;
+
+	if (c->len[0] < 8) {
+		u8 first = 0;
+
+		read_user(&first, 1, (void *)c->base[0]);
+		maybe = may_begin_request(first);
+	}
+	if (!maybe && !is_http_request(head) && !is_redis_request(head)) {
+		if (is_http_response(head))
+			count(c, FC_COUNT_ORPHAN);
+		if (++e->tries >= FD_MAX_TRIES) {
+			e->tries = 0;
+			e->until = read_clock() + FD_DULL_NS;
+		}
+		return;
+	}
+	e->tries = 0;
+	go_to(ctx, STEP_BEGIN);
+}
+
+FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e)
+{
+	u64 sk = e->sk;
+	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
+	u8 state;
+
+	/* A number that was a socket's and is a file's now still leads to the sock, whose memory may be another
+	 * connection's by now: seen by its ports, without a hook on close(2). */
+	if (k && k->ports != e->ports) {
+		e = resolve_fd(c);
+		if (!e || e->kind != FD_TCP)
+			return;
+		sk = e->sk;
+		k = map_lookup(MAP(MAP_CONNS), &sk);
+		if (k && k->ports != e->ports)
+			k = NULL;
+	}
+	state = k ? k->state : CONN_IDLE;
+	if (e->until) {
+		if (state == CONN_IDLE && read_clock() < e->until)
+			return;
+		e->until = 0;
+	}
+	if (k && (state == CONN_REQUEST || state == CONN_RESPONSE || state == CONN_MAYBE)) {
+		if (k->dir == c->dir) {
+			c->sk = sk;
+			if (state != CONN_RESPONSE)
+				go_to(ctx, STEP_CONTINUE);
+			return;
+		}
+		if (state != CONN_MAYBE) {
+			answer_request(ctx, c, sk, k);
+			return;
+		}
+		k->state = CONN_IDLE;
+	}
+	if (k && state == CONN_ANSWERED && k->dir != c->dir) {
+		if (k->unpaired)
+			count_off(c, k);
+		return;
+	}
+	meet_bytes(ctx, c, e);
+}
+
+FC_INLINE void take_call(void *ctx, struct call *c)
+{
+	struct fdent *e = find_fd(c);
+
+	count(c, FC_COUNT_EVENTS);
+	if (!e)
+		return;
+	if (e->kind == FD_TCP)
+		take_tcp(ctx, c, e);
+	else if (c->dir == DIR_OUT)
+		return;
+	else if (e->kind == FD_UDP)
+		go_to(ctx, STEP_DATAGRAM);
+	else if (e->kind == FD_TCP_DNS)
+		go_to(ctx, STEP_STREAM);
+}
+
+#endif

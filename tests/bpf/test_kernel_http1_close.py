@@ -1,0 +1,138 @@
+"""HTTP/1 connections that end, and descriptors that become something else."""
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from farcall_probes.events import Flag
+from farcall_probes.selftest import Pair, open_pair
+from support_probes import (
+    CLIENT,
+    OK,
+    Watch,
+    check_both_ends,
+    connection,
+    make_request,
+    port_of,
+    receive,
+)
+
+pytestmark = pytest.mark.bpf
+
+
+def close_by_server(pair: Pair) -> None:
+    pair.server.close()
+    assert pair.client.recv(10) == b""
+    pair.client.close()
+
+
+def close_by_client(pair: Pair) -> None:
+    pair.client.close()
+    pair.server.close()
+
+
+def reset_by_server(pair: Pair) -> None:
+    pair.server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    pair.server.close()
+    with pytest.raises(ConnectionResetError):
+        pair.client.recv(10)
+    pair.client.close()
+
+
+@pytest.mark.parametrize("end", [close_by_server, close_by_client, reset_by_server])
+def test_a_request_that_stays_without_answer_is_an_exchange(
+    watch: Watch, end: Callable[[Pair], None]
+) -> None:
+    pair = open_pair()
+    port = port_of(pair)
+    pair.exchange(make_request("/answered"), OK)
+    pair.client.sendall(make_request("/unanswered"))
+    receive(pair.server, len(make_request("/unanswered")))
+    before = time.monotonic_ns()
+    end(pair)
+
+    client, server = watch.sides(port)
+
+    for seen in (client, server):
+        assert [(s.path, s.status) for s in seen] == [("/answered", 200), ("/unanswered", 0)]
+        assert seen[1].flags & Flag.NO_RESPONSE and not seen[0].flags & Flag.NO_RESPONSE
+        assert before <= seen[1].ts_resp_ns <= time.monotonic_ns()
+    assert client[1].key == server[1].key
+    assert watch.count("no_response") >= 2
+
+
+def test_a_half_closed_client_still_gets_its_answer(watch: Watch) -> None:
+    with connection() as pair:
+        request = make_request("/half")
+        pair.client.sendall(request)
+        pair.client.shutdown(socket.SHUT_WR)
+        receive(pair.server, len(request))
+        assert pair.server.recv(10) == b""
+        pair.server.sendall(OK)
+        pair.server.close()
+        receive(pair.client, len(OK))
+
+        check_both_ends(watch, pair, [request], [200])
+
+
+def test_a_descriptor_number_reused_for_another_connection_is_not_confused(watch: Watch) -> None:
+    ports = []
+    for i in range(10):
+        with connection() as pair:
+            ports.append(port_of(pair))
+            pair.exchange(make_request(f"/{i}"), OK)
+    client, server = watch.sides(*ports)
+
+    assert [(s.lport, s.path) for s in client] == [(p, f"/{i}") for i, p in enumerate(ports)]
+    assert [(s.rport, s.path) for s in server] == [(p, f"/{i}") for i, p in enumerate(ports)]
+    assert len({s.conn_id for s in client + server}) == 20
+
+
+def test_a_file_on_a_closed_sockets_number_adds_nothing_to_another_connection(
+    watch: Watch, tmp_path: Path
+) -> None:
+    """The kernel reuses a sock's memory at once, so the old number still leads to a sock in flight."""
+    (tmp_path / "file").write_bytes(b"+PONG" * 300)
+    request = make_request("/only", body=b"b" * 100)
+    ports = []
+    for _ in range(20):
+        old = open_pair()
+        old.exchange(make_request("/old"), OK)
+        numbers = (old.client.fileno(), old.server.fileno())
+        old.close()
+        files = [os.open(tmp_path / "file", os.O_RDONLY) for _ in range(8)]
+        assert set(numbers) <= set(files)
+        with connection() as pair:
+            ports.append(port_of(pair))
+            pair.client.sendall(request[:-50])
+            receive(pair.server, len(request) - 50)
+            for number in numbers:
+                os.read(number, 1_331)
+            pair.client.sendall(request[-50:])
+            receive(pair.server, 50)
+            pair.server.sendall(OK)
+            receive(pair.client, len(OK))
+        for number in files:
+            os.close(number)
+    seen = watch.exchanges(*ports)
+
+    assert len(seen) == 40
+    assert {(s.request, s.request_bytes, s.status) for s in seen} == {(request, len(request), 200)}
+
+
+def test_a_descriptor_replaced_by_dup2_is_walked_anew(watch: Watch) -> None:
+    with connection() as first, connection() as second:
+        first.exchange(make_request("/first"), OK)
+        second.exchange(make_request("/second"), OK)
+        os.dup2(second.client.fileno(), first.client.fileno())
+        first.client.sendall(make_request("/moved"))
+        receive(second.server, len(make_request("/moved")))
+        second.server.sendall(OK)
+        receive(first.client, len(OK))
+        client = watch.exchanges(port_of(second), role=CLIENT)
+
+    assert [s.path for s in client] == ["/second", "/moved"]
