@@ -5,6 +5,7 @@ the file holds over a hundred thousand types, and a walk over their headers is a
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +33,9 @@ _TAIL = {
 }
 _LAST_KIND = 19
 _POINTER_BYTES = 8
-_MAX_ALIASES = 32  # a chain of typedefs that is longer is a loop in a damaged file
+# Chains that are longer are loops in a damaged file: typedefs of typedefs, anonymous structs in anonymous structs.
+_MAX_ALIASES = 32
+_MAX_DEPTH = 8
 
 
 class BtfError(Exception):
@@ -116,15 +119,24 @@ class Btf:
             number = target
         raise BtfError("the kernel's BTF holds a loop of typedefs")
 
-    def _size(self, number: int) -> int:
+    def _entries(self, layout: str, at: int, n: int) -> Iterator[tuple[int, ...]]:
+        """`n` entries behind a type's header."""
+        end = at + n * struct.calcsize(layout)
+        if end > len(self._types):
+            raise BtfError("the kernel's BTF ends within a type")
+        return struct.iter_unpack(layout, self._types[at:end])
+
+    def _size(self, number: int, depth: int = 0) -> int:
         number = self._skip_aliases(number)
         kind, _, _, size, at = self._header(number)
         if kind == _PTR:
             return _POINTER_BYTES
-        if kind == _ARRAY:
-            element, _, n = struct.unpack_from("<III", self._types, at)
-            return int(n) * self._size(element)
-        return size
+        if kind != _ARRAY:
+            return size
+        if depth > _MAX_DEPTH:
+            raise BtfError("the kernel's BTF holds an array of itself")
+        element, _, n = next(self._entries("<III", at, 1))
+        return n * self._size(element, depth + 1)
 
     def _find_struct(self, name: str) -> int:
         places = self._text_places(name.encode())
@@ -158,9 +170,9 @@ class Btf:
 
     def _member(self, number: int, name: bytes, depth: int) -> tuple[int, int, bool] | None:
         kind, vlen, kind_flag, _, at = self._header(number)
-        if kind not in (_STRUCT, _UNION) or depth > _MAX_ALIASES:
+        if kind not in (_STRUCT, _UNION) or depth > _MAX_DEPTH:
             return None
-        for name_at, type_, bits in struct.iter_unpack("<III", self._types[at : at + 12 * vlen]):
+        for name_at, type_, bits in self._entries("<III", at, vlen):
             # With kind_flag the upper byte of the offset is a bit-field's width.
             width, place = (bits >> 24, bits & 0xFFFFFF) if kind_flag else (0, bits)
             if name_at and self._name(name_at) == name:
@@ -178,9 +190,9 @@ class Btf:
             kind, vlen, _, _, at = self._header(number)
             if kind != _ENUM or struct.unpack_from("<I", self._types, at - 12)[0] not in enums:
                 continue
-            for name_at, value in struct.iter_unpack("<Ii", self._types[at : at + 8 * vlen]):
+            for name_at, value in self._entries("<Ii", at, vlen):
                 if name_at in names:
-                    return int(value)
+                    return value
         return None
 
 

@@ -177,7 +177,7 @@ def find_all() -> list[Finding]:
                 name="kernel programs",
                 on=False,
                 essential=True,
-                why="not tried: what they need is missing, see above",
+                why="not tried, because something above is missing",
                 cost="nothing is seen on this machine",
             )
         )
@@ -198,7 +198,7 @@ def render_findings(findings: Sequence[Finding], width: int | None) -> str:
     ]
     lines = list(render_table(columns, rows, width=width))
     for finding in (f for f in findings if not f.on):
-        lines += ["", f"{finding.name} is off: {finding.why}", f"  for it, {finding.cost}"]
+        lines += ["", f"{finding.name}: {finding.why}", f"  Cost: {finding.cost}."]
     verdict = (
         "farcall can trace this machine." if is_fit(findings) else "farcall cannot trace here."
     )

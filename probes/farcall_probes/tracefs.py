@@ -24,9 +24,13 @@ class Field:
 
 
 def find_tracefs(places: tuple[Path, ...] = PLACES) -> Path | None:
+    """Raises TracefsError where it is and may not be looked into."""
     for place in places:
-        if (place / "events").is_dir():
-            return place
+        try:
+            if (place / "events").is_dir():
+                return place
+        except OSError as e:
+            raise TracefsError(f"{place} may not be read ({e.strerror or e}): run as root") from e
     return None
 
 

@@ -1,0 +1,132 @@
+"""The ring's reader against a ring made of a plain file: ends, wraps, records in the making and discarded ones."""
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from farcall_probes.ring import Ring
+
+pytestmark = pytest.mark.unit
+
+LAYOUT = np.dtype([("number", "<u8"), ("rest", "V48")])
+STRIDE = 64
+SIZE = 8 * STRIDE
+BUSY, DISCARDED = 1 << 31, 1 << 30
+PAGE = mmap.PAGESIZE
+
+
+class Writer:
+    """The kernel's side: consumer page, producer page, data."""
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("ring")
+        os.ftruncate(self.fd, 2 * PAGE + PAGE)
+        self.end = 0
+
+    def put(self, number: int, flags: int = 0) -> None:
+        at = 2 * PAGE + self.end % SIZE
+        record = struct.pack("<IIQ48x", LAYOUT.itemsize | flags, 0, number)
+        os.pwrite(self.fd, record, at)
+        self.end += STRIDE
+        os.pwrite(self.fd, struct.pack("<Q", self.end), PAGE)
+
+    def submit(self, position: int) -> None:
+        os.pwrite(self.fd, struct.pack("<I", LAYOUT.itemsize), 2 * PAGE + position % SIZE)
+
+    def consumed(self) -> int:
+        return int(struct.unpack("<Q", os.pread(self.fd, 8, 0))[0])
+
+
+@pytest.fixture
+def writer() -> Iterator[Writer]:
+    made = Writer()
+    yield made
+    os.close(made.fd)
+
+
+@pytest.fixture
+def ring(writer: Writer) -> Iterator[Ring]:
+    made = Ring(writer.fd, SIZE, LAYOUT)
+    yield made
+    made.close()
+
+
+def read_all(ring: Ring) -> list[int]:
+    return [int(n) for n in ring.read(ring.read_end())["number"]]
+
+
+def test_an_empty_ring_gives_nothing(ring: Ring) -> None:
+    assert read_all(ring) == []
+    assert ring.measure_fill() == 0
+
+
+def test_records_come_once_and_in_order(ring: Ring, writer: Writer) -> None:
+    for number in range(5):
+        writer.put(number)
+
+    assert ring.measure_fill() == 5 / 8
+    assert read_all(ring) == [0, 1, 2, 3, 4]
+    assert writer.consumed() == writer.end
+    assert read_all(ring) == []
+
+
+def test_records_go_on_over_the_rings_end(ring: Ring, writer: Writer) -> None:
+    seen = []
+    for number in range(100):
+        writer.put(number)
+        if number % 7 == 6 or number % 5 == 4:
+            seen += read_all(ring)
+    seen += read_all(ring)
+
+    assert seen == list(range(100))
+
+
+def test_only_records_up_to_the_end_asked_for_are_read(ring: Ring, writer: Writer) -> None:
+    writer.put(1)
+    end = ring.read_end()
+    writer.put(2)
+
+    assert ring.read(end)["number"].tolist() == [1]
+    assert ring.has_read_to(end)
+    assert read_all(ring) == [2]
+
+
+def test_a_record_in_the_making_hides_those_behind_it_until_it_is_submitted(
+    ring: Ring, writer: Writer
+) -> None:
+    writer.put(1)
+    writer.put(2, BUSY)
+    writer.put(3)
+    end = ring.read_end()
+
+    assert ring.read(end)["number"].tolist() == [1]
+    assert not ring.has_read_to(end)
+    writer.submit(STRIDE)
+    assert ring.read(end)["number"].tolist() == [2, 3]
+
+
+def test_discarded_records_are_left_out(ring: Ring, writer: Writer) -> None:
+    for number, flags in ((1, 0), (2, DISCARDED), (3, 0)):
+        writer.put(number, flags)
+
+    assert read_all(ring) == [1, 3]
+    assert writer.consumed() == writer.end
+
+
+def test_what_was_read_does_not_change_when_the_ring_moves_on(ring: Ring, writer: Writer) -> None:
+    writer.put(1)
+    kept = ring.read(ring.read_end())
+    for number in range(2, 10):
+        writer.put(number)
+        read_all(ring)
+
+    assert kept["number"].tolist() == [1]
+
+
+def test_a_ring_whose_records_would_straddle_its_end_is_refused(writer: Writer) -> None:
+    with pytest.raises(ValueError, match="stride"):
+        Ring(writer.fd, SIZE, np.dtype([("number", "<u8"), ("rest", "V47")]))
