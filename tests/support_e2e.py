@@ -56,7 +56,7 @@ class Up:
 
     @property
     def plan(self) -> Plan:
-        return read_plan(self.run_dir.path)
+        return read_plan(self.run_dir)
 
     def read_output(self) -> str:
         return self.output.read_text(encoding="utf-8", errors="replace")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from farcall_demo.plan import CLUSTER_DOMAIN, DemoError, Host, Plan, namespace_prefix
+from farcall_demo.plan import CLUSTER_DOMAIN, DemoError, Host, Plan
 
 ETC_NETNS = Path("/etc/netns")  # `ip netns exec` lays these files over /etc, for that process alone
 RUN_NETNS = Path("/run/netns")
@@ -90,8 +90,8 @@ def remove_network(instance: str) -> None:
         end_processes_in(name)
     if names:
         run_ip(["-force"], [f"netns del {name}" for name in names], check=False)
-    for folder in ETC_NETNS.glob(f"{namespace_prefix(instance)}*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    for name in list_own(ETC_NETNS, instance):
+        shutil.rmtree(ETC_NETNS / name, ignore_errors=True)
     try:
         ETC_NETNS.rmdir()  # only when it is empty: then nobody else uses it
     except OSError:
@@ -99,11 +99,14 @@ def remove_network(instance: str) -> None:
 
 
 def list_namespaces(instance: str) -> list[str]:
-    known = {host.name for host in Plan(instance=instance, slot=0).hosts}
-    prefix = namespace_prefix(instance)
-    return sorted(
-        p.name for p in RUN_NETNS.glob(f"{prefix}*") if p.name.removeprefix(prefix) in known
-    )
+    return list_own(RUN_NETNS, instance)
+
+
+def list_own(directory: Path, instance: str) -> list[str]:
+    """Names in `directory` that are this instance's; not those of one whose name begins like it (`main`, `main-2`)."""
+    plan = Plan(instance=instance, slot=0)
+    known = {plan.namespace(host.name) for host in plan.hosts}
+    return sorted(path.name for path in directory.glob(f"{plan.prefix}*") if path.name in known)
 
 
 def end_processes_in(namespace: str) -> None:

@@ -5,14 +5,15 @@ examples' clusterCIDRs, the other hosts have addresses that RFC 5737 keeps for d
 by side because each holds a slot of its own, and a slot is a share of every range.
 """
 
+import hashlib
 import json
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 
-SLOTS = (
-    15  # 16 host addresses of 203.0.113.0/24 each; the last share would hold the broadcast address
-)
+from farcall.rundir import RUN_ROOT, RunDir
+
+NAMES = "fcdemo-"  # what every namespace of every demo begins with
+SLOTS = 15  # 16 addresses of 203.0.113.0/24 each; a 16th would hold the broadcast address
 CLUSTER_DOMAIN = "shop.svc.cluster.local"
 
 
@@ -31,7 +32,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`claims` are the sockets whose names hold the instance and the slot until the process ends, however it ends."""
+    """`instance` as name_instance gives it."""
 
     instance: str
     slot: int
@@ -112,23 +113,31 @@ class Plan:
 
 
 def namespace_prefix(instance: str) -> str:
-    return f"fcdemo-{instance}-"
+    return f"{NAMES}{instance}-"
+
+
+def name_instance(run_dir: RunDir) -> str:
+    """The instance's name; elsewhere than in the usual place with a mark of where, because names are machine-wide."""
+    if run_dir.path.parent == RUN_ROOT:
+        return run_dir.instance
+    mark = hashlib.sha256(str(run_dir.path.absolute()).encode()).hexdigest()[:6]
+    return f"{run_dir.instance}-{mark}"
 
 
 PLAN_FILE = "demo.json"  # in the run directory, for whoever wants to look at a demo that runs
 
 
-def write_plan(plan: Plan, run_dir: Path) -> None:
-    (run_dir / PLAN_FILE).write_text(json.dumps({"slot": plan.slot}) + "\n", encoding="ascii")
+def write_plan(plan: Plan, run_dir: RunDir) -> None:
+    (run_dir.path / PLAN_FILE).write_text(json.dumps({"slot": plan.slot}) + "\n", encoding="ascii")
 
 
-def read_plan(run_dir: Path) -> Plan:
+def read_plan(run_dir: RunDir) -> Plan:
     """Raises DemoError."""
     try:
-        slot = json.loads((run_dir / PLAN_FILE).read_bytes())["slot"]
+        slot = json.loads((run_dir.path / PLAN_FILE).read_bytes())["slot"]
     except (OSError, ValueError, KeyError) as e:
-        raise DemoError(f"no demo runs in {run_dir}") from e
-    return Plan(instance=run_dir.name, slot=int(slot))
+        raise DemoError(f"no demo runs in {run_dir.path}") from e
+    return Plan(instance=name_instance(run_dir), slot=int(slot))
 
 
 class Claim:

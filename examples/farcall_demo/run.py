@@ -16,7 +16,7 @@ from farcall.component import Launch, on_stop, parse_launch, refuse
 from farcall.rundir import RunDir
 from farcall.terminal import Column, render_table
 from farcall_demo.network import build_network, check_tools, remove_network
-from farcall_demo.plan import PLAN_FILE, Claim, DemoError, Plan, write_plan
+from farcall_demo.plan import PLAN_FILE, Claim, DemoError, Plan, name_instance, write_plan
 from farcall_demo.processes import Processes
 from farcall_demo.scenarios import Result, Story
 from farcall_demo.view import open_view
@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     on_stop(stop.request)
     try:
         check_tools()
-        claim = Claim(run_dir.instance)
+        claim = Claim(name_instance(run_dir))
     except DemoError as e:
         refuse("demo", str(e))
     try:
@@ -88,7 +88,7 @@ def run_demo(launch: Launch, run_dir: RunDir, plan: Plan, stop: Stop) -> int:
     try:
         remove_network(plan.instance)  # what a killed run left
         build_network(plan)
-        write_plan(plan, run_dir.path)
+        write_plan(plan, run_dir)
         workload = Workload(
             processes, plan, stop, otlp_http=launch.watcher.current.endpoints.exporter_otlp_http
         )

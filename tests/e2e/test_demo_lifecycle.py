@@ -13,7 +13,7 @@ from farcall.rundir import RunDir
 from farcall.secretfiles import API_TOKEN
 from farcall.tracingconfig import read_tracingconfig
 from farcall_demo import network
-from farcall_demo.plan import DemoError, read_plan
+from farcall_demo.plan import NAMES, DemoError, name_instance, read_plan
 from support_e2e import EXAMPLES, farcall, wait_until
 
 pytestmark = pytest.mark.e2e
@@ -44,7 +44,7 @@ def run_dir(tmp_path: Path) -> Iterator[RunDir]:
     try:
         yield made
     finally:
-        network.remove_network(made.instance)
+        network.remove_network(name_instance(made))
 
 
 def command(run_dir: RunDir) -> list[str]:
@@ -75,26 +75,26 @@ def demo(run_dir: RunDir) -> Iterator[subprocess.Popen[bytes]]:
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_demo_leaves_nothing(run_dir: RunDir, how: signal.Signals) -> None:
     with demo(run_dir) as process:
-        assert len(network.list_namespaces(run_dir.instance)) == len(read_plan(run_dir.path).hosts)
+        assert len(network.list_namespaces(name_instance(run_dir))) == len(read_plan(run_dir).hosts)
         process.send_signal(how)
 
         assert process.wait(WITHIN_S) == 0
 
-    assert network.list_namespaces(run_dir.instance) == []
-    assert not list(network.ETC_NETNS.glob(f"fcdemo-{run_dir.instance}-*"))
+    assert network.list_namespaces(name_instance(run_dir)) == []
+    assert not list(network.ETC_NETNS.glob(f"{NAMES}{run_dir.instance}-*"))
     with pytest.raises(DemoError):
-        read_plan(run_dir.path)
+        read_plan(run_dir)
 
 
 def test_a_killed_demos_leftovers_do_not_stop_the_next(run_dir: RunDir) -> None:
     with demo(run_dir) as process:
         process.kill()
         process.wait()
-    assert network.list_namespaces(run_dir.instance) != []
+    assert network.list_namespaces(name_instance(run_dir)) != []
 
     with demo(run_dir):
-        assert read_plan(run_dir.path).slot >= 0
-    assert network.list_namespaces(run_dir.instance) == []
+        assert read_plan(run_dir).slot >= 0
+    assert network.list_namespaces(name_instance(run_dir)) == []
 
 
 def test_a_second_demo_of_an_instance_is_refused(run_dir: RunDir) -> None:
@@ -103,4 +103,4 @@ def test_a_second_demo_of_an_instance_is_refused(run_dir: RunDir) -> None:
 
         assert second.returncode == 2
         assert "runs already" in second.stderr
-        assert network.list_namespaces(run_dir.instance) != []
+        assert network.list_namespaces(name_instance(run_dir)) != []

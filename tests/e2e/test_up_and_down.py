@@ -128,5 +128,5 @@ def list_own_cgroups(up: Up) -> list[Path]:
 
 
 def list_demo_pids(up: Up) -> list[int]:
-    names = network.list_namespaces(up.run_dir.instance)
+    names = network.list_namespaces(up.plan.instance)
     return [pid for name in names for pid in network.list_pids(name)]

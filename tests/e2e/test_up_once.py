@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from farcall_demo import network
+from farcall_demo.plan import NAMES
 from support_e2e import EXAMPLES, ONCE_WITHIN_S, farcall, name_instance, up_options
 
 pytestmark = pytest.mark.e2e
@@ -28,6 +29,6 @@ def test_every_expectation_holds_and_nothing_is_left(tmp_path: Path, example: st
     assert "every expectation held" in done.stdout
     assert "✗" not in done.stdout
     assert not list((tmp_path / "run").glob("*"))
-    instance = name_instance(example)
-    assert network.list_namespaces(instance) == []
-    assert not list(network.ETC_NETNS.glob(f"fcdemo-{instance}-*"))
+    names = f"{NAMES}{name_instance(example)}-*"
+    assert not list(network.RUN_NETNS.glob(names))
+    assert not list(network.ETC_NETNS.glob(names))

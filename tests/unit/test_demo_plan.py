@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from farcall.rundir import RUN_ROOT, RunDir
 from farcall.tracingconfig import read_tracingconfig
-from farcall_demo.plan import SLOTS, Claim, DemoError, Plan
+from farcall_demo.network import list_own
+from farcall_demo.plan import SLOTS, Claim, DemoError, Plan, name_instance
 
 pytestmark = pytest.mark.unit
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -63,3 +65,19 @@ def test_what_dns_answers_are_addresses_of_the_plan() -> None:
 
     assert set(plan.records.values()) <= known
     assert set(plan.aliases.values()) <= set(plan.records)
+
+
+def test_an_instance_in_an_unusual_place_has_names_of_its_own() -> None:
+    usual = name_instance(RunDir(RUN_ROOT / "main"))
+    here, there = name_instance(RunDir(Path("/a/main"))), name_instance(RunDir(Path("/b/main")))
+
+    assert usual == "main"
+    assert len({usual, here, there}) == 3
+
+
+def test_a_name_that_begins_like_another_is_not_the_others(tmp_path: Path) -> None:
+    for name in ("fcdemo-main-dns", "fcdemo-main-2-dns", "fcdemo-main-other", "elsewhere"):
+        (tmp_path / name).mkdir()
+
+    assert list_own(tmp_path, "main") == ["fcdemo-main-dns"]
+    assert list_own(tmp_path, "main-2") == ["fcdemo-main-2-dns"]
