@@ -11,6 +11,7 @@ import os
 import queue
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -213,16 +214,18 @@ class Pool:
         """`submit` and wait, for this process's own statements. Raises EngineError, TimeoutError."""
         return self.submit(lambda connection: run(connection, sql, fmt, params)).result(timeout_s)
 
-    def close(self, timeout_s: float) -> None:
-        """Lets what runs end, then ends the threads; what still waits is cancelled."""
+    def close(self, timeout_s: float) -> bool:
+        """Lets what runs and waits end, then ends the threads; False when one would not within the time."""
         self._closed = True
         for _ in self._threads:
             try:
                 self._queue.put(None, timeout=timeout_s)
             except queue.Full:
-                return  # a handle hangs: the process is about to end anyhow
+                return False
+        deadline = time.monotonic() + timeout_s
         for thread in self._threads:
-            thread.join(timeout_s)
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _serve(self, connection: Connection) -> None:
         while (step := self._queue.get()) is not None:

@@ -4,8 +4,10 @@ One writer, four readers, one admin and one control handle; a second process on 
 """
 
 import contextlib
+import os
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from farcall import component, journal
+from farcall.commands import EXIT_OK, EXIT_USAGE
 from farcall.effective import EffectiveConfig
 from farcall.secretfiles import SecretError, read_secret
 from farcall_store.engine import DATABASE, Engine, EngineError, FolderInUseError, Pool
@@ -36,7 +39,7 @@ NAME = "store"
 READERS = 4  # reads scaled up to 4 on 2 cores; one handle serialises
 WAITING = {"writer": 16, "reader": 64, "admin": 8, "control": 64}
 KEEP_ALIVE_S = 600  # idle connections of our own clients; closing them early costs a failed request
-STOP_STEP_S = 3.0  # three of these are less than component.STOP_WITHIN_S
+STOP_STEP_S = 3.0  # answers, upkeep, handles: three of these are less than component.STOP_WITHIN_S
 MIN_MEMORY, MAX_MEMORY = 512 << 20, 8 << 30
 
 
@@ -64,9 +67,7 @@ def main(argv: Sequence[str]) -> int:
     server.run([listener])
     watchdog.stop()
     upkeep.stop(STOP_STEP_S)
-    for pool in (pools.reader, pools.writer, pools.admin, pools.control):
-        pool.close(STOP_STEP_S)
-    engine.close()
+    close_store(engine, pools, EXIT_OK)
     log.info("store stopped")
     return 0
 
@@ -93,13 +94,28 @@ def open_store(config: EffectiveConfig) -> tuple[Engine, Pools]:
     """The engine with its schema and retention in place, and the pools. Exits with 2 when the folder is not usable."""
     try:
         engine = Engine(Path(config.state_dir), memory_bytes=choose_memory_bytes())
-        pools = open_pools(engine)
+    except (FolderInUseError, EngineError, OSError) as e:
+        component.refuse(NAME, str(e))
+    pools = open_pools(engine)
+    try:
         steps = migrate(lambda sql, params: pools.admin.run(sql, params), config.retention)
         apply_retention(pools.admin, config.retention)
-    except (FolderInUseError, SchemaError, EngineError, OSError) as e:
+    except (SchemaError, EngineError, TimeoutError) as e:
+        close_store(engine, pools, EXIT_USAGE, f"farcall {NAME}: {e}")
         component.refuse(NAME, str(e))
     log.info("schema ready", steps=steps)
     return engine, pools
+
+
+def close_store(engine: Engine, pools: Pools, code: int, last_words: str = "") -> None:
+    """Closes every handle, then the engine. Ends the process at once with `code` when a handle hangs: an interpreter
+    that shuts down around an open engine crashes, and the data is safe without a goodbye."""
+    every = (pools.reader, pools.writer, pools.admin, pools.control)
+    if not all(pool.close(STOP_STEP_S / 2) for pool in every):
+        sys.stderr.write(last_words + "\n" if last_words else "")
+        sys.stderr.flush()
+        os._exit(code)
+    engine.close()
 
 
 def open_pools(engine: Engine) -> Pools:
