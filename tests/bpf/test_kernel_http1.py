@@ -94,6 +94,24 @@ def test_ipv6_is_seen_with_its_addresses(watch: Watch) -> None:
     assert client[0].key == server[0].key
 
 
+def test_a_dual_stack_server_shows_ipv4_clients_as_mapped_addresses(watch: Watch) -> None:
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listener:
+        client = socket.create_connection(("127.0.0.1", listener.getsockname()[1]))
+        server, _ = listener.accept()
+        with client, server:
+            request = make_request("/mapped")
+            client.sendall(request)
+            receive(server, len(request))
+            server.sendall(OK)
+            receive(client, len(OK))
+            ends = watch.sides(client.getsockname()[1])
+
+    mapped = bytes(10) + b"\xff\xff" + socket.inet_aton("127.0.0.1")
+    for seen in ends[0] + ends[1]:
+        assert bytes(seen.record["laddr"]) == bytes(seen.record["raddr"]) == mapped
+    assert [s.key for s in ends[0]] == [s.key for s in ends[1]]
+
+
 def test_a_connection_older_than_the_hooks_has_addresses_and_key() -> None:
     pair = open_pair()
     try:

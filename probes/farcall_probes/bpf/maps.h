@@ -126,7 +126,8 @@ FC_INLINE void count(struct call *c, u32 which)
 	c->counts[which]++;
 }
 
-/* Two a CPU: connections also close in interrupts, in the middle of a system call's program. */
+/* Two a CPU: connections also close in interrupts, in the middle of a system call's program. System calls' programs never
+ * meet on one CPU: the kernel lets only one program of a perf event run there at a time. */
 enum workspace { WORKSPACE_CALL = 0, WORKSPACE_CLOSE = 1 };
 
 FC_INLINE struct call *find_workspace(u32 which)
