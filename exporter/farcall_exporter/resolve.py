@@ -1,4 +1,4 @@
-"""The name of a call's far end: a pure function of the evidence. First hit wins; design section 3 has the order.
+"""The name of a call's far end: a pure function of the evidence. First hit wins; docs/design.md has the order.
 
 It reads no clock and asks nobody: the call carries its own time, the cache's answer is an argument. A wrong name is
 worse than none, so each rule takes only evidence that could have led to this very connection, and each refusal has

@@ -39,7 +39,8 @@ from farcall_probes.sender import Batch, Sender
 from farcall_probes.status import make_status
 from farcall_probes.tracer import Tracer
 
-# facts/probes.md, 4: a timer, never an event. 100 ms of the target rate fill a third of a ring.
+# A timer, never an event: woken per record, the loop costs three times as much (measured). 100 ms of 10,000 records/s fill
+# a third of a ring.
 SLEEP_LAST_S = 0.1
 SLEEP_FIRST_S = 0.005
 BUSY_FILL = 0.25
@@ -319,7 +320,7 @@ def open_capture() -> Capture:
 
 
 def missing_capabilities(status: Path = Path("/proc/self/status")) -> list[str]:
-    """Of BPF and PERFMON (facts/probes.md, 10); SYS_ADMIN stands for both."""
+    """Of BPF and PERFMON; SYS_ADMIN stands for both (capabilities(7))."""
     raw = read_bounded(status) or b""
     line = next((x for x in raw.splitlines() if x.startswith(b"CapEff:")), b"CapEff: 0")
     held = int(line.split()[1], 16)
