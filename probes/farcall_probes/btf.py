@@ -5,6 +5,7 @@ the file holds over a hundred thousand types, and a walk over their headers is a
 """
 
 import struct
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,13 +62,16 @@ class Btf:
             raise BtfError("the kernel's BTF is shorter than its header") from e
         if magic != MAGIC:
             raise BtfError("the kernel's BTF has another byte order or is no BTF")
-        self._types = blob[header + type_at : header + type_at + type_bytes]
-        self._text = blob[header + text_at : header + text_at + text_bytes]
+        # Views and one array, no copies and no list of a hundred thousand numbers: the agent keeps its peak for life.
+        self._blob = blob
+        self._types = memoryview(blob)[header + type_at : header + type_at + type_bytes]
+        self._text_at = min(header + text_at, len(blob))
+        self._text_end = min(self._text_at + text_bytes, len(blob))
         self._places = self._index()
 
-    def _index(self) -> list[int]:
+    def _index(self) -> "array[int]":
         """Where each type begins; type 0 is void."""
-        places = [0]
+        places = array("L", [0])
         at, end, types = 0, len(self._types), self._types
         unpack = struct.Struct("<II").unpack_from
         tail = [_TAIL.get(kind, (0, 0)) for kind in range(32)]
@@ -88,7 +92,7 @@ class Btf:
 
     @cached_property
     def _structs(self) -> dict[int, int]:
-        """Type number of each named struct, by its name's place in the string section."""
+        """Type number of each named struct, by its name's place in the strings."""
         found: dict[int, int] = {}
         unpack = struct.Struct("<II").unpack_from
         for number, at in enumerate(self._places[1:], 1):
@@ -97,8 +101,9 @@ class Btf:
                 found.setdefault(name, number)
         return found
 
-    def _name(self, at: int) -> bytes:
-        return self._text[at : self._text.find(b"\0", at)]
+    def _is_named(self, at: int, name: bytes) -> bool:
+        begin = self._text_at + at
+        return self._blob[begin : begin + len(name) + 1] == name + b"\0"
 
     def _header(self, number: int) -> tuple[int, int, int, int, int]:
         """kind, vlen, kind_flag, size or type, place of what follows"""
@@ -146,10 +151,10 @@ class Btf:
         raise BtfError(f"this kernel's BTF holds no struct {name}")
 
     def _text_places(self, name: bytes) -> list[int]:
-        needle, places, at = b"\0" + name + b"\0", [], 0
-        while (at := self._text.find(needle, at)) >= 0:
-            places.append(at + 1)
+        needle, places, at = b"\0" + name + b"\0", [], self._text_at
+        while (at := self._blob.find(needle, at, self._text_end)) >= 0:
             at += 1
+            places.append(at - self._text_at)
         return places
 
     def find_member(self, path: str) -> Member:
@@ -175,7 +180,7 @@ class Btf:
         for name_at, type_, bits in self._entries("<III", at, vlen):
             # With kind_flag the upper byte of the offset is a bit-field's width.
             width, place = (bits >> 24, bits & 0xFFFFFF) if kind_flag else (0, bits)
-            if name_at and self._name(name_at) == name:
+            if name_at and self._is_named(name_at, name):
                 return place // 8, type_, width != 0 or place % 8 != 0
             if not name_at:
                 inner = self._member(self._skip_aliases(type_), name, depth + 1)
