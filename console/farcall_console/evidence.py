@@ -25,6 +25,7 @@ PEER_PORT = "network.peer.port"
 
 RULES: dict[NameSource, str] = {
     NameSource.KUBERNETES: "The address belongs to the cluster, so the call is labelled with the Kubernetes service or workload behind it.",
+    NameSource.SERVER: "The address belongs to the cluster, and the server saw the same call: its own process says which service it is.",
     NameSource.HTTP: "The request itself names its host (the HTTP Host header or :authority), and that is the name.",
     NameSource.SNI: "The TLS handshake names the server (SNI), and that is the name.",
     NameSource.DNS: "The newest DNS answer that this client got before it connected contains this address, and the connection was opened with it.",

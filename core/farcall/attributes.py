@@ -204,7 +204,7 @@ _ALL = (
         brief="Which evidence named it.",
         example="dns",
         source="farcall",
-        values=("kubernetes", "http", "sni", "dns", "cache", "cluster"),
+        values=("kubernetes", "server", "http", "sni", "dns", "cache", "cluster"),
     ),
     Attribute(
         key="farcall.name.confidence",

@@ -9,6 +9,9 @@ class NameSource(StrEnum):
     """`farcall.name.source`: which evidence named the destination, best first."""
 
     KUBERNETES = "kubernetes"  # a service, pod or workload of the cluster
+    SERVER = (
+        "server"  # the server's own sight of the same call, joined: its process says what it is
+    )
     HTTP = "http"  # Host or :authority of the request itself
     SNI = "sni"  # server_name of the TLS ClientHello
     DNS = "dns"  # the answer that this connection was opened with

@@ -21,9 +21,7 @@ def build_client_spans(
     by_address = _by_address(named)
     takes_service = by_address & service.present
     label = _overlay(named.texts("label"), service, takes_service)
-    source = _overlay(
-        named.texts("source"), constant(NameSource.KUBERNETES, len(rows)), takes_service
-    )
+    source = _overlay(named.texts("source"), constant(NameSource.SERVER, len(rows)), takes_service)
     confidence = _overlay(
         named.texts("confidence"), constant(Confidence.EXACT, len(rows)), takes_service
     )

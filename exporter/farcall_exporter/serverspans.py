@@ -92,7 +92,7 @@ def build_stored_joins(stage: Stage) -> tuple[pa.Table, pa.Table]:
             facts["farcall.server.service.name"],
             [
                 ("farcall.destination.name", facts["farcall.server.service.name"]),
-                ("farcall.name.source", str(NameSource.KUBERNETES)),
+                ("farcall.name.source", str(NameSource.SERVER)),
                 ("farcall.name.confidence", "exact"),
             ],
         )
