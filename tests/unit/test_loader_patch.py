@@ -10,7 +10,6 @@ import pytest
 from farcall_probes import compile as compiler
 from farcall_probes import sites
 from farcall_probes.artefact import (
-    BPF_DIR,
     Artefact,
     ArtefactError,
     Program,
@@ -208,10 +207,3 @@ def test_a_machine_with_other_registers_is_refused_by_name() -> None:
     assert platform.machine() == "x86_64"
     with pytest.raises(sites.SiteError, match="riscv64"):
         sites.find_values(read_vmlinux(), "riscv64")
-
-
-def test_every_source_names_its_licence() -> None:
-    for source in list_sources(BPF_DIR):
-        assert source.read_text().startswith(
-            "/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */\n"
-        )
