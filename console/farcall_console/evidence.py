@@ -17,6 +17,8 @@ Word = TypeVar("Word", NameSource, UnknownReason)
 _FROM_DNS = (NameSource.DNS, NameSource.CACHE, NameSource.CLUSTER)
 
 NS = 1_000_000_000
+# A name's time is in seconds, as a double, on its way through Redis and the exporter: 240 ns coarse at today's date.
+ROUNDING_NS = 1_000
 MAX_AGENT_CLOCK_STEP_S = 60  # an answer read just after the call began still belongs to it
 
 CONNECTION_ID = "farcall.connection.id"
@@ -144,7 +146,7 @@ def mark_used(
             for index, answer in enumerate(answers)
             if answered_at_ns
             and _is_same_name(answer.question, label)
-            and int(answer.time_ns) <= int(answered_at_ns)
+            and int(answer.time_ns) <= int(answered_at_ns) + ROUNDING_NS
         ),
         None,
     )

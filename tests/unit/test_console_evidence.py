@@ -85,6 +85,19 @@ def test_the_answer_that_the_connection_was_opened_with_is_marked() -> None:
     assert (evidence.client, evidence.peer) == ("c:1", "203.0.113.10:6379")
 
 
+def test_an_answer_whose_time_was_rounded_on_its_way_is_still_the_one() -> None:
+    """Seconds in a double lose nanoseconds: the connection's row said …473004544, the answer …473004668."""
+    read = replace(answer("cache.example.com", ago_s=0), time_ns="1795600479473004668")
+    span = make_span(
+        start_ns="1795600536587683732",
+        destination="cache.example.com",
+        attributes={"farcall.name.source": "dns"},
+    )
+    connection = {"ClientKey": "c:1", "AnsweredAt": "1795600479473004544"}
+    evidence = build_evidence(span, connection, [read], DEADLINE)
+    assert [a.used for a in evidence.answers] == [True]
+
+
 def test_an_answer_after_the_call_is_never_the_one() -> None:
     late = [answer("cache.example.com", ago_s=-5)]
     evidence = build_evidence(make_span(), {}, late, DEADLINE)
