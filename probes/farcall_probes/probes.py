@@ -20,7 +20,7 @@ from farcall_probes.ring import Ring
 
 # A record is reserved and submitted within microseconds, unless its CPU was taken away in between.
 _BUSY_WAIT_S = 0.002
-_FULL = 0.5  # of a ring: what came while this drain copied is worth another one at once
+_FULL = 0.25  # of a ring: so much came while this drain copied that another one at once is worth it
 
 # Without these nothing is paired; the others cost one kind of caller each.
 ESSENTIAL = frozenset(
@@ -121,18 +121,16 @@ class KernelCapture:
     def drain(self) -> Drained:
         """The exchange rings' ends first, then DNS whole, then the rest up to those ends: an answer that was read before
         an exchange of this drain began is in this drain or an earlier one."""
-        fill = max(ring.measure_fill() for ring in self._rings)
+        fill = self._measure_fill()
         small_end, large_end = self._small.read_end(), self._large.read_end()
         dns = self._read_whole(self._dns)
         heads = self._head.read(self._head.read_end())
-        return Drained(
-            dns=dns,
-            heads=heads,
-            small=self._small.read(small_end),
-            large=self._large.read(large_end),
-            full=fill >= _FULL,
-            fill=fill,
-        )
+        small, large = self._small.read(small_end), self._large.read(large_end)
+        full = self._measure_fill() >= _FULL
+        return Drained(dns=dns, heads=heads, small=small, large=large, full=full, fill=fill)
+
+    def _measure_fill(self) -> float:
+        return max(ring.measure_fill() for ring in self._rings)
 
     def _read_whole(self, ring: Ring) -> Records:
         """A record that is being written on another CPU hides those behind it: wait for it, briefly."""
