@@ -108,6 +108,7 @@ uninstall: ## remove what farcall left on this machine, and what the other comma
 	@for folder in /run/farcall/*/; do \
 		[ ! -d "$$folder" ] || flock --nonblock "$$folder" true || \
 			{ echo "a farcall instance runs here ($$folder): stop it with Ctrl-C first" >&2; exit 1; }; done
+	@deploy/remove-demo-leftovers.sh
 	rm -rf /run/farcall /var/lib/farcall
 	$(MAKE) --no-print-directory clean
 

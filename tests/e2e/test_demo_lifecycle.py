@@ -14,10 +14,11 @@ from farcall.secretfiles import API_TOKEN
 from farcall.tracingconfig import read_tracingconfig
 from farcall_demo import network
 from farcall_demo.plan import NAMES, DemoError, name_instance, read_plan
-from support_e2e import EXAMPLES, farcall, wait_until
+from support_e2e import EXAMPLES, ROOT, farcall, wait_until
 
 pytestmark = pytest.mark.e2e
 WITHIN_S = 20
+REMOVE_LEFTOVERS = ROOT / "deploy" / "remove-demo-leftovers.sh"
 
 
 @pytest.fixture
@@ -95,6 +96,24 @@ def test_a_killed_demos_leftovers_do_not_stop_the_next(run_dir: RunDir) -> None:
     with demo(run_dir):
         assert read_plan(run_dir).slot >= 0
     assert network.list_namespaces(name_instance(run_dir)) == []
+
+
+def test_a_killed_demos_leftovers_can_be_removed_by_a_command(run_dir: RunDir) -> None:
+    """What `make uninstall` calls; while the demo runs it removes nothing."""
+    prefix = f"{NAMES}{name_instance(run_dir)}-"
+    with demo(run_dir) as process:
+        assert subprocess.run([REMOVE_LEFTOVERS, prefix], capture_output=True).returncode == 1
+        assert network.list_namespaces(name_instance(run_dir)) != []
+        process.kill()
+        process.wait()
+    wait_until(
+        lambda: subprocess.run([REMOVE_LEFTOVERS, prefix], capture_output=True).returncode == 0,
+        WITHIN_S,
+        lambda: "its processes live on",
+    )
+
+    assert network.list_namespaces(name_instance(run_dir)) == []
+    assert not list(network.ETC_NETNS.glob(f"{prefix}*"))
 
 
 def test_a_second_demo_of_an_instance_is_refused(run_dir: RunDir) -> None:
