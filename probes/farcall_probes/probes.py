@@ -18,6 +18,8 @@ from farcall_probes.loader import Attached, Loaded, LoadError
 from farcall_probes.maps import Maps, MapSizes, Settings
 from farcall_probes.ring import Ring
 
+# include/linux/proc_ns.h: inode of the first PID namespace, the one that process IDs in records belong to.
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC
 # A record is reserved and submitted within microseconds, unless its CPU was taken away in between.
 _BUSY_WAIT_S = 0.002
 _FULL = 0.25  # of a ring: so much came while this drain copied that another one at once is worth it
@@ -157,8 +159,21 @@ class KernelCapture:
         self.maps.close()
 
 
+def check_pid_namespace() -> None:
+    """Process IDs of records could not be looked up in /proc from another namespace. Raises ProbesError."""
+    try:
+        inode = os.stat("/proc/self/ns/pid").st_ino
+    except OSError as e:
+        raise ProbesError(f"/proc is not mounted ({e.strerror or e})") from e
+    if inode != _FIRST_PID_NAMESPACE:
+        raise ProbesError(
+            "this process is in a PID namespace of its own: run it in the host's (hostPID: true)"
+        )
+
+
 def load_capture(sizes: MapSizes | None = None) -> KernelCapture:
     """Loads and attaches, nothing more: no self-test, not enabled. Raises ProbesError."""
+    check_pid_namespace()
     try:
         compiled = artefact.read_artefact()
         values = sites.find_values(btf.read_vmlinux())

@@ -136,3 +136,36 @@ def test_a_descriptor_replaced_by_dup2_is_walked_anew(watch: Watch) -> None:
         client = watch.exchanges(port_of(second), role=CLIENT)
 
     assert [s.path for s in client] == ["/second", "/moved"]
+
+
+def test_a_number_that_was_no_socket_becomes_visible_within_a_second(
+    watch: Watch, tmp_path: Path
+) -> None:
+    """dup2 over a file that was read before: nothing tells the kernel side."""
+    (tmp_path / "file").write_bytes(b"text")
+    number = os.open(tmp_path / "file", os.O_RDONLY)
+    os.read(number, 4)
+    with connection() as pair:
+        os.dup2(pair.client.fileno(), number)
+        deadline = time.monotonic() + 10
+        seen: list[str] = []
+        while not seen and time.monotonic() < deadline:
+            os.write(number, make_request("/seen"))
+            receive(pair.server, len(make_request("/seen")))
+            pair.server.sendall(OK)
+            os.read(number, 4096)
+            seen = [s.path for s in watch.exchanges(port_of(pair), role=CLIENT)]
+            time.sleep(0.05)
+    os.close(number)
+
+    assert seen
+
+
+def test_answers_to_requests_that_were_not_seen_are_counted(watch: Watch) -> None:
+    with connection() as pair:
+        pair.server.sendall(OK)
+        receive(pair.client, len(OK))
+        seen = watch.exchanges(port_of(pair))
+
+    assert seen == []
+    assert watch.count("orphan") >= 2

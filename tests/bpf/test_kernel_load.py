@@ -88,6 +88,13 @@ def test_the_maps_take_the_memory_that_is_promised() -> None:
     assert total <= 34 * 2**20
 
 
+_OPEN = (
+    "from farcall_probes.probes import open_probes, ProbesError\n"
+    "try: open_probes()\n"
+    "except ProbesError as e: print(e)"
+)
+
+
 def run_as_nobody(*words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         ["setpriv", "--reuid", "65534", "--clear-groups", sys.executable, *words],
@@ -116,14 +123,21 @@ def test_the_doctor_tells_nobody_what_is_missing_and_what_mends_it() -> None:
 
 
 def test_opening_without_rights_says_so() -> None:
-    done = run_as_nobody(
-        "-c",
-        "from farcall_probes.probes import open_probes, ProbesError\n"
-        "try: open_probes()\n"
-        "except ProbesError as e: print(e)",
-    )
+    done = run_as_nobody("-c", _OPEN)
 
     assert "run as root" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_pid_namespace_of_its_own_is_refused_with_the_cure() -> None:
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", _OPEN],
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
+
+    assert "hostPID: true" in done.stdout
     assert "Traceback" not in done.stderr
 
 
