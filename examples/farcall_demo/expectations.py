@@ -55,7 +55,7 @@ def list_expectations(plan: Plan) -> list[Expectation]:
             rows="M5 M7",
             query=report,
             must=f"{UNKNOWN_EXTERNAL_SERVICE}, {UnknownReason.NO_DNS_SEEN}, though storefront asked for it",
-            check=lambda view: check_unknown(view, report, UnknownReason.NO_DNS_SEEN),
+            check=lambda view: check_bare_address(view, report, plan.api),
         ),
         Expectation(
             name="Redis by DNS",
@@ -122,6 +122,17 @@ def check_unknown(view: View, query: str, reason: UnknownReason) -> Finding:
         if span.destination != UNKNOWN_EXTERNAL_SERVICE or span.unknown_reason != reason
     ]
     return judge(spans, wrong)
+
+
+def check_bare_address(view: View, query: str, address: str) -> Finding:
+    """Without a name, although the cache knows one for the address: another client's, which says nothing of this one."""
+    finding = check_unknown(view, query, UnknownReason.NO_DNS_SEEN)
+    others = {key.name for key in view.list_cache_keys(address)}
+    if finding.held and not others:
+        return Finding(held=False, found=f"nobody has looked {address} up yet")
+    return Finding(
+        held=finding.held, found=f"{finding.found}; others call it {', '.join(sorted(others))}"
+    )
 
 
 def is_client_to_outside(span: Span) -> bool:

@@ -5,7 +5,7 @@ held. Whatever ends it, it leaves no process, namespace or file behind; what a k
 """
 
 import argparse
-import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from pathlib import Path
 from farcall.commands import EXIT_FAULT, EXIT_OK
 from farcall.component import Launch, on_stop, parse_launch, refuse
 from farcall.rundir import RunDir
-from farcall.terminal import Column, render_table
+from farcall.terminal import Column, escape_text, render_table
 from farcall_demo.network import build_network, check_tools, remove_network
 from farcall_demo.plan import PLAN_FILE, Claim, DemoError, Plan, name_instance, write_plan
 from farcall_demo.processes import Processes
@@ -29,12 +29,12 @@ from farcall_demo.workload import (
 
 LOOK_AFTER_EVERY_S = 0.5
 SERVERS_HEAD_START_S = 0.3  # not needed for correctness: the first call is then no refused one
+DEFAULT_WIDTH = 120  # cells, where nobody says how wide the terminal is
 TABLE = (
     Column(title=""),
     Column(title="AFTER", right=True),
-    Column(title="EXPECTATION"),
     Column(title="ROWS"),
-    Column(title="MUST", flexible=True),
+    Column(title="EXPECTATION"),
     Column(title="FOUND", flexible=True),
 )
 
@@ -135,31 +135,33 @@ class Workload:
 
 
 def report_results(results: Sequence[Result], *, held: bool) -> int:
-    rows = [
-        (
-            "✓" if result.finding.held else "✗",
-            f"{result.after_s:.0f} s",
-            result.expectation.name,
-            result.expectation.rows,
-            result.expectation.must,
-            result.finding.found,
-        )
-        for result in results
-    ]
-    for line in render_table(TABLE, rows, width=read_width()):
+    """A table that fits a terminal; below it, in full, what was wanted where something else was found."""
+    for line in render_table(TABLE, [build_row(result) for result in results], width=read_width()):
         sys.stdout.write(f"{line}\n")
-    failed = sum(not result.finding.held for result in results)
-    verdict = "every expectation held" if held else f"{failed} of {len(results)} did not hold"
-    sys.stdout.write(f"\n{verdict}\n")
+    failed = [result for result in results if not result.finding.held]
+    for result in failed:
+        sys.stdout.write(f"\n{result.expectation.name}\n  asked: {result.expectation.query}\n")
+        sys.stdout.write(f"  must:  {result.expectation.must}\n")
+        sys.stdout.write(f"  found: {escape_text(result.finding.found)}\n")
+    verdict = f"{len(failed)} of {len(results)} did not hold"
+    sys.stdout.write(f"\n{'every expectation held' if held else verdict}\n")
     sys.stdout.flush()
     return EXIT_OK if held else EXIT_FAULT
 
 
-def read_width() -> int | None:
-    try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or None
-    except (OSError, ValueError):
-        return None
+def build_row(result: Result) -> tuple[str, ...]:
+    return (
+        "✓" if result.finding.held else "✗",
+        f"{result.after_s:.0f} s",
+        result.expectation.rows,
+        result.expectation.name,
+        result.finding.found,
+    )
+
+
+def read_width() -> int:
+    """`farcall up` reads the output from a file and shows it on a terminal, so there is always one to fit."""
+    return shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ def test_the_table_ends_with_the_verdict(capsys: pytest.CaptureFixture[str]) -> 
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("✓") and lines[2].startswith("✗")
     assert lines[2].endswith("x\\x1b[2J")
+    assert "  must:  named api.example.com by the request itself" in lines
+    assert "  found: x\\x1b[2J" in lines
     assert lines[-1] == "1 of 2 did not hold"
 
 
