@@ -39,6 +39,7 @@ _OFFSETS = {
     "OFF_SK_STATE": _at(1, "sock.__sk_common.skc_state"),
     "OFF_SK_DPORT": _at(2, "sock.__sk_common.skc_dport"),
     "OFF_SK_NUM": _at(2, "sock.__sk_common.skc_num"),
+    "OFF_SK_PORTS": _at(4, "sock.__sk_common.skc_portpair"),
     "OFF_SK_DADDR": _at(4, "sock.__sk_common.skc_daddr"),
     "OFF_SK_SADDR": _at(4, "sock.__sk_common.skc_rcv_saddr"),
     "OFF_SK_DADDR6": _at(16, "sock.__sk_common.skc_v6_daddr"),

@@ -67,6 +67,7 @@
 #define OFF_SK_SHUTDOWN 35
 #define OFF_ICSK_BIND 36
 #define OFF_BIND_REUSE 37
+#define OFF_SK_PORTS 39
 #define OFF_REGS_BLOCK 38 /* lowest of the registers that hold system call arguments */
 
 /* NUM_*: a number. Registers are byte offsets within the block read at OFF_REGS_BLOCK. */

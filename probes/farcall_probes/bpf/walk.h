@@ -42,7 +42,7 @@ FC_INLINE u64 walk_to_sk(u64 fd)
 
 FC_INLINE u32 load_ports(u64 sk)
 {
-	return (u32)load_u16(AT(sk, OFF_SK_DPORT)) << 16 | load_u16(AT(sk, OFF_SK_NUM));
+	return load_u32(AT(sk, OFF_SK_PORTS));
 }
 
 FC_INLINE bool is_dns_port(struct call *c, u16 port)
@@ -65,7 +65,7 @@ FC_INLINE void describe_sk(struct call *c, u64 sk, struct fdent *e)
 		return;
 	e->sk = sk;
 	e->ports = load_ports(sk);
-	e->rport = swap16((u16)(e->ports >> 16));
+	e->rport = swap16(load_u16(AT(sk, OFF_SK_DPORT)));
 	if (protocol == IPPROTO_TCP)
 		e->kind = is_dns_port(c, e->rport) ? FD_TCP_DNS : FD_TCP;
 	else if (protocol == IPPROTO_UDP)
@@ -103,14 +103,23 @@ FC_INLINE struct fdent *find_fd(struct call *c)
 	return read_clock() < e->until ? NULL : resolve_fd(c);
 }
 
-/* The entry if the descriptor still leads where it did, else what it leads to now. */
+/* Whether the descriptor leads to `sk`. Without the checks of a walk into the unknown: rubbish on the way does not end at
+ * an address that was right before. */
+FC_INLINE bool leads_to(u64 fd, u64 sk)
+{
+	u64 table = load_u64(AT(load_u64(AT(read_task(), OFF_TASK_FILES)), OFF_FILES_FDT));
+	u64 file = load_u64((void *)(load_u64(AT(table, OFF_FDT_FD)) + fd * 8));
+
+	return load_u64(AT(load_u64(AT(file, OFF_FILE_PRIVATE)), OFF_SOCKET_SK)) == sk;
+}
+
+/* The entry if it is right still, else what the descriptor leads to now. */
 FC_INLINE struct fdent *verify_fd(struct call *c)
 {
 	u64 key = (c->pid_tgid & 0xffffffff00000000ULL) | c->fd;
 	struct fdent *e = map_lookup(MAP(MAP_FDS), &key);
-	u64 sk = e ? walk_to_sk(c->fd) : 0;
 
-	if (sk && e->sk == sk && e->ports == load_ports(sk))
+	if (e && e->sk && leads_to(c->fd, e->sk) && e->ports == load_ports(e->sk))
 		return e;
 	return resolve_fd(c);
 }
