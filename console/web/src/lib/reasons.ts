@@ -18,6 +18,7 @@ export function shortReason(reason: string): string {
 
 const SOURCES: Readonly<Record<string, string>> = {
   kubernetes: "Kubernetes",
+  server: "the server itself, seen answering",
   http: "HTTP Host header",
   sni: "TLS server name (SNI)",
   dns: "DNS answer",
