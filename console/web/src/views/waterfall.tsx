@@ -1,6 +1,6 @@
 // The spans of a trace as an ARIA treegrid. Only the rows on the screen are in the document, so 100,000 spans scroll
 // like 100. Bars are positioned through the CSSOM: the policy allows no style attributes.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { serviceColour } from "../lib/colour.ts";
 import { axisTicks, formatDuration } from "../lib/nanos.ts";
 import { oneLine, visible } from "../lib/text.ts";
@@ -43,10 +43,12 @@ export function Waterfall(props: WaterfallProps) {
     setActive(index);
     virtual.scrollTo(index);
   }, [selected, rows]);
-  useEffect(() => {
-    if (!wantsFocus.current) return;
+  // Before the next key can come; and again after the next render where the row is not in the document yet.
+  useLayoutEffect(() => {
+    const row = wantsFocus.current ? scroller.current?.querySelector<HTMLElement>(`[data-row="${current}"]`) : null;
+    if (row === null || row === undefined) return;
     wantsFocus.current = false;
-    scroller.current?.querySelector<HTMLElement>(`[data-row="${current}"]`)?.focus({ preventScroll: true });
+    row.focus({ preventScroll: true });
   });
 
   const moveTo = (index: number) => {
