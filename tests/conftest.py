@@ -5,6 +5,7 @@ It must not hold fixtures of a room; those stand in `support_<room>.py` or besid
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("farcall")
+
+# A shell that starts tests in the background lets them ignore Ctrl-C, and what they start inherits that: then nothing
+# that is interrupted in a test would ever stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def is_ci() -> bool:
