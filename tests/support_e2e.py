@@ -148,8 +148,15 @@ def wait_held(
                 _look_at(expectation, view, found, missing)
         return not missing
 
-    wait_until(all_held, within_s, lambda: "does not hold: " + "; ".join(missing))
+    wait_until(all_held, within_s, lambda: describe_failure(up, missing))
     return found
+
+
+def describe_failure(up: Up, missing: Sequence[str]) -> str:
+    """With what the components said last: the run directory is gone when somebody reads this."""
+    logs = sorted((up.run_dir.path / "logs").glob("*.log"))
+    said = [f"{log.name}: {log.read_text(errors='replace')[-600:]}" for log in logs]
+    return "\n".join([f"does not hold in {up.run_dir.instance}:", *missing, *said])
 
 
 def _look_at(

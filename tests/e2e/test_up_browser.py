@@ -53,11 +53,20 @@ def page(up: Up) -> Iterator[Page]:
     assert complaints == []
 
 
-def open_first_trace(page: Page, query: str) -> None:
-    page.goto(f"{page.url.split('/traces')[0].split('/logs')[0]}/traces")
+def console_of(up: Up) -> str:
+    return up.open_view().read_config().endpoints.console
+
+
+def open_first_trace(page: Page, console: str, query: str) -> None:
+    """By typing the query; the newest trace that it finds."""
+    page.goto(f"{console}/traces")
     field = page.get_by_role("textbox", name=re.compile("Search traces"))
     field.fill(query)
-    field.press("Enter")
+    with page.expect_response(
+        lambda answer: "/api/v1/traces?" in answer.url and "q=" in answer.url
+    ):
+        field.press("Enter")
+    page.goto(page.url)  # the URL holds the state: the list is now of nothing but the query
     page.locator("table.traces tbody a").first.click()
     expect(page.get_by_role("treegrid")).to_be_visible()
 
@@ -68,7 +77,7 @@ def open_first_span(page: Page) -> None:
 
 
 def test_the_unknown_destination_is_shown_with_its_reason(page: Page, up: Up) -> None:
-    open_first_trace(page, of_host(up.plan, "report"))
+    open_first_trace(page, console_of(up), of_host(up.plan, "report"))
     expect(page.locator("h1")).to_contain_text("Unknown External Service")
     expect(page.locator("h1")).to_contain_text("called by bare IP address")
     open_first_span(page)
@@ -81,7 +90,7 @@ def test_the_unknown_destination_is_shown_with_its_reason(page: Page, up: Up) ->
 
 
 def test_the_redis_destination_is_named(page: Page, up: Up) -> None:
-    open_first_trace(page, of_host(up.plan, "cart"))
+    open_first_trace(page, console_of(up), of_host(up.plan, "cart"))
     expect(page.locator("h1")).to_contain_text("cache.example.com")
     open_first_span(page)
     page.screenshot(path=SHOTS / "demo-trace-redis.png")
@@ -99,7 +108,7 @@ def test_view_logs_of_a_linked_trace_shows_its_lines(page: Page, up: Up) -> None
     view.since_ns = 0
     spans = view.list_spans(of_host(up.plan, "checkout"))
     linked = next(s for s in spans if s.destination.startswith("payments") and s.links)
-    page.goto(f"{view.read_config().endpoints.console}/traces/{linked.trace_id}")
+    page.goto(f"{console_of(up)}/traces/{linked.trace_id}")
     expect(page.get_by_role("treegrid")).to_contain_text("payments.example.com")
     page.screenshot(path=SHOTS / "demo-trace-otel.png")
 
@@ -119,7 +128,7 @@ def test_a_spans_logs_tab_shows_only_its_lines(page: Page, up: Up) -> None:
         for s in view.list_spans("service:checkout")
         if s.source == "otel" and not s.parent_span_id
     )
-    page.goto(f"{view.read_config().endpoints.console}/traces/{root.trace_id}?span={root.span_id}")
+    page.goto(f"{console_of(up)}/traces/{root.trace_id}?span={root.span_id}")
 
     page.get_by_role("tab", name=re.compile("^Logs")).click()
 
