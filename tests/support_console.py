@@ -6,7 +6,6 @@ the search language no more than one word. What the language means is the store'
 
 import json
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -39,6 +38,7 @@ from farcall.effective import EffectiveConfig, Endpoints, build_effective, write
 from farcall.logintoken import mint_login_token
 from farcall.storeport import QuerySyntaxError, StoreError
 from farcall.tracingconfig import TracingConfig
+from support_ports import find_free_port
 
 NS = 1_000_000_000
 NOW_NS = 1_790_000_000 * NS  # a fixed moment for pure tests
@@ -224,11 +224,6 @@ def _within(time_ns: str, window: Window | None) -> bool:
     return window is None or window.from_ns <= int(time_ns) < window.to_ns
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def make_config(directory: Path, *, ttl_override_s: int | None = None) -> EffectiveConfig:
     """A local Hobby config on free ports; its secrets are written below `directory`."""
     secrets_dir = directory / "secrets"
@@ -248,11 +243,11 @@ def make_config(directory: Path, *, ttl_override_s: int | None = None) -> Effect
         mode="local",
         node="here",
         endpoints=Endpoints(
-            exporter_ingest=f"http://127.0.0.1:{free_port()}",
-            exporter_otlp_http=f"http://127.0.0.1:{free_port()}",
+            exporter_ingest=f"http://127.0.0.1:{find_free_port()}",
+            exporter_otlp_http=f"http://127.0.0.1:{find_free_port()}",
             redis=f"unix://{directory}/redis.sock",
-            store=f"http://127.0.0.1:{free_port()}",
-            console=f"http://127.0.0.1:{free_port()}",
+            store=f"http://127.0.0.1:{find_free_port()}",
+            console=f"http://127.0.0.1:{find_free_port()}",
         ),
         secrets_dir=str(secrets_dir),
         state_dir=str(directory / "state"),

@@ -20,7 +20,8 @@ from farcall.effective import EffectiveConfig
 from farcall.envelope import BATCH_CONTENT_TYPE, BATCH_PATH, STATUS_PATH
 from farcall.secretfiles import INGEST_TOKEN, STORE_READER_PASSWORD, read_secret
 from farcall_store.reader import StoreReader
-from support_store import StoreProcess, find_free_port
+from support_ports import find_free_port
+from support_store import StoreProcess
 
 START_WITHIN_S = 60
 

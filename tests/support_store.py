@@ -3,7 +3,6 @@
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,16 +27,10 @@ from farcall.effective import (
     write_effective,
 )
 from farcall.rows import TABLES, TableName
+from support_ports import find_free_port
 
 START_WITHIN_S = 60
 DAY_S = 86_400
-
-
-def find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def build_config(

@@ -1,7 +1,6 @@
 """The Redis pod's two scripts, run as the pod runs them: /bin/sh, mounted secrets, the rendered configuration."""
 
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from farcall_operator.kubernetes import build_view
 from farcall_operator.local.credentials import write_secrets
 from support_ground import ROOT
 from support_local import wait_until
+from support_ports import find_free_port
 
 pytestmark = pytest.mark.servers
 
@@ -42,12 +42,6 @@ class Pod:
             ["/bin/sh", str(self.folder / script)],
             env=self.environment, capture_output=True, text=True, timeout=20, check=False,
         )  # fmt: skip
-
-
-def find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

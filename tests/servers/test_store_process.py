@@ -20,6 +20,7 @@ from farcall.storeport import StoreRefusedError, StoreUnavailableError
 from farcall_store import open_reader, open_writer
 from farcall_store.reader import StoreReader
 from farcall_store.writer import StoreWriter
+from support_ports import find_free_port
 from support_store import StoreProcess, build_config, build_table, log_line, running_store, span
 
 pytestmark = pytest.mark.servers
@@ -60,9 +61,7 @@ def test_a_second_process_on_the_same_folder_is_refused(tmp_path: Path) -> None:
         second.folder, second.port = tmp_path, store.port
         second.process = None
         config = build_config(tmp_path, store.port)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            free = probe.getsockname()[1]
+        free = find_free_port()
         second.write_config(
             config.model_copy(
                 update={
