@@ -1,0 +1,1 @@
+"""How the operator meets a cluster: the port, what is known of it, and the client that speaks its API."""
