@@ -3,7 +3,9 @@
 from typing import Any
 
 from farcall.tracingconfig import TracingConfig
+from farcall_operator.context import Context
 
+CONTEXT = Context(namespace="tracing")
 BASE: dict[str, Any] = {"tier": "Hobby", "clusterCIDRs": ["10.0.0.0/8"]}
 
 

@@ -55,9 +55,10 @@ def main_render(argv: Sequence[str]) -> int:
         complain("render", e)
         return EXIT_USAGE
     # Here, so that `validate` needs neither Jinja2 nor the templates.
+    from farcall_operator.context import Context
     from farcall_operator.rendering import render_config
 
-    sys.stdout.write(render_config(config, arguments.namespace))
+    sys.stdout.write(render_config(config, Context(namespace=arguments.namespace)))
     return EXIT_OK
 
 

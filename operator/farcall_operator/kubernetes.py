@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from farcall.effective import EffectiveConfig, Endpoints, render_effective
 from farcall.tiers import TIERS
 from farcall.tracingconfig import API_VERSION, KIND, TracingConfig
+from farcall_operator.cluster.port import DESIRED_HASH
+from farcall_operator.context import Context, Discovery
 from farcall_operator.desired import Desired, Place, build_desired, is_redis_persistent
 from farcall_operator.layout import (
     CONFIG_DIR,
@@ -49,19 +51,34 @@ TEMPLATES = (
 SMALL_VOLUME = "1Gi"
 
 
-def build_manifests(config: TracingConfig, namespace: str) -> list[Manifest]:
-    return list(render_objects(TEMPLATES, build_view(config, namespace)))
+def build_manifests(config: TracingConfig, context: Context) -> list[Manifest]:
+    return [mark_desired(m) for m in render_objects(TEMPLATES, build_view(config, context))]
 
 
-def build_view(config: TracingConfig, namespace: str) -> View:
+def mark_desired(manifest: Manifest) -> Manifest:
+    """With its own hash on it: whoever reads the object back knows whether it is the one that is desired now."""
+    metadata = manifest["metadata"]
+    annotations = {**metadata.get("annotations", {}), DESIRED_HASH: hash_manifest(manifest)}
+    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
+
+
+def hash_manifest(manifest: Manifest) -> str:
+    """Of everything but the annotation that it becomes."""
+    metadata = dict(manifest["metadata"])
+    if others := {k: v for k, v in metadata.pop("annotations", {}).items() if k != DESIRED_HASH}:
+        metadata["annotations"] = others
+    return hash_text(json.dumps({**manifest, "metadata": metadata}, sort_keys=True))
+
+
+def build_view(config: TracingConfig, context: Context) -> View:
     spec = config.spec.model_dump(by_alias=True, exclude_none=True)
     has_store = not (config.spec.exporter and config.spec.exporter.clickhouse)
-    desired = build_desired(config, build_place(config, namespace, has_store=has_store))
+    desired = build_desired(config, build_place(config, context, has_store=has_store))
     tier = TIERS[config.spec.tier]
     files = build_files(desired)
     return View(
         name=config.metadata.name,
-        namespace=namespace,
+        context=context,
         desired=desired,
         spec=spec,
         owner_references=build_owner_references(config),
@@ -81,7 +98,8 @@ def build_view(config: TracingConfig, namespace: str) -> View:
     )
 
 
-def build_place(config: TracingConfig, namespace: str, *, has_store: bool) -> Place:
+def build_place(config: TracingConfig, context: Context, *, has_store: bool) -> Place:
+    namespace, discovery = context.namespace, context.discovery or Discovery()
     clickhouse = config.spec.exporter.clickhouse if config.spec.exporter else None
     host = f"{config.metadata.name}-exporter.{namespace}.svc"
     return Place(
@@ -105,8 +123,9 @@ def build_place(config: TracingConfig, namespace: str, *, has_store: bool) -> Pl
         run_dir=READY_DIR,
         secrets_dir=SECRETS_DIR,
         state_dir=STORE_DIR,
-        # Discovery is the operator's; without it nothing is inside, and `farcall render` says so.
-        cluster_cidrs=(),
+        # Where nobody looked nothing is inside, and `farcall render` says so.
+        cluster_cidrs=discovery.cidrs,
+        resolvers=discovery.resolvers,
         own_namespace=namespace,
     )
 
@@ -122,6 +141,8 @@ def build_owner_references(config: TracingConfig) -> list[dict[str, Any]]:
             "name": config.metadata.name,
             "uid": config.metadata.uid,
             "controller": True,
+            # It would ask for the right to update the resource's finalizers; nothing waits for the children.
+            "blockOwnerDeletion": False,
         }
     ]
 
@@ -176,10 +197,10 @@ def count_replicas(config: TracingConfig, *, has_store: bool) -> int:
 
 
 def build_restart_hashes(effective: EffectiveConfig, files: dict[str, str]) -> dict[str, str]:
-    """By component. Redis knows only its own files, and must not lose its memory over anything else."""
+    """By workload, as in layout.SECRET_FILES. Redis knows only its own files, and must not lose its memory over anything else."""
     ours = hash_text(json.dumps(pick_restart_fields(effective), sort_keys=True))
     redis = hash_text("".join(files[name] for name in ("redis.conf", "start-redis.sh")))
-    return {"probe": ours, "exporter": ours, "dns-cache": redis}
+    return {"probe": ours, "exporter": ours, "redis": redis}
 
 
 def hash_text(text: str) -> str:

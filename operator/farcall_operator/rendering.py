@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 
 from farcall.tracingconfig import TracingConfig
+from farcall_operator.context import Context
 from farcall_operator.kubernetes import build_manifests
 from farcall_operator.layout import SECRET_FILES
 from farcall_operator.manifests import render_manifests
 from farcall_operator.view import split_secret_files
 
 
-def render_config(config: TracingConfig, namespace: str) -> str:
-    head = "".join(f"# {line}\n" for line in describe_needs(config, namespace))
-    return head + render_manifests(build_manifests(config, namespace))
+def render_config(config: TracingConfig, context: Context) -> str:
+    head = "".join(f"# {line}\n" for line in describe_needs(config, context.namespace))
+    return head + render_manifests(build_manifests(config, context))
 
 
 def describe_needs(config: TracingConfig, namespace: str) -> Iterator[str]:

@@ -5,6 +5,8 @@ from importlib.metadata import version as installed_version
 from typing import Any, ClassVar
 
 from farcall.tracingconfig import TracingConfig
+from farcall_operator.cluster.port import COMPONENT_LABEL, MANAGED_BY, MANAGER, OWNER_LABEL
+from farcall_operator.context import Context
 from farcall_operator.desired import Component, Desired
 from farcall_operator.layout import (
     CONFIG_DIR,
@@ -26,6 +28,7 @@ from farcall_operator.layout import (
 from farcall_operator.sizes import Quantities
 
 RESTART_HASH = "farcall.dev/restart-hash"
+SECRETS_HASH = "farcall.dev/secrets-hash"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +36,12 @@ class View:
     """Everything the templates print. Their logic ends at `if` and `for`."""
 
     name: str
-    namespace: str
+    context: Context
     desired: Desired
     spec: dict[str, Any]  # of the TracingConfig, camelCase, as given
     owner_references: list[dict[str, Any]]
     files: dict[str, str]  # the ConfigMap
-    restart_hashes: dict[str, str]  # by component
+    restart_hashes: dict[str, str]  # by workload
     resources: dict[str, Quantities]
     redis_volume: dict[str, Any] | None  # None: emptyDir
     store_volume: dict[str, Any] | None
@@ -53,6 +56,10 @@ class View:
     store_mount: ClassVar[str] = STORE_MOUNT
     redis_data_dir: ClassVar[str] = DATA_DIR
 
+    @property
+    def namespace(self) -> str:
+        return self.context.namespace
+
     def child(self, part: str) -> str:
         return f"{self.name}-{part}"
 
@@ -66,16 +73,21 @@ class View:
             {**found, "ownerReferences": self.owner_references} if self.owner_references else found
         )
 
-    def annotations(self, component: str) -> dict[str, str]:
+    def annotations(self, workload: str) -> dict[str, str]:
         """Of a pod template: when they change, the pods are replaced."""
-        return {RESTART_HASH: self.restart_hashes[component]}
+        credentials = self.context.credentials
+        secrets = credentials.hashes.get(workload) if credentials else None
+        return {
+            RESTART_HASH: self.restart_hashes[workload],
+            **({SECRETS_HASH: secrets} if secrets else {}),
+        }
 
     def labels(self, component: str) -> dict[str, str]:
         return {
             **self.selector(component),
             "app.kubernetes.io/part-of": "farcall",
-            "app.kubernetes.io/managed-by": "farcall-operator",
-            "farcall.dev/tracingconfig": self.name,
+            MANAGED_BY: MANAGER,
+            OWNER_LABEL: self.name,
         }
 
     def selector(self, component: str) -> dict[str, str]:
@@ -83,7 +95,7 @@ class View:
         return {
             "app.kubernetes.io/name": "farcall",
             "app.kubernetes.io/instance": self.name,
-            "app.kubernetes.io/component": component,
+            COMPONENT_LABEL: component,
         }
 
     def component(self, name: str) -> Component:

@@ -14,11 +14,12 @@ import yaml
 from farcall import secretfiles
 from farcall.tracingconfig import read_tracingconfig
 from farcall_operator.cli import main_render, main_validate
+from farcall_operator.context import Context
 from farcall_operator.kubernetes import build_manifests, build_view
 from farcall_operator.manifests import make_environment, render_value
 from farcall_operator.rendering import render_config
 from support_ground import ROOT, check_golden
-from support_render import BASE, make
+from support_render import BASE, CONTEXT, make
 
 pytestmark = pytest.mark.golden
 
@@ -33,14 +34,14 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_rendered_manifests_are_the_reviewed_ones(name: str) -> None:
-    text = render_config(read_tracingconfig(FILES[name]), "farcall")
+    text = render_config(read_tracingconfig(FILES[name]), Context(namespace="farcall"))
 
     check_golden(f"{name}.golden.yaml", text, folder=GOLDEN)
 
 
 @pytest.fixture(params=FILES)
 def manifests(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
-    return build_manifests(read_tracingconfig(FILES[request.param]), "tracing")
+    return build_manifests(read_tracingconfig(FILES[request.param]), CONTEXT)
 
 
 def test_text_and_objects_are_the_same(manifests: list[dict[str, Any]]) -> None:
@@ -48,9 +49,9 @@ def test_text_and_objects_are_the_same(manifests: list[dict[str, Any]]) -> None:
 
     assert len(set(names)) == len(names)
     for name, path in FILES.items():
-        text = render_config(read_tracingconfig(path), "tracing")
+        text = render_config(read_tracingconfig(path), CONTEXT)
         documents = list(yaml.safe_load_all(text))
-        assert documents == build_manifests(read_tracingconfig(path), "tracing"), name
+        assert documents == build_manifests(read_tracingconfig(path), CONTEXT), name
 
 
 def test_every_object_is_labelled_and_in_the_namespace(manifests: list[dict[str, Any]]) -> None:
@@ -64,12 +65,12 @@ def test_every_object_is_labelled_and_in_the_namespace(manifests: list[dict[str,
 
 def test_objects_are_owned_by_the_resource_once_it_has_a_uid() -> None:
     config = read_tracingconfig(FILES["everything"])
-    for manifest in build_manifests(config, "tracing"):
+    for manifest in build_manifests(config, CONTEXT):
         (owner,) = manifest["metadata"]["ownerReferences"]
         assert owner["uid"] == config.metadata.uid
         assert owner["controller"] is True
 
-    for manifest in build_manifests(read_tracingconfig(FILES["hobby"]), "tracing"):
+    for manifest in build_manifests(read_tracingconfig(FILES["hobby"]), CONTEXT):
         assert "ownerReferences" not in manifest["metadata"]
 
 
@@ -102,7 +103,7 @@ def test_all_but_the_probe_pass_the_restricted_standard(manifests: list[dict[str
 
 
 def test_the_probe_is_given_five_capabilities_and_every_node() -> None:
-    manifests = build_manifests(read_tracingconfig(FILES["hobby"]), "tracing")
+    manifests = build_manifests(read_tracingconfig(FILES["hobby"]), CONTEXT)
     (pod,) = [pod for kind, pod in list_pods(manifests) if kind == "DaemonSet"]
     security = pod["containers"][0]["securityContext"]
 
@@ -174,7 +175,7 @@ def test_no_secret_is_rendered_only_named(manifests: list[dict[str, Any]]) -> No
 
 
 def test_an_existing_secret_replaces_ours_for_the_cache_alone() -> None:
-    manifests = build_manifests(read_tracingconfig(FILES["everything"]), "tracing")
+    manifests = build_manifests(read_tracingconfig(FILES["everything"]), CONTEXT)
     sources = {
         (source["secret"]["name"], item["key"])
         for _, pod in list_pods(manifests)
@@ -190,7 +191,7 @@ def test_an_existing_secret_replaces_ours_for_the_cache_alone() -> None:
 
 @pytest.mark.parametrize(("name", "ttl_s"), [("hobby", 3_600), ("scale", 604_800)])
 def test_the_tier_decides_how_long_dns_answers_are_kept(name: str, ttl_s: int) -> None:
-    view = build_view(read_tracingconfig(FILES[name]), "tracing")
+    view = build_view(read_tracingconfig(FILES[name]), CONTEXT)
 
     assert view.desired.effective.dns.effective_ttl_s == ttl_s
     assert f'"ttl_s": {ttl_s}' in view.files["effective.json"]
@@ -216,10 +217,10 @@ def test_a_value_stays_one_value_whatever_it_holds(text: str) -> None:
     assert yaml.safe_load(f"a: {render_value({'b': [text]})}") == {"a": {"b": [text]}}
 
     config = make({**BASE, "probe": {"priorityClassName": text, "nodeSelector": {text: text}}})
-    (daemonset,) = [m for m in build_manifests(config, "tracing") if m["kind"] == "DaemonSet"]
+    (daemonset,) = [m for m in build_manifests(config, CONTEXT) if m["kind"] == "DaemonSet"]
     pod = daemonset["spec"]["template"]["spec"]
     assert (pod["priorityClassName"], pod["nodeSelector"]) == (text, {text: text})
-    assert list(yaml.safe_load_all(render_config(config, "tracing")))
+    assert list(yaml.safe_load_all(render_config(config, CONTEXT)))
 
 
 def test_every_expression_in_the_templates_is_escaped() -> None:
@@ -262,5 +263,5 @@ def test_render_takes_a_namespace_and_refuses_nonsense(capsys: pytest.CaptureFix
 
 
 def test_render_says_when_the_cidrs_are_to_be_discovered() -> None:
-    assert "the operator discovers them" in render_config(make({"tier": "Hobby"}), "tracing")
-    assert "discovers" not in render_config(make(BASE), "tracing")
+    assert "the operator discovers them" in render_config(make({"tier": "Hobby"}), CONTEXT)
+    assert "discovers" not in render_config(make(BASE), CONTEXT)

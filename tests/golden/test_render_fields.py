@@ -7,7 +7,7 @@ import pytest
 
 from farcall.tracingconfig import TracingConfigSpec
 from farcall_operator.kubernetes import build_manifests, build_view
-from support_render import BASE, make
+from support_render import BASE, CONTEXT, make
 
 pytestmark = pytest.mark.golden
 
@@ -80,9 +80,9 @@ def test_a_changed_field_changes_a_manifest(path: str) -> None:
         base["dnsCache"] = {"persistence": {"enabled": True}}
     if path == "exporter.replicas":
         base["exporter"] = {"clickhouse": {"url": "http://c:8123"}}
-    before = build_manifests(make(base), "tracing")
+    before = build_manifests(make(base), CONTEXT)
 
-    assert build_manifests(make(change(path, CHANGES[path])), "tracing") != before
+    assert build_manifests(make(change(path, CHANGES[path])), CONTEXT) != before
 
 
 def test_every_field_changes_a_manifest_or_is_known_to_be_inert() -> None:
@@ -108,20 +108,20 @@ def list_fields(model: Any, prefix: str = "") -> Iterator[str]:
 
 def test_a_live_field_does_not_replace_pods_and_a_restart_field_does() -> None:
     def hashes(spec: dict[str, Any]) -> dict[str, str]:
-        return build_view(make(spec), "tracing").restart_hashes
+        return build_view(make(spec), CONTEXT).restart_hashes
 
     base = hashes(BASE)
     assert hashes({**BASE, "clusterCIDRs": ["10.1.0.0/16"]}) == base
     assert hashes({**BASE, "retention": {"traces": "9d"}}) == base
     otlp = hashes({**BASE, "exporter": {"otlp": {"endpoint": "http://o:4318"}}})
     assert otlp["exporter"] != base["exporter"]
-    assert otlp["dns-cache"] == base["dns-cache"]
-    assert hashes({**BASE, "tier": "Scale"})["dns-cache"] != base["dns-cache"]
+    assert otlp["redis"] == base["redis"]
+    assert hashes({**BASE, "tier": "Scale"})["redis"] != base["redis"]
 
 
 def test_several_replicas_come_only_with_a_clickhouse_server() -> None:
     def find(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
-        return next(m for m in build_manifests(make(spec), "tracing") if m["kind"] == kind)
+        return next(m for m in build_manifests(make(spec), CONTEXT) if m["kind"] == kind)
 
     embedded = find("Deployment", BASE)["spec"]
     assert (embedded["replicas"], embedded["strategy"]) == (1, {"type": "Recreate"})

@@ -18,6 +18,7 @@ from farcall_operator.local.credentials import write_secrets
 from support_ground import ROOT
 from support_local import wait_until
 from support_ports import find_free_port
+from support_render import CONTEXT
 
 pytestmark = pytest.mark.servers
 
@@ -46,7 +47,7 @@ class Pod:
 
 @pytest.fixture
 def pod() -> Iterator[Pod]:
-    files = build_view(read_tracingconfig(ROOT / "examples/scale.yaml"), "tracing").files
+    files = build_view(read_tracingconfig(ROOT / "examples/scale.yaml"), CONTEXT).files
     with TemporaryDirectory(prefix="fc-") as name:
         pod = Pod(folder=Path(name), port=find_free_port())
         (pod.folder / "secrets").mkdir()
