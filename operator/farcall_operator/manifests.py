@@ -1,6 +1,7 @@
 """Renders templates to Kubernetes objects. Values enter as quoted YAML scalars, never as text that YAML would interpret.
 
-The templates are in farcall_templates/kubernetes; every `{{ … }}` in them ends with the filter `yaml`, and a test
+The templates are in farcall_templates/kubernetes (what a TracingConfig becomes) and /install (what is installed once);
+every `{{ … }}` in them ends with the filter `yaml`, and a test
 insists on it. Deterministic: the same view gives the same text.
 """
 
@@ -35,9 +36,9 @@ def _escape(match: re.Match[str]) -> str:
 
 
 @functools.cache  # it holds the compiled templates, and nothing of what was rendered
-def make_environment() -> jinja2.Environment:
+def make_environment(folder: str = "kubernetes") -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("farcall_templates", "kubernetes"),
+        loader=jinja2.PackageLoader("farcall_templates", folder),
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # YAML, not HTML; the filter below is what escapes
         trim_blocks=True,
@@ -48,9 +49,11 @@ def make_environment() -> jinja2.Environment:
     return environment
 
 
-def render_objects(templates: Sequence[str], view: object) -> Iterator[Manifest]:
+def render_objects(
+    templates: Sequence[str], view: object, *, folder: str = "kubernetes"
+) -> Iterator[Manifest]:
     """The objects of the templates, in their order; a document that a condition left empty is none."""
-    environment = make_environment()
+    environment = make_environment(folder)
     for name in templates:
         text = environment.get_template(name).render(view=view)
         yield from (document for document in yaml.safe_load_all(text) if document)
