@@ -359,8 +359,13 @@ def parse_tracingconfig(raw: bytes, *, source: str) -> TracingConfig:
             source,
             [f"holds {len(documents)} YAML documents; exactly one TracingConfig is expected"],
         )
+    return check_tracingconfig(documents[0], source=source)
+
+
+def check_tracingconfig(document: object, *, source: str) -> TracingConfig:
+    """Values as YAML or the API server gives them to a TracingConfig. Raises InvalidConfigError."""
     try:
-        return TracingConfig.model_validate(documents[0], by_alias=True, by_name=False)
+        return TracingConfig.model_validate(document, by_alias=True, by_name=False)
     except ValidationError as e:
         problems = describe_faults(e, model=TracingConfig, examples=PATTERN_EXAMPLES)
         raise InvalidConfigError(source, problems) from e
