@@ -173,45 +173,95 @@ def _resolve(node: Schema, definitions: dict[str, Schema]) -> Schema:
 
 
 def build_status_schema() -> Schema:
-    text = {"type": "string", "maxLength": MAX_TEXT}
-    count = {"type": "integer", "format": "int64"}
-    condition = {
-        "type": "object",
-        "required": ["lastTransitionTime", "message", "reason", "status", "type"],
-        "properties": {
-            "lastTransitionTime": {"type": "string", "format": "date-time", "maxLength": 64},
-            "message": {"type": "string", "maxLength": 32_768},
-            "observedGeneration": count,
-            "reason": text,
-            "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
-            "type": text,
-        },
-    }
+    """Structural throughout: a field that the operator writes and this does not name would be refused."""
     return {
         "description": "Written by the operator alone.",
         "type": "object",
         "properties": {
-            "conditions": {
-                "description": "Ready is the summary; Reconciling and Stalled as kstatus reads them.",
+            "conditions": _conditions_schema(),
+            "configGenerations": {
+                "description": "How many agents run which generation of the spec, newest first.",
                 "type": "array",
-                "maxItems": 32,
-                "items": condition,
-                "x-kubernetes-list-map-keys": ["type"],
-                "x-kubernetes-list-type": "map",
+                "maxItems": 16,
+                "items": _object(generation=_count(), agents=_count()),
             },
-            "effective": {
-                "description": "What the resource means after tier and discovery.",
-                "type": "object",
-                "x-kubernetes-preserve-unknown-fields": True,
+            "effective": _effective_schema(),
+            "nodes": {
+                "description": "How many nodes there are, how many get an agent, and why the others get none.",
+                **_object(
+                    total=_count(),
+                    traced=_count(),
+                    leftOut={"description": "Reason to number of nodes.", **_map(_count())},
+                ),
             },
             "observedGeneration": {
                 "description": "Of the spec that the rest of the status speaks of.",
-                **count,
+                **_count(),
             },
-            "probes": {"description": "Ready of wanted, for example `12/12`.", **text},
-            "version": {"description": "Of the operator that wrote this.", **text},
+            "probes": {"description": "Ready of wanted, for example `12/12`.", **_text()},
+            "version": {"description": "Of the operator that wrote this.", **_text()},
         },
     }
+
+
+def _conditions_schema() -> Schema:
+    condition = _object(
+        lastTransitionTime={"type": "string", "format": "date-time", "maxLength": 64},
+        message=_text(32_768),
+        observedGeneration=_count(),
+        reason=_text(),
+        status={"type": "string", "enum": ["True", "False", "Unknown"]},
+        type=_text(),
+    )
+    return {
+        "description": "Ready is the summary; Reconciling and Stalled as kstatus reads them.",
+        "type": "array",
+        "maxItems": 32,
+        "items": {
+            **condition,
+            "required": ["lastTransitionTime", "message", "reason", "status", "type"],
+        },
+        "x-kubernetes-list-map-keys": ["type"],
+        "x-kubernetes-list-type": "map",
+    }
+
+
+def _effective_schema() -> Schema:
+    texts = {"type": "array", "maxItems": 64, "items": _text()}
+    return {
+        "description": "What the resource means after tier and discovery.",
+        **_object(
+            tier=_text(),
+            dnsTTLSeconds={"description": "How long a DNS answer is kept.", **_count()},
+            clusterCIDRs={"description": "What counts as inside; the first 64.", **texts},
+            clusterCIDRsTotal={"description": "How many there are.", **_count()},
+            clusterCIDRsFrom={"description": "Where they came from.", **texts},
+            retention=_object(traces=_text(), logs=_text(), maxSize=_text()),
+            replicas={"description": "Of the exporter.", **_count()},
+            images={"description": "Container to image.", **_map(_text())},
+            resources={
+                "description": "Container to what it requests and may use.",
+                **_map(_object(requests=_map(_text()), limits=_map(_text()))),
+            },
+            volumes={"description": "Volume claim to the size asked for.", **_map(_text())},
+        ),
+    }
+
+
+def _text(most: int = MAX_TEXT) -> Schema:
+    return {"type": "string", "maxLength": most}
+
+
+def _count() -> Schema:
+    return {"type": "integer", "format": "int64"}
+
+
+def _object(**properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties}
+
+
+def _map(value: Schema) -> Schema:
+    return {"type": "object", "maxProperties": 64, "additionalProperties": value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
