@@ -171,6 +171,7 @@ class ComponentStatus:
     capabilities: tuple[dict[str, str], ...]  # name, on, why, cost
     counters: dict[str, str]
     gauges: dict[str, float]
+    config_revision: str = ""  # EffectiveConfig.revision of what it applied last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

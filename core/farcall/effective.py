@@ -8,6 +8,7 @@ Every field is `live` (components watch the file and apply it without a restart)
 pod-template hash). The mark is in the field's json_schema_extra and a test insists on it.
 """
 
+import hashlib
 import ipaddress
 import json
 import os
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from farcall.fieldtypes import ProtocolName
+from farcall.fieldtypes import Cidr, ProtocolName
 from farcall.quantities import parse_bytes, parse_duration_s
 from farcall.tiers import TIERS, TierName
 from farcall.tracingconfig import (
@@ -131,7 +132,7 @@ class EffectiveConfig(Section):
         "restart",
         "Local mode: the host's name. On Kubernetes empty: the pod's environment says it.",
     )
-    cluster_cidrs: list[str] = _field("live", "What counts as inside.")
+    cluster_cidrs: list[Cidr] = _field("live", "What counts as inside.")
     cluster_cidrs_source: Literal["given", "discovered"] = _field(
         "live", "Where cluster_cidrs came from."
     )
@@ -144,6 +145,12 @@ class EffectiveConfig(Section):
         "restart", "Directory of secret files, mode 0700; names in farcall.secretfiles."
     )
     state_dir: str = _field("restart", "Directory the store keeps its data in.")
+
+    @property
+    def revision(self) -> str:
+        """Of what it says, whatever the generation: two configs with the same one run alike. A hash, so keep it."""
+        said = self.model_dump(mode="json", exclude={"generation"})
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
 
 # A machine of its own is a cluster of its own in local mode: loopback and the usual private pod ranges.

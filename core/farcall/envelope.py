@@ -2,6 +2,7 @@
 
 POST /ingest/v1/batch          body: one Arrow IPC stream (farcall.exchange)  → 200 after it is committed to the store
 POST /ingest/v1/agent-status   body: JSON AgentStatus                          → 200
+GET  /ingest/v1/agents         what each agent last said, for the operator     → 200, JSON AgentList
 
 | status | meaning | the agent |
 |---|---|---|
@@ -12,18 +13,22 @@ POST /ingest/v1/agent-status   body: JSON AgentStatus                          �
 | other, or no connection | a fault | keeps it, backs off |
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 BATCH_PATH = "/ingest/v1/batch"
 STATUS_PATH = "/ingest/v1/agent-status"
+AGENTS_PATH = "/ingest/v1/agents"
 BATCH_CONTENT_TYPE = "application/vnd.apache.arrow.stream"
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 MAX_BATCH_ROWS = 65_536
 MAX_STATUS_BYTES = 64 * 1024
 MAX_STATUS_TEXT = 1024  # characters of one text in it
 MAX_WHOLE = 2**63 - 1
+MAX_AGENTS = 10_000  # in one list: twice what Kubernetes supports in nodes
+MAX_AGENTS_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +61,50 @@ class AgentStatus:
     gauges: dict[str, float] = field(
         default_factory=dict
     )  # rss_bytes, cpu_seconds, queue_batches, ring fill
+    config_revision: str = ""  # EffectiveConfig.revision; an older agent does not say it
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "capabilities": [asdict(c) for c in self.capabilities]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSight:
+    """What one agent last said of itself, and how long ago, as the exporter tells the operator."""
+
+    node: str
+    version: str
+    config_generation: int
+    config_revision: str
+    age_s: float
+
+
+def render_agents(agents: Iterable[AgentSight]) -> bytes:
+    """The body of AGENTS_PATH: `{"agents": […]}`, the freshest MAX_AGENTS of them, by node."""
+    freshest = sorted(agents, key=lambda a: a.age_s)[:MAX_AGENTS]
+    items = [asdict(a) for a in sorted(freshest, key=lambda a: a.node)]
+    return json.dumps({"agents": items}, separators=(",", ":")).encode()
+
+
+def parse_agents(body: bytes) -> tuple[AgentSight, ...]:
+    """Raises ValueError that names what is wrong."""
+    try:
+        raw = json.loads(body)
+    except RecursionError as e:
+        raise ValueError("the list is nested too deeply") from e
+    agents = raw.get("agents") if isinstance(raw, dict) else None
+    if not isinstance(agents, list) or len(agents) > MAX_AGENTS:
+        raise ValueError(f"the answer holds no list of at most {MAX_AGENTS} agents")
+    return tuple(_parse_sight(item) for item in agents)
+
+
+def _parse_sight(raw: Any) -> AgentSight:
+    if not isinstance(raw, dict):
+        raise ValueError("agents holds something that is not an object")
+    for name in ("node", "version", "config_revision"):
+        _check_text(name, raw.get(name))
+    _check_whole("config_generation", raw.get("config_generation"))
+    _check_number("age_s", raw.get("age_s"))
+    return AgentSight(**{f.name: raw[f.name] for f in fields(AgentSight)})
 
 
 def parse_agent_status(raw: Any) -> AgentStatus:
@@ -74,6 +120,9 @@ def parse_agent_status(raw: Any) -> AgentStatus:
         check(name, raw[name])
     capabilities = tuple(_parse_capability(item) for item in raw["capabilities"])
     values = {name: raw[name] for name in _CHECKS}
+    for name in _OPTIONAL & raw.keys():
+        _check_text(name, raw[name])
+        values[name] = raw[name]
     return AgentStatus(**{**values, "capabilities": capabilities})
 
 
@@ -132,6 +181,7 @@ def _check_numbers(check: Callable[[str, Any], None]) -> Callable[[str, Any], No
     return check_mapping
 
 
+_OPTIONAL = {"config_revision"}
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "node": _check_text,
     "boot_id": _check_text,

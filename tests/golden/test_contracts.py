@@ -78,7 +78,8 @@ def test_shapes_of_the_api() -> None:
 
 
 def test_shapes_between_agent_and_exporter() -> None:
-    paths = f"{envelope.BATCH_PATH} {envelope.BATCH_CONTENT_TYPE}\n{envelope.STATUS_PATH}\n\n"
+    paths = f"{envelope.BATCH_PATH} {envelope.BATCH_CONTENT_TYPE}\n{envelope.STATUS_PATH}\n"
+    paths += f"{envelope.AGENTS_PATH}\n\n"
     check_golden("envelope.txt", paths + dump_dataclasses(envelope))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,6 +134,60 @@ def test_the_override_is_in_force_while_it_is_there() -> None:
     assert build_example("scale").dns.effective_ttl_s == 604_800
     overridden = build_example("hobby", dns_ttl_override_s=5).dns
     assert (overridden.effective_ttl_s, overridden.ttl_s) == (5, 3_600)
+
+
+def test_the_revision_is_of_what_the_config_says_not_of_its_generation() -> None:
+    config = build_example("hobby")
+    later = config.model_copy(update={"generation": config.generation + 1})
+    other = config.model_copy(update={"cluster_cidrs": ["10.0.0.0/8"]})
+
+    assert config.revision == later.revision == build_example("hobby").revision
+    assert other.revision != config.revision
+
+
+def test_a_network_that_is_none_is_refused_before_a_component_meets_it(tmp_path: Path) -> None:
+    path = tmp_path / "effective.json"
+    value = json.loads(render_effective(build_example("hobby"))) | {"cluster_cidrs": ["10.0.0.1/8"]}
+    path.write_text(json.dumps(value))
+
+    with pytest.raises(EffectiveConfigError, match="cluster_cidrs"):
+        read_effective(path)
+
+
+def publish(volume: Path, config: EffectiveConfig | bytes, version: str) -> None:
+    """As the kubelet does: files in a new folder, and `..data` turned to it in one step."""
+    folder = volume / f"..{version}"
+    folder.mkdir()
+    content = config if isinstance(config, bytes) else render_effective(config).encode()
+    (folder / "effective.json").write_bytes(content)
+    link = volume / "..data_tmp"
+    link.symlink_to(folder.name)
+    old = (volume / "..data").resolve() if (volume / "..data").is_symlink() else None
+    link.rename(volume / "..data")
+    if old is not None:
+        shutil.rmtree(old)
+
+
+def test_a_configmap_volume_is_followed_through_its_links(tmp_path: Path) -> None:
+    hobby, scale = build_example("hobby"), build_example("scale")
+    publish(tmp_path, hobby, "2026_1")
+    path = tmp_path / "effective.json"
+    path.symlink_to("..data/effective.json")
+    watcher = EffectiveWatcher(path)
+    assert watcher.poll() is None
+
+    publish(tmp_path, scale, "2026_2")
+    assert watcher.poll() == scale
+    assert watcher.poll() is None
+
+    publish(tmp_path, b"{", "2026_3")
+    with pytest.raises(EffectiveConfigError):
+        watcher.poll()
+    assert watcher.poll() is None
+    assert watcher.current == scale
+
+    publish(tmp_path, hobby, "2026_4")
+    assert watcher.poll() == hobby
 
 
 def test_a_reader_never_sees_half_of_a_file(tmp_path: Path) -> None:

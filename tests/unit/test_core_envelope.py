@@ -1,12 +1,22 @@
 """An agent's status is read whole or refused by the field's name; nothing else may come out."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farcall.envelope import AgentStatus, Capability, parse_agent_status
+from farcall.envelope import (
+    MAX_AGENTS,
+    MAX_AGENTS_BYTES,
+    AgentSight,
+    AgentStatus,
+    Capability,
+    parse_agent_status,
+    parse_agents,
+    render_agents,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -23,8 +33,13 @@ STATUS = AgentStatus(
     capabilities=(Capability(name="syscalls/write", on=False, why="no tracefs", cost="calls"),),
     counters={"ring_small_lost": 0, "exchanges": 2**63 - 1},
     gauges={"rss_bytes": 1.5, "queue_batches": 2},
+    config_revision="0123456789ab",
 )
 FIELDS = sorted(STATUS.to_json())
+OPTIONAL = {"config_revision"}
+SIGHT = AgentSight(
+    node="node-1", version="0.1.0", config_generation=3, config_revision="0123456789ab", age_s=1.5
+)
 
 
 def test_a_status_survives_the_trip() -> None:
@@ -35,7 +50,39 @@ def test_a_newer_agents_further_fields_are_left_out() -> None:
     assert parse_agent_status({**STATUS.to_json(), "colour": "red"}) == STATUS
 
 
-@pytest.mark.parametrize("field", FIELDS)
+def test_an_older_agent_says_no_revision() -> None:
+    raw = STATUS.to_json()
+    del raw["config_revision"]
+
+    assert parse_agent_status(raw) == replace(STATUS, config_revision="")
+
+
+def test_the_operators_list_survives_the_trip() -> None:
+    sights = [replace(SIGHT, node=f"node-{n}", age_s=float(n)) for n in (2, 1, 3)]
+
+    assert parse_agents(render_agents(sights)) == tuple(sorted(sights, key=lambda s: s.node))
+
+
+def test_the_operators_list_is_bounded_to_the_freshest() -> None:
+    sights = [replace(SIGHT, node=f"n{n}", age_s=float(n)) for n in range(MAX_AGENTS + 7)]
+    body = render_agents(sights)
+
+    assert len(body) < MAX_AGENTS_BYTES
+    assert {s.age_s for s in parse_agents(body)} == {float(n) for n in range(MAX_AGENTS)}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"\xff", b"null", b"[]", b'{"agents": {}}', b'{"agents": [1]}', b'{"agents": [{}]}', b"[" * 9000,
+     b'{"agents": [{"node": "a", "version": "1", "config_revision": "", "config_generation": -1, "age_s": 1}]}',
+     b'{"agents": [{"node": "a", "version": "1", "config_revision": "", "config_generation": 1, "age_s": NaN}]}'],
+)  # fmt: skip
+def test_what_is_no_list_of_agents_is_a_value_error(body: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_agents(body)
+
+
+@pytest.mark.parametrize("field", [f for f in FIELDS if f not in OPTIONAL])
 def test_a_missing_field_is_named(field: str) -> None:
     raw = {k: v for k, v in STATUS.to_json().items() if k != field}
 
