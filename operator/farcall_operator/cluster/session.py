@@ -1,0 +1,83 @@
+"""HTTP sessions to the API server, ours and kopf's alike: the token on each request, each request counted.
+
+It knows neither kinds nor retries; those are the client's.
+"""
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+import aiohttp
+
+from farcall_operator.cluster.access import Access
+from farcall_operator.cluster.paths import Asked, describe_request
+
+# Called once per request with the code, 0 when there was no answer.
+CountRequest = Callable[[Asked, int], None]
+UNAUTHORIZED = 401
+CONNECT_WITHIN_S = 10.0
+
+
+def count_nothing(_asked: Asked, _code: int) -> None: ...
+
+
+def open_session(
+    access: Access,
+    *,
+    count: CountRequest = count_nothing,
+    inner: Sequence[aiohttp.ClientMiddlewareType] = (),
+) -> aiohttp.ClientSession:
+    """Needs a running loop. `inner` see each request as it goes out."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=0,  # a watch holds a connection for minutes, and there are a dozen
+            ssl=access.tls if access.tls is not None else True,
+        ),
+        headers={"User-Agent": f"farcall-operator/{version('farcall')}"},
+        timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_WITHIN_S),
+        middlewares=(_build_counter(count), _build_authenticator(access), *inner),
+        proxy=access.proxy,
+        trust_env=False,
+    )
+
+
+def asked_of(request: aiohttp.ClientRequest) -> Asked:
+    return describe_request(
+        request.method, request.url.path, watch=request.url.query.get("watch") in ("true", "1")
+    )
+
+
+def _build_counter(count: CountRequest) -> aiohttp.ClientMiddlewareType:
+    async def counter(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        try:
+            response = await handler(request)
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            count(asked_of(request), 0)
+            raise
+        count(asked_of(request), response.status)
+        return response
+
+    return counter
+
+
+def _build_authenticator(access: Access) -> aiohttp.ClientMiddlewareType:
+    async def authenticator(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        _authorize(request, access)
+        response = await handler(request)
+        # A token that was renewed in its file a moment ago: once more with the new one.
+        if response.status == UNAUTHORIZED and access.token.refresh():
+            response.release()
+            _authorize(request, access)
+            response = await handler(request)
+        return response
+
+    return authenticator
+
+
+def _authorize(request: aiohttp.ClientRequest, access: Access) -> None:
+    token = access.token.current()
+    if token:
+        request.headers["Authorization"] = f"Bearer {token}"
