@@ -11,12 +11,13 @@ PY := $(VENV)/bin/python
 FARCALL := $(VENV)/bin/farcall
 
 DEBIAN_RUN := python3-venv python3-bpfcc redis-server iproute2 iptables dnsmasq-base nodejs npm
-DEBIAN_TEST := chromium gcc libc6-dev git
+DEBIAN_TEST := chromium gcc libc6-dev git openssl
 PYTHON_STAMP := $(VENV)/.stamp-python
 ARTEFACT := probes/farcall_probes/bpf/artefact.json
 BUNDLE := console/farcall_console/static/build/manifest.json
 BPF_SOURCES := $(wildcard probes/farcall_probes/bpf/*.c probes/farcall_probes/bpf/*.h probes/farcall_probes/compile.py probes/farcall_probes/artefact.py)
 WEB_SOURCES := $(shell find console/web -type f -not -path '*/node_modules/*' 2>/dev/null)
+KUBE := tests/cluster/build-kube.sh
 # A benchmark is bench/bench_<room>.py, called by `make bench-<room>`; `make bench` calls all.
 BENCHES := $(patsubst bench/bench_%.py,bench-%,$(wildcard bench/bench_*.py))
 
@@ -75,15 +76,28 @@ test: setup-test lint ## every tier that needs no cluster
 	$(PY) -m pytest -m bpf
 	$(PY) -m pytest -m servers
 	$(PY) -m pytest -m browser
+	@if $(KUBE) --check >/dev/null 2>&1; then $(PY) -m pytest -m apiserver; \
+	else echo "test: left out are the tests against a real API server; \`make e2e\` builds it and runs them, \`make kube\` builds it alone"; fi
 
 .PHONY: e2e
-e2e: setup-test ## the whole product, started as a user starts it
+e2e: setup-test kube ## the operator against a real API server, and the whole product, started as a user starts it
+	$(PY) -m pytest -m apiserver
 	$(PY) -m pytest -m e2e --timeout 900
+
+.PHONY: kube
+kube: ## build Kubernetes' own programs for the tests, once, in the user's cache folder
+	@$(KUBE)
+
+# DURATION: seconds. An hour shows a leak that two minutes do not.
+.PHONY: soak
+soak: setup-test kube ## the operator under churn for DURATION seconds (default 3600): nothing may grow
+	$(PY) bench/bench_operator.py --soak $(or $(DURATION),3600)
 
 # One after the other, whatever -j says, and the rest also when one fails. QUICK=1: under a minute each.
 .PHONY: bench
 bench: ## every benchmark, with a table and bench/results/<name>.json (QUICK=1: shorter)
 	$(MAKE) --no-print-directory --keep-going -j1 $(BENCHES)
+bench-operator: kube
 bench-%: setup-test
 	$(PY) bench/bench_$*.py
 

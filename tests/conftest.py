@@ -3,16 +3,18 @@
 It must not hold fixtures of a room; those stand in `support_<room>.py` or beside their tests.
 """
 
+import functools
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-TIERS = ("unit", "golden", "bpf", "servers", "browser", "e2e")
+TIERS = ("unit", "golden", "bpf", "servers", "browser", "apiserver", "e2e")
 ROOT = Path(__file__).resolve().parent.parent
 INSTALL = "make setup-test"
 
@@ -42,6 +44,13 @@ def _lacks_program(name: str) -> Callable[[], str | None]:
     return lambda: None if shutil.which(name) else f"needs {name}: run `{INSTALL}`"
 
 
+@functools.cache
+def _lacks_kubernetes() -> str | None:
+    check = [ROOT / "tests/cluster/build-kube.sh", "--check"]
+    has_it = subprocess.run(check, capture_output=True).returncode == 0
+    return None if has_it else "needs Kubernetes' programs: run `make kube`"
+
+
 def _lacks_file(path: Path, made_by: str) -> Callable[[], str | None]:
     return lambda: None if path.exists() else f"needs {path}: {made_by}"
 
@@ -59,6 +68,7 @@ NEEDS: dict[str, tuple[Callable[[], str | None], ...]] = {
     "bpf": (_lacks_root, _BTF, _ARTEFACT),
     "servers": (_lacks_program("redis-server"),),
     "browser": (_lacks_program("chromium"), _BUNDLE),
+    "apiserver": (_lacks_kubernetes, _lacks_program("openssl")),
     "e2e": (
         _lacks_root,
         _BTF,

@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.unit
 
 CONFTEST = Path(__file__).resolve().parent.parent / "conftest.py"
-MARKERS = "unit golden bpf servers browser e2e".split()
+MARKERS = "unit golden bpf servers browser apiserver e2e".split()
 
 
 def run_pytest(
