@@ -145,7 +145,7 @@ _ALL = (
     Attribute(
         key="process.pid",
         type="int",
-        brief="Thread group ID in the initial PID namespace.",
+        brief="Process ID as the node's own /proc shows it.",
         example="4711",
     ),
     Attribute(

@@ -34,7 +34,8 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """`name` says where it attaches: tp__CATEGORY__EVENT, raw__EVENT, or step__NAME, which other programs call."""
+    """`name` says where it attaches: tp__CATEGORY__EVENT, raw__EVENT, step__NAME, which other programs
+    call, or run__NAME, which is run once by the loader."""
 
     name: str
     code: bytes

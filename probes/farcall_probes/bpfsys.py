@@ -17,7 +17,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 # enum bpf_cmd
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 0, 1, 2, 3, 4
-_PROG_LOAD, _RAW_TRACEPOINT_OPEN = 5, 17
+_PROG_LOAD, _PROG_TEST_RUN, _RAW_TRACEPOINT_OPEN = 5, 10, 17
 _ATTRIBUTE_BYTES = 120  # zeros behind what a command reads are allowed by every kernel
 
 PROG_TRACEPOINT = 5
@@ -187,6 +187,14 @@ def load_program(name: str, kind: int, code: bytes) -> int:
     except BpfError as e:
         words = log.value.decode(errors="replace").strip().splitlines()[-4:]
         raise BpfError(f"loading {name}", number or e.errno, " | ".join(words)[-600:]) from e
+
+
+def run_raw_tracepoint(name: str, program: int) -> int:
+    """Runs the program once, in this thread's context; what it returned, 32 bits."""
+    buffer = ctypes.create_string_buffer(struct.pack("<II", program, 0), _ATTRIBUTE_BYTES)
+    if _LIBC.syscall(_numbers()[0], _PROG_TEST_RUN, buffer, _ATTRIBUTE_BYTES) < 0:
+        raise BpfError(f"running {name}", ctypes.get_errno())
+    return int(struct.unpack_from("<I", buffer, 4)[0])
 
 
 def attach_tracepoint(name: str, program: int, event: int) -> int:

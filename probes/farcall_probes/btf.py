@@ -157,6 +157,10 @@ class Btf:
             places.append(at - self._text_at)
         return places
 
+    def find_size(self, name: str) -> int:
+        """Bytes of `struct name`."""
+        return self._size(self._find_struct(name))
+
     def find_member(self, path: str) -> Member:
         """`task_struct.files`, `sock.__sk_common.skc_dport`. Anonymous structs and unions are looked through."""
         name, *members = path.split(".")

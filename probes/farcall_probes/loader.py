@@ -19,6 +19,10 @@ from farcall_probes.maps import Maps
 _PSEUDO_MAP_FD = 1  # src_reg of a lddw whose immediate is a map's descriptor
 
 
+# Numbers that only the kernel can tell of this process: name → the run__ program that does.
+RUN_VALUES = {"NUM_PIDNS_LEVEL": "own_level"}
+
+
 class LoadError(Exception):
     """A site without a value, or an offset that no instruction can hold: artefact and loader do not belong together."""
 
@@ -57,9 +61,12 @@ class Loaded:
     def __init__(self, artefact: Artefact, values: Mapping[str, int], maps: Maps) -> None:
         self.attached: list[Attached] = []
         self._fds: list[int] = []
-        self._artefact, self._values, self._maps = artefact, values, maps
+        self._artefact, self._values, self._maps = artefact, dict(values), maps
         self._map_fds = maps.list_fds()
         try:
+            for name, program in RUN_VALUES.items():
+                self._values[name] = self._run(program)
+            self.own_tgid = self._run("own_tgid")  # outside of any namespace of its own
             self._load_steps()
             self._attach_all()
         except BaseException:
@@ -79,11 +86,16 @@ class Loaded:
                 index = self._artefact.constants[f"STEP_{short_name(program.name).upper()}"]
                 self._maps.set_step(index, self._load(program, bpfsys.PROG_TRACEPOINT))
 
+    def _run(self, name: str) -> int:
+        (program,) = (p for p in self._artefact.programs if p.name == f"run__{name}")
+        fd = self._load(program, bpfsys.PROG_RAW_TRACEPOINT)
+        return bpfsys.run_raw_tracepoint(name, fd)
+
     def _attach_all(self) -> None:
         root = tracefs.ensure_tracefs()
         tracefs.check_syscall_layout(root)
         for program in self._artefact.programs:
-            if program.name.startswith("step__"):
+            if program.name.startswith(("step__", "run__")):
                 continue
             try:
                 self._attach(root, program)

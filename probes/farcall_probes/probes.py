@@ -3,7 +3,6 @@
 What cannot be attached is listed in `capabilities`; what is essential and missing raises ProbesError with what mends it.
 """
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,8 +17,6 @@ from farcall_probes.loader import Attached, Loaded, LoadError
 from farcall_probes.maps import Maps, MapSizes, Settings
 from farcall_probes.ring import Ring
 
-# include/linux/proc_ns.h: inode of the first PID namespace, the one that process IDs in records belong to.
-_FIRST_PID_NAMESPACE = 0xEFFFFFFC
 # A record is reserved and submitted within microseconds, unless its CPU was taken away in between.
 _BUSY_WAIT_S = 0.002
 _FULL = 0.25  # of a ring: so much came while this drain copied that another one at once is worth it
@@ -101,7 +98,7 @@ class KernelCapture:
 
     def enable(self, *, only_own: bool = False) -> None:
         """Attaching is not atomic: records begin when every hook is there. `only_own`: of this process alone."""
-        only = os.getpid() if only_own else 0
+        only = self._loaded.own_tgid if only_own else 0
         self._change(replace(self._settings, enabled=True, only_tgid=only))
 
     def set_dns_port(self, port: int) -> None:
@@ -113,7 +110,7 @@ class KernelCapture:
         self._change(replace(self._settings, default_policy=default))
 
     def forget_own_process(self) -> None:
-        self._change(replace(self._settings, own_tgid=os.getpid()))
+        self._change(replace(self._settings, own_tgid=self._loaded.own_tgid))
 
     # ---- reading ----
 
@@ -159,21 +156,8 @@ class KernelCapture:
         self.maps.close()
 
 
-def check_pid_namespace() -> None:
-    """Process IDs of records could not be looked up in /proc from another namespace. Raises ProbesError."""
-    try:
-        inode = os.stat("/proc/self/ns/pid").st_ino
-    except OSError as e:
-        raise ProbesError(f"/proc is not mounted ({e.strerror or e})") from e
-    if inode != _FIRST_PID_NAMESPACE:
-        raise ProbesError(
-            "this process is in a PID namespace of its own: run it in the host's (hostPID: true)"
-        )
-
-
 def load_capture(sizes: MapSizes | None = None) -> KernelCapture:
     """Loads and attaches, nothing more: no self-test, not enabled. Raises ProbesError."""
-    check_pid_namespace()
     try:
         compiled = artefact.read_artefact()
         values = sites.find_values(btf.read_vmlinux())

@@ -4,6 +4,7 @@ A wrong or missing offset loads silently and reads rubbish, so: every name has a
 a member's size is checked beside its offset, and the self-test proves the rest with real connections.
 """
 
+import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,6 +51,11 @@ _OFFSETS = {
     "OFF_TASK_START": _at(8, "task_struct.start_boottime", "task_struct.real_start_time"),
     "OFF_TASK_PARENT": _at(8, "task_struct.real_parent"),
     "OFF_TASK_TGID": _at(4, "task_struct.tgid"),
+    "OFF_TASK_PID": _at(8, "task_struct.thread_pid"),
+    "OFF_PID_LEVEL": _at(4, "pid.level"),
+    "OFF_UPID_NR": _at(4, "upid.nr"),
+    "OFF_UPID_NS": _at(8, "upid.ns"),
+    "OFF_PIDNS_INUM": _at(4, "pid_namespace.ns.inum"),
     "OFF_TCP_COPIED": _at(4, "tcp_sock.copied_seq"),
     "OFF_TCP_WRITE": _at(4, "tcp_sock.write_seq"),
     "OFF_TCP_RCV_NXT": _at(4, "tcp_sock.rcv_nxt"),
@@ -112,9 +118,27 @@ def _register_values(btf: Btf, machine: str) -> Iterator[tuple[str, int]]:
         yield f"NUM_REG_{number}", offset - block
 
 
-def find_values(btf: Btf, machine: str | None = None) -> dict[str, int]:
+def find_pid_namespace() -> int:
+    """Inode number of this process' PID namespace. Raises SiteError."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError as e:
+        raise SiteError(f"/proc is not mounted ({e.strerror or e})") from e
+
+
+def _process_values(btf: Btf, pid_namespace: int) -> Iterator[tuple[str, int]]:
+    yield "OFF_PID_NUMBERS", btf.find_member("pid.numbers").offset
+    yield "NUM_UPID_BYTES", btf.find_size("upid")
+    # An immediate is signed; the bit that is left out is set in every namespace's number.
+    yield "NUM_PIDNS", pid_namespace & 0x7FFFFFFF
+
+
+def find_values(
+    btf: Btf, machine: str | None = None, pid_namespace: int | None = None
+) -> dict[str, int]:
     """The value of every OFF_* and NUM_* of ids.h. Raises SiteError or BtfError."""
     values = {name: find_member(btf, offset).offset for name, offset in _OFFSETS.items()}
     values.update(_memory_values(btf))
     values.update(_register_values(btf, machine or platform.machine()))
+    values.update(_process_values(btf, pid_namespace or find_pid_namespace()))
     return values

@@ -129,18 +129,6 @@ def test_opening_without_rights_says_so() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_pid_namespace_of_its_own_is_refused_with_the_cure() -> None:
-    done = subprocess.run(
-        ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", _OPEN],
-        capture_output=True,
-        text=True,
-        cwd="/",
-    )
-
-    assert "hostPID: true" in done.stdout
-    assert "Traceback" not in done.stderr
-
-
 def test_a_missing_artefact_names_the_command_that_makes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,11 +126,12 @@ FC_INLINE struct conn *make_conn(struct call *c, u64 sk)
 	if (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT)
 		return NULL;
 	fill_process(c, &k->large.x.who);
-	if (!is_wanted(c, k->large.x.who.cgroup_id)) {
+	if (!is_wanted(c, &k->large.x.who)) {
 		ignore_fd(c, FD_NOT_LIFE_NS);
 		return NULL;
 	}
 	reset_conn(k);
+	k->tgid = (u32)(c->pid_tgid >> 32);
 	fill_addresses(sk, &k->large.x.who);
 	fill_opened(sk, k);
 	k->large.x.who.conn_id = make_conn_id(c);

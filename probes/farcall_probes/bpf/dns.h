@@ -69,7 +69,7 @@ FC_INLINE struct fc_who *describe_reader(struct call *c, u64 sk)
 	struct fc_who *w = &c->fresh.large.x.who;
 
 	fill_process(c, w);
-	if (!is_wanted(c, w->cgroup_id)) {
+	if (!is_wanted(c, w)) {
 		ignore_fd(c, FD_NOT_LIFE_NS);
 		return NULL;
 	}

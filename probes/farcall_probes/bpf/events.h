@@ -58,8 +58,8 @@ struct fc_who {
 	u64 conn_open_ns; /* connect's or accept's time; 0 when older than the agent's watch */
 	u64 cgroup_id;    /* v2 ID unless that is the root's, else the memory controller's (facts of hybrid nodes) */
 	u64 proc_start_ns; /* group leader's start_boottime: with tgid the identity of a process (CLOCK_BOOTTIME) */
-	u32 tgid;         /* in the initial PID namespace */
-	u32 tid;
+	u32 tgid;         /* in the agent's PID namespace, as its /proc has it */
+	u32 tid;          /* in the first PID namespace: only to be compared */
 	u32 netns;        /* inode number */
 	u32 parent_tgid;  /* real_parent's tgid: a client that forked and exited is still found */
 	u16 lport;

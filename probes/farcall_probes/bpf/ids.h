@@ -68,6 +68,12 @@
 #define OFF_ICSK_BIND 36
 #define OFF_BIND_REUSE 37
 #define OFF_SK_PORTS 39
+#define OFF_TASK_PID 40
+#define OFF_PID_LEVEL 41
+#define OFF_PID_NUMBERS 42
+#define OFF_UPID_NR 43
+#define OFF_UPID_NS 44
+#define OFF_PIDNS_INUM 45
 #define OFF_REGS_BLOCK 38 /* lowest of the registers that hold system call arguments */
 
 /* NUM_*: a number. Registers are byte offsets within the block read at OFF_REGS_BLOCK. */
@@ -77,6 +83,9 @@
 #define NUM_REG_3 4
 #define NUM_REG_4 5
 #define NUM_HAS_MEMORY 6 /* 1 where the kernel has a memory controller */
+#define NUM_PIDNS_LEVEL 7 /* of the agent's PID namespace; 0 is the first, where IDs need no translation */
+#define NUM_PIDNS 8       /* low 31 bits of its inode number */
+#define NUM_UPID_BYTES 9
 
 /* SIZE_*: what the loader makes maps with; held against sizeof in maps.h. */
 #define SIZE_FDENT 24

@@ -63,7 +63,8 @@ struct conn {
 	u16 dns_len;
 	u8 dns_have;  /* bytes of the length prefix that were read apart */
 	u8 is_dns;
-	u64 spare;
+	u32 tgid;     /* in the first PID namespace, whatever the record says */
+	u32 spare;
 };
 
 struct opened {

@@ -4,7 +4,7 @@
  *
  * One program run per system call and no map of pending calls: what is written is valid at enter; what was read is valid at
  * exit, where the saved registers still hold the arguments. A function named tp__CATEGORY__EVENT is attached to that
- * tracepoint, one named raw__EVENT to that raw tracepoint; step__NAME is called by others.
+ * tracepoint, one named raw__EVENT to that raw tracepoint; step__NAME is called by others, run__NAME by the loader.
  */
 #include "close.h"
 #include "dns.h"
@@ -110,6 +110,20 @@ int step__stream(void *ctx)
 	if (e && e->kind == FD_TCP_DNS)
 		take_tcp_answer(c, e);
 	return 0;
+}
+
+/* ---- run once by the loader --------------------------------------------------------------------------------------- */
+
+/* The caller's process ID in the first PID namespace, which nobody in another one can know. */
+int run__own_tgid(void *ctx)
+{
+	return read_pid_tgid() >> 32;
+}
+
+/* How deep the caller's PID namespace is; 0 is the first. */
+int run__own_level(void *ctx)
+{
+	return load_u32(AT(load_u64(AT(read_task(), OFF_TASK_PID)), OFF_PID_LEVEL));
 }
 
 /* ---- writes, at enter ---------------------------------------------------------------------------------------- */

@@ -25,9 +25,11 @@ FC_INLINE struct conn *confirm_conn(struct call *c, u64 *sk)
 	c->now = read_clock();
 	if (!k)
 		return make_conn(c, *sk);
-	if (k->large.x.who.tgid != (u32)(c->pid_tgid >> 32))
+	if (k->tgid != (u32)(c->pid_tgid >> 32)) {
+		k->tgid = (u32)(c->pid_tgid >> 32);
 		fill_process(c, &k->large.x.who);
-	if (is_wanted(c, k->large.x.who.cgroup_id))
+	}
+	if (is_wanted(c, &k->large.x.who))
 		return k;
 	k->state = CONN_IDLE;
 	ignore_fd(c, FD_NOT_LIFE_NS);

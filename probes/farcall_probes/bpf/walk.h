@@ -149,17 +149,36 @@ FC_INLINE u64 load_cgroup(u64 task)
 	return kn ? load_u64(AT(kn, OFF_KN_ID)) : id;
 }
 
+/* The process' ID as the agent's /proc shows it, or 0: it is none of the agent's node. Several nodes may share one kernel
+ * (kind's do), each a PID namespace. */
+FC_INLINE u32 find_visible_id(u64 leader)
+{
+	u64 pid = leader ? load_u64(AT(leader, OFF_TASK_PID)) : 0;
+	u64 entry = (u64)AT(pid, OFF_PID_NUMBERS) + NUM(NUM_UPID_BYTES) * NUM(NUM_PIDNS_LEVEL);
+
+	if (!pid || load_u32(AT(pid, OFF_PID_LEVEL)) < NUM(NUM_PIDNS_LEVEL))
+		return 0;
+	if ((load_u32(AT(load_u64(AT(entry, OFF_UPID_NS)), OFF_PIDNS_INUM)) & 0x7fffffff) != NUM(NUM_PIDNS))
+		return 0;
+	return load_u32(AT(entry, OFF_UPID_NR));
+}
+
 FC_INLINE void fill_process(struct call *c, struct fc_who *w)
 {
 	u64 task = read_task();
 	u64 leader = load_u64(AT(task, OFF_TASK_LEADER));
 	u64 parent = load_u64(AT(task, OFF_TASK_PARENT));
 
-	w->tgid = c->pid_tgid >> 32;
+	if (!NUM(NUM_PIDNS_LEVEL)) {
+		w->tgid = c->pid_tgid >> 32;
+		w->parent_tgid = parent ? load_u32(AT(parent, OFF_TASK_TGID)) : 0;
+	} else {
+		w->tgid = find_visible_id(leader);
+		w->parent_tgid = parent ? find_visible_id(load_u64(AT(parent, OFF_TASK_LEADER))) : 0;
+	}
 	w->tid = (u32)c->pid_tgid;
 	w->cgroup_id = load_cgroup(task);
 	w->proc_start_ns = leader ? load_u64(AT(leader, OFF_TASK_START)) : 0;
-	w->parent_tgid = parent ? load_u32(AT(parent, OFF_TASK_TGID)) : 0;
 	read_comm(w->comm, FC_COMM_LEN);
 }
 
@@ -187,12 +206,13 @@ FC_INLINE void fill_addresses(u64 sk, struct fc_who *w)
 	}
 }
 
-FC_INLINE bool is_wanted(struct call *c, u64 cgroup_id)
+FC_INLINE bool is_wanted(struct call *c, const struct fc_who *w)
 {
+	u64 cgroup_id = w->cgroup_id;
 	u32 *flags = map_lookup(MAP(MAP_POLICY), &cgroup_id);
 	u32 policy = flags ? *flags : c->default_policy;
 
-	if (!(policy & FC_POLICY_DROP))
+	if (w->tgid && !(policy & FC_POLICY_DROP))
 		return true;
 	count(c, FC_COUNT_POLICY);
 	return false;
