@@ -114,8 +114,9 @@ fmt: $(PYTHON_STAMP) ## format the code
 	$(VENV)/bin/ruff format .
 
 .PHONY: generate
-generate: $(PYTHON_STAMP) ## write what is generated from the code: CRD, schemas, reference pages
+generate: $(PYTHON_STAMP) ## write what is generated from the code: CRD, schemas, reference pages, install manifests
 	$(PY) -m farcall.generate
+	$(PY) -m farcall_operator.installing
 
 .PHONY: uninstall
 uninstall: ## remove what farcall left on this machine, and what the other commands made in this folder
