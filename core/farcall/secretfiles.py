@@ -40,12 +40,19 @@ def read_secret(secrets_dir: str | Path, name: str) -> str:
     except UnicodeDecodeError:
         # Not chained: the codec's message and the exception's `object` hold the secret.
         raise SecretError(f"{path}: holds something else than ASCII text") from None
-    if not all("!" <= character <= "~" for character in secret):
-        # It becomes a header and a URL's part; a line break in the middle would become two headers.
-        raise SecretError(f"{path}: holds spaces or control characters")
-    if len(secret) < MIN_LENGTH:
-        raise SecretError(f"{path}: holds fewer than {MIN_LENGTH} characters")
+    if flaw := find_flaw(secret):
+        raise SecretError(f"{path}: {flaw}")
     return secret
+
+
+def find_flaw(secret: str) -> str | None:
+    """What is wrong with it, None when nothing is; the secret itself is not in the answer."""
+    if not all("!" <= character <= "~" for character in secret.strip()):
+        # It becomes a header and a URL's part; a line break in the middle would become two headers.
+        return "holds spaces or control characters"
+    if len(secret.strip()) < MIN_LENGTH:
+        return f"holds fewer than {MIN_LENGTH} characters"
+    return None
 
 
 def is_same_secret(given: str, expected: str) -> bool:
