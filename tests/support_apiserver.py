@@ -247,7 +247,7 @@ def is_established(api: Api) -> bool:
     found = api.get(
         "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/tracingconfigs.farcall.dev"
     )
-    conditions = {c["type"]: c["status"] for c in found.get("status", {}).get("conditions", [])}
+    conditions = {c["type"]: c["status"] for c in found.get("status", {}).get("conditions") or ()}
     # Established comes first; the path is served a moment later.
     served = api.http.get("/apis/farcall.dev/v1alpha1/tracingconfigs").status_code == 200
     return conditions.get("Established") == "True" and served

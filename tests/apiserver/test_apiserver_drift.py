@@ -1,0 +1,168 @@
+"""Whoever edits or deletes a child finds it repaired; what is not ours is never touched."""
+
+import pytest
+
+from support_apiserver_access import Api, Object
+from support_apiserver_configs import CHILD_PATHS, OWNER, Configs, strip, strip_all, versions
+from support_apiserver_operator import NAMESPACE
+
+pytestmark = pytest.mark.apiserver
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+# What somebody with kubectl might do to a child of that kind: a merge patch of a field that we own.
+EDITS: dict[str, Object] = {
+    "ConfigMap": {"data": {"effective.json": "{}"}},
+    "Service": {"spec": {"selector": {"app.kubernetes.io/component": "nobody"}}},
+    "ServiceAccount": {"automountServiceAccountToken": True},
+    "DaemonSet": {"spec": {"template": {"spec": {"hostPID": False}}}},
+    "Deployment": {"spec": {"replicas": 0}},
+    "StatefulSet": {"spec": {"replicas": 0}},
+    "NetworkPolicy": {"spec": {"ingress": [{}]}},
+}
+
+
+def test_a_child_that_was_edited_is_repaired(configs: Configs, name: str) -> None:
+    configs.apply(name)
+    configs.wait_settled(name)
+    before = strip_all(configs.children(name))
+    edited = [key for key in before if key[0] in EDITS]
+    for kind, child in edited:
+        configs.api.merge(configs.path(kind, child), EDITS[kind])
+
+    assert {kind for kind, _ in edited} == set(EDITS)
+    for kind, child in edited:
+        configs.wait(
+            lambda kind=kind, child=child: strip(configs.child(kind, child)) == before[kind, child],
+            name,
+            f"{kind} {child} is repaired",
+        )
+    configs.wait_ready(name)
+
+
+def test_a_child_that_was_deleted_comes_back(configs: Configs, name: str) -> None:
+    """Credentials too: without them no pod would start again."""
+    configs.apply(name)
+    configs.wait_settled(name)
+    before = configs.children(name)
+    mortal = [key for key in before if key[0] != "PersistentVolumeClaim"]
+    for kind, child in mortal:
+        configs.api.delete(configs.path(kind, child))
+
+    configs.wait(lambda: set(mortal) <= set(configs.children(name)), name, "all are back")
+    configs.wait_ready(name)
+
+
+def test_a_label_that_binds_a_child_to_its_owner_comes_back(configs: Configs, name: str) -> None:
+    configs.apply(name)
+    configs.wait_settled(name)
+    path = configs.path("Service", f"{name}-redis")
+    for label in (OWNER, MANAGED_BY):
+        configs.api.merge(path, {"metadata": {"labels": {label: None}}})
+        configs.wait(
+            lambda label=label: configs.api.get(path)["metadata"]["labels"].get(label) is not None,
+            name,
+            f"{label} is back",
+            within_s=150,
+        )
+
+
+def test_what_others_add_to_a_child_stays(configs: Configs, name: str) -> None:
+    """Server-side apply owns its fields and no more: an annotation of another tool is not drift."""
+    configs.apply(name)
+    configs.wait_settled(name)
+    path = configs.path("Deployment", f"{name}-exporter")
+    configs.api.merge(path, {"metadata": {"annotations": {"example.com/note": "hello"}}})
+    configs.nudge(name)
+
+    live = configs.api.get(path)
+    assert live["metadata"]["annotations"]["example.com/note"] == "hello"
+
+
+def test_restarting_by_kubectl_is_no_drift(configs: Configs, name: str, plane: object) -> None:
+    configs.apply(name)
+    configs.wait_settled(name)
+    path = configs.path("DaemonSet", f"{name}-probe")
+    stamp = {"kubectl.kubernetes.io/restartedAt": "2026-01-02T03:04:05Z"}
+    configs.api.merge(path, {"spec": {"template": {"metadata": {"annotations": stamp}}}})
+    configs.nudge(name)
+    configs.wait_ready(name)
+
+    template = configs.api.get(path)["spec"]["template"]
+    assert template["metadata"]["annotations"].items() >= stamp.items()
+
+
+FOREIGN: tuple[tuple[str, str, Object], ...] = (
+    ("ConfigMap", "config", {"apiVersion": "v1", "kind": "ConfigMap", "data": {"theirs": "yes"}}),
+    (
+        "Service",
+        "redis",
+        {"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 1}], "selector": {"a": "b"}}},
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "body"), FOREIGN, ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_an_object_of_somebody_else_is_left_alone_and_named(
+    configs: Configs, name: str, api: Api, kind: str, part: str, body: Object
+) -> None:
+    theirs = {**body, "metadata": {"name": f"{name}-{part}", "namespace": NAMESPACE}}
+    made = api.create(theirs)
+    configs.apply(name)
+    message = configs.wait_condition(name, "Stalled", "Conflict")
+
+    assert kind in message and f"{name}-{part}" in message
+    assert configs.kstatus(name) == "Failed"
+    live = api.get(configs.path(kind, f"{name}-{part}"))
+    assert strip(live) == strip(made)
+    api.delete(configs.path(kind, f"{name}-{part}"))
+    configs.wait_ready(name)
+
+
+def test_an_object_of_another_controller_is_left_alone(
+    configs: Configs, name: str, api: Api
+) -> None:
+    """Also when it carries our labels, which anybody may write."""
+    owner = api.get(f"/api/v1/namespaces/{NAMESPACE}")["metadata"]
+    made = api.create(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": f"{name}-config",
+                "namespace": NAMESPACE,
+                "labels": {OWNER: name, MANAGED_BY: "farcall-operator"},
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Namespace", "name": NAMESPACE, "uid": owner["uid"], "controller": True}],
+            },
+        }
+    )  # fmt: skip
+    configs.apply(name)
+    configs.wait_condition(name, "Stalled", "Conflict")
+
+    assert strip(api.get(configs.path("ConfigMap", f"{name}-config"))) == strip(made)
+    api.delete(configs.path("ConfigMap", f"{name}-config"))
+    configs.wait_ready(name)
+
+
+def test_a_neighbour_in_the_namespace_that_only_bears_our_label_is_not_pruned(
+    configs: Configs, name: str, api: Api
+) -> None:
+    path = CHILD_PATHS["ConfigMap"].format(NAMESPACE)
+    api.create(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": f"{name}-notes",
+                "namespace": NAMESPACE,
+                "labels": {OWNER: name, MANAGED_BY: "farcall-operator"},
+            },
+        }
+    )
+    configs.apply(name)
+    configs.wait_settled(name)
+
+    assert api.find(f"{path}/{name}-notes") is not None
+    assert versions(configs.children(name))
+    api.delete(f"{path}/{name}-notes")
