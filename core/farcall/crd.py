@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from farcall.fieldtypes import NAME_PATTERN
+from farcall.crdrules import NAME, RULES, Rule
 from farcall.tracingconfig import GROUP, KIND, VERSION, TracingConfigSpec
 
 Schema = dict[str, Any]
@@ -19,22 +19,6 @@ PLURAL = "tracingconfigs"
 MAX_BYTES = 100_000  # client-side apply keeps a copy in an annotation, which may hold 262,144
 MAX_TEXT = 1_024  # characters where the model says no less
 _KEPT = ("type", "enum", "pattern", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum")  # fmt: skip
-_TRUE_FOR = {
-    "cidr": (
-        "isCIDR(self) && cidr(self).masked() == cidr(self)",
-        "must be a CIDR whose host bits are 0, such as 10.244.0.0/16",
-    ),
-    "address": ("isIP(self)", "must be an IP address"),
-}
-# The path of a node in the spec → (rule, message). `self` is that node.
-RULES: dict[str, tuple[str, str]] = {
-    "clusterCIDRs[]": _TRUE_FOR["cidr"],
-    "dns.resolvers[]": _TRUE_FOR["address"],
-    "exporter": (
-        "!has(self.replicas) || self.replicas == 1 || has(self.clickhouse)",
-        "replicas must be 1 without clickhouse.url: the embedded store has one writer",
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +39,13 @@ class Column:
 
 COLUMNS = (
     Column(name="Tier", path=".spec.tier"),
+    Column(name="DNS TTL", path=".status.effective.dnsTTLSeconds", type="integer"),
     Column(name="Ready", path='.status.conditions[?(@.type=="Ready")].status'),
     Column(name="Reason", path='.status.conditions[?(@.type=="Ready")].reason'),
     Column(name="Probes", path=".status.probes"),
     Column(name="Age", path=".metadata.creationTimestamp", type="date"),
     Column(name="Version", path=".status.version", wide=True),
-    Column(name="Traces", path=".spec.retention.traces", wide=True),
+    Column(name="Retention", path=".status.effective.retention.traces", wide=True),
     Column(name="Paused", path=".spec.paused", type="boolean", wide=True),
 )
 
@@ -93,6 +78,7 @@ def build_version() -> Schema:
         "additionalPrinterColumns": [column.build() for column in COLUMNS],
         "name": VERSION,
         "schema": {"openAPIV3Schema": build_root_schema()},
+        "selectableFields": [{"jsonPath": ".spec.tier"}],
         "served": True,
         "storage": True,
         "subresources": {"status": {}},
@@ -100,10 +86,6 @@ def build_version() -> Schema:
 
 
 def build_root_schema() -> Schema:
-    name_rule = {
-        "message": "the name must be a DNS label of at most 40 characters",
-        "rule": f"self.metadata.name.matches('{NAME_PATTERN}')",
-    }
     return {
         "description": "What farcall traces in this cluster, and how long it keeps what it saw.",
         "type": "object",
@@ -115,7 +97,7 @@ def build_root_schema() -> Schema:
             "spec": build_spec_schema(),
             "status": build_status_schema(),
         },
-        "x-kubernetes-validations": [name_rule],
+        "x-kubernetes-validations": _render_rules((NAME,)),
     }
 
 
@@ -141,9 +123,12 @@ def _convert(node: Schema, definitions: dict[str, Schema], path: str) -> Schema:
     if merged.get("type") == "object":
         found.update(_convert_object(merged, definitions, path))
     if path in RULES:
-        rule, message = RULES[path]
-        found["x-kubernetes-validations"] = [{"message": message, "rule": rule}]
+        found["x-kubernetes-validations"] = _render_rules(RULES[path])
     return found
+
+
+def _render_rules(rules: tuple[Rule, ...]) -> list[Schema]:
+    return [{"message": rule.message, "rule": rule.rule} for rule in rules]
 
 
 def _convert_object(node: Schema, definitions: dict[str, Schema], path: str) -> Schema:
@@ -305,12 +290,14 @@ def _name_type(field: Schema) -> str:
 def _tell_allowed(field: Schema) -> str:
     """The rule that a person would ask about; the bounds on length are for the server."""
     if "items" in field:
-        rule = field["items"].get("x-kubernetes-validations")
-        return str(rule[0]["message"]) if rule else _tell_allowed(field["items"])
+        return _tell_allowed(field["items"])
+    rules = [rule["message"] for rule in field.get("x-kubernetes-validations", ())]
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if "pattern" in field:
-        return f"`{field['pattern']}`"
+        return "; ".join([f"`{field['pattern']}`", *rules])
+    if rules:
+        return "; ".join(rules)
     if "minimum" in field and "maximum" in field:
         return f"{field['minimum']} to {field['maximum']}"
     return ""

@@ -209,7 +209,9 @@ def _build_retention(spec: TracingConfigSpec) -> RetentionConfig:
     tier = TIERS[spec.tier]
     given = spec.retention or RetentionSpec.model_validate({})
     # The engine merges parts into new ones before it drops the old: a volume that is full cannot merge.
-    usable_bytes = parse_bytes(tier.store_volume) * 8 // 10
+    storage = spec.exporter.storage if spec.exporter else None
+    volume = storage.size if storage and storage.size else tier.store_volume
+    usable_bytes = parse_bytes(volume) * 8 // 10
     return RetentionConfig(
         traces_s=parse_duration_s(given.traces) if given.traces else tier.retention_traces_s,
         logs_s=parse_duration_s(given.logs) if given.logs else tier.retention_logs_s,

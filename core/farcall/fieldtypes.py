@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 
 from farcall.quantities import (
     BYTES_PATTERN,
+    QUANTITY_PATTERN,
     RETENTION_PATTERN,
     parse_bytes,
     parse_duration_s,
@@ -36,7 +37,7 @@ ProtocolName = Literal[
 ]
 
 # Address, slash, prefix length; ipaddress alone would also take a bare address, a netmask and a zone.
-_CIDR = re.compile(r"[0-9a-fA-F:.]+/[0-9]{1,3}")
+_CIDR = re.compile(r"[0-9a-fA-F:.]+/(0|[1-9][0-9]{0,2})")
 MAX_RETENTION = "3650d"  # ten years; nanoseconds of more than 292 do not fit the store's integers
 MAX_SIZE = "8192Ti"  # 2^53: what every JSON reader holds exactly
 
@@ -45,7 +46,7 @@ def _check_cidr(text: str) -> str:
     try:
         if _CIDR.fullmatch(text) is None:
             raise ValueError("it needs an address, a slash and a prefix length")
-        ipaddress.ip_network(text, strict=True)
+        _refuse_mapped(ipaddress.ip_network(text, strict=True).network_address)
     except ValueError as e:
         raise ValueError(f"must be a CIDR such as 10.244.0.0/16 or fd00::/48: {e}") from e
     return text
@@ -55,10 +56,16 @@ def _check_address(text: str) -> str:
     try:
         if "%" in text:
             raise ValueError("a zone means nothing on another machine")
-        ipaddress.ip_address(text)
+        _refuse_mapped(ipaddress.ip_address(text))
     except ValueError as e:
         raise ValueError("must be an IP address such as 10.96.0.10") from e
     return text
+
+
+def _refuse_mapped(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    """Kubernetes refuses ::ffff:10.0.0.1 too: two ways to write one address, and only one of them ever matches."""
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        raise ValueError("it is an IPv4 address written as IPv6")
 
 
 def _check_retention(text: str) -> str:
@@ -74,8 +81,15 @@ def _check_size(text: str) -> str:
 
 
 LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+LABEL_VALUE_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"  # of a Secret
 HEADER_PATTERN = r"^[a-z0-9-]+$"
-URL_PATTERN = r"^https?://[^\s@]+$"
+# Printable ASCII, and no `@`: a user and a password would be shown wherever the URL is.
+URL_PATTERN = r"^https?://[!-?A-~]+$"
+IMAGE_PATTERN = r"^[A-Za-z0-9][-A-Za-z0-9._:/@]*[A-Za-z0-9]$"
+REGISTRY_PATTERN = r"^[A-Za-z0-9]([-A-Za-z0-9._:/]*[A-Za-z0-9])?$"
+DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 
 Cidr = Annotated[str, Field(max_length=43), AfterValidator(_check_cidr)]
 Address = Annotated[str, Field(max_length=39), AfterValidator(_check_address)]
@@ -84,6 +98,7 @@ Retention = Annotated[
 ]
 Size = Annotated[str, Field(pattern=BYTES_PATTERN, max_length=12), AfterValidator(_check_size)]
 Label = Annotated[str, Field(min_length=1, max_length=63, pattern=LABEL_PATTERN)]
+Subdomain = Annotated[str, Field(min_length=1, max_length=253, pattern=SUBDOMAIN_PATTERN)]
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
 # Handed through to Kubernetes as it is (tolerations, affinity and the like): its own schema is the API server's business.
 PassThrough = dict[str, Any]
@@ -91,8 +106,15 @@ PassThrough = dict[str, Any]
 PATTERN_EXAMPLES = {
     RETENTION_PATTERN: "3d: a whole number above 0 and h, d or w",
     BYTES_PATTERN: "8Gi: a whole number above 0 and Ki, Mi, Gi or Ti",
+    QUANTITY_PATTERN: "100m or 256Mi: a number above 0 and a unit of Kubernetes",
     NAME_PATTERN: "main: a DNS label of at most 40 characters",
     LABEL_PATTERN: "kube-system: lower-case letters, digits and hyphens",
+    LABEL_VALUE_PATTERN: "linux: letters, digits, hyphens, dots and underscores, as in a label",
+    SUBDOMAIN_PATTERN: "calls.example.com: lower-case letters, digits, hyphens and dots",
+    KEY_PATTERN: "ca.crt: letters, digits, hyphens, dots and underscores",
     HEADER_PATTERN: "x-request-id: lower-case letters, digits and hyphens",
     URL_PATTERN: "https://host:port/path, without user and password",
+    IMAGE_PATTERN: "docker.io/library/redis:7.2, a full reference of an image",
+    REGISTRY_PATTERN: "mirror.example.com/farcall, without a scheme",
+    DIGEST_PATTERN: "sha256: and 64 hexadecimal digits",
 }

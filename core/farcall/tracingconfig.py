@@ -5,33 +5,33 @@ allowed. No field has a default that is written back: what is left out is comput
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from farcall.faults import describe_faults
 from farcall.fieldtypes import (
     HEADER_PATTERN,
     NAME_PATTERN,
     PATTERN_EXAMPLES,
-    URL_PATTERN,
     Address,
     Cidr,
     Label,
-    PassThrough,
     ProtocolName,
     Retention,
     Size,
     Text,
 )
 from farcall.tiers import TierName
+from farcall.workloadspec import (
+    ConsoleSpec,
+    DnsCacheSpec,
+    ExporterSpec,
+    ImagesSpec,
+    Part,
+    ProbeSpec,
+    TlsSpec,
+)
 from farcall.yamltext import YamlTextError, parse_yaml
 
 GROUP = "farcall.dev"
@@ -47,14 +47,6 @@ class InvalidConfigError(Exception):
         self.source = source
         self.problems = problems
         super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
-
-
-class Part(BaseModel):
-    """Base of every part of the spec: camelCase outside, unknown fields refused, immutable once read."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, alias_generator=to_camel, populate_by_name=True
-    )
 
 
 class RetentionSpec(Part):
@@ -127,156 +119,6 @@ class LogsSpec(Part):
     )
 
 
-class ResourcesSpec(Part):
-    requests: Annotated[dict[str, str], Field(max_length=8)] | None = Field(
-        None,
-        description="As in a container's `resources.requests`; what is left out comes from the tier.",
-    )
-    limits: Annotated[dict[str, str], Field(max_length=8)] | None = Field(
-        None,
-        description="As in a container's `resources.limits`; what is left out comes from the tier.",
-    )
-
-
-class ProbeSpec(Part):
-    resources: ResourcesSpec | None = Field(None, description="Of the probe's container.")
-    tolerations: Annotated[list[PassThrough], Field(max_length=64)] | None = Field(
-        None,
-        description="As in a pod. Every taint is tolerated when left out: a node that is not traced is a hole in every trace.",
-    )
-    node_selector: Annotated[dict[str, str], Field(max_length=64)] | None = Field(
-        None, description="As in a pod. Every Linux node when left out."
-    )
-    affinity: PassThrough | None = Field(None, description="As in a pod.")
-    priority_class_name: Text | None = Field(None, description="As in a pod.")
-    update_strategy: PassThrough | None = Field(
-        None, description="As in a DaemonSet. A tenth of the nodes at once when left out."
-    )
-    privileged: bool | None = Field(
-        None, description="Fall back to a privileged container where BPF and PERFMON are unknown."
-    )
-
-
-class PersistenceSpec(Part):
-    enabled: bool | None = Field(None, description="Whether there is a volume.")
-    size: Size | None = Field(None, description="Of the volume.")
-    storage_class_name: Text | None = Field(
-        None, description="Of the volume claim; the cluster's default when left out."
-    )
-
-
-class DnsCacheSpec(Part):
-    image: Text | None = Field(None, description="Redis or Valkey; a full reference.")
-    resources: ResourcesSpec | None = Field(None, description="Of the cache's container.")
-    persistence: PersistenceSpec | None = Field(
-        None, description="Whether answers outlive the pod; the tier decides when left out."
-    )
-    existing_secret: Label | None = Field(
-        None, description="A Secret with the users' passwords instead of the operator's."
-    )
-
-
-class SecretKeyRef(Part):
-    name: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="Of the Secret.")
-    key: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="In the Secret.")
-
-
-class ClickHouseSpec(Part):
-    url: Annotated[str, Field(max_length=512, pattern=URL_PATTERN)] = Field(
-        description="A ClickHouse server instead of the embedded store; without user and password, those come by secretRef."
-    )
-    secret_ref: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
-        None,
-        description="The Secret with `username` and `password`. Reserved: without effect in this version.",
-    )
-
-
-class OtlpTlsSpec(Part):
-    ca_secret_ref: SecretKeyRef | None = Field(
-        None,
-        description="The certificate authority that the endpoint's certificate is checked with. Reserved: without effect in this version.",
-    )
-    insecure_skip_verify: bool | None = Field(
-        None,
-        description="Do not check the endpoint's certificate. Reserved: without effect in this version.",
-    )
-
-
-class OtlpSpec(Part):
-    endpoint: Annotated[str, Field(max_length=512, pattern=URL_PATTERN)] = Field(
-        description="Spans are sent here too, by OTLP over HTTP (`/v1/traces` is appended)."
-    )
-    tls: OtlpTlsSpec | None = Field(
-        None,
-        description="How the endpoint's certificate is checked. Reserved: without effect in this version.",
-    )
-    headers_secret_ref: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
-        None,
-        description="A Secret whose keys and values become request headers. Reserved: without effect in this version.",
-    )
-
-
-class ExporterSpec(Part):
-    replicas: Annotated[int, Field(ge=1, le=64)] | None = Field(
-        None, description="More than one only with `clickhouse.url`."
-    )
-    resources: ResourcesSpec | None = Field(
-        None,
-        description="Of the exporter's container; store and console beside it are sized by the tier.",
-    )
-    clickhouse: ClickHouseSpec | None = Field(
-        None, description="A ClickHouse server instead of the embedded store."
-    )
-    storage: PersistenceSpec | None = Field(
-        None, description="The embedded store's volume; the tier sizes it when left out."
-    )
-    otlp: OtlpSpec | None = Field(None, description="Where spans are sent beside the store.")
-
-    @model_validator(mode="after")
-    def _has_one_writer(self) -> Self:
-        if self.clickhouse is None and self.replicas is not None and self.replicas > 1:
-            raise ValueError(
-                f"replicas must be 1 without clickhouse.url (it is {self.replicas}): the embedded store has one writer"
-            )
-        return self
-
-
-class ConsoleSpec(Part):
-    ingress: PassThrough | None = Field(
-        None, description="Lets ingress controllers reach the console; the Ingress itself is yours."
-    )
-    oidc: PassThrough | None = Field(
-        None, description="Login by OpenID Connect. Reserved: without effect in this version."
-    )
-    public_share: bool | None = Field(
-        None,
-        description="Share links that need no login. Reserved: without effect in this version.",
-    )
-
-
-class ImagesSpec(Part):
-    registry: Text | None = Field(
-        None, description="Where all images come from, for example `mirror.example.com/farcall`."
-    )
-    digests: Annotated[dict[str, str], Field(max_length=16)] | None = Field(
-        None, description="Image name to `sha256:…`; pins that image."
-    )
-    pull_secrets: Annotated[list[Label], Field(max_length=16)] | None = Field(
-        None, description="Names of Secrets, as in a pod's `imagePullSecrets`."
-    )
-
-
-class TlsSpec(Part):
-    mode: Literal["operator", "secret", "disabled"] | None = Field(
-        None,
-        description="Who makes the certificates between the parts. Reserved: without effect in this version.",
-    )
-    secret_ref: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
-        None,
-        description="The Secret with the certificates, for the mode `secret`. Reserved: without effect in this version.",
-    )
-
-
 class TracingConfigSpec(Part):
     tier: TierName = Field(
         description="Hobby keeps DNS answers 1 h, Scale 168 h; the tier also sizes everything."
@@ -304,11 +146,11 @@ class TracingConfigSpec(Part):
         None, description="Encryption between the parts. Reserved: without effect in this version."
     )
     paused: bool | None = Field(
-        None,
-        description="Leave everything as it is and reconcile nothing. Reserved: without effect in this version.",
+        None, description="Leave everything as it is and reconcile nothing; status says so."
     )
     deletion_policy: Literal["Delete", "Retain"] | None = Field(
-        None, description="What happens to volumes."
+        None,
+        description="What happens to volumes when the resource, or the reason for them, goes. Delete when left out.",
     )
 
 

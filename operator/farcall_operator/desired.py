@@ -11,6 +11,7 @@ from farcall.effective import EffectiveConfig, Endpoints, build_effective
 from farcall.tiers import TIERS
 from farcall.tracingconfig import TracingConfig
 from farcall_operator.redisconf import RedisSettings, build_redis_settings
+from farcall_operator.sizes import find_cache_memory
 
 Workload = Literal["none", "demo", "once"]
 
@@ -98,16 +99,18 @@ class Desired:
 
 
 def build_desired(config: TracingConfig, place: Place, *, workload: Workload = "none") -> Desired:
+    cache, sizing = config.spec.dns_cache, TIERS[config.spec.tier].redis
     return Desired(
         config=config,
         effective=exclude_own_namespace(build_effective_at(config, place), place.own_namespace),
         redis=build_redis_settings(
-            TIERS[config.spec.tier].redis,
+            sizing,
+            memory_bytes=find_cache_memory(sizing, cache.resources if cache else None),
             listen=place.redis_listen,
             data_dir=place.redis_data_dir,
             append_only=place.redis_survives_crash or is_redis_persistent(config),
         ),
-        components=build_components(place, workload),
+        components=build_components(place, workload, list_host_names(config, place)),
     )
 
 
@@ -144,12 +147,25 @@ def is_redis_persistent(config: TracingConfig) -> bool:
     return TIERS[config.spec.tier].redis.append_only
 
 
-def build_components(place: Place, workload: Workload) -> tuple[Component, ...]:
+def list_host_names(config: TracingConfig, place: Place) -> tuple[str, ...]:
+    """Names that people open the console by, beside its own."""
+    ingress = config.spec.console.ingress if config.spec.console else None
+    return (ingress.host,) if ingress and place.mode == "kubernetes" else ()
+
+
+def build_components(
+    place: Place, workload: Workload, host_names: tuple[str, ...] = ()
+) -> tuple[Component, ...]:
     components = [
         Component(name="redis", argv=(place.redis_server, place.redis_conf), readiness=RedisPong()),
         _farcall_component(place, "store"),
         _farcall_component(place, "exporter", dependencies=("redis", "store")),
-        _farcall_component(place, "console", dependencies=("store",)),
+        _farcall_component(
+            place,
+            "console",
+            dependencies=("store",),
+            options=tuple(word for name in host_names for word in ("--allow-host", name)),
+        ),
         _farcall_component(place, "agent", dependencies=("redis", "exporter")),
     ]
     if workload != "none":
@@ -157,11 +173,13 @@ def build_components(place: Place, workload: Workload) -> tuple[Component, ...]:
     return tuple(components)
 
 
-def _farcall_component(place: Place, name: str, dependencies: tuple[str, ...] = ()) -> Component:
+def _farcall_component(
+    place: Place, name: str, dependencies: tuple[str, ...] = (), options: tuple[str, ...] = ()
+) -> Component:
     ready = f"{place.ready_dir}/{name}"
     return Component(
         name=name,
-        argv=(*place.farcall, name, "--config", place.config_file, "--ready-file", ready),
+        argv=(*place.farcall, name, "--config", place.config_file, "--ready-file", ready, *options),
         dependencies=dependencies,
         readiness=ReadyFile(path=ready),
         environment=(("PYTHONUNBUFFERED", "1"),),

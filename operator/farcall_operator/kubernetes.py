@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from farcall.effective import EffectiveConfig, Endpoints, render_effective
 from farcall.tiers import TIERS
 from farcall.tracingconfig import API_VERSION, KIND, TracingConfig
+from farcall.workloadspec import AutoscalingSpec, PersistenceSpec
 from farcall_operator.cluster.port import DESIRED_HASH
 from farcall_operator.context import Context, Discovery
 from farcall_operator.desired import Desired, Place, build_desired, is_redis_persistent
@@ -26,6 +27,7 @@ from farcall_operator.layout import (
     STORE_DIR,
 )
 from farcall_operator.manifests import Manifest, render_objects
+from farcall_operator.placement import build_placement
 from farcall_operator.redisconf import render_redis_conf
 from farcall_operator.redisscripts import READY_SCRIPT, render_start_script
 from farcall_operator.sizes import (
@@ -35,20 +37,24 @@ from farcall_operator.sizes import (
     override_resources,
     share_resources,
 )
-from farcall_operator.view import View
+from farcall_operator.view import Scaling, View
 
 TEMPLATES = (
     "accounts.yaml.j2",
     "config.yaml.j2",
     "redis.yaml.j2",
     "exporter.yaml.j2",
+    "availability.yaml.j2",
     "probe.yaml.j2",
     "services.yaml.j2",
+    "ingress.yaml.j2",
     "networkpolicies.yaml.j2",
 )
 # A cache that is to be kept although the tier would not: as large as the cache may grow, with its append-only file
 # being rewritten beside it, and some room.
 SMALL_VOLUME = "1Gi"
+# What is left of the request carries the load until another replica is ready, a minute or two.
+SCALE_AT_CPU_PERCENT = 70
 
 
 def build_manifests(config: TracingConfig, context: Context) -> list[Manifest]:
@@ -71,8 +77,8 @@ def hash_manifest(manifest: Manifest) -> str:
 
 
 def build_view(config: TracingConfig, context: Context) -> View:
-    spec = config.spec.model_dump(by_alias=True, exclude_none=True)
-    has_store = not (config.spec.exporter and config.spec.exporter.clickhouse)
+    spec = config.spec
+    has_store = not (spec.exporter and spec.exporter.clickhouse)
     desired = build_desired(config, build_place(config, context, has_store=has_store))
     tier = TIERS[config.spec.tier]
     files = build_files(desired)
@@ -80,21 +86,25 @@ def build_view(config: TracingConfig, context: Context) -> View:
         name=config.metadata.name,
         context=context,
         desired=desired,
-        spec=spec,
         owner_references=build_owner_references(config),
         files=files,
         restart_hashes=build_restart_hashes(desired.effective, files),
         resources=build_resources(config, has_store=has_store),
+        placements=build_placements(config, context),
         redis_volume=build_claim(
-            spec.get("dnsCache", {}).get("persistence", {}), tier.redis.volume or SMALL_VOLUME
+            spec.dns_cache.persistence if spec.dns_cache else None,
+            tier.redis.volume or SMALL_VOLUME,
         )
         if is_redis_persistent(config)
         else None,
-        store_volume=build_claim(spec.get("exporter", {}).get("storage", {}), tier.store_volume)
+        store_volume=build_claim(
+            spec.exporter.storage if spec.exporter else None, tier.store_volume
+        )
         if has_store
         else None,
         has_store=has_store,
         replicas=count_replicas(config, has_store=has_store),
+        scaling=build_scaling(spec.exporter.autoscaling if spec.exporter else None),
     )
 
 
@@ -178,22 +188,47 @@ def build_resources(config: TracingConfig, *, has_store: bool) -> dict[str, Quan
     }
 
 
-def build_claim(given: dict[str, Any], size: str) -> dict[str, Any] | None:
+def build_placements(config: TracingConfig, context: Context) -> dict[str, dict[str, Any]]:
+    """By workload, as in layout.SECRET_FILES."""
+    spec, architectures = config.spec, context.architectures
+    return {
+        # A node that is not traced is a hole in every trace: whatever its taints are.
+        "probe": build_placement(spec.probe, architectures, tolerations=[{"operator": "Exists"}]),
+        "redis": build_placement(spec.dns_cache, architectures),
+        "exporter": build_placement(spec.exporter, architectures),
+    }
+
+
+def build_claim(given: PersistenceSpec | None, size: str) -> dict[str, Any] | None:
     """The spec of a volume claim; None where the resource switches it off."""
-    if not given.get("enabled", True):
+    if given is None:
+        given = PersistenceSpec.model_validate({})
+    if given.enabled is False:
         return None
-    storage_class = given.get("storageClassName")
+    storage_class = given.storage_class_name
     return {
         "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": given.get("size", size)}},
+        "resources": {"requests": {"storage": given.size or size}},
         **({"storageClassName": storage_class} if storage_class else {}),
     }
 
 
 def count_replicas(config: TracingConfig, *, has_store: bool) -> int:
-    """The embedded store has one writer; without it two, so that one may go."""
-    given = config.spec.exporter.replicas if config.spec.exporter else None
+    """The embedded store has one writer; without it two, so that one may go. The least of them when they scale."""
+    exporter = config.spec.exporter
+    if exporter and exporter.autoscaling:
+        return exporter.autoscaling.min_replicas or min(2, exporter.autoscaling.max_replicas)
+    given = exporter.replicas if exporter else None
     return given or (1 if has_store else 2)
+
+
+def build_scaling(given: AutoscalingSpec | None) -> Scaling | None:
+    if given is None:
+        return None
+    return Scaling(
+        most_replicas=given.max_replicas,
+        cpu_percent=given.target_cpu_utilization_percentage or SCALE_AT_CPU_PERCENT,
+    )
 
 
 def build_restart_hashes(effective: EffectiveConfig, files: dict[str, str]) -> dict[str, str]:

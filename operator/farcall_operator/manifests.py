@@ -56,7 +56,9 @@ def render_objects(
     environment = make_environment(folder)
     for name in templates:
         text = environment.get_template(name).render(view=view)
-        yield from (document for document in yaml.safe_load_all(text) if document)
+        yield from (
+            document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document
+        )
 
 
 class _Dumper(yaml.SafeDumper):

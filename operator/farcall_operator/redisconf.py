@@ -6,7 +6,6 @@ the run on Hobby, and Scale appends every second. Never both the snapshot and th
 
 from dataclasses import dataclass
 
-from farcall.quantities import parse_bytes
 from farcall.tiers import RedisSizing
 
 
@@ -20,13 +19,26 @@ class RedisSettings:
     append_only: bool
 
 
+# The fork that rewrites the file shares pages until they are written to, and the file has a buffer: both are outside
+# of maxmemory.
+MAX_PERCENT_APPENDING = 60
+MIN_MAXMEMORY = 1 << 20  # 0 would mean: without bound
+
+
 def build_redis_settings(
-    sizing: RedisSizing, *, listen: tuple[str, ...], data_dir: str, append_only: bool
+    sizing: RedisSizing,
+    *,
+    memory_bytes: int,
+    listen: tuple[str, ...],
+    data_dir: str,
+    append_only: bool,
 ) -> RedisSettings:
+    most = MAX_PERCENT_APPENDING if append_only else 100
+    percent = min(sizing.maxmemory_percent, most)
     return RedisSettings(
         listen=listen,
         data_dir=data_dir,
-        maxmemory_bytes=parse_bytes(sizing.memory) * sizing.maxmemory_percent // 100,
+        maxmemory_bytes=max(memory_bytes * percent // 100, MIN_MAXMEMORY),
         append_only=append_only,
     )
 

@@ -4,12 +4,13 @@ First values, from gut feeling: the embedded engine sorts and merges in memory, 
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from farcall.quantities import parse_bytes
-from farcall.tiers import Resources
-from farcall.tracingconfig import ResourcesSpec
+from farcall.quantities import parse_bytes, parse_quantity
+from farcall.tiers import RedisSizing, Resources
+from farcall.workloadspec import QuantitiesSpec, ResourcesSpec
 
 Container = Literal["store", "exporter", "console"]
 PERCENT: dict[Container, int] = {"store": 60, "exporter": 25, "console": 15}
@@ -47,13 +48,39 @@ def all_resources(resources: Resources) -> Quantities:
 
 
 def override_resources(computed: Quantities, given: ResourcesSpec | None) -> Quantities:
-    """What the resource says, quantity by quantity; the tier for the rest."""
+    """What the resource says, quantity by quantity; the tier for the rest, moved out of its way.
+
+    A limit of the tier's is raised to a request that was given, and a request of the tier's lowered to a limit that was
+    given: the API server refuses a request above its limit.
+    """
     if given is None:
         return computed
+    requests, limits = _plain(given.requests), _plain(given.limits)
     return Quantities(
-        requests={**computed.requests, **(given.requests or {})},
-        limits={**computed.limits, **(given.limits or {})},
+        requests={
+            name: _pick(min, value, limits.get(name)) for name, value in computed.requests.items()
+        }
+        | requests,
+        limits={
+            name: _pick(max, value, requests.get(name)) for name, value in computed.limits.items()
+        }
+        | limits,
     )
+
+
+def _plain(given: QuantitiesSpec | None) -> dict[str, str]:
+    return given.model_dump(by_alias=True, exclude_none=True) if given else {}
+
+
+def _pick(choose: Callable[..., str], ours: str, theirs: str | None) -> str:
+    return ours if theirs is None else choose(ours, theirs, key=parse_quantity)
+
+
+def find_cache_memory(sizing: RedisSizing, given: ResourcesSpec | None) -> int:
+    """Bytes that the DNS cache's container may use."""
+    memory = {"memory": sizing.memory}
+    limits = override_resources(Quantities(requests=memory, limits=memory), given).limits
+    return int(parse_quantity(limits["memory"]))
 
 
 def parse_cpu_m(text: str) -> int:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from typing import Any, ClassVar
 
-from farcall.tracingconfig import TracingConfig
+from farcall.tracingconfig import TracingConfig, TracingConfigSpec
+from farcall.workloadspec import IngressSpec, PlacementSpec
 from farcall_operator.cluster.port import COMPONENT_LABEL, MANAGED_BY, MANAGER, OWNER_LABEL
 from farcall_operator.context import Context
 from farcall_operator.desired import Component, Desired
@@ -32,21 +33,30 @@ SECRETS_HASH = "farcall.dev/secrets-hash"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """Of the exporter, by what its container uses."""
+
+    most_replicas: int
+    cpu_percent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """Everything the templates print. Their logic ends at `if` and `for`."""
 
     name: str
     context: Context
     desired: Desired
-    spec: dict[str, Any]  # of the TracingConfig, camelCase, as given
     owner_references: list[dict[str, Any]]
     files: dict[str, str]  # the ConfigMap
     restart_hashes: dict[str, str]  # by workload
     resources: dict[str, Quantities]
+    placements: dict[str, dict[str, Any]]  # by workload: fields of the pod's spec
     redis_volume: dict[str, Any] | None  # None: emptyDir
     store_volume: dict[str, Any] | None
     has_store: bool
-    replicas: int
+    replicas: int  # the least of them, when they scale
+    scaling: Scaling | None
     ports: ClassVar[dict[str, int]] = PORTS
     user_id: ClassVar[int] = USER_ID
     redis_user_id: ClassVar[int] = REDIS_USER_ID
@@ -59,6 +69,10 @@ class View:
     @property
     def namespace(self) -> str:
         return self.context.namespace
+
+    @property
+    def spec(self) -> TracingConfigSpec:
+        return self.desired.config.spec
 
     def child(self, part: str) -> str:
         return f"{self.name}-{part}"
@@ -73,14 +87,35 @@ class View:
             {**found, "ownerReferences": self.owner_references} if self.owner_references else found
         )
 
+    def ingress_metadata(self) -> dict[str, Any]:
+        metadata = self.metadata("console", "exporter")
+        given = self.ingress.annotations if self.ingress else None
+        return {**metadata, "annotations": dict(given)} if given else metadata
+
+    def volume_metadata(self, part: str, component: str) -> dict[str, Any]:
+        """Without an owner where it is to be kept: whoever collects what the resource leaves would collect it too."""
+        metadata = self.metadata(part, component)
+        if self.deletion_policy() == "Retain":
+            metadata.pop("ownerReferences", None)
+        return metadata
+
     def annotations(self, workload: str) -> dict[str, str]:
         """Of a pod template: when they change, the pods are replaced."""
         credentials = self.context.credentials
         secrets = credentials.hashes.get(workload) if credentials else None
         return {
+            **self._pod_annotations(workload),
             RESTART_HASH: self.restart_hashes[workload],
             **({SECRETS_HASH: secrets} if secrets else {}),
         }
+
+    def _pod_annotations(self, workload: str) -> dict[str, str]:
+        part: PlacementSpec | None = {
+            "probe": self.spec.probe,
+            "redis": self.spec.dns_cache,
+            "exporter": self.spec.exporter,
+        }[workload]
+        return dict(part.pod_annotations or {}) if part else {}
 
     def labels(self, component: str) -> dict[str, str]:
         return {
@@ -117,7 +152,7 @@ class View:
 
     def probe_security(self) -> dict[str, Any]:
         base = {"runAsUser": 0, "runAsGroup": 0, "readOnlyRootFilesystem": True}
-        if self.given("probe", "privileged", False):
+        if self.spec.probe and self.spec.probe.privileged:
             return {**base, "privileged": True}
         return {
             **base,
@@ -136,25 +171,30 @@ class View:
         }
 
     def deletion_policy(self) -> str:
-        return str(self.spec.get("deletionPolicy", "Delete"))
+        return self.spec.deletion_policy or "Delete"
 
     def image(self, name: str) -> str:
         return find_image(self.desired.config, name)
 
     def pull_secrets(self) -> list[dict[str, str]]:
-        return [{"name": name} for name in self.spec.get("images", {}).get("pullSecrets", [])]
+        images = self.spec.images
+        return [{"name": name} for name in (images.pull_secrets or [])] if images else []
 
-    def given(self, part: str, field: str, otherwise: object) -> object:
-        """A field of the spec that goes through as it is."""
-        found: object = self.spec.get(part, {}).get(field)
-        return otherwise if found is None else found
+    def update_strategy(self) -> dict[str, Any]:
+        """Of the probe. One node after the other would take hours on a large cluster."""
+        given = self.spec.probe.update_strategy if self.spec.probe else None
+        return given or {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}}
+
+    @property
+    def ingress(self) -> IngressSpec | None:
+        return self.spec.console.ingress if self.spec.console else None
 
     def secret_volume(self, component: str) -> dict[str, Any]:
         """A projected volume of the files that `component` may see; mode 0440, its group is the pod's."""
         ours, theirs = split_secret_files(self.desired.config, SECRET_FILES[component])
         sources = [_project(self.child("secrets"), ours)]
-        existing = self.spec.get("dnsCache", {}).get("existingSecret")
-        if theirs:
+        existing = self.spec.dns_cache.existing_secret if self.spec.dns_cache else None
+        if theirs and existing:
             sources.append(_project(existing, theirs))
         return {"projected": {"defaultMode": 0o440, "sources": [s for s in sources if s]}}
 
@@ -164,7 +204,7 @@ def find_image(config: TracingConfig, name: str) -> str:
     images, cache = config.spec.images, config.spec.dns_cache
     if name == "redis" and cache and cache.image:
         return cache.image
-    digest = (images.digests or {}).get(name) if images else None
+    digest: str | None = getattr(images.digests, name) if images and images.digests else None
     registry = images.registry if images and images.registry else None
     if name == "redis":
         repository, _, tag = REDIS_IMAGE.partition(":")

@@ -11,6 +11,7 @@ import yaml
 from farcall import generate
 from farcall.attributes import REGISTRY
 from farcall.crd import MAX_BYTES, build_crd, build_spec_schema, list_fields, render_crd
+from farcall.crdrules import RULES
 from farcall.effective import EffectiveConfig
 from farcall.reference import (
     list_effective_fields,
@@ -103,11 +104,14 @@ def test_kubectl_knows_it_by_its_names_and_columns() -> None:
     assert version["subresources"] == {"status": {}}
     assert [n for n, c in columns.items() if "priority" not in c] == [
         "Tier",
+        "DNS TTL",
         "Ready",
         "Reason",
         "Probes",
         "Age",
     ]
+    assert [n for n, c in columns.items() if "priority" in c] == ["Version", "Retention", "Paused"]
+    assert version["selectableFields"] == [{"jsonPath": ".spec.tier"}]
 
 
 def test_the_model_and_the_schema_have_the_same_fields() -> None:
@@ -153,7 +157,7 @@ def test_the_rules_stand_at_the_fields_they_speak_of(root_schema: Schema) -> Non
         if "x-kubernetes-validations" in node
     }
 
-    assert sorted(rules) == ["", ".spec.clusterCIDRs[]", ".spec.dns.resolvers[]", ".spec.exporter"]
+    assert sorted(rules) == sorted(["", *(f".spec.{path}" for path in RULES)])
     assert "isCIDR(self)" in rules[".spec.clusterCIDRs[]"]
     assert "has(self.clickhouse)" in rules[".spec.exporter"]
 

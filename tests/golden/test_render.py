@@ -13,7 +13,8 @@ import yaml
 
 from farcall import secretfiles
 from farcall.tracingconfig import read_tracingconfig
-from farcall_operator.cli import main_render, main_validate
+from farcall_operator.commands.render import main as main_render
+from farcall_operator.commands.validate import main as main_validate
 from farcall_operator.context import Context
 from farcall_operator.kubernetes import build_manifests, build_view
 from farcall_operator.manifests import make_environment, render_value
@@ -69,6 +70,7 @@ def test_objects_are_owned_by_the_resource_once_it_has_a_uid() -> None:
         (owner,) = manifest["metadata"]["ownerReferences"]
         assert owner["uid"] == config.metadata.uid
         assert owner["controller"] is True
+        assert owner["blockOwnerDeletion"] is False
 
     for manifest in build_manifests(read_tracingconfig(FILES["hobby"]), CONTEXT):
         assert "ownerReferences" not in manifest["metadata"]
@@ -216,10 +218,13 @@ HOSTILE = (
 def test_a_value_stays_one_value_whatever_it_holds(text: str) -> None:
     assert yaml.safe_load(f"a: {render_value({'b': [text]})}") == {"a": {"b": [text]}}
 
-    config = make({**BASE, "probe": {"priorityClassName": text, "nodeSelector": {text: text}}})
+    config = make(
+        {**BASE, "probe": {"tolerations": [{"key": text}], "podAnnotations": {text: text}}}
+    )
     (daemonset,) = [m for m in build_manifests(config, CONTEXT) if m["kind"] == "DaemonSet"]
-    pod = daemonset["spec"]["template"]["spec"]
-    assert (pod["priorityClassName"], pod["nodeSelector"]) == (text, {text: text})
+    template = daemonset["spec"]["template"]
+    assert template["spec"]["tolerations"] == [{"key": text}]
+    assert template["metadata"]["annotations"][text] == text
     assert list(yaml.safe_load_all(render_config(config, CONTEXT)))
 
 

@@ -1,11 +1,13 @@
 """Each field of TracingConfig changes a manifest, or is known to be for a part that does not exist yet."""
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from farcall.tracingconfig import TracingConfigSpec
+from farcall.workloadspec import DigestsSpec
 from farcall_operator.kubernetes import build_manifests, build_view
 from support_render import BASE, CONTEXT, make
 
@@ -40,58 +42,94 @@ CHANGES: dict[str, Any] = {
     "capture.hostProcesses": True,
     "capture.headers": ["x-a"],
     "capture.masking.enabled": False,
-    "probe.resources": {"limits": {"cpu": "1"}},
-    "probe.tolerations": [],
-    "probe.nodeSelector": {"a": "b"},
-    "probe.affinity": {"podAffinity": {}},
-    "probe.priorityClassName": "high",
+    **{
+        f"{part}.{field}": value
+        for part in ("probe", "dnsCache", "exporter")
+        for field, value in {
+            "resources.requests.cpu": "1",
+            "resources.requests.memory": "7Gi",
+            "resources.requests.ephemeral-storage": "1Gi",
+            "resources.limits.cpu": "1",
+            "resources.limits.memory": "7Gi",
+            "resources.limits.ephemeral-storage": "1Gi",
+            "tolerations": [{"key": "dedicated"}],
+            "nodeSelector": {"a": "b"},
+            "affinity": {"podAffinity": {}},
+            "priorityClassName": "high",
+            "podAnnotations": {"a": "b"},
+        }.items()
+    },
+    "dnsCache.topologySpreadConstraints": [{"maxSkew": 1}],
+    "exporter.topologySpreadConstraints": [{"maxSkew": 1}],
     "probe.updateStrategy": {"type": "OnDelete"},
     "probe.privileged": True,
     "dnsCache.image": "other/redis:1",
-    "dnsCache.resources": {"limits": {"cpu": "1"}},
-    "dnsCache.persistence": {"enabled": True},
+    "dnsCache.persistence.enabled": True,
+    "dnsCache.persistence.size": "99Gi",
+    "dnsCache.persistence.storageClassName": "fast",
     "dnsCache.existingSecret": "ours",
-    "exporter.replicas": {"exporter": {"replicas": 5, "clickhouse": {"url": "http://c:8123"}}},
-    "exporter.resources": {"limits": {"cpu": "1"}},
+    "exporter.replicas": 5,
+    "exporter.autoscaling.minReplicas": 3,
+    "exporter.autoscaling.maxReplicas": 9,
+    "exporter.autoscaling.targetCPUUtilizationPercentage": 50,
     "exporter.clickhouse.url": "http://c:8123",
-    "exporter.storage": {"size": "99Gi"},
+    "exporter.storage.enabled": False,
+    "exporter.storage.size": "99Gi",
+    "exporter.storage.storageClassName": "fast",
     "exporter.otlp.endpoint": "http://o:4318",
-    "console.ingress": {"host": "h"},
+    "console.ingress.host": "h",
+    "console.ingress.className": "nginx",
+    "console.ingress.annotations": {"a": "b"},
+    "console.ingress.tlsSecretName": "cert",
     "images.registry": "r.example.com",
-    "images.digests": {"probes": "sha256:1"},
+    **{f"images.digests.{name}": f"sha256:{'0' * 64}" for name in DigestsSpec.model_fields},
     "images.pullSecrets": ["p"],
-    "deletionPolicy": {"deletionPolicy": "Retain", "dnsCache": {"persistence": {"enabled": True}}},
+    "deletionPolicy": "Retain",
+}
+# A field means something only beside another: the longest prefix of its path → what is there before the change.
+BESIDE: dict[str, dict[str, Any]] = {
+    "deletionPolicy": {"dnsCache": {"persistence": {"enabled": True}}},
+    "dnsCache.persistence.size": {"dnsCache": {"persistence": {"enabled": True}}},
+    "dnsCache.persistence.storageClassName": {"dnsCache": {"persistence": {"enabled": True}}},
+    "exporter.replicas": {"exporter": {"clickhouse": {"url": "http://c:8123"}}},
+    "exporter.autoscaling": {
+        "exporter": {"clickhouse": {"url": "http://c:8123"}, "autoscaling": {"maxReplicas": 4}}
+    },
+    "console.ingress": {"console": {"ingress": {"host": "calls"}}},
 }
 
 
-def change(path: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, dict) and path.split(".")[0] in value:
-        return {**BASE, **value}  # the field means something only beside another
-    spec: Any = value
-    for key in reversed(path.split(".")):
-        spec = {key: spec}
-    return {**BASE, **spec}
+def find_base(path: str) -> dict[str, Any]:
+    beside = next((spec for prefix, spec in BESIDE.items() if path.startswith(prefix)), {})
+    return copy.deepcopy({**BASE, **beside})
+
+
+def put(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """`spec` with that one field set."""
+    *parents, last = path.split(".")
+    part = spec
+    for name in parents:
+        part = part.setdefault(name, {})
+    part[last] = value
+    return spec
 
 
 @pytest.mark.parametrize("path", CHANGES)
 def test_a_changed_field_changes_a_manifest(path: str) -> None:
-    base = dict(BASE)
-    if path == "deletionPolicy":
-        base["dnsCache"] = {"persistence": {"enabled": True}}
-    if path == "exporter.replicas":
-        base["exporter"] = {"clickhouse": {"url": "http://c:8123"}}
+    base = find_base(path)
     before = build_manifests(make(base), CONTEXT)
 
-    assert build_manifests(make(change(path, CHANGES[path])), CONTEXT) != before
+    after = build_manifests(make(put(find_base(path), path, CHANGES[path])), CONTEXT)
+    assert after != before
+    assert build_manifests(make(find_base(path)), CONTEXT) == before
 
 
 def test_every_field_changes_a_manifest_or_is_known_to_be_inert() -> None:
     known = {*CHANGES, *INERT}
-    parts = {path.rpartition(".")[0] for path in known}
     missing = [
         path
         for path in list_fields(TracingConfigSpec)
-        if path not in known | parts and not any(path.startswith(f"{k}.") for k in known)
+        if not any(k == path or k.startswith(f"{path}.") or path.startswith(f"{k}.") for k in known)
     ]
 
     assert missing == []

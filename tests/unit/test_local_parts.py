@@ -196,7 +196,11 @@ def test_something_periodic_is_due_once_per_period() -> None:
 
 def test_redis_never_evicts_nothing_and_has_no_default_user() -> None:
     settings = build_redis_settings(
-        TIERS["Hobby"].redis, listen=("port 0",), data_dir='/a "b"', append_only=False
+        TIERS["Hobby"].redis,
+        memory_bytes=96 << 20,
+        listen=("port 0",),
+        data_dir='/a "b"',
+        append_only=False,
     )
     lines = render_redis_conf(settings, acl_lines=("user default off",)).splitlines()
 
