@@ -47,15 +47,39 @@ COMMANDS = (
     ),
     Command(
         name="validate",
-        target="farcall_operator.cli:main_validate",
-        brief="check a TracingConfig",
+        target="farcall_operator.commands.validate:main",
+        brief="check TracingConfigs",
         group="configure",
     ),
     Command(
         name="render",
-        target="farcall_operator.cli:main_render",
+        target="farcall_operator.commands.render:main",
         brief="print what a TracingConfig becomes on Kubernetes",
         group="configure",
+    ),
+    Command(
+        name="images",
+        target="farcall_operator.commands.images:main",
+        brief="list every image that TracingConfigs need",
+        group="configure",
+    ),
+    Command(
+        name="diff",
+        target="farcall_operator.commands.diff:main",
+        brief="what applying a TracingConfig would change in the cluster",
+        group="cluster",
+    ),
+    Command(
+        name="status",
+        target="farcall_operator.commands.status:main",
+        brief="how TracingConfigs do in the cluster, and what to do next",
+        group="cluster",
+    ),
+    Command(
+        name="operator",
+        target="farcall_operator.running.process:main",
+        brief="keep a cluster as its TracingConfigs say",
+        group="components",
     ),
     Command(
         name="agent", target="farcall_probes.agent:main", brief="the node agent", group="components"
