@@ -14,8 +14,8 @@ MAX_VALUE = 1_024
 MAX_TRACEBACK = 16 * 1_024
 
 
-def configure(component: str) -> None:
-    """Called once by a component's main, before anything is logged."""
+def configure(component: str, *, as_text: bool = False) -> None:
+    """Called once by a component's main, before anything is logged. `as_text` is for people at a terminal."""
     structlog.configure(
         processors=[
             _add_component(component),
@@ -23,7 +23,11 @@ def configure(component: str) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _bound_values,
-            structlog.processors.JSONRenderer(),
+            structlog.dev.ConsoleRenderer(
+                colors=False, exception_formatter=structlog.dev.plain_traceback
+            )
+            if as_text
+            else structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,

@@ -6,7 +6,7 @@ ClusterError. It decides nothing, and what it says of a Secret never holds what 
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import aiohttp
 from farcall_operator.cluster import answers
 from farcall_operator.cluster.access import Access, load_access
 from farcall_operator.cluster.discovery import Kinds
-from farcall_operator.cluster.paths import build_path
+from farcall_operator.cluster.paths import build_path, build_root
 from farcall_operator.cluster.port import (
     FIELD_MANAGER,
     Applied,
@@ -56,8 +56,17 @@ async def connect(
 class ApiCluster(Cluster):
     """Use it as an async context manager, in a running loop."""
 
-    def __init__(self, access: Access, *, count: CountRequest = count_nothing) -> None:
+    def __init__(
+        self,
+        access: Access,
+        *,
+        count: CountRequest = count_nothing,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.access = access
+        self._may_write = (
+            may_write  # asked before each write: an operator that lost its lease writes no more
+        )
         self._session = open_session(access, count=count)
         self._kinds = Kinds(self._read_json)
 
@@ -70,6 +79,16 @@ class ApiCluster(Cluster):
     async def version(self) -> str:
         """The server's `gitVersion`; also the cheapest way to learn whether it can be reached."""
         return str((await self._read_json("/version")).get("gitVersion", ""))
+
+    async def serves(self, api_version: str, kind: str) -> bool:
+        """Whether the API server knows the kind right now."""
+        try:
+            answer = await self._read_json(build_root(api_version))
+        except ClusterError as e:
+            if e.status == GONE:
+                return False
+            raise
+        return any(resource["kind"] == kind for resource in answer.get("resources") or [])
 
     async def get(self, ref: Ref) -> Manifest | None:
         try:
@@ -190,6 +209,8 @@ class ApiCluster(Cluster):
         content_type: str,
         about: Ref | None,
     ) -> tuple[Manifest, tuple[str, ...]]:
+        if method != "GET" and not self._may_write():
+            raise ClusterError(0, "NotLeader", "another operator may lead now; nothing was written")
         arguments: dict[str, Any] = {"params": dict(query), "headers": {"Accept": JSON}}
         if body is not None:
             arguments["data"] = json.dumps(body, separators=(",", ":")).encode()

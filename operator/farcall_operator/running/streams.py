@@ -1,0 +1,193 @@
+"""What each watch stream is at: listed or not, when it gave a sign of life, what vanished while nobody looked.
+
+It stands in kopf's HTTP session as a middleware and only reads along. kopf tells its handlers of each object, but not that
+a list has ended, not of objects that are missing from a later list (they were deleted while the stream was cut), and
+not of bookmarks; prune, World and /healthz need all three.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+
+import aiohttp
+
+from farcall_operator.cluster.port import Manifest
+from farcall_operator.cluster.session import asked_of
+
+# kopf asks again at once when a stream ends; a server or proxy that cuts each one would be asked thousands of times a second.
+REWATCH_AFTER_S = 0.5
+# Bookmarks come each minute and kopf reconnects after 70 s of silence: three times that is no accident.
+STALE_AFTER_S = 210.0
+
+
+class Watched(NamedTuple):
+    """A kind to watch. `label_selector` is the server's to apply."""
+
+    api_version: str
+    kind: str
+    plural: str
+    label_selector: str = ""
+
+    @property
+    def group(self) -> str:
+        return self.api_version.rpartition("/")[0]
+
+    @property
+    def version(self) -> str:
+        return self.api_version.rpartition("/")[2]
+
+    @property
+    def resource(self) -> str:
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+
+@dataclass(slots=True)
+class Stream:
+    watched: Watched
+    alive_at: float
+    failures: int = 0
+    lists: int = 0
+    watch_began_at: float | None = None
+    listed: bool = False  # once is enough: after that, World holds a whole picture of some moment
+    page_uids: set[str] = field(default_factory=set)  # of the list that is being read
+    pending: set[str] = field(default_factory=set)  # listed, not yet handed over
+    is_reading: bool = False
+    known: dict[str, Manifest] = field(default_factory=dict)  # uid → name, namespace and labels
+
+
+class Streams:
+    """`vanish` is called with the object (metadata only) that a list no longer holds."""
+
+    def __init__(
+        self,
+        watched: Sequence[Watched],
+        *,
+        vanish: Callable[[Manifest], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._clock = clock
+        self._vanish = vanish
+        self._by_resource = {w.resource: Stream(w, clock()) for w in watched}
+        self._all_listed = asyncio.Event()
+
+    def all(self) -> list[Stream]:
+        return list(self._by_resource.values())
+
+    def age_s(self, stream: Stream) -> float:
+        return self._clock() - stream.alive_at
+
+    def find_stale(self) -> list[str]:
+        return [s.watched.kind for s in self.all() if self.age_s(s) > STALE_AFTER_S]
+
+    async def wait_until_listed(self) -> None:
+        """Until everything that the first lists held has been handed over."""
+        await self._all_listed.wait()
+
+    def note_seen(self, watched: Watched, manifest: Manifest) -> None:
+        """Handed over by kopf: put or changed."""
+        stream = self._by_resource[watched.resource]
+        uid = manifest["metadata"]["uid"]
+        stream.known[uid] = _pick_identity(watched, manifest)
+        stream.pending.discard(uid)
+        self._conclude(stream)
+
+    def note_deleted(self, watched: Watched, manifest: Manifest) -> None:
+        stream = self._by_resource[watched.resource]
+        uid = manifest["metadata"]["uid"]
+        stream.known.pop(uid, None)
+        stream.pending.discard(uid)
+        self._conclude(stream)
+
+    async def read_along(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """The middleware."""
+        verb, resource = asked_of(request)
+        stream = self._by_resource.get(resource)
+        if stream is None or verb not in ("list", "watch"):
+            return await handler(request)
+        if verb == "watch":
+            await self._pace(stream)
+        try:
+            response = await handler(request)
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            stream.failures += 1
+            raise
+        if response.status != 200:
+            stream.failures += 1
+        elif verb == "list":
+            await self._read_page(stream, request, response)
+        else:
+            self._follow(stream, response)
+        return response
+
+    async def _pace(self, stream: Stream) -> None:
+        began = stream.watch_began_at
+        if began is not None:
+            await asyncio.sleep(max(0.0, began + REWATCH_AFTER_S - self._clock()))
+        stream.watch_began_at = self._clock()
+
+    async def _read_page(
+        self, stream: Stream, request: aiohttp.ClientRequest, response: aiohttp.ClientResponse
+    ) -> None:
+        page = json.loads(await response.read())  # kept by aiohttp: kopf reads it again
+        stream.alive_at = self._clock()
+        if "continue" not in request.url.query:
+            stream.lists += 1
+            stream.page_uids = set()
+            stream.is_reading = True
+        uids = {item["metadata"]["uid"] for item in page.get("items") or []}
+        stream.page_uids |= uids
+        stream.pending |= uids
+        if not (page.get("metadata") or {}).get("continue"):
+            stream.is_reading = False
+            self._compare(stream)
+            self._conclude(stream)
+
+    def _compare(self, stream: Stream) -> None:
+        for uid in stream.known.keys() - stream.page_uids:
+            self._vanish(stream.known.pop(uid))
+        stream.pending &= stream.page_uids
+        stream.page_uids = set()
+
+    def _conclude(self, stream: Stream) -> None:
+        if stream.listed or stream.lists == 0 or stream.is_reading or stream.pending:
+            return
+        stream.listed = True
+        if all(s.listed for s in self._by_resource.values()):
+            self._all_listed.set()
+
+    def _follow(self, stream: Stream, response: aiohttp.ClientResponse) -> None:
+        def note_life() -> None:
+            stream.alive_at = self._clock()
+
+        note_life()
+        response.content = cast(aiohttp.StreamReader, _Followed(response.content, note_life))
+
+
+class _Followed:
+    """A response's body that tells when something of it came. Everything else is the body's own."""
+
+    def __init__(self, body: aiohttp.StreamReader, note_life: Callable[[], None]) -> None:
+        self._body = body
+        self._note_life = note_life
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        async for chunk in self._body.iter_chunked(size):
+            self._note_life()
+            yield chunk
+
+
+def _pick_identity(watched: Watched, manifest: Manifest) -> Manifest:
+    metadata = manifest["metadata"]
+    picked = ("name", "namespace", "uid", "labels")
+    return {
+        "apiVersion": watched.api_version,
+        "kind": watched.kind,
+        "metadata": {key: metadata[key] for key in picked if key in metadata},
+    }

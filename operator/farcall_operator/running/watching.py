@@ -1,0 +1,136 @@
+"""kopf, embedded: it keeps the watch streams, and its handlers put what they hear into World and a key into the queue.
+
+Only `on.event`, which writes nothing: no finalizer, no annotation, no Kubernetes event, no storage of kopf's. It must not
+decide anything. Secrets are never watched: their contents have no place in this process's memory for longer than a use.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import kopf
+
+from farcall.tracingconfig import API_VERSION, KIND
+from farcall_operator.cluster.access import Access
+from farcall_operator.cluster.port import MANAGED_BY, MANAGER, Manifest
+from farcall_operator.cluster.session import CountRequest, open_session
+from farcall_operator.cluster.world import World
+from farcall_operator.running.streams import Streams, Watched
+
+OURS = f"{MANAGED_BY}={MANAGER}"
+WATCHED = (
+    Watched(API_VERSION, KIND, "tracingconfigs"),
+    Watched("v1", "Node", "nodes"),
+    Watched("v1", "ServiceAccount", "serviceaccounts", OURS),
+    Watched("v1", "ConfigMap", "configmaps", OURS),
+    Watched("v1", "Service", "services", OURS),
+    Watched("v1", "PersistentVolumeClaim", "persistentvolumeclaims", OURS),
+    Watched("v1", "Pod", "pods", OURS),
+    Watched("apps/v1", "StatefulSet", "statefulsets", OURS),
+    Watched("apps/v1", "DaemonSet", "daemonsets", OURS),
+    Watched("apps/v1", "Deployment", "deployments", OURS),
+    Watched("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies", OURS),
+    Watched("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", OURS),
+    Watched("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", OURS),
+)
+# A restarted API server is back within half a minute; kopf's own steps grow to 21 s, and the last would be slept through.
+RETRY_AFTER_S = (0.2, 0.5, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3)
+PAGE = 500
+# kopf runs a task for each object that something happened to. Its default lets all of 12,000 live at once, for 5 s each.
+OBJECTS_AT_ONCE = 64
+IDLE_S = 0.01
+STOP_WITHIN_S = 3.0
+
+Handler = Callable[..., Awaitable[None]]
+
+
+class Watching:
+    """`run` until cancelled; it raises what kopf cannot mend, and then the process has to end."""
+
+    def __init__(
+        self,
+        access: Access,
+        world: World,
+        *,
+        namespace: str,
+        add: Callable[[str], None],
+        count: CountRequest,
+    ) -> None:
+        self._access = access
+        self._world = world
+        self._namespace = namespace
+        self._add = add
+        self._count = count
+        clock = asyncio.get_running_loop().time
+        self.streams = Streams(WATCHED, vanish=self._drop, clock=clock)
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """`ready` is set once kopf took over the process's signals, so that the caller can take them back."""
+        await kopf.operator(
+            registry=self.build_registry(),
+            settings=build_settings(),
+            standalone=True,  # no peering: the lease decides who works
+            namespaces=[self._namespace],
+            ready_flag=ready,
+        )
+
+    def build_registry(self) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+        kopf.on.login(id="access", registry=registry)(self._log_in)
+        for watched in WATCHED:
+            kopf.on.event(
+                watched.group,
+                watched.version,
+                watched.plural,
+                id=f"hear-{watched.plural}",
+                registry=registry,
+            )(self._build_handler(watched))
+        return registry
+
+    async def _log_in(self, **_: Any) -> kopf.AiohttpSession:
+        """A new session each time: kopf closes one that the server called unauthorized."""
+        session = open_session(self._access, count=self._count, inner=(self.streams.read_along,))
+        return kopf.AiohttpSession(
+            server=self._access.server,
+            default_namespace=self._namespace,
+            aiohttp_session=session,
+        )
+
+    def _build_handler(self, watched: Watched) -> Handler:
+        async def hear(event: Any, **_: Any) -> None:
+            manifest: Manifest = event["object"]
+            if event["type"] == "DELETED":
+                self.streams.note_deleted(watched, manifest)
+                self._drop(manifest)
+            else:
+                self._call(self._world.put(manifest))
+                self.streams.note_seen(watched, manifest)
+
+        return hear
+
+    def _drop(self, manifest: Manifest) -> None:
+        self._call(self._world.drop(manifest))
+
+    def _call(self, names: set[str]) -> None:
+        for name in names:
+            self._add(name)
+
+
+def build_settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True  # no rights on namespaces and CRDs are needed
+    settings.process.ultimate_exiting_timeout = None  # the process ends itself
+    settings.networking.error_backoffs = RETRY_AFTER_S
+    settings.networking.request_timeout = 60
+    settings.networking.connect_timeout = 10
+    settings.watching.connect_timeout = 10
+    settings.watching.chunk_size = PAGE
+    settings.queueing.worker_limit = OBJECTS_AT_ONCE
+    settings.queueing.idle_timeout = IDLE_S
+    settings.queueing.exit_timeout = 0.5
+    for watched in WATCHED:
+        if watched.label_selector:
+            key = (watched.group, watched.version, watched.plural)
+            settings.watching.label_selectors[key] = watched.label_selector
+    return settings
