@@ -256,6 +256,10 @@ class FakeWriter:
     def write_status(self, status: ComponentStatus) -> None:
         self.statuses.append(status)
 
+    def read_statuses(self, *, kind: str, since_ns: int, limit: int) -> list[ComponentStatus]:
+        newest = {s.name: s for s in self.statuses if s.kind == kind and int(s.seen_ns) >= since_ns}
+        return list(newest.values())[:limit]
+
     def read_waiting_sights(self, *, since_ns: int) -> list[tuple[str, str]]:
         return self.waiting
 

@@ -60,6 +60,9 @@ class Writer(Protocol):
     def write_status(self, status: ComponentStatus) -> None:
         """What a component last said of itself; the newest per (kind, name) is read."""
 
+    def read_statuses(self, *, kind: str, since_ns: int, limit: int) -> list[ComponentStatus]:
+        """The newest of each component of that kind that has spoken since, whichever exporter it spoke to."""
+
     def read_waiting_sights(self, *, since_ns: int) -> list[tuple[str, str]]:
         """(join key, span JSON) of sights that are neither joined nor kept: read once when an exporter starts."""
 

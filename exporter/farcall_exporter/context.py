@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from farcall.effective import EffectiveConfig
+from farcall_exporter.agentlist import AgentList
 from farcall_exporter.agents import AgentBook
 from farcall_exporter.clients import ClientBook
 from farcall_exporter.counters import Counters
@@ -23,6 +24,7 @@ class Settings:
     cluster: Cluster
     join_hold_s: float
     generation: int
+    revision: str = ""
 
     @classmethod
     def of(cls, config: EffectiveConfig) -> "Settings":
@@ -34,6 +36,7 @@ class Settings:
             cluster=Cluster(tuple(config.cluster_cidrs)),
             join_hold_s=config.exporter.join_hold_s,
             generation=config.generation,
+            revision=config.revision,
         )
 
 
@@ -51,3 +54,7 @@ class Context:
     unproven: UnprovenBook = field(default_factory=UnprovenBook)
     late: LateBook = field(default_factory=LateBook)
     agents: AgentBook = field(default_factory=AgentBook)
+    agent_list: AgentList = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.agent_list = AgentList(self.counters, clock=self.clock)

@@ -1,4 +1,4 @@
-"""The agents' listener: batches and statuses, as farcall.envelope says. Authentication comes before the first byte of a body."""
+"""The agents' listener: batches and statuses in, the list of agents out, as farcall.envelope says. Authentication comes before the first byte of a body."""
 
 import asyncio
 import json
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from farcall.api import ComponentStatus
 from farcall.envelope import (
+    AGENTS_PATH,
     BATCH_CONTENT_TYPE,
     BATCH_PATH,
     MAX_BATCH_BYTES,
@@ -13,6 +14,7 @@ from farcall.envelope import (
     STATUS_PATH,
     AgentStatus,
     parse_agent_status,
+    render_agents,
 )
 from farcall_exporter.asgi import (
     Answer,
@@ -49,12 +51,16 @@ class IngestApp:
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         if scope["path"] == _HEALTH_PATH:
             return OK
-        handlers = {BATCH_PATH: self._take_batch, STATUS_PATH: self._take_status}
-        handle = handlers.get(scope["path"])
+        handlers = {
+            BATCH_PATH: ("POST", self._take_batch),
+            STATUS_PATH: ("POST", self._take_status),
+            AGENTS_PATH: ("GET", self._list_agents),
+        }
+        method, handle = handlers.get(scope["path"], ("", None))
         if handle is None:
             return problem(404, f"agents post to {BATCH_PATH} and {STATUS_PATH}")
-        if scope["method"] != "POST":
-            return problem(405, "only POST", (("allow", "POST"),))
+        if scope["method"] != method:
+            return problem(405, f"only {method}", (("allow", method),))
         if not self._token.is_right(scope):
             self._counters.add("unauthorized", 1)
             return problem(
@@ -85,11 +91,20 @@ class IngestApp:
 
     def _write_status(self, status: AgentStatus) -> Job:
         def write() -> Answer:
-            self._pipeline.context.agents.hear(status.boot_id, self._pipeline.context.clock())
+            context = self._pipeline.context
+            context.agents.hear(status.boot_id, context.clock())
+            context.agent_list.hear(status)
             self._pipeline.writer.write_status(agent_component(status))
             return OK
 
         return write
+
+    async def _list_agents(self, _scope: Scope, _receive: Receive) -> Answer:
+        def read() -> Answer:
+            sights = self._pipeline.context.agent_list.read(self._pipeline.writer)
+            return Answer(status=200, body=render_agents(sights))
+
+        return await submit(self._pipeline, read, 0, "batches_busy")
 
 
 async def submit(pipeline: Pipeline, job: Callable[[], Answer], size: int, busy: str) -> Answer:
@@ -109,6 +124,7 @@ def agent_component(status: AgentStatus) -> ComponentStatus:
         seen_ns=str(status.time_ns),
         started_ns=str(status.started_ns),
         config_generation=status.config_generation,
+        config_revision=status.config_revision,
         alive=True,
         capabilities=tuple(
             {"name": c.name, "on": "true" if c.on else "false", "why": c.why, "cost": c.cost}

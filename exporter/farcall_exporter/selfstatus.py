@@ -43,6 +43,7 @@ class SelfStatus:
             seen_ns=str(time.time_ns()),
             started_ns=str(self._started_ns),
             config_generation=context.settings.generation,
+            config_revision=context.settings.revision,
             alive=True,
             capabilities=(
                 {

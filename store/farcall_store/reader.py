@@ -21,8 +21,8 @@ from farcall_store import logs, spans
 from farcall_store.client import CANNOT_COMPILE_REGEXP, Client, RefusedByCodeError
 from farcall_store.paging import BOUND, bind, clamp, clamp_limit
 from farcall_store.search import find_regexes
+from farcall_store.statuses import parse_status
 
-ALIVE_WITHIN_NS = 30 * 1_000_000_000
 MAX_TRACE_SPANS = 100_000
 
 
@@ -99,7 +99,7 @@ class StoreReader:
             "GROUP BY Kind, Name ORDER BY Kind, Name"
         )
         now_ns = time.time_ns()
-        return [_build_status(row["status"], now_ns) for row in rows]
+        return [parse_status(row["status"], now_ns) for row in rows]
 
     def close(self) -> None:
         self._client.close()
@@ -121,10 +121,3 @@ def _render_value(value: object) -> str:
     if value is None:
         return ""
     return json.dumps(value) if isinstance(value, list | tuple) else str(value)
-
-
-def _build_status(text: str, now_ns: int) -> ComponentStatus:
-    said = json.loads(text)
-    said["capabilities"] = tuple(said["capabilities"])
-    said["alive"] = now_ns - int(said["seen_ns"]) < ALIVE_WITHIN_NS
-    return ComponentStatus(**said)

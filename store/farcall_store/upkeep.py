@@ -153,6 +153,7 @@ class Upkeep:
         try:
             self._watcher.poll()
         except EffectiveConfigError as e:
+            self._counters["config_refused"] += 1
             log.warning("config not applied", error=str(e))
         wanted = self._watcher.current.retention
         if wanted != self._retention:
@@ -207,6 +208,7 @@ def build_status(
         seen_ns=str(time.time_ns()),
         started_ns=str(started_ns),
         config_generation=config.generation,
+        config_revision=config.revision,
         alive=True,
         capabilities=(),
         counters={name: str(value) for name, value in sorted(counters.items())},

@@ -7,6 +7,7 @@ connection, or after the store was killed in between, adds only what is missing.
 import hashlib
 import io
 import json
+import time
 from dataclasses import asdict
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from farcall.rows import TABLES, TIME, TableName
 from farcall.storeport import StoreRefusedError
 from farcall_store.client import Client
 from farcall_store.schema import TABLE_NAMES
+from farcall_store.statuses import parse_status
 
 _HIGH_WATER = pa.schema([pa.field("BootId", pa.string()), pa.field("Number", pa.uint64())])
 _STATUS = pa.schema(
@@ -58,6 +60,15 @@ class StoreWriter:
         }
         token = f"{status.kind}:{status.name}:{status.seen_ns}"
         self._insert("component_status", pa.table(row, schema=_STATUS), token=token)
+
+    def read_statuses(self, *, kind: str, since_ns: int, limit: int) -> list[ComponentStatus]:
+        rows = self._client.query(
+            "SELECT argMax(Status, Seen) AS status FROM component_status WHERE Kind = {kind:String} "
+            "AND Seen >= fromUnixTimestamp64Nano({since:Int64}) GROUP BY Name ORDER BY Name LIMIT {limit:UInt32}",
+            {"kind": kind, "since": since_ns, "limit": limit},
+        )
+        now_ns = time.time_ns()
+        return [parse_status(row["status"], now_ns) for row in rows]
 
     def read_waiting_sights(self, *, since_ns: int) -> list[tuple[str, str]]:
         rows = self._client.query(
