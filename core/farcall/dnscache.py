@@ -17,8 +17,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
+from socket import socket
+from ssl import SSLSocket
+from typing import Any
 
 import redis
+
+from farcall.tlsfiles import PinnedAuthority, TlsFault, TlsFileError, find_tls_fault
 
 PREFIX = "fc1:"
 MAX_NAMES = 8  # more names than this on one address of one client say nothing any more
@@ -30,7 +36,14 @@ TIMEOUT_S = 2.0
 
 
 class CacheUnavailableError(Exception):
-    """Redis could not be asked; the message says why. Names that come late mend the spans."""
+    """Redis could not be asked; the message says why. Names that come late mend the spans.
+
+    `tls` is given when it was TLS that failed: that is a matter of certificates, and waiting does not mend it.
+    """
+
+    def __init__(self, why: str, *, tls: TlsFault | None = None) -> None:
+        self.tls = tls
+        super().__init__(why)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +140,35 @@ def fresh_names(names: Iterable[NamedAt], *, now: float, ttl_s: int) -> tuple[Na
     )
 
 
-def connect_redis(url: str, *, username: str | None, password: str | None) -> "redis.Redis":
-    """A client of `unix:///path` or `redis(s)://host:port`, with time limits and without hidden retries."""
+class _PinnedConnection(redis.SSLConnection):
+    """TLS as farcall.tlsfiles has it. Redis' own context trusts the system's authorities beside the given one."""
+
+    def __init__(self, *, authority: PinnedAuthority, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._authority = authority
+
+    def _wrap_socket_with_ssl(self, sock: socket) -> SSLSocket:
+        try:
+            context = self._authority.context()
+        except TlsFileError as e:
+            raise redis.ConnectionError(str(e)) from e
+        return context.wrap_socket(sock, server_hostname=self.host)
+
+
+def connect_redis(
+    url: str, *, username: str | None, password: str | None, ca_file: Path | None = None
+) -> "redis.Redis":
+    """A client of `unix:///path` or `redis(s)://host:port`, with time limits and without hidden retries.
+
+    Connects at the first command. `ca_file` is for `rediss://`, which is refused without it (CacheUnavailableError); it
+    is read again for each new connection when it was replaced.
+    """
+    tls: dict[str, Any] = {}
+    if url.startswith("rediss://"):
+        if ca_file is None:
+            raise CacheUnavailableError(f"{url} needs a certificate authority")
+        authority = PinnedAuthority(ca_file)
+        tls = {"connection_class": _PinnedConnection, "authority": authority}
     return redis.Redis.from_url(
         url,
         username=username,
@@ -139,6 +179,7 @@ def connect_redis(url: str, *, username: str | None, password: str | None) -> "r
         encoding_errors="replace",  # a name is whatever a resolver said; reading it must not raise
         retry=None,
         protocol=2,
+        **tls,
     )
 
 
@@ -181,7 +222,7 @@ class CacheWriter:
         try:
             pipe.execute()
         except redis.RedisError as e:
-            raise CacheUnavailableError(_reason(e)) from e
+            raise _unavailable(e) from e
         for answer in due:
             self._written[(answer.client_key, answer.ip, answer.name)] = answer.answered_at
         return keys
@@ -214,7 +255,7 @@ class CacheWriter:
         try:
             run_id = str(self._redis.info("server")["run_id"])
         except redis.RedisError as e:
-            raise CacheUnavailableError(_reason(e)) from e
+            raise _unavailable(e) from e
         lost = self._run_id is not None and run_id != self._run_id
         self._run_id = run_id
         if lost:
@@ -242,7 +283,7 @@ class CacheReader:
         try:
             replies = pipe.execute()
         except redis.RedisError as e:
-            raise CacheUnavailableError(_reason(e)) from e
+            raise _unavailable(e) from e
         return [self._entry(replies[i : i + 4]) for i in range(0, len(replies), 4)]
 
     @staticmethod
@@ -271,5 +312,7 @@ def _named(pairs: object) -> tuple[NamedAt, ...]:
     return tuple(n for n in named if math.isfinite(n.answered_at))  # an infinite score never ages
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:256]
+def _unavailable(error: Exception) -> CacheUnavailableError:
+    fault = find_tls_fault(error)
+    why = fault.sentence if fault else f"{type(error).__name__}: {error}"
+    return CacheUnavailableError(why[:256], tls=fault)

@@ -33,6 +33,7 @@ NAMES: dict[str, str] = {
     "cache_questions": "distinct names that were asked for",
     "cache_reads": "of these, asked of Redis",
     "cache_failures": "times that Redis could not be asked",
+    "cache_tls_failures": "of these, for its certificate or ours",
     "late_names": "spans that got their name later",
     "late_forgotten": "unknown spans given up for late naming: too many, or too old",
     "otlp_out_spans": "spans sent by OTLP",
@@ -40,6 +41,8 @@ NAMES: dict[str, str] = {
     "otlp_out_retries": "times that an OTLP request was sent again",
     "high_water_failures": "times that the high-water mark could not be written; the batch itself was",
     "status_failures": "times that a component's status could not be written",
+    "config_refused": "times that a new config was broken; the one before stayed in force",
+    "certificate_refused": "times that a new certificate was unusable; the one before stayed in force",
     "internal_errors": "faults of the exporter itself while it handled a batch or a request",
 }
 

@@ -1,4 +1,7 @@
-"""uvicorn inside this process: two listeners on one loop, sockets bound before anything else starts."""
+"""uvicorn inside this process: two listeners on one loop, sockets bound before anything else starts.
+
+An `https` endpoint is served with the certificate beside the secrets, which may be replaced at any time.
+"""
 
 import asyncio
 import contextlib
@@ -9,12 +12,15 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
+from farcall.effective import EffectiveConfig, read_listen_address
+from farcall.tlsfiles import ServerIdentity, TlsFileError
 from farcall_exporter.headlimits import LimitedProtocol
 
 MAX_CONNECTIONS = (
     512  # a connection costs at most one body; more agents than this need more exporters
 )
 GRACE_S = 4
+BACKLOG = 256
 
 
 class ListenError(Exception):
@@ -37,31 +43,50 @@ class _Server(uvicorn.Server):
         yield
 
 
-def bind(endpoint: str, what: str) -> socket.socket:
-    """A listening socket for `http://host:port`. Raises ListenError."""
-    parts = urlsplit(endpoint)
-    if parts.scheme != "http" or parts.hostname is None or parts.port is None:
-        raise ListenError(
-            f"{what}: cannot listen on {endpoint}; write http://host:port (TLS is not built yet)"
-        )
-    family = socket.AF_INET6 if ":" in parts.hostname else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+def bind(config: EffectiveConfig, endpoint: str, what: str) -> socket.socket:
+    """A listening socket for `http(s)://host:port`. Raises ListenError."""
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((parts.hostname, parts.port))
-        listener.listen(256)
-        listener.setblocking(False)
+        if urlsplit(endpoint).scheme not in ("http", "https"):
+            raise ValueError(f"{endpoint!r} is not http(s)://host:port")
+        host, port = read_listen_address(config, endpoint)
+    except ValueError as e:
+        raise ListenError(f"{what}: cannot listen: {e}") from e
+    try:
+        listener = _listen(host, port)
     except OSError as e:
-        listener.close()
         raise ListenError(f"{what}: cannot listen on {endpoint}: {e.strerror or e}") from e
+    listener.setblocking(False)
     return listener
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """An empty host is every address of both families, where there are both."""
+    if not host and socket.has_dualstack_ipv6():
+        return socket.create_server(
+            ("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+
+def read_identity(config: EffectiveConfig, endpoint: str, what: str) -> ServerIdentity | None:
+    """The certificate that `endpoint` is served with; None for plain HTTP. Raises ListenError."""
+    if urlsplit(endpoint).scheme != "https":
+        return None
+    try:
+        return ServerIdentity(config.secrets_dir)
+    except TlsFileError as e:
+        raise ListenError(f"{what}: {e}") from e
 
 
 class Listeners:
     def __init__(self) -> None:
         self._servers: list[tuple[_Server, socket.socket]] = []
 
-    def add(self, app: Any, listener: socket.socket) -> None:
+    def add(
+        self, app: Any, listener: socket.socket, identity: ServerIdentity | None = None
+    ) -> None:
+        """`identity`: its certificate is served by TLS, whichever it holds when a connection begins."""
         config = uvicorn.Config(
             app,
             http=LimitedProtocol,
@@ -73,6 +98,7 @@ class Listeners:
             limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=GRACE_S,
+            ssl_context_factory=(lambda *_: identity.context) if identity else None,
         )
         self._servers.append((_Server(config), listener))
 

@@ -7,9 +7,12 @@ the name's own age (resolve), so nothing here can outlive the tier's TTL.
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from farcall import journal
 from farcall.dnscache import CacheEntry, CacheQuestion, CacheUnavailableError
 from farcall_exporter.counters import Counters
 from farcall_exporter.resolve import CacheView
+
+log = journal.get_log("exporter")
 
 FRESH_S = 3.0  # an agent's write is seen within this time
 STALE_S = 300.0  # while Redis is down, what it said before still counts, as far as the names' own ages allow
@@ -48,11 +51,16 @@ class Lookups:
             return
         try:
             entries = self._cache.read(questions)
-        except CacheUnavailableError:
+        except CacheUnavailableError as e:
             self._silent_until = self._clock() + RETRY_AFTER_S
             self._counters.add("cache_failures", 1)
+            self._counters.add("cache_tls_failures", e.tls is not None)
+            if self.is_available:
+                log.warning("the DNS cache cannot be asked", why=str(e))
             self.is_available = False
             return
+        if not self.is_available:
+            log.info("the DNS cache is back")
         self.is_available = True
         self._counters.add("cache_reads", len(questions))
         self._make_room(len(questions))

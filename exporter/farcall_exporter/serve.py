@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Sequence
 from importlib.metadata import version as installed_version
+from pathlib import Path
 
 import uvloop
 
@@ -16,12 +17,13 @@ from farcall.dnscache import CacheReader, connect_redis
 from farcall.effective import EffectiveConfig, EffectiveConfigError
 from farcall.secretfiles import INGEST_TOKEN, SecretError, read_secret
 from farcall.storeport import StoreError, Writer
+from farcall.tlsfiles import CA, TlsFileError
 from farcall_exporter.asgi import TokenCheck
 from farcall_exporter.chores import Chores, restore_sights
 from farcall_exporter.context import Context, Settings
 from farcall_exporter.counters import Counters
 from farcall_exporter.ingest import IngestApp
-from farcall_exporter.listeners import ListenError, Listeners, bind
+from farcall_exporter.listeners import ListenError, Listeners, bind, read_identity
 from farcall_exporter.lookups import Lookups
 from farcall_exporter.otlphttp import OtlpApp
 from farcall_exporter.otlpout import OtlpOut
@@ -31,8 +33,9 @@ from farcall_exporter.storelink import connect_writer
 
 log = journal.get_log("exporter")
 
-POLL_CONFIG_S = 1.0
+POLL_FILES_S = 1.0
 RETRY_STORE_S = 1.0
+AGENTS = "the agents' listener"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,10 +55,7 @@ class Exporter:
 
     def __init__(self, config: EffectiveConfig, writer: Writer) -> None:
         counters = Counters()
-        password = read_secret(config.secrets_dir, EXPORTER.password_file)
-        cache = CacheReader(
-            connect_redis(config.endpoints.redis, username=EXPORTER.name, password=password)
-        )
+        cache = connect_cache(config)
         context = Context(
             settings=Settings.of(config),
             counters=counters,
@@ -69,14 +69,12 @@ class Exporter:
         self.pipeline.add_task(Chores(self.pipeline).run)
         self.pipeline.add_task(SelfStatus(self.pipeline, node=config.node).run)
         self._listeners = Listeners()
+        ingest, otlp = config.endpoints.exporter_ingest, config.endpoints.exporter_otlp_http
         token = TokenCheck(config.secrets_dir, INGEST_TOKEN)
-        endpoints = config.endpoints
-        self._listeners.add(
-            IngestApp(self.pipeline, token), bind(endpoints.exporter_ingest, "the agents' listener")
-        )
-        self._listeners.add(
-            OtlpApp(self.pipeline), bind(endpoints.exporter_otlp_http, "the OTLP listener")
-        )
+        self._identity = read_identity(config, ingest, AGENTS)
+        listener = bind(config, ingest, AGENTS)
+        self._listeners.add(IngestApp(self.pipeline, token), listener, self._identity)
+        self._listeners.add(OtlpApp(self.pipeline), bind(config, otlp, "the OTLP listener"))
 
     async def run(self, launch: Launch) -> None:
         stop, started = asyncio.Event(), asyncio.Event()
@@ -90,7 +88,7 @@ class Exporter:
         try:
             async with asyncio.TaskGroup() as group:
                 serving = group.create_task(self._listeners.serve(stop, on_started=started))
-                watching = group.create_task(self._watch_config(launch))
+                watching = group.create_task(self._watch_files(launch))
                 await started.wait()
                 launch.mark_ready()
                 log.info("ready")
@@ -113,14 +111,38 @@ class Exporter:
                 await asyncio.wait_for(stop.wait(), RETRY_STORE_S)
         return False
 
-    async def _watch_config(self, launch: Launch) -> None:
+    async def _watch_files(self, launch: Launch) -> None:
         while True:
-            await asyncio.sleep(POLL_CONFIG_S)
-            try:
-                config = launch.watcher.poll()
-            except EffectiveConfigError as e:
-                log.error("the config is broken; the one before stays in force", error=str(e))
-                continue
-            if config is not None:
-                self.pipeline.context.settings = Settings.of(config)
-                log.info("config applied", generation=config.generation)
+            await asyncio.sleep(POLL_FILES_S)
+            self._poll_config(launch)
+            self._poll_certificate()
+
+    def _poll_config(self, launch: Launch) -> None:
+        try:
+            config = launch.watcher.poll()
+        except EffectiveConfigError as e:
+            self.pipeline.context.counters.add("config_refused", 1)
+            log.error("the config is broken; the one before stays in force", error=str(e))
+            return
+        if config is not None:
+            self.pipeline.context.settings = Settings.of(config)
+            log.info("config applied", generation=config.generation, revision=config.revision)
+
+    def _poll_certificate(self) -> None:
+        try:
+            if self._identity is not None and self._identity.poll():
+                log.info("the new certificate is in force")
+        except TlsFileError as e:
+            self.pipeline.context.counters.add("certificate_refused", 1)
+            log.error("the new certificate is unusable; the one before stays", error=str(e))
+
+
+def connect_cache(config: EffectiveConfig) -> CacheReader:
+    """Connects at the first question, not here. Raises SecretError."""
+    password = read_secret(config.secrets_dir, EXPORTER.password_file)
+    ca_file = Path(config.secrets_dir) / CA
+    return CacheReader(
+        connect_redis(
+            config.endpoints.redis, username=EXPORTER.name, password=password, ca_file=ca_file
+        )
+    )

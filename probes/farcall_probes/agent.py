@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from farcall import component, journal
+from farcall import component, journal, tlsfiles
 from farcall.cacheacl import AGENT
 from farcall.commands import EXIT_OK
 from farcall.dnscache import CacheUnavailableError, CacheWriter, connect_redis
@@ -48,7 +48,6 @@ FLUSH_ROWS = 4096
 FLUSH_NS = 500_000_000  # half of the way from exchange to page may be spent here (target P7: 2 s)
 CONFIG_EVERY_S = 1.0
 HOUSEKEEPING_EVERY_S = 10.0
-CA_FILE = "ca.crt"  # beside the secrets when the parts talk TLS
 STOP_SENDER_S = 5.0  # with the writer's, a second of grace each and the last drain: below component.STOP_WITHIN_S
 STOP_WRITER_S = 1.5
 MAX_LAST_DRAINS = 50
@@ -78,6 +77,7 @@ class Agent:
     ) -> None:
         self._watcher = watcher
         self._config = config = watcher.current
+        self._revision = config.revision
         self._capture = capture
         self._around = surroundings or Surroundings()
         self._log = journal.get_log("agent")
@@ -106,7 +106,6 @@ class Agent:
         self._sender = Sender(
             url=config.endpoints.exporter_ingest,
             secrets_dir=config.secrets_dir,
-            ca_file=_ca_file(config),
             make_status=self._make_status,
             status_every_s=self._around.status_every_s,
         )
@@ -224,15 +223,16 @@ class Agent:
         try:
             config = self._watcher.poll()
         except EffectiveConfigError as e:
+            self._faults["config_refused"] += 1
             self._log.warning("the new config is unusable; the old one stays", why=str(e))
             return
         if config is None:
             return
-        self._config = config
+        self._config, self._revision = config, config.revision
         self._policy.configure(config.capture)
         self._tracer.configure(config, self._trusted())
         self._writer.set_ttl(config.dns.effective_ttl_s)
-        self._log.info("config applied", generation=config.generation)
+        self._log.info("config applied", generation=config.generation, revision=self._revision)
 
     def _trusted(self) -> frozenset[bytes]:
         of_node = read_nameservers(self._around.resolv_conf)
@@ -253,6 +253,7 @@ class Agent:
             boot_id=self.boot_id,
             started_ns=self._started_ns,
             config=self._config,
+            revision=self._revision,
             capabilities=self._capture.capabilities,
             counters=(self._counters, self._sender.counters(), self._writer.counters()),
             gauges=(self._gauges, self._sender.gauges(), self._writer.gauges()),
@@ -277,18 +278,18 @@ def next_sleep_s(sleep_s: float, fill: float) -> float:
     return min(SLEEP_LAST_S, sleep_s * 1.25, max(SLEEP_FIRST_S, wanted_s))
 
 
-def _ca_file(config: EffectiveConfig) -> Path | None:
-    path = Path(config.secrets_dir) / CA_FILE
-    return path if path.exists() else None
-
-
 def _connect_cache(config: EffectiveConfig) -> CacheWriter:
     try:
         password = read_secret(config.secrets_dir, AGENT.password_file)
     except SecretError as e:
         raise CacheUnavailableError(str(e)) from e
     return CacheWriter(
-        connect_redis(config.endpoints.redis, username=AGENT.name, password=password)
+        connect_redis(
+            config.endpoints.redis,
+            username=AGENT.name,
+            password=password,
+            ca_file=Path(config.secrets_dir) / tlsfiles.CA,
+        )
     )
 
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from farcall import journal
 from farcall.dnscache import Answer, Binding, CacheUnavailableError, CacheWriter
+from farcall.tlsfiles import TlsFault
 
 T = TypeVar("T")
 
@@ -42,6 +43,7 @@ class DnsWriter:
         self._counters: Counter[str] = Counter()
         self._stop_at: float | None = None
         self._failures = 0
+        self._tls_cause: str | None = None
         self._check_due = 0.0
         self.lost_memory = threading.Event()
         self._log = journal.get_log("dnswriter")
@@ -87,7 +89,7 @@ class DnsWriter:
                 self._write(answers, bindings)
             except CacheUnavailableError as e:
                 self._give_back(answers, bindings)
-                self._failed(str(e))
+                self._failed(str(e), e.tls)
             else:
                 self._succeeded()
 
@@ -136,13 +138,18 @@ class DnsWriter:
         if self._failures:
             self._log.info("the DNS cache is back", after_failures=self._failures)
         self._failures = 0
+        self._tls_cause = None
 
-    def _failed(self, why: str) -> None:
+    def _failed(self, why: str, tls: TlsFault | None) -> None:
         self._failures += 1
         wait_s = min(BACKOFF_LAST_S, BACKOFF_FIRST_S * 2 ** min(self._failures - 1, 10))
         with self._changed:
             self._counters["cache_failures"] += 1
-        if self._failures in (1, 10) or self._failures % 100 == 0:
+            self._counters["cache_tls_failures"] += tls is not None
+        cause = tls.cause if tls else None
+        is_news = cause is not None and cause != self._tls_cause
+        self._tls_cause = cause
+        if is_news or self._failures in (1, 10) or self._failures % 100 == 0:
             self._log.warning(
                 "the DNS cache cannot be written; answers are kept",
                 why=why,

@@ -21,6 +21,7 @@ from farcall import journal
 from farcall.envelope import BATCH_CONTENT_TYPE, BATCH_PATH, STATUS_PATH, AgentStatus
 from farcall.exchange import BatchKind
 from farcall.secretfiles import INGEST_TOKEN, SecretError, read_secret
+from farcall.tlsfiles import CA, PinnedAuthority, TlsFault, TlsFileError, find_tls_fault
 
 MAX_QUEUE_BYTES = 32 * 1024 * 1024
 MAX_QUEUE_BATCHES = 512
@@ -31,6 +32,13 @@ MAX_RETRY_AFTER_S = 60.0
 MAX_ANSWER_BYTES = 4096
 STATUS_EVERY_S = 3.0
 _REFUSED = frozenset((400, 413, 415, 422))
+# What a connection that the server has closed looks like when it is used once more.
+_CLOSED = (
+    http.client.RemoteDisconnected,
+    ConnectionError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,23 +54,24 @@ class _Answer:
     status: int  # 0: no answer
     retry_after_s: float | None
     detail: str
+    tls: TlsFault | None = None
 
 
 class Sender:
-    """`make_status` is called on this thread, just before it is sent."""
+    """`make_status` is called on this thread, just before it is sent. An `https` exporter must be of `ca_file`'s making."""
 
     def __init__(
         self,
         *,
         url: str,
         secrets_dir: str,
-        ca_file: Path | None,
+        ca_file: Path | None = None,  # None: the one beside the secrets
         make_status: Callable[[], AgentStatus],
         status_every_s: float = STATUS_EVERY_S,
         max_queue_bytes: int = MAX_QUEUE_BYTES,
         max_queue_batches: int = MAX_QUEUE_BATCHES,
     ) -> None:
-        self._link = _Link(url, ca_file)
+        self._link = _Link(url, ca_file or Path(secrets_dir) / CA)
         self._secrets_dir = secrets_dir
         self._token: str | None = None
         self._make_status = make_status
@@ -74,6 +83,7 @@ class Sender:
         self._counters: Counter[str] = Counter()
         self._stop_at: float | None = None
         self._failures = 0
+        self._tls_cause: str | None = None
         self._not_before = 0.0  # no batch is tried earlier
         self._status_due = 0.0
         self._log = journal.get_log("sender")
@@ -200,30 +210,52 @@ class Sender:
                 self._token = read_secret(self._secrets_dir, INGEST_TOKEN)
             except SecretError as e:
                 return _Answer(status=0, retry_after_s=None, detail=str(e))
-        return self._link.post(path, content_type, body, self._token)
+        answer = self._link.post(path, content_type, body, self._token)
+        self._note_tls(answer)
+        return answer
+
+    def _note_tls(self, answer: _Answer) -> None:
+        """Says at once that the certificates are at fault: waiting does not mend that, and the status cannot be sent."""
+        if answer.tls is None:
+            if answer.status and self._tls_cause:
+                self._log.info("the exporter's certificate is accepted again")
+                self._tls_cause = None
+            return
+        with self._changed:
+            self._counters["send_tls_failures"] += 1
+        if answer.tls.cause != self._tls_cause:
+            self._tls_cause = answer.tls.cause
+            self._log.error(
+                "no TLS connection to the exporter; batches are kept",
+                cause=answer.tls.cause,
+                why=answer.tls.sentence,
+            )
 
 
 class _Link:
     """One kept-alive connection, opened anew after any fault."""
 
-    def __init__(self, url: str, ca_file: Path | None) -> None:
+    def __init__(self, url: str, ca_file: Path) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port
-        self._tls = parts.scheme == "https"
-        self._ca_file = ca_file
+        self._authority = PinnedAuthority(ca_file) if parts.scheme == "https" else None
         self._connection: http.client.HTTPConnection | None = None
 
     def post(self, path: str, content_type: str, body: bytes, token: str) -> _Answer:
         headers = {"Content-Type": content_type, "Authorization": f"Bearer {token}"}
+        if self._authority is not None and self._authority.has_changed():
+            self.close()  # whom we trusted then may not be trusted any more
         fresh = self._connection is None
         try:
             return self._exchange(path, body, headers)
-        except (OSError, http.client.HTTPException) as e:
+        except (OSError, http.client.HTTPException, TlsFileError) as e:
             self.close()
             # The server may close an idle connection at any time; that is no fault of the exporter's.
-            if not fresh and isinstance(e, http.client.RemoteDisconnected | ConnectionError):
+            if not fresh and isinstance(e, _CLOSED):
                 return self.post(path, content_type, body, token)
-            return _Answer(status=0, retry_after_s=None, detail=f"{type(e).__name__}: {e}"[:256])
+            tls = find_tls_fault(e)
+            detail = tls.sentence if tls else f"{type(e).__name__}: {e}"
+            return _Answer(status=0, retry_after_s=None, detail=detail[:256], tls=tls)
 
     def _exchange(self, path: str, body: bytes, headers: dict[str, str]) -> _Answer:
         if self._connection is None:
@@ -240,9 +272,9 @@ class _Link:
         )
 
     def _open(self) -> http.client.HTTPConnection:
-        if not self._tls:
+        if self._authority is None:
             return http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
-        context = ssl.create_default_context(cafile=str(self._ca_file) if self._ca_file else None)
+        context = self._authority.context()
         return http.client.HTTPSConnection(
             self._host, self._port, timeout=TIMEOUT_S, context=context
         )
