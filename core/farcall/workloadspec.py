@@ -3,7 +3,7 @@
 What two fields mean together is checked here and by a CEL rule of the CRD (farcall.crd); tests/corpus holds both to it.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
@@ -28,18 +28,6 @@ class Part(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, alias_generator=to_camel, populate_by_name=True
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _has_no_nulls(cls, given: Any) -> Any:
-        """The API server refuses them; a file that works here and not there would be a trap."""
-        if isinstance(given, dict):
-            for name, value in given.items():
-                if value is None:
-                    raise ValueError(
-                        f"{name!s:.64} is empty (null): give it a value or leave it out"
-                    )
-        return given
 
 
 Quantity = Annotated[str, Field(max_length=20, pattern=QUANTITY_PATTERN)]
@@ -290,11 +278,11 @@ class ImagesSpec(Part):
 class TlsSpec(Part):
     mode: Literal["operator", "secret", "disabled"] | None = Field(
         None,
-        description="Who makes the certificates between the parts. Reserved: without effect in this version.",
+        description="Who makes the certificates between the parts: the operator when left out, you in the Secret `secretRef`, or nobody: then tokens and passwords travel in plain text.",
     )
     secret_ref: Subdomain | None = Field(
         None,
-        description="The Secret with the certificates, for the mode `secret`. Reserved: without effect in this version.",
+        description="For the mode `secret`: a Secret with `ca.crt`, `tls.crt` and `tls.key`, for the hosts `<name>-exporter.<namespace>.svc` and `<name>-redis.<namespace>.svc`.",
     )
 
     @model_validator(mode="after")
