@@ -21,7 +21,11 @@ from farcall_probes.connections import Connection
 from farcall_probes.identity import Identity
 from farcall_probes.reading import Columns
 
-PROTOCOLS = {events.PROTO_HTTP1: "http", events.PROTO_REDIS: "redis"}
+PROTOCOLS = {
+    events.PROTO_HTTP1: "http",
+    events.PROTO_REDIS: "redis",
+    events.PROTO_POSTGRES: "postgresql",
+}
 _HEADER_FIELDS = list(events.EXCHANGE.names or ())
 _IDENTITY_COLUMNS = (
     "client_key",

@@ -25,6 +25,7 @@ DNS_DATA = STRIDE_DNS - RING_HEADER - 128 - 24
 PROTO_UNKNOWN = 0
 PROTO_HTTP1 = 1
 PROTO_REDIS = 2
+PROTO_POSTGRES = 3
 
 ROLE_CLIENT = 0  # this end sent the request
 ROLE_SERVER = 1  # this end was asked

@@ -15,7 +15,8 @@ from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.heads import Heads
 from farcall_probes.masking import CommandText, mask_query
-from farcall_probes.wire import redis
+from farcall_probes.statements import Call, Statements
+from farcall_probes.wire import postgresql, redis
 from farcall_probes.wire.http1 import HttpRequest, RequestParser
 from farcall_probes.wire.outcomes import Outcome, Truncated
 
@@ -51,8 +52,16 @@ class Reader:
         self._heads = heads
         self._queries: dict[str, str] = {}
         self.http_dropped = 0
+        self._statements = Statements(masking=masking)
         self.redis_dropped = 0
+        self.postgres_dropped = 0
         self.heads_missing = 0
+
+    def read(self, code: int, block: Records) -> Columns:
+        """`code`: events.PROTO_*, the same for the whole block."""
+        if code == events.PROTO_HTTP1:
+            return self.read_http(block)
+        return self.read_redis(block) if code == events.PROTO_REDIS else self.read_postgres(block)
 
     def read_http(self, block: Records) -> Columns:
         """HTTP/1 exchanges, of either stride."""
@@ -110,22 +119,42 @@ class Reader:
             sizes.append(command.commands)
         self.redis_dropped += len(block) - len(rows)
         kept = np.array(rows, dtype=np.intp)
-        nothing = [None] * len(rows)
         flags = block["flags"][kept] & ~np.uint32(ExchangeFlag.CUT) | cut[kept]
-        return Columns(
-            rows=kept,
-            flags=_pipelined(flags, sizes),
+        return _database_columns(
+            kept,
+            _pipelined(flags, sizes),
             operation=names,
             target=texts,
-            query=nothing,
-            host=nothing,
-            status=np.zeros(len(rows), dtype=np.int32),
             error=_redis_errors(block[kept] if len(rows) < len(block) else block, flags),
-            batch_size=[n if n > 1 else None for n in sizes],
-            user_agent=nothing,
-            content_type=nothing,
-            trace_id=nothing,
-            parent_span_id=nothing,
+            sizes=sizes,
+        )
+
+    def read_postgres(self, block: Records) -> Columns:
+        rows: list[int] = []
+        calls: list[Call] = []
+        cut = np.zeros(len(block), dtype=np.uint32)
+        find = self._statements.find
+        connections = block["conn_id"].tolist()
+        for row, data in enumerate(_captured(block, "req", "req_cap")):
+            request = postgresql.parse_request(data, cut=True)
+            if isinstance(request, Truncated):
+                cut[row] = ExchangeFlag.CUT
+                request = request.partial
+            if isinstance(request, Outcome):
+                continue
+            rows.append(row)
+            calls.append(find(connections[row], request))
+        self.postgres_dropped += len(block) - len(rows)
+        kept = np.array(rows, dtype=np.intp)
+        flags = block["flags"][kept] & ~np.uint32(ExchangeFlag.CUT) | cut[kept]
+        sizes = [call.executions for call in calls]
+        return _database_columns(
+            kept,
+            _pipelined(flags, sizes),
+            operation=[call.operation for call in calls],
+            target=[call.text for call in calls],
+            error=_postgres_errors(block[kept] if len(rows) < len(block) else block, flags),
+            sizes=sizes,
         )
 
     def _requests_of(self, block: Records) -> list[bytes]:
@@ -184,6 +213,45 @@ def _pipelined(flags: npt.NDArray[np.uint32], sizes: Sequence[int]) -> npt.NDArr
 def _no_response(flags: npt.NDArray[np.uint32]) -> Text:
     silent = (flags & ExchangeFlag.NO_RESPONSE) != 0
     return [NO_RESPONSE if s else None for s in silent.tolist()]
+
+
+def _database_columns(
+    rows: npt.NDArray[np.intp],
+    flags: npt.NDArray[np.uint32],
+    *,
+    operation: Text,
+    target: Text,
+    error: Text,
+    sizes: Sequence[int],
+) -> Columns:
+    """What a database's exchange has none of is null."""
+    nothing = [None] * len(rows)
+    return Columns(
+        rows=rows,
+        flags=flags,
+        operation=operation,
+        target=target,
+        query=nothing,
+        host=nothing,
+        status=np.zeros(len(rows), dtype=np.int32),
+        error=error,
+        batch_size=[n if n > 1 else None for n in sizes],
+        user_agent=nothing,
+        content_type=nothing,
+        trace_id=nothing,
+        parent_span_id=nothing,
+    )
+
+
+def _postgres_errors(block: Records, flags: npt.NDArray[np.uint32]) -> Text:
+    """SQLSTATE of the first ErrorResponse among the captured messages."""
+    errors = list(_no_response(flags))
+    for row, data in enumerate(_captured(block, "resp", "resp_cap")):
+        if b"E" in data:
+            code = postgresql.find_error(data)
+            if code is not None:
+                errors[row] = code
+    return errors
 
 
 def _redis_errors(block: Records, flags: npt.NDArray[np.uint32]) -> Text:

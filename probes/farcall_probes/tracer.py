@@ -5,7 +5,6 @@ Order matters: DNS answers first, then heads, then exchanges, so that an answer 
 
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +23,7 @@ from farcall_probes.evidence import Evidence
 from farcall_probes.heads import Heads
 from farcall_probes.identity import Identities, Identity, Seen
 from farcall_probes.policy import Policy
-from farcall_probes.reading import Columns, Reader
+from farcall_probes.reading import Reader
 from farcall_probes.resolvers import address_text
 from farcall_probes.wire import dns
 from farcall_probes.wire.outcomes import Truncated
@@ -80,6 +79,7 @@ class Tracer:
         self._bindings: list[Binding] = []
         self._counters: Counter[str] = Counter()
         self._retired: Counter[str] = Counter()  # of readers that a new config replaced
+        self._ttl_ns, self._hold = 0, False
         self.dns_lost_ns = 0
         self._oldest_row_ns: int | None = None
         self.configure(config, trusted)
@@ -96,11 +96,16 @@ class Tracer:
             for code, name in batches.PROTOCOLS.items()
             if not config.capture.protocols or name in config.capture.protocols
         }
-        self._ttl_ns = config.dns.effective_ttl_s * NS
-        self._hold = config.dns.hold_while_connected
+        ttl_ns, hold = config.dns.effective_ttl_s * NS, config.dns.hold_while_connected
+        lives_differently = hold and (ttl_ns, hold) != (self._ttl_ns, self._hold)
+        self._ttl_ns, self._hold = ttl_ns, hold
         self._trusted = trusted
         for connection in self.connections.values():
-            connection.kept = self._policy.keeps(connection.identity)
+            was_kept, connection.kept = connection.kept, self._policy.keeps(connection.identity)
+            if connection.kept and not was_kept:
+                self._new_connections.append(connection)  # nobody was told of it until now
+            if lives_differently:
+                connection.written_ns = 0  # its binding is written anew at its next use
 
     # ---- in ---------------------------------------------------------------------------------------------------
 
@@ -197,10 +202,7 @@ class Tracer:
     def _read(
         self, code: int, block: Records, used: list[Connection], owners: npt.NDArray[np.intp]
     ) -> None:
-        read: Callable[[Records], Columns] = (
-            self._reader.read_http if code == events.PROTO_HTTP1 else self._reader.read_redis
-        )
-        self._rows.add(block, used, owners, read(block))
+        self._rows.add(block, used, owners, self._reader.read(code, block))
 
     def _open(self, key: int, sight: Sight, now_ns: int) -> Connection:
         identity = self._identities.find(
@@ -342,6 +344,7 @@ class Tracer:
         return {
             "http_unread_dropped": self._reader.http_dropped,
             "redis_unread_dropped": self._reader.redis_dropped,
+            "postgresql_unread_dropped": self._reader.postgres_dropped,
             "heads_missing_lost": self._reader.heads_missing,
         }
 

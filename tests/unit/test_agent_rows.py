@@ -186,6 +186,23 @@ def test_redis_errors_and_pipelines(room: Room) -> None:
     assert cut["target"] == "SET ? ?" and cut["flags"] & ExchangeFlag.CUT
 
 
+def test_statements_of_a_database_with_their_errors(room: Room) -> None:
+    trip = b"P\0\0\0\x16s1\0SELECT $1, 'x'\0\0\0B\0\0\0\x0d\0s1\0\0\0\0\0\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\4"
+    error = b"1\0\0\0\4E\0\0\0\x18SERROR\0C22P02\0Mno\0\0"
+    query = b"Q\0\0\0\x28SELECT * FROM item WHERE id = 4711;\0"
+    records = [
+        make_http(query, b"T\0\0\0\4", proto=events.PROTO_POSTGRES),
+        make_http(trip, error, proto=events.PROTO_POSTGRES, seq=1),
+        make_http(b"rubbish", b"", proto=events.PROTO_POSTGRES, seq=2),
+    ]
+    plain, failed = room.take(make_drained(large=records))["exchanges"]
+
+    assert (plain["protocol"], plain["operation"]) == ("postgresql", "SELECT")
+    assert (plain["target"], plain["error"]) == ("SELECT * FROM item WHERE id = ?;", None)
+    assert (failed["target"], failed["error"]) == ("SELECT $1, ?", "22P02")
+    assert room.tracer.counters()["postgresql_unread_dropped"] == 1
+
+
 def test_what_is_no_message_is_dropped_and_counted(room: Room) -> None:
     rows = room.take(
         make_drained(

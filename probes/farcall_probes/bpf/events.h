@@ -33,6 +33,7 @@ enum fc_protocol {
 	FC_PROTO_UNKNOWN = 0,
 	FC_PROTO_HTTP1 = 1,
 	FC_PROTO_REDIS = 2,
+	FC_PROTO_POSTGRES = 3,
 };
 
 enum fc_role {
@@ -92,7 +93,7 @@ struct fc_exchange {
 	u8 pad2[6];
 };
 
-/* small: Redis; 128 + 64 + 312 = 504 = 512 - 8.  large: HTTP/1; 192 + 696 + 128 = 1016 = 1024 - 8. */
+/* small: Redis; 128 + 64 + 312 = 504 = 512 - 8.  large: HTTP/1 and SQL; 192 + 696 + 128 = 1016 = 1024 - 8. */
 #define FC_SMALL_REQ 232
 #define FC_SMALL_RESP 80
 #define FC_LARGE_REQ 696

@@ -28,6 +28,7 @@
 #define STEP_INTERIM 3
 #define STEP_DATAGRAM 4
 #define STEP_STREAM 5
+#define STEP_REPLY 6
 
 /* OFF_*: a member's offset, added to a pointer. */
 #define OFF_TASK_FILES 1

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Requests and responses of one TCP connection, paired where order is strict: HTTP/1 and Redis.
+ * Requests and responses of one TCP connection, paired where order is strict: HTTP/1, Redis, PostgreSQL.
  *
  * IDLE → (MAYBE) → REQUEST → (RESPONSE) → ANSWERED → REQUEST …; the record goes out at the first response bytes. One
  * request is followed at a time; others in flight beside it are counted, and the connection is left alone until they are
@@ -12,6 +12,7 @@
 #include "emit.h"
 #include "http1.h"
 #include "io.h"
+#include "postgres.h"
 #include "redis.h"
 
 /* Responses that arrive glued to others are never counted off; after this much silence nothing is in flight any more. */
@@ -23,12 +24,12 @@ FC_INLINE u8 classify_request(struct call *c, struct conn *k, u64 head)
 {
 	if (is_http_request(head))
 		return FC_PROTO_HTTP1;
-	if (!is_redis_request(head))
-		return FC_PROTO_UNKNOWN;
-	/* A reply that is an array looks the same: only the end that called connect asks. */
+	/* A Redis reply that is an array looks like a request: only the end that called connect asks. */
 	if (k->connector == (c->dir == DIR_OUT ? CONNECTOR_PEER : CONNECTOR_SELF))
 		return FC_PROTO_UNKNOWN;
-	return FC_PROTO_REDIS;
+	if (is_redis_request(head))
+		return FC_PROTO_REDIS;
+	return is_postgres_request(head, k->large.x.req_bytes) ? FC_PROTO_POSTGRES : FC_PROTO_UNKNOWN;
 }
 
 FC_INLINE u64 load_head(const struct conn *k)
@@ -261,6 +262,26 @@ FC_INLINE void answer_http(void *ctx, struct call *c, u64 sk, struct conn *k)
 	}
 }
 
+/* The first message of an answer that is not read in a hurry: replies of databases. What is none ends the exchange: the
+ * request was none either. */
+FC_INLINE void answer_database(struct call *c, u64 sk, struct conn *k)
+{
+	struct fc_exchange *x = &k->large.x;
+
+	x->ts_resp_ns = read_clock();
+	x->resp_cap = 0;
+	if (!collect_response(c, k, c->base[0], c->len[0]))
+		return;
+	x->resp_bytes = c->total;
+	if (x->resp_cap < 5 || !is_postgres_reply(*(u64 *)k->large.resp, c->total)) {
+		k->state = CONN_IDLE;
+		return;
+	}
+	if (x->req_bytes > x->req_cap)
+		x->flags |= FC_FLAG_CUT;
+	finish_exchange(c, sk, k);
+}
+
 /* How many bytes an interim response takes when the answer follows in the same call, else 0. */
 FC_INLINE u64 skip_interim(const struct conn *k)
 {
@@ -292,10 +313,14 @@ FC_INLINE void pass_interim(struct call *c, u64 sk, struct conn *k)
 
 FC_INLINE void answer_request(void *ctx, struct call *c, u64 sk, struct conn *k)
 {
-	if (k->large.x.proto == FC_PROTO_REDIS)
+	if (k->large.x.proto == FC_PROTO_REDIS) {
 		answer_redis(c, sk, k);
-	else
+	} else if (k->large.x.proto == FC_PROTO_HTTP1) {
 		answer_http(ctx, c, sk, k);
+	} else {
+		c->sk = sk;
+		go_to(ctx, STEP_REPLY);
+	}
 }
 
 /* Responses to the requests that were only counted. */

@@ -92,6 +92,20 @@ int step__interim(void *ctx)
 	return 0;
 }
 
+int step__reply(void *ctx)
+{
+	struct call *c = find_workspace(WORKSPACE_CALL);
+	struct conn *k;
+	u64 sk;
+
+	if (!c)
+		return 0;
+	k = find_conn(c, &sk);
+	if (k)
+		answer_database(c, sk, k);
+	return 0;
+}
+
 int step__datagram(void *ctx)
 {
 	struct call *c = find_workspace(WORKSPACE_CALL);

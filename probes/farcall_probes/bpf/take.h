@@ -37,7 +37,7 @@ FC_INLINE struct conn *confirm_conn(struct call *c, u64 *sk)
 }
 
 /* Bytes that belong to nothing in flight. */
-FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e)
+FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e, bool is_database)
 {
 	u64 head = peek_user(c);
 	bool maybe = false;
@@ -48,10 +48,11 @@ FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e)
 		read_user(&first, 1, (void *)c->base[0]);
 		maybe = may_begin_request(first);
 	}
-	if (!maybe && !is_http_request(head) && !is_redis_request(head)) {
+	if (!maybe && !is_http_request(head) && !is_redis_request(head) && !is_postgres_request(head, c->total)) {
 		if (is_http_response(head))
 			count(c, FC_COUNT_ORPHAN);
-		if (++e->tries >= FD_MAX_TRIES) {
+		/* A database's bulk copies are long, and a query follows at once. */
+		if (!is_database && ++e->tries >= FD_MAX_TRIES) {
 			e->tries = 0;
 			e->until = read_clock() + FD_DULL_NS;
 		}
@@ -102,7 +103,7 @@ FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e)
 			count_off(c, k);
 		return;
 	}
-	meet_bytes(ctx, c, e);
+	meet_bytes(ctx, c, e, k && k->large.x.proto == FC_PROTO_POSTGRES);
 }
 
 FC_INLINE void take_call(void *ctx, struct call *c)

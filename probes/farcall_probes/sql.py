@@ -1,0 +1,92 @@
+"""SQL text without its literals, and the word that says what it does. Pure; no grammar, one pass of one pattern.
+
+Masking errs on the side of hiding: what is not certainly outside of a literal is not shown.
+"""
+
+import re
+
+from farcall_probes.wire.outcomes import MAX_TEXT, text
+
+MASK = "?"
+MEMO_ENTRIES = 2048
+MAX_OPERATION = 32
+
+# In this order at each place: comments go, quoted identifiers stay, literals become the mask. Without their end, because
+# the capture was cut, they reach to the end of the text. `BACKSLASH` is a plain string with a backslash before a quote: where
+# it ends depends on the server's settings, so nothing behind its beginning is shown.
+_TOKEN = re.compile(
+    r"""
+    (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z) )
+  | (?P<identifier> "(?:[^"]|"")*(?:"|\Z) )
+  | (?P<escaped> \b[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z) )
+  | (?P<dollar> \$(?P<tag>[A-Za-z_]\w*|)\$.*?(?:\$(?P=tag)\$|\Z) )
+  | (?P<backslash> (?:\b(?:[bBxXnN]|[uU]&))?'(?:[^'\\]|'')*\\ )
+  | (?P<string> (?:\b(?:[bBxXnN]|[uU]&))?'(?:[^']|'')*(?:'|\Z) )
+  | (?P<parameter> \$[0-9]+ )
+  | (?P<word> [^\W\d][\w$]* )
+  | (?P<number> [0-9]+(?:[\w.]*[+-]?[\w.]*) | \.[0-9][\w.]* )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_KEPT = frozenset(("identifier", "parameter", "word"))
+_SPACE = re.compile(r"\s+")
+_LIST = re.compile(
+    r"\((?:\s*[?]\s*,)+\s*[?]\s*\)"
+)  # (?, ?, ?) → (?): statements that differ only in it are one
+_ROWS = re.compile(r"\([?]\)(?:\s*,\s*\([?]\))+")  # VALUES (?), (?) → (?)
+_OPERATION = re.compile(r"[\s(;]*([A-Za-z]+)")
+_CREDENTIALS = re.compile(r"\b(password|identified|secret|credential)", re.IGNORECASE)
+
+
+def mask_sql(statement: str) -> str:
+    """`SELECT * FROM t WHERE id = 7 -- x` → `SELECT * FROM t WHERE id = ?`."""
+    out: list[str] = []
+    at = 0
+    for token in _TOKEN.finditer(statement):
+        out.append(statement[at : token.start()])
+        at = token.end()
+        kind = token.lastgroup
+        if kind in _KEPT:
+            out.append(token[0])
+        elif kind == "comment":
+            out.append(" ")
+        else:
+            out.append(MASK)
+        if kind == "backslash":
+            out.append(" …")
+            at = len(statement)
+            break
+    out.append(statement[at:])
+    flat = _SPACE.sub(" ", "".join(out)).strip()
+    return _ROWS.sub("(?)", _LIST.sub("(?)", flat))
+
+
+def find_operation(statement: str) -> str | None:
+    """The first word, in upper case: SELECT, INSERT, BEGIN."""
+    match = _OPERATION.match(statement)
+    return match[1][:MAX_OPERATION].upper() if match else None
+
+
+class SqlText:
+    """Remembers what was masked last: applications send few different statements."""
+
+    def __init__(self, *, masking: bool) -> None:
+        self._masking = masking
+        self._memo: dict[bytes, tuple[str, str | None]] = {}
+
+    def render(self, raw: bytes) -> tuple[str, str | None]:
+        """(text that may be shown, operation)."""
+        found = self._memo.get(raw)
+        if found is None:
+            found = self._render(raw)
+            if len(self._memo) >= MEMO_ENTRIES:
+                self._memo.clear()
+            self._memo[raw] = found
+        return found
+
+    def _render(self, raw: bytes) -> tuple[str, str | None]:
+        statement = raw.decode("utf-8", "replace")
+        shown = statement
+        if self._masking or _CREDENTIALS.search(statement):
+            shown = mask_sql(statement)
+        return text(shown.encode(), MAX_TEXT), find_operation(mask_sql(statement[:256]))

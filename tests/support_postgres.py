@@ -1,0 +1,75 @@
+"""A real PostgreSQL for tests, of Debian's package, as its own user and on a free port of loopback."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from support_ports import find_free_port
+
+USER = "postgres"
+
+
+def find_binaries() -> Path | None:
+    """The newest installed version's programs; Debian keeps them out of PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda p: p.parts[4])
+    return found[-1].parent if found else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postgres:
+    port: int
+    binaries: Path
+
+    def run(self, program: str, *words: str, text: str = "") -> str:
+        """psql, pgbench: as a client of this server over TCP. Raises CalledProcessError."""
+        done = subprocess.run(
+            [self.binaries / program, "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, *words],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+            env={**os.environ, "PGSSLMODE": "disable", "PGDATABASE": USER},
+        )
+        return done.stdout
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    binaries = find_binaries()
+    assert binaries is not None, "needs postgresql: run `make setup-test`"
+    folder = Path(tempfile.mkdtemp(prefix="farcall-postgres-"))
+    port = find_free_port()
+    try:
+        shutil.chown(folder, USER)
+        data = folder / "data"
+        as_user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups", "--"]
+        make = [binaries / "initdb", "-D", data, "-A", "trust", "-N", "--no-instructions"]
+        subprocess.run([*as_user, *make], check=True, capture_output=True, cwd="/")
+        control = [*as_user, binaries / "pg_ctl", "-D", data, "-w", "-t", "60"]
+        settings = (
+            f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        )
+        log = folder / "log"
+        subprocess.run(
+            [*control, "-l", log, "-o", settings, "start"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+        )
+        try:
+            yield Postgres(port=port, binaries=binaries)
+        finally:
+            subprocess.run(
+                [*control, "-m", "immediate", "stop"],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+            )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
