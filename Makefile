@@ -11,13 +11,14 @@ PY := $(VENV)/bin/python
 FARCALL := $(VENV)/bin/farcall
 
 DEBIAN_RUN := python3-venv python3-bpfcc redis-server iproute2 iptables dnsmasq-base nodejs npm
-DEBIAN_TEST := chromium gcc libc6-dev git openssl
+DEBIAN_TEST := chromium gcc libc6-dev git openssl postgresql
 PYTHON_STAMP := $(VENV)/.stamp-python
 ARTEFACT := probes/farcall_probes/bpf/artefact.json
 BUNDLE := console/farcall_console/static/build/manifest.json
 BPF_SOURCES := $(wildcard probes/farcall_probes/bpf/*.c probes/farcall_probes/bpf/*.h probes/farcall_probes/compile.py probes/farcall_probes/artefact.py)
 WEB_SOURCES := $(shell find console/web -type f -not -path '*/node_modules/*' 2>/dev/null)
 KUBE := tests/cluster/build-kube.sh
+HELM := tests/cluster/build-helm.sh
 # A benchmark is bench/bench_<room>.py, called by `make bench-<room>`; `make bench` calls all.
 BENCHES := $(patsubst bench/bench_%.py,bench-%,$(wildcard bench/bench_*.py))
 
@@ -76,7 +77,7 @@ test: setup-test lint ## every tier that needs no cluster
 	$(PY) -m pytest -m bpf
 	$(PY) -m pytest -m servers
 	$(PY) -m pytest -m browser
-	@if $(KUBE) --check >/dev/null 2>&1; then $(PY) -m pytest -m apiserver; \
+	@if { $(KUBE) --check && $(HELM) --check; } >/dev/null 2>&1; then $(PY) -m pytest -m apiserver; \
 	else echo "test: left out are the tests against a real API server; \`make e2e\` builds it and runs them, \`make kube\` builds it alone"; fi
 
 .PHONY: e2e
@@ -85,8 +86,9 @@ e2e: setup-test kube ## the operator against a real API server, and the whole pr
 	$(PY) -m pytest -m e2e --timeout 900
 
 .PHONY: kube
-kube: ## build Kubernetes' own programs for the tests, once, in the user's cache folder
+kube: ## build Kubernetes' own programs and Helm for the tests, once, in the user's cache folder
 	@$(KUBE)
+	@$(HELM)
 
 # DURATION: seconds. An hour shows a leak that two minutes do not.
 .PHONY: soak
