@@ -1,0 +1,49 @@
+"""Which TracingConfigs may live side by side: those whose `namespaces.include` lists are given and disjoint. Pure.
+
+Of two that trace the same namespace the older one stands, so that a second one applied by mistake changes nothing.
+Those that are being deleted, or are paused, still run and still count.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from farcall_operator.cluster.port import Manifest
+
+ALL_NAMESPACES = "all namespaces"
+
+
+def find_overlap(config: Manifest, configs: Mapping[str, Manifest]) -> str:
+    """The sentence that says which older TracingConfig is in the way of `config`; empty when none is."""
+    mine = read_included(config)
+    for other in sorted(configs.values(), key=rank_age):
+        if rank_age(other) >= rank_age(config):
+            return ""
+        if shared := _share(mine, read_included(other)):
+            name = other["metadata"]["name"]
+            return (
+                f"TracingConfig {name}, which is older, traces {shared} too. "
+                f"Give both a `namespaces.include`, without a common namespace, or delete one."
+            )
+    return ""
+
+
+def rank_age(config: Manifest) -> tuple[str, str, str]:
+    """Sorts the older first; names and uids decide within a second (RFC 3339 in UTC sorts as text)."""
+    metadata = config["metadata"]
+    return metadata.get("creationTimestamp") or "", metadata["name"], metadata.get("uid", "")
+
+
+def read_included(config: Manifest) -> frozenset[str]:
+    """Empty: all. Whatever the resource holds: an invalid neighbour must not stop a valid one with an error."""
+    spec: Any = config.get("spec")
+    namespaces: Any = spec.get("namespaces") if isinstance(spec, dict) else None
+    include: Any = namespaces.get("include") if isinstance(namespaces, dict) else None
+    return frozenset(str(name) for name in include) if isinstance(include, list) else frozenset()
+
+
+def _share(mine: frozenset[str], theirs: frozenset[str]) -> str:
+    if not mine and not theirs:
+        return ALL_NAMESPACES
+    shared = sorted(mine & theirs if mine and theirs else mine | theirs)
+    more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
+    return f"{', '.join(shared[:3])}{more}" if shared else ""

@@ -1,0 +1,225 @@
+"""One TracingConfig made true, whatever happened to it: told which, it looks at everything and does what is missing.
+
+Reads what the watches have told, asks the cluster for what they do not tell, applies, prunes, and writes the status once.
+It writes nothing else of the resource. Everything that is decided is decided in pure modules; here they are put in order.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version as installed_version
+from typing import Any
+
+from farcall.tracingconfig import InvalidConfigError, TracingConfig, check_tracingconfig
+from farcall_operator.agents import fetch_agents
+from farcall_operator.applying import Applier
+from farcall_operator.children import Memory, Owner, is_newer
+from farcall_operator.cluster.port import Cluster, ClusterError, Manifest, Observed, Outcome
+from farcall_operator.conditions import READY, STALLED, read_conditions, read_false_since
+from farcall_operator.context import Context, Credentials, Discovery
+from farcall_operator.credentials import ensure_credentials
+from farcall_operator.discovery import discover
+from farcall_operator.kubernetes import build_manifests, build_owner_references
+from farcall_operator.notices import Notices
+from farcall_operator.overlap import find_overlap
+from farcall_operator.problems import Problem, bound_text
+from farcall_operator.surroundings import FetchAgents, Surroundings
+from farcall_operator.telling import Pass, Teller, list_reasons
+from farcall_operator.volumes import Volumes
+
+# Secrets are not watched: they are read again this often at most, so that a burst of events costs no requests. Below the
+# resync's period, which is what notices that one was deleted or changed.
+CREDENTIALS_FOR = timedelta(minutes=4)
+STALLED_AGAIN_S = (
+    60.0  # what a human mends outside our watches (a quota, a storage class, a foreign object)
+)
+AGENTS_AGAIN_S = 15.0
+SOONEST_S, LATEST_S = 3.0, 300.0  # while something is on its way: half of how long it has been
+
+Discover = Callable[[], Awaitable[Discovery]]
+EnsureCredentials = Callable[
+    [Cluster, TracingConfig, str, list[dict[str, Any]], datetime], Awaitable[Credentials]
+]
+Build = Callable[[TracingConfig, Context], list[Manifest]]
+
+
+class ClusterReconciler:
+    """Use one for all TracingConfigs of a cluster: it remembers what it did, and loses nothing when it is lost."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        observed: Observed,
+        namespace: str,
+        discover: Discover | None = None,
+        ensure_credentials: EnsureCredentials = ensure_credentials,
+        build: Build = build_manifests,
+        fetch: FetchAgents = fetch_agents,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        version: str = installed_version("farcall"),
+        host: str = "",
+    ) -> None:
+        self.cluster = cluster
+        self.observed = observed
+        self.namespace = namespace
+        self._discover = discover or self._discover_here
+        self._ensure_credentials = ensure_credentials
+        self._build = build
+        self._clock = clock
+        self._memories: dict[str, Memory] = {}
+        self._held: dict[str, tuple[int, datetime, Credentials]] = {}  # by uid: of which generation
+        self.surroundings = Surroundings(cluster=cluster, namespace=namespace, fetch=fetch)
+        self.notices = Notices(cluster=cluster, host=host)
+        self._teller = Teller(
+            cluster=cluster,
+            observed=observed,
+            surroundings=self.surroundings,
+            notices=self.notices,
+            version=version,
+        )
+
+    async def reconcile(self, name: str) -> Outcome:
+        config = self.observed.config(name)
+        if config is None or config["metadata"].get("deletionTimestamp"):
+            self._forget(name)  # its children go by their owner references
+            return Outcome()
+        work = self._begin(config)
+        valid = self._judge(work)
+        if valid is not None:
+            try:
+                await self._make_true(work, valid)
+            except ClusterError as e:
+                work.report.note(e, None, "look at the cluster")
+        status = await self._teller.tell(work)
+        if work.report.errors:
+            raise work.report.errors[0]
+        return Outcome(
+            again_in_s=self._plan_next(work, status),
+            writes=work.report.writes,
+            reasons=list_reasons(status),
+        )
+
+    # ---- What is to be done -------------------------------------------------------------------------------------
+
+    def _begin(self, config: Manifest) -> Pass:
+        metadata = config["metadata"]
+        memory = self._memories.get(metadata["name"])
+        if memory is None or memory.uid != metadata["uid"]:
+            self._forget(metadata["name"])
+            memory = self._memories[metadata["name"]] = Memory(uid=metadata["uid"])
+        newest = config
+        if memory.status is not None and is_newer(memory.status, config):
+            newest = memory.status
+        return Pass(
+            config=config,
+            memory=memory,
+            now=self._clock(),
+            children=self.observed.children(metadata["name"]),
+            before=newest.get("status") or {},
+        )
+
+    def _judge(self, work: Pass) -> TracingConfig | None:
+        """The checked resource; None when nothing is to be touched, which is noted."""
+        if (work.config.get("spec") or {}).get("paused") is True:
+            work.paused = True
+            return None
+        try:
+            valid = check_tracingconfig(work.config, source=work.name)
+        except InvalidConfigError as e:
+            sentences = "; ".join(bound_text(problem, 300) for problem in e.problems[:10])
+            work.report.problems.append(Problem(reason="Invalid", message=f"{sentences}."))
+            return None
+        if overlap := find_overlap(work.config, self.observed.configs()):
+            work.report.problems.append(Problem(reason="Overlap", message=overlap))
+            return None
+        return valid
+
+    async def _make_true(self, work: Pass, valid: TracingConfig) -> None:
+        work.discovery = await self._discover()
+        work.credentials = await self._find_credentials(work, valid)
+        self._note_problems(work, valid)
+        context = Context(
+            namespace=self.namespace,
+            discovery=work.discovery,
+            credentials=work.credentials,
+            has_service_monitors=await self.surroundings.has_service_monitors(work.now),
+        )
+        work.desired, work.architectures = self._build(valid, context), context.architectures
+        applier = Applier(
+            cluster=self.cluster,
+            owner=Owner(name=work.name, uid=work.memory.uid),
+            observed=work.children,
+            memory=work.memory,
+            now=work.now,
+            report=work.report,
+        )
+        fitted = await Volumes(applier=applier, explicit=list_explicit_claims(valid)).fit(
+            work.desired
+        )
+        await applier.apply(fitted)
+        await applier.prune(work.desired)
+
+    async def _discover_here(self) -> Discovery:
+        return await discover(self.cluster, self.observed, namespace=self.namespace)
+
+    async def _find_credentials(self, work: Pass, valid: TracingConfig) -> Credentials:
+        held = self._held.get(work.memory.uid)
+        if held is not None and self._are_fresh(held, work):
+            return held[2]
+        owners = build_owner_references(valid)
+        found = await self._ensure_credentials(
+            self.cluster, valid, self.namespace, owners, work.now
+        )
+        work.report.writes += found.writes
+        self._held[work.memory.uid] = (work.generation, work.now, found)
+        return found
+
+    def _are_fresh(self, held: tuple[int, datetime, Credentials], work: Pass) -> bool:
+        generation, since, credentials = held
+        if generation != work.generation or credentials.problems:
+            return False
+        is_due = credentials.renew_at is not None and credentials.renew_at <= work.now
+        return not is_due and work.now - since < CREDENTIALS_FOR
+
+    def _note_problems(self, work: Pass, valid: TracingConfig) -> None:
+        for problem in work.credentials.problems:
+            work.report.problems.append(Problem(reason="Credentials", message=bound_text(problem)))
+        told = " ".join(bound_text(problem) for problem in work.discovery.problems)
+        if not told:
+            return
+        if valid.spec.cluster_cidrs is None and not work.discovery.cidrs:
+            work.report.problems.append(Problem(reason="NetworksUnknown", message=told))
+        else:
+            work.notes.append(told)
+
+    def _plan_next(self, work: Pass, status: Manifest) -> float | None:
+        waits: list[float] = []
+        conditions = read_conditions(status)
+        if conditions[STALLED].status == "True":
+            waits.append(STALLED_AGAIN_S)
+        elif conditions[READY].status == "False":
+            since = read_false_since(status, READY) or work.now
+            waits.append(min(max((work.now - since).total_seconds() / 2, SOONEST_S), LATEST_S))
+        runs = status.get("configGenerations") or ()
+        if any(entry.get("generation") != work.generation for entry in runs):
+            waits.append(AGENTS_AGAIN_S)
+        if work.credentials.renew_at is not None:
+            waits.append(max((work.credentials.renew_at - work.now).total_seconds(), SOONEST_S))
+        return min(waits, default=None)
+
+    def _forget(self, name: str) -> None:
+        memory = self._memories.pop(name, None)
+        if memory is not None:
+            self._held.pop(memory.uid, None)
+            self.surroundings.forget(memory.uid)
+
+
+def list_explicit_claims(config: TracingConfig) -> frozenset[str]:
+    """Claims whose size the resource gives itself."""
+    name, spec = config.metadata.name, config.spec
+    found = set()
+    if spec.exporter and spec.exporter.storage and spec.exporter.storage.size:
+        found.add(f"{name}-store")
+    if spec.dns_cache and spec.dns_cache.persistence and spec.dns_cache.persistence.size:
+        found.add(f"data-{name}-redis-0")
+    return frozenset(found)

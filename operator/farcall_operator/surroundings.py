@@ -1,0 +1,71 @@
+"""What reconciling asks the cluster beside its own objects, each at most once in a while and shared by all resources.
+
+Nothing in here decides anything; every answer may be a moment old, and one that cannot be had is as good as none.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from farcall_operator.agents import AgentsAnswer, fetch_agents
+from farcall_operator.children import Memory
+from farcall_operator.cluster.port import Cluster, ClusterError, Manifest
+from farcall_operator.context import AgentRun, Credentials
+
+EVENTS_FOR = timedelta(seconds=10)
+MAX_EVENTS = 5_000  # kept; the newest of a namespace that has more
+KINDS_FOR = timedelta(minutes=10)
+RUNS_FOR = timedelta(seconds=60)
+RUNS_WHILE_CHANGING = timedelta(seconds=10)
+
+FetchAgents = Callable[[str, str, str], Awaitable[AgentsAnswer]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Surroundings:
+    cluster: Cluster
+    namespace: str
+    fetch: FetchAgents = fetch_agents
+    failures: int = 0  # answers that could not be had
+    _events: tuple[datetime, Sequence[Manifest]] | None = None
+    _monitors: tuple[datetime, bool] | None = None
+    _runs: dict[str, tuple[datetime, AgentsAnswer]] = field(default_factory=dict)
+
+    async def list_warnings(self, now: datetime) -> Sequence[Manifest]:
+        """Warning events of the namespace; asked for only when something is not as it should be."""
+        if self._events is not None and now - self._events[0] < EVENTS_FOR:
+            return self._events[1]
+        try:
+            found = await self.cluster.list("v1", "Event", self.namespace, fields="type=Warning")
+        except ClusterError:
+            self.failures += 1
+            found = []
+        self._events = (now, found[-MAX_EVENTS:])
+        return self._events[1]
+
+    async def has_service_monitors(self, now: datetime) -> bool:
+        if self._monitors is not None and now - self._monitors[0] < KINDS_FOR:
+            return self._monitors[1]
+        try:
+            await self.cluster.list("monitoring.coreos.com/v1", "ServiceMonitor", self.namespace)
+            found = True
+        except ClusterError:  # the kind does not exist, or we may not use it
+            found = False
+        self._monitors = (now, found)
+        return found
+
+    async def list_runs(
+        self, memory: Memory, url: str, credentials: Credentials, generation: int, now: datetime
+    ) -> Sequence[AgentRun] | None:
+        """What the agents run; None when nobody can say. More often while some run an older generation."""
+        known = self._runs.get(memory.uid)
+        if known is not None:
+            is_old = any(run.config_generation != generation for run in known[1].runs)
+            if now - known[0] < (RUNS_WHILE_CHANGING if is_old else RUNS_FOR):
+                return None if known[1].problem else known[1].runs
+        answer = await self.fetch(url, credentials.ingest_token, credentials.ca_pem)
+        self._runs[memory.uid] = (now, answer)
+        return None if answer.problem else answer.runs
+
+    def forget(self, uid: str) -> None:
+        self._runs.pop(uid, None)

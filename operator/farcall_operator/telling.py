@@ -1,0 +1,213 @@
+"""Writes the status of one TracingConfig from what one pass saw, once, and only when it says something else.
+
+Looks around for causes only where something is not as it should be. What the words are is decided in pure modules.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from farcall_operator.applying import WORKLOADS, Report
+from farcall_operator.children import Memory, Owner, judge_standing
+from farcall_operator.cluster.port import (
+    COMPONENT_LABEL,
+    Cluster,
+    ClusterError,
+    Manifest,
+    Observed,
+    Ref,
+    ref_of,
+)
+from farcall_operator.conditions import RECONCILING, STALLED, list_transitions, read_conditions
+from farcall_operator.context import Credentials, Discovery
+from farcall_operator.describing import (
+    describe_effective,
+    describe_nodes,
+    describe_runs,
+    read_config,
+    read_selector,
+)
+from farcall_operator.notices import Notices
+from farcall_operator.rollout import read_rollout
+from farcall_operator.status import PARTS, Picture, build_status
+from farcall_operator.surroundings import Surroundings
+from farcall_operator.troubles import Scene, Trouble, find_trouble
+from farcall_operator.volumes import claim_ref, read_templates
+
+
+@dataclass(slots=True, kw_only=True)
+class Pass:
+    """What one reconciliation gathers. `desired` None: nothing was to be applied, or it could not be computed."""
+
+    config: Manifest
+    memory: Memory
+    now: datetime
+    children: Mapping[Ref, Manifest]
+    before: Manifest
+    report: Report = field(default_factory=Report)
+    desired: list[Manifest] | None = None
+    discovery: Discovery = field(default_factory=Discovery)
+    credentials: Credentials = field(default_factory=Credentials)
+    notes: list[str] = field(default_factory=list)
+    architectures: Sequence[str] = ()
+    paused: bool = False
+
+    @property
+    def name(self) -> str:
+        return str(self.config["metadata"]["name"])
+
+    @property
+    def generation(self) -> int:
+        return int(self.config["metadata"].get("generation", 0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teller:
+    cluster: Cluster
+    observed: Observed
+    surroundings: Surroundings
+    notices: Notices
+    version: str
+
+    async def tell(self, work: Pass) -> Manifest:
+        workloads = self._find_workloads(work)
+        picture = Picture(
+            config=work.config,
+            now=work.now,
+            version=self.version,
+            before=work.before,
+            workloads=workloads,
+            troubles=await self._find_troubles(work, workloads),
+            problems=work.report.problems,
+            waiting=work.report.waiting,
+            notes=work.notes,
+            described=await self._describe(work, workloads),
+            paused=work.paused,
+        )
+        status = drop_empty(build_status(picture))
+        await self._write_status(work, status)
+        return status
+
+    def _find_workloads(self, work: Pass) -> dict[str, Manifest]:
+        """By component: what this pass left, else what the watch told; never somebody else's of that name."""
+        owner = Owner(name=work.name, uid=work.memory.uid)
+        known = {**work.children, **work.report.live}
+        return {
+            manifest["metadata"]["labels"][COMPONENT_LABEL]: manifest
+            for ref, manifest in known.items()
+            if ref.kind in WORKLOADS and judge_standing(manifest, owner) == "ours"
+        }
+
+    async def _find_troubles(
+        self, work: Pass, workloads: Mapping[str, Manifest]
+    ) -> dict[str, Trouble]:
+        found: dict[str, Trouble] = {}
+        for part in PARTS:
+            workload = workloads.get(part.component)
+            if workload is None or read_rollout(workload).is_complete:
+                continue
+            scene = Scene(
+                workload=workload,
+                pods=list_children(work.children, "Pod", part.component),
+                claims=await self._list_claims(work, workload, part.component),
+                events=await self.surroundings.list_warnings(work.now),
+                warnings=work.memory.warnings.get(ref_of(workload), ()),
+                nodes=self.observed.nodes(),
+                wanted=read_rollout(workload).wanted,
+            )
+            if trouble := find_trouble(scene, work.now):
+                found[part.component] = trouble
+        return found
+
+    async def _list_claims(
+        self, work: Pass, workload: Manifest, component: str
+    ) -> Sequence[Manifest]:
+        told = list_children(work.children, "PersistentVolumeClaim", component)
+        if told or not read_templates(workload):
+            return told
+        refs = [claim_ref(workload, t["metadata"]["name"]) for t in read_templates(workload)]
+        try:
+            return [claim for ref in refs if (claim := await self.cluster.get(ref)) is not None]
+        except ClusterError:
+            return []
+
+    async def _describe(self, work: Pass, workloads: Mapping[str, Manifest]) -> dict[str, object]:
+        if work.desired is None:
+            return {}
+        nodes = describe_nodes(
+            self.observed.nodes(),
+            workloads.get("probe"),
+            read_selector(work.desired),
+            work.architectures,
+        )
+        found: dict[str, object] = {
+            "effective": describe_effective(work.desired, work.discovery.sources),
+            "nodes": nodes,
+        }
+        exporter = workloads.get("exporter")
+        url = read_config(work.desired).get("endpoints", {}).get("exporter_ingest", "")
+        if exporter is None or not read_rollout(exporter).available or not url:
+            return found
+        runs = await self.surroundings.list_runs(
+            work.memory, url, work.credentials, work.generation, work.now
+        )
+        return found if runs is None else {**found, "configGenerations": describe_runs(runs)}
+
+    async def _write_status(self, work: Pass, status: Manifest) -> None:
+        if is_same_status(status, work.before):
+            return
+        manifest = {
+            "apiVersion": work.config["apiVersion"],
+            "kind": work.config["kind"],
+            "metadata": {"name": work.name},
+            "status": status,
+        }
+        try:
+            work.report.writes += 1
+            work.memory.status = await self.cluster.apply_status(manifest)
+        except ClusterError as e:
+            if e.status != 404:  # deleted meanwhile: nobody is left to be told
+                work.report.errors.append(e)
+            return
+        known = self.notices.written
+        await self.notices.tell(work.config, list_transitions(work.before, status), work.now)
+        work.report.writes += self.notices.written - known
+
+
+def list_children(
+    children: Mapping[Ref, Manifest], kind: str, component: str
+) -> Sequence[Manifest]:
+    return [
+        child
+        for ref, child in children.items()
+        if ref.kind == kind
+        and (child["metadata"].get("labels") or {}).get(COMPONENT_LABEL) == component
+    ]
+
+
+def list_reasons(status: Manifest) -> tuple[str, ...]:
+    """Of what is not well, for metrics and logs."""
+    conditions = read_conditions(status)
+    reasons = [c.reason for name, c in conditions.items() if c.status == "True" and name == STALLED]
+    reasons += [
+        condition.reason
+        for name, condition in conditions.items()
+        if condition.status != "True" and name not in (STALLED, RECONCILING)
+    ]
+    return tuple(dict.fromkeys(reasons))
+
+
+def drop_empty(status: Mapping[str, Any]) -> Manifest:
+    """Without empty lists and maps: the API server need not keep them, and then status would differ for ever."""
+    inner = {k: drop_empty(v) if isinstance(v, dict) else v for k, v in status.items()}
+    return {key: value for key, value in inner.items() if value not in ({}, [])}
+
+
+def is_same_status(one: Manifest, other: Manifest) -> bool:
+    """The order of conditions is the API server's."""
+    return _by_type(one) == _by_type(other)
+
+
+def _by_type(status: Manifest) -> Manifest:
+    return {**status, "conditions": {c["type"]: c for c in status.get("conditions") or ()}}
