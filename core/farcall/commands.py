@@ -76,6 +76,12 @@ COMMANDS = (
         group="cluster",
     ),
     Command(
+        name="open",
+        target="farcall_operator.commands.open:main",
+        brief="a way to the console of a cluster, and a one-time login link",
+        group="cluster",
+    ),
+    Command(
         name="operator",
         target="farcall_operator.running.process:main",
         brief="keep a cluster as its TracingConfigs say",

@@ -104,7 +104,7 @@ def test_commands_and_targets_in_the_pages_exist() -> None:
         code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.S))
         for target in re.findall(r"(?<![-\w])make ([a-z][a-z0-9-]*)", code):
             assert target in targets or target.startswith("bench-"), f"{page}: make {target}"
-        for name in re.findall(r"(?<![-\w./])farcall ([a-z]+)\b", code):
+        for name in re.findall(r"(?<![-\w./])(?<!-n )(?<!--namespace )farcall ([a-z]+)\b", code):
             assert name in commands, f"{page}: farcall {name}"
 
 
