@@ -46,9 +46,11 @@ def _lacks_program(name: str) -> Callable[[], str | None]:
 
 @functools.cache
 def _lacks_kubernetes() -> str | None:
-    check = [ROOT / "tests/cluster/build-kube.sh", "--check"]
-    has_it = subprocess.run(check, capture_output=True).returncode == 0
-    return None if has_it else "needs Kubernetes' programs: run `make kube`"
+    checks = (ROOT / "tests/cluster" / f"build-{what}.sh" for what in ("kube", "helm"))
+    has_all = all(
+        subprocess.run([check, "--check"], capture_output=True).returncode == 0 for check in checks
+    )
+    return None if has_all else "needs Kubernetes' programs and Helm: run `make kube`"
 
 
 def _lacks_file(path: Path, made_by: str) -> Callable[[], str | None]:
