@@ -7,12 +7,14 @@ from functools import partial
 from pathlib import Path
 
 from farcall.commands import EXIT_FAULT, EXIT_OK, EXIT_USAGE
+from farcall_operator.installing.alerts import render_alerts, render_prometheus_rule
 from farcall_operator.installing.charts import (
     CHART,
     render_chart,
     render_crd_template,
     render_part,
 )
+from farcall_operator.installing.dashboard import render_dashboard
 from farcall_operator.installing.objects import (
     PARTS,
     InstallView,
@@ -49,6 +51,11 @@ def list_generated(root: Path) -> Files:
             render_plain, partial(build_budget, view)
         ),
         f"{CHART}/Chart.yaml": render_chart,
+        f"{CHART}/files/alerts.yaml": lambda: HEADER + render_alerts(),
+        f"{CHART}/files/dashboard.json": render_dashboard,
+        "deploy/monitoring/alerts.yaml": lambda: HEADER + render_alerts(),
+        "deploy/monitoring/prometheusrule.yaml": lambda: HEADER + render_prometheus_rule(),
+        "deploy/monitoring/dashboard.json": render_dashboard,
         f"{CHART}/templates/crd.yaml": render_crd_template,
         f"{CHART}/templates/poddisruptionbudget.yaml": partial(render_part, "poddisruptionbudget"),
     }
