@@ -143,7 +143,8 @@ class TracingConfigSpec(Part):
     console: ConsoleSpec | None = Field(None, description="The web application.")
     images: ImagesSpec | None = Field(None, description="Where images come from.")
     tls: TlsSpec | None = Field(
-        None, description="Encryption between the parts. Reserved: without effect in this version."
+        None,
+        description="Encryption between the parts. Without effect in local mode, where they talk on loopback and by a socket file.",
     )
     paused: bool | None = Field(
         None, description="Leave everything as it is and reconcile nothing; status says so."

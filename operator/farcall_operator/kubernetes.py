@@ -22,14 +22,13 @@ from farcall_operator.layout import (
     DATA_DIR,
     PORTS,
     READY_DIR,
-    REDIS_LISTEN,
     SECRETS_DIR,
     STORE_DIR,
 )
 from farcall_operator.manifests import Manifest, render_objects
 from farcall_operator.placement import build_placement
 from farcall_operator.redisconf import render_redis_conf
-from farcall_operator.redisscripts import READY_SCRIPT, render_start_script
+from farcall_operator.redisscripts import render_ready_script, render_start_script
 from farcall_operator.sizes import (
     Container,
     Quantities,
@@ -37,6 +36,7 @@ from farcall_operator.sizes import (
     override_resources,
     share_resources,
 )
+from farcall_operator.transport import REDIS_PLAIN, REDIS_TLS, find_host, has_tls
 from farcall_operator.view import Scaling, View
 
 TEMPLATES = (
@@ -111,21 +111,23 @@ def build_view(config: TracingConfig, context: Context) -> View:
 def build_place(config: TracingConfig, context: Context, *, has_store: bool) -> Place:
     namespace, discovery = context.namespace, context.discovery or Discovery()
     clickhouse = config.spec.exporter.clickhouse if config.spec.exporter else None
-    host = f"{config.metadata.name}-exporter.{namespace}.svc"
+    name, tls = config.metadata.name, has_tls(config)
+    exporter = find_host(name, namespace, "exporter")
+    redis = find_host(name, namespace, "redis")
     return Place(
         mode="kubernetes",
         endpoints=Endpoints(
-            exporter_ingest=f"http://{host}:{PORTS['ingest']}",
-            exporter_otlp_http=f"http://{host}:{PORTS['otlp']}",
-            redis=f"redis://{config.metadata.name}-redis.{namespace}.svc:{PORTS['redis']}",
+            exporter_ingest=f"{'https' if tls else 'http'}://{exporter}:{PORTS['ingest']}",
+            exporter_otlp_http=f"http://{exporter}:{PORTS['otlp']}",
+            redis=f"{'rediss' if tls else 'redis'}://{redis}:{PORTS['redis']}",
             # The store is beside its clients in one pod, and nobody else may reach it.
             store=clickhouse.url if clickhouse else f"http://127.0.0.1:{PORTS['store']}",
-            console=f"http://{config.metadata.name}-console.{namespace}.svc:{PORTS['console']}",
+            console=f"http://{name}-console.{namespace}.svc:{PORTS['console']}",
         ),
         farcall=("farcall",),
         redis_server="/bin/sh",
         redis_conf=f"{CONFIG_DIR}/start-redis.sh",
-        redis_listen=REDIS_LISTEN,
+        redis_listen=REDIS_TLS if tls else REDIS_PLAIN,
         redis_data_dir=DATA_DIR,
         redis_survives_crash=False,
         config_file=f"{CONFIG_DIR}/effective.json",
@@ -162,7 +164,7 @@ def build_files(desired: Desired) -> dict[str, str]:
         "effective.json": render_effective(desired.effective),
         "redis.conf": render_redis_conf(desired.redis, acl_lines=("aclfile /run/redis/users.acl",)),
         "start-redis.sh": render_start_script(),
-        "ready-redis.sh": READY_SCRIPT,
+        "ready-redis.sh": render_ready_script(tls=has_tls(desired.config)),
     }
 
 

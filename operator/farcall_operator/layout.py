@@ -16,7 +16,6 @@ STORE_DIR = (
 DATA_DIR = "/data"  # Redis'
 REDIS_PORT = 6379
 PORTS = {"ingest": 8440, "otlp": 4318, "console": 8430, "store": 8640, "redis": REDIS_PORT}
-REDIS_LISTEN = (f"port {REDIS_PORT}", "bind * -::*", "tcp-keepalive 60")
 # As the images are built (Dockerfile); root only for the probe, whose capabilities need it.
 USER_ID = 10_001
 REDIS_USER_ID = 999  # of the official Redis and Valkey images

@@ -4,6 +4,7 @@ Values of secrets stay in files: an ACL file with their digests is written insid
 """
 
 from farcall.cacheacl import EXPORTER, KEY_PATTERN, NO_DEFAULT_USER, USERS
+from farcall.tlsfiles import CA
 from farcall_operator.layout import CONFIG_DIR, REDIS_PORT, SECRETS_DIR
 
 
@@ -32,12 +33,16 @@ def render_start_script() -> str:
     return "\n".join(lines) + "\n"
 
 
-# A server that is loading its file answers PING with an error. The password goes by environment, never by argument.
-READY_SCRIPT = f"""\
+def render_ready_script(*, tls: bool) -> str:
+    """A server that is loading its file answers PING with an error. The password goes by environment, never by argument."""
+    options = f' --tls --cacert "$secrets/{CA}"' if tls else ""
+    return f"""\
 #!/bin/sh
 set -eu
-REDISCLI_AUTH=$(cat "${{SECRETS_DIR:-{SECRETS_DIR}}}/{EXPORTER.password_file}")
+secrets=${{SECRETS_DIR:-{SECRETS_DIR}}}
+REDISCLI_AUTH=$(cat "$secrets/{EXPORTER.password_file}")
 export REDISCLI_AUTH
 client=$(command -v redis-cli || command -v valkey-cli)
-[ "$("$client" -p "${{REDIS_PORT:-{REDIS_PORT}}}" --user {EXPORTER.name} --no-auth-warning ping)" = PONG ]
+port=${{REDIS_PORT:-{REDIS_PORT}}}
+[ "$("$client" -p "$port"{options} --user {EXPORTER.name} --no-auth-warning ping)" = PONG ]
 """

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
+from farcall import tlsfiles
 from farcall.tracingconfig import TracingConfig
 from farcall_operator.context import Context
 from farcall_operator.kubernetes import build_manifests
 from farcall_operator.layout import SECRET_FILES
 from farcall_operator.manifests import render_manifests
+from farcall_operator.transport import SERVERS, find_tls_child, read_mode
 from farcall_operator.view import split_secret_files
 
 
@@ -25,5 +27,19 @@ def describe_needs(config: TracingConfig, namespace: str) -> Iterator[str]:
     yield f"The operator makes the Secret {name}-secrets, with the keys {', '.join(ours)}."
     if theirs and config.spec.dns_cache:
         yield f"You make the Secret {config.spec.dns_cache.existing_secret}, with the keys {', '.join(theirs)}."
+    yield describe_certificates(config)
     if config.spec.cluster_cidrs is None:
         yield "clusterCIDRs are left out: the operator discovers them, and here the list is empty."
+
+
+def describe_certificates(config: TracingConfig) -> str:
+    mode, keys = read_mode(config), ", ".join(tlsfiles.ALL)
+    if mode == "disabled":
+        return (
+            "spec.tls.mode is disabled: the parts talk plain text, passwords and tokens included."
+        )
+    if mode == "secret":
+        secret = config.spec.tls.secret_ref if config.spec.tls else None
+        return f"You make the Secret {secret or '(spec.tls.secretRef is missing)'}, with the keys {keys}."
+    made = " and ".join(find_tls_child(config.metadata.name, server) for server in SERVERS)
+    return f"The operator makes the Secrets {made}, with the keys {keys}."

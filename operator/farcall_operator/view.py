@@ -27,6 +27,7 @@ from farcall_operator.layout import (
     PodContainer,
 )
 from farcall_operator.sizes import Quantities
+from farcall_operator.transport import TLS_FILES, find_tls_secret
 
 RESTART_HASH = "farcall.dev/restart-hash"
 SECRETS_HASH = "farcall.dev/secrets-hash"
@@ -196,6 +197,8 @@ class View:
         existing = self.spec.dns_cache.existing_secret if self.spec.dns_cache else None
         if theirs and existing:
             sources.append(_project(existing, theirs))
+        if tls := find_tls_secret(self.desired.config, component):
+            sources.append(_project(tls, TLS_FILES[component]))
         return {"projected": {"defaultMode": 0o440, "sources": [s for s in sources if s]}}
 
 

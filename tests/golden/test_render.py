@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from farcall import secretfiles
+from farcall import secretfiles, tlsfiles
 from farcall.tracingconfig import read_tracingconfig
 from farcall_operator.commands.render import main as main_render
 from farcall_operator.commands.validate import main as main_validate
@@ -167,13 +167,45 @@ def test_no_secret_is_rendered_only_named(manifests: list[dict[str, Any]]) -> No
         for source in volume.get("projected", {}).get("sources", [])
         for item in source["secret"]["items"]
     }
-    assert named == set(secretfiles.ALL)
+    assert named == {*secretfiles.ALL, *tlsfiles.ALL}
     for _, pod in list_pods(manifests):
         for container in pod["containers"]:
             assert all(
                 entry["name"] in ("PYTHONUNBUFFERED", "NODE_NAME")
                 for entry in container.get("env", [])
             )
+
+
+@pytest.mark.parametrize(
+    ("tls", "schemes", "secrets"),
+    [
+        (None, ("https", "rediss"), {"main-exporter-tls", "main-redis-tls"}),
+        ({"mode": "secret", "secretRef": "certs"}, ("https", "rediss"), {"certs"}),
+        ({"mode": "disabled"}, ("http", "redis"), set()),
+    ],
+)
+def test_tls_decides_schemes_and_which_certificates_are_mounted(
+    tls: dict[str, str] | None, schemes: tuple[str, str], secrets: set[str]
+) -> None:
+    config = make({**BASE, **({"tls": tls} if tls else {})})
+    view = build_view(config, CONTEXT)
+    endpoints = view.desired.effective.endpoints
+    mounted = {
+        (kind, source["secret"]["name"], item["key"])
+        for kind, pod in list_pods(build_manifests(config, CONTEXT))
+        for volume in pod["volumes"]
+        for source in volume.get("projected", {}).get("sources", [])
+        for item in source["secret"]["items"]
+        if item["key"] in tlsfiles.ALL
+    }
+
+    assert endpoints.exporter_ingest.startswith(f"{schemes[0]}://")
+    assert endpoints.redis.startswith(f"{schemes[1]}://")
+    assert {name for _, name, _ in mounted} == secrets
+    # The agents on all nodes hold no private key.
+    assert {key for kind, _, key in mounted if kind == "DaemonSet"} <= {tlsfiles.CA}
+    assert ("tls-port" in view.files["redis.conf"]) is bool(secrets)
+    assert ("port 0\n" in view.files["redis.conf"]) is bool(secrets)
 
 
 def test_an_existing_secret_replaces_ours_for_the_cache_alone() -> None:

@@ -23,8 +23,6 @@ INERT = {
     "exporter.otlp.headersSecretRef",
     "console.oidc",
     "console.publicShare",
-    "tls.mode",
-    "tls.secretRef",
     "paused",
 }
 # path in the spec → what it is changed to, on top of BASE
@@ -84,10 +82,13 @@ CHANGES: dict[str, Any] = {
     "images.registry": "r.example.com",
     **{f"images.digests.{name}": f"sha256:{'0' * 64}" for name in DigestsSpec.model_fields},
     "images.pullSecrets": ["p"],
+    "tls.mode": "disabled",
+    "tls.secretRef": "certs",
     "deletionPolicy": "Retain",
 }
 # A field means something only beside another: the longest prefix of its path → what is there before the change.
 BESIDE: dict[str, dict[str, Any]] = {
+    "tls.secretRef": {"tls": {"mode": "secret", "secretRef": "theirs"}},
     "deletionPolicy": {"dnsCache": {"persistence": {"enabled": True}}},
     "dnsCache.persistence.size": {"dnsCache": {"persistence": {"enabled": True}}},
     "dnsCache.persistence.storageClassName": {"dnsCache": {"persistence": {"enabled": True}}},

@@ -19,6 +19,7 @@ from farcall.dnscache import (
     client_key_of_address,
     connect_redis,
 )
+from farcall.quantities import parse_bytes
 from farcall.secretfiles import read_secret
 from farcall.tiers import TIERS
 from farcall_operator.local.checks import find_program
@@ -39,6 +40,7 @@ def folder() -> Iterator[Path]:
         write_secrets(folder / "secrets", folder / "kept")
         settings = build_redis_settings(
             TIERS["Hobby"].redis,
+            memory_bytes=parse_bytes(TIERS["Hobby"].redis.memory),
             listen=("port 0", f"unixsocket {quote(name + '/redis.sock')}"),
             data_dir=name,
             append_only=False,

@@ -3,22 +3,24 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from redis import Redis
 
 from farcall.cacheacl import USERS
 from farcall.dnscache import CacheReader, CacheWriter, connect_redis
 from farcall.secretfiles import read_secret
-from farcall.tracingconfig import read_tracingconfig
+from farcall.tlsfiles import CA
 from farcall_operator.kubernetes import build_view
 from farcall_operator.local.credentials import write_secrets
-from support_ground import ROOT
 from support_local import wait_until
 from support_ports import find_free_port
-from support_render import CONTEXT
+from support_render import CONTEXT, make
+from support_tls import make_files, move_line, write_files
 
 pytestmark = pytest.mark.servers
 
@@ -27,6 +29,12 @@ pytestmark = pytest.mark.servers
 class Pod:
     folder: Path
     port: int
+    has_tls: bool
+
+    def connect(self, username: str | None, password: str | None) -> AbstractContextManager[Redis]:
+        url = f"{'rediss' if self.has_tls else 'redis'}://localhost:{self.port}"
+        ca_file = self.folder / "secrets" / CA
+        return connect_redis(url, username=username, password=password, ca_file=ca_file)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -45,20 +53,19 @@ class Pod:
         )  # fmt: skip
 
 
-@pytest.fixture
-def pod() -> Iterator[Pod]:
-    files = build_view(read_tracingconfig(ROOT / "examples/scale.yaml"), CONTEXT).files
+@pytest.fixture(params=["operator", "disabled"])
+def pod(request: pytest.FixtureRequest) -> Iterator[Pod]:
+    spec = {"tier": "Scale", "clusterCIDRs": ["10.0.0.0/8"], "tls": {"mode": request.param}}
+    files = build_view(make(spec), CONTEXT).files
     with TemporaryDirectory(prefix="fc-") as name:
-        pod = Pod(folder=Path(name), port=find_free_port())
+        pod = Pod(folder=Path(name), port=find_free_port(), has_tls=request.param != "disabled")
         (pod.folder / "secrets").mkdir()
         write_secrets(pod.folder / "secrets", pod.folder / "kept")
+        write_files(pod.folder / "secrets", make_files())
         # What the pod has at fixed places is here in a folder, and on a port of its own.
-        files["redis.conf"] = (
-            files["redis.conf"]
-            .replace("port 6379", f"port {pod.port}")
-            .replace("bind * -::*", "bind 127.0.0.1")
-            .replace("/run/redis/users.acl", f"{name}/users.acl")
-            .replace('"/data"', f'"{name}"')
+        conf = move_line(files["redis.conf"], port=pod.port, secrets_dir=pod.folder / "secrets")
+        files["redis.conf"] = conf.replace("/run/redis/users.acl", f"{name}/users.acl").replace(
+            '"/data"', f'"{name}"'
         )
         for file, text in files.items():
             (pod.folder / file).write_text(text)
@@ -75,13 +82,12 @@ def test_the_pod_serves_its_users_and_nobody_else(pod: Pod) -> None:
     )
     try:
         wait_until(lambda: pod.run("ready-redis.sh").returncode == 0, what="the pod is ready")
-        url = f"redis://127.0.0.1:{pod.port}"
         for user in USERS:
             password = read_secret(pod.folder / "secrets", user.password_file)
-            with connect_redis(url, username=user.name, password=password) as client:
+            with pod.connect(user.name, password) as client:
                 assert not CacheWriter(client).has_lost_memory()
                 assert CacheReader(client).read([]) == []
-        with connect_redis(url, username=None, password=None) as client:
+        with pod.connect(None, None) as client:
             with pytest.raises(Exception, match="Authentication required"):
                 client.ping()
         acl = (pod.folder / "users.acl").read_text()
