@@ -1,0 +1,172 @@
+"""The health check as Argo CD runs it: real Lua 5.1, on statuses that the operator itself writes."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lupa.lua51 import LuaRuntime
+
+from farcall_operator.cluster.port import Manifest, Ref
+from farcall_operator.installing.argocd import KEY
+from farcall_operator.problems import Problem
+from farcall_operator.status import Picture, build_status
+from support_install import DEPLOY, read_objects
+
+pytestmark = pytest.mark.unit
+
+CHECK = (DEPLOY / "argocd/health.lua").read_text(encoding="utf-8")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+COMPONENTS = ("probe", "dns-cache", "exporter")
+
+
+def judge(config: Manifest) -> tuple[str, str]:
+    """As Argo CD does: the resource is the global `obj`, and the script returns a table. No library is at hand."""
+    lua = LuaRuntime(unpack_returned_tuples=True, register_eval=False, register_builtins=False)
+    lua.execute("io, os, package, debug, require, dofile, loadfile = nil")
+    lua.globals().obj = lua.table_from(config, recursive=True)
+    found = lua.execute(CHECK)
+    return str(found.status), str(found.message)
+
+
+def build_config(**spec: Any) -> Manifest:
+    return {
+        "apiVersion": "farcall.dev/v1alpha1",
+        "kind": "TracingConfig",
+        "metadata": {"name": "main", "generation": 3},
+        "spec": {"tier": "Hobby", **spec},
+    }
+
+
+def complete(kind: str) -> Manifest:
+    number = {"desiredNumberScheduled": 1, "updatedNumberScheduled": 1, "numberAvailable": 1, "numberReady": 1, "currentNumberScheduled": 1}  # fmt: skip
+    replicas = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "readyReplicas": 1, "currentReplicas": 1}  # fmt: skip
+    return {
+        "kind": kind,
+        "metadata": {"name": f"main-{kind.lower()}", "generation": 1},
+        "spec": {} if kind == "DaemonSet" else {"replicas": 1},
+        "status": {
+            "observedGeneration": 1,
+            "currentRevision": "a",
+            "updateRevision": "a",
+            **(number if kind == "DaemonSet" else replicas),
+        },
+    }
+
+
+def with_status(config: Manifest, **picture: Any) -> Manifest:
+    """The status that the operator writes of that picture."""
+    status = build_status(Picture(config=config, now=NOW, version="0.1.0", before={}, **picture))
+    return {**config, "status": status}
+
+
+RUNNING = {
+    component: complete(kind)
+    for component, kind in zip(COMPONENTS, ("DaemonSet", "StatefulSet", "Deployment"), strict=True)
+}
+
+
+def test_ready_is_healthy() -> None:
+    config = with_status(build_config(), workloads=RUNNING)
+
+    status, message = judge(config)
+    assert status == "Healthy"
+    assert "can serve" in message
+
+
+def test_a_rollout_is_progressing() -> None:
+    status, message = judge(with_status(build_config()))
+
+    assert status == "Progressing"
+    assert "being created" in message
+
+
+def test_what_needs_a_person_is_degraded_with_the_reason() -> None:
+    problem = Problem(
+        reason="Conflict",
+        message="DaemonSet main-probe is not ours.",
+        ref=Ref("apps/v1", "DaemonSet", "farcall", "main-probe"),
+    )
+
+    assert judge(with_status(build_config(), problems=[problem])) == (
+        "Degraded",
+        "DaemonSet main-probe is not ours.",
+    )
+
+
+def test_paused_is_suspended_and_paused_with_a_fault_is_degraded() -> None:
+    paused = build_config(paused=True)
+    overlap = Problem(reason="Overlap", message="older traces the same namespaces.")
+
+    assert judge(with_status(paused, workloads=RUNNING, paused=True))[0] == "Suspended"
+    assert judge(with_status(paused, paused=True, problems=[overlap]))[0] == "Degraded"
+    assert judge(paused)[0] == "Suspended"
+
+
+def test_a_status_of_another_generation_counts_for_nothing() -> None:
+    config = with_status(build_config(), workloads=RUNNING)
+    edited = {**config, "metadata": {**config["metadata"], "generation": 4}}
+
+    status, message = judge(edited)
+    assert status == "Progressing"
+    assert "this generation" in message
+
+
+def test_a_condition_of_another_generation_counts_for_nothing() -> None:
+    config = with_status(build_config(), workloads=RUNNING)
+    for condition in config["status"]["conditions"]:
+        condition["observedGeneration"] = 2
+
+    assert judge(config)[0] == "Progressing"
+
+
+def test_a_resource_that_nobody_has_looked_at_is_progressing() -> None:
+    assert judge(build_config())[0] == "Progressing"
+    assert judge({**build_config(), "status": {}})[0] == "Progressing"
+
+
+def test_a_deletion_is_progressing() -> None:
+    config = with_status(build_config(), workloads=RUNNING)
+    config["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+
+    assert judge(config) == ("Progressing", "Being deleted")
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"observedGeneration": 3},
+        {"observedGeneration": 3, "conditions": []},
+        {"observedGeneration": 3, "conditions": "none"},
+        {"observedGeneration": 3, "conditions": ["Ready"]},
+        {"observedGeneration": 3, "conditions": [{"type": "Ready"}]},
+        {"observedGeneration": 3, "conditions": [{"type": "Ready", "status": "Unknown"}]},
+    ],
+)
+def test_a_status_of_no_known_shape_is_progressing(status: Manifest) -> None:
+    assert judge({**build_config(), "status": status})[0] == "Progressing"
+
+
+def test_a_condition_without_words_gives_its_reason() -> None:
+    ready = {"type": "Ready", "status": "True", "reason": "AllGood", "message": ""}
+    config = {**build_config(), "status": {"observedGeneration": 3, "conditions": [ready]}}
+
+    assert judge(config) == ("Healthy", "AllGood")
+
+
+def test_the_piece_of_the_config_map_is_the_same_check() -> None:
+    (piece,) = read_objects(DEPLOY / "argocd/argocd-cm.yaml")
+
+    assert piece["data"] == {KEY: CHECK}
+    assert piece["metadata"]["name"] == "argocd-cm"
+
+
+@pytest.mark.parametrize("path", [*(DEPLOY / "argocd").glob("*.yaml"), *(DEPLOY / "flux").glob("*.yaml")])  # fmt: skip
+def test_paths_in_the_examples_exist(path: Path) -> None:
+    """Those of this repository; `clusters/` and `production/` are the reader's."""
+    for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+        spec = document.get("spec", {})
+        named = spec.get("path") or spec.get("source", {}).get("path") or ""
+        if "deploy/" in named:
+            assert (DEPLOY.parent / named / "kustomization.yaml").exists(), named
