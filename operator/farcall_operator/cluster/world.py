@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from farcall.tracingconfig import KIND
 from farcall_operator.cluster.port import OWNER_LABEL, Manifest, Ref, ref_of
+from farcall_operator.overlap import read_included
 
 # Of a node's status, which a large node fills with 50 KB about images and disks.
 NODE_STATUS = ("addresses", "allocatable", "capacity", "conditions", "nodeInfo")
@@ -100,6 +101,8 @@ class World:
         ):
             return set()
         self._configs[name] = manifest
+        if before is not None and read_included(before) != read_included(manifest):
+            return set(self._configs)  # others may overlap with it now, or no more
         return {name}
 
     def _put_child(self, ref: Ref, manifest: Manifest) -> set[str]:
