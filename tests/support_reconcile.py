@@ -6,24 +6,25 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from support_fake_cluster import Clock, FakeCluster, roll_out_all
-
 from farcall.tracingconfig import API_VERSION, KIND, TracingConfig
 from farcall_operator.agents import AgentsAnswer
 from farcall_operator.cluster.port import Cluster, ClusterError, Manifest, Outcome, Ref
 from farcall_operator.context import AgentRun, Credentials, Discovery
 from farcall_operator.reconcile import ClusterReconciler
+from support_fake_cluster import Clock, FakeCluster, roll_out_all
 
 NAMESPACE = "farcall"
 HOBBY: Manifest = {"tier": "Hobby"}
+DISCOVERY = Discovery(cidrs=("10.244.0.0/16",), sources=("nodes' podCIDRs",))
+CREDENTIALS = Credentials(hashes={"probe": "a", "exporter": "a", "dns-cache": "a"})
 
 
 @dataclass
 class Stage:
     cluster: FakeCluster = field(default_factory=FakeCluster)
     clock: Clock = field(default_factory=Clock)
-    discovery: Discovery = Discovery(cidrs=("10.244.0.0/16",), sources=("nodes' podCIDRs",))
-    credentials: Credentials = Credentials(hashes={"probe": "a", "exporter": "a", "dns-cache": "a"})
+    discovery: Discovery = DISCOVERY
+    credentials: Credentials = CREDENTIALS
     runs: Sequence[AgentRun] = ()
     unreachable: bool = True
     asked: int = 0  # for credentials

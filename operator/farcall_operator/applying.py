@@ -26,6 +26,7 @@ from farcall_operator.rollout import read_rollout
 # In the order of their rollouts: an agent must find an exporter that understands it, and both a cache.
 WORKLOADS = ("StatefulSet", "Deployment", "DaemonSet")
 KEPT_KINDS = frozenset(("Secret", "PersistentVolumeClaim"))
+NEVER_PRUNED = KEPT_KINDS | {"Pod"}
 # A rollout that has not come through by then never will without help, and what it holds back may be the cure.
 HELD_FOR = timedelta(minutes=10)
 # How the API server's validation puts it that a field may not change.
@@ -175,12 +176,13 @@ class Applier:
         return self.now - rolled < HELD_FOR and not rollout.has_failed
 
     async def prune(self, desired: Sequence[Manifest]) -> None:
-        """What this very TracingConfig owns and no longer wants. Pods and the like have other owners."""
+        """What this very TracingConfig owns and no longer wants. Pods have other owners, and are many."""
         wanted = {ref_of(manifest) for manifest in desired}
-        for ref, live in self.observed.items():
-            if ref in wanted or ref.kind in KEPT_KINDS or not is_owned(live, self.owner):
+        for ref in self.observed:
+            if ref in wanted or ref.kind in NEVER_PRUNED:
                 continue
-            if live["metadata"].get("deletionTimestamp"):
+            live = self.observed[ref]
+            if not is_owned(live, self.owner) or live["metadata"].get("deletionTimestamp"):
                 continue
             try:
                 self.report.writes += 1

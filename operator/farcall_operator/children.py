@@ -58,7 +58,7 @@ def find_controller(live: Manifest) -> dict[str, object] | None:
 def describe_owner(live: Manifest) -> str:
     reference = find_controller(live)
     if reference is None:
-        return "nobody's that it names"
+        return "not farcall's"
     return f"controlled by {reference.get('kind')} {reference.get('name')}"
 
 

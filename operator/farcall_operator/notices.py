@@ -23,6 +23,7 @@ from farcall_operator.conditions import (
 NAMESPACE = "default"
 MAX_MESSAGE = 1_000  # the API server refuses more than 1,024
 SAME_WITHIN = timedelta(minutes=10)  # a pod that comes and goes is told of once in that time
+PROGRESS = frozenset(("Creating", "RollingOut", "NotAvailable", "NotApplied"))
 MAX_KNOWN = 4_096  # of 1,000 resources with a few reasons each
 
 
@@ -60,7 +61,7 @@ class Notices:
 
 
 def choose(transitions: Sequence[Transition]) -> Iterator[Condition]:
-    """Stalled speaks for all. Of the parts only what went wrong after it had been right: the rest is progress."""
+    """Stalled speaks for all. Of the parts only what went wrong: the rest is progress, and status shows that."""
     by_type = {transition.now.type: transition for transition in transitions}
     stalled = by_type.pop(STALLED, None)
     if stalled is not None and stalled.now.status == "True":
@@ -68,10 +69,10 @@ def choose(transitions: Sequence[Transition]) -> Iterator[Condition]:
         return
     by_type.pop(RECONCILING, None)
     ready = by_type.pop(READY, None)
-    if ready is not None and (ready.now.status != "False" or ready.before is None):
+    if ready is not None and ready.now.status != "False":
         yield ready.now
     for transition in by_type.values():
-        if transition.now.status == "False" and transition.before is not None:
+        if transition.now.status == "False" and transition.now.reason not in PROGRESS:
             yield transition.now
 
 

@@ -15,16 +15,16 @@ ALL_NAMESPACES = "all namespaces"
 def find_overlap(config: Manifest, configs: Mapping[str, Manifest]) -> str:
     """The sentence that says which older TracingConfig is in the way of `config`; empty when none is."""
     mine = read_included(config)
-    for other in sorted(configs.values(), key=rank_age):
-        if rank_age(other) >= rank_age(config):
-            return ""
-        if shared := _share(mine, read_included(other)):
-            name = other["metadata"]["name"]
-            return (
-                f"TracingConfig {name}, which is older, traces {shared} too. "
-                f"Give both a `namespaces.include`, without a common namespace, or delete one."
-            )
-    return ""
+    age = rank_age(config)
+    older = [c for c in configs.values() if rank_age(c) < age and _share(mine, read_included(c))]
+    if not older:
+        return ""
+    oldest = min(older, key=rank_age)
+    return (
+        f"TracingConfig {oldest['metadata']['name']}, which is older, traces "
+        f"{_share(mine, read_included(oldest))} too. "
+        f"Give both a `namespaces.include`, without a common namespace, or delete one."
+    )
 
 
 def rank_age(config: Manifest) -> tuple[str, str, str]:

@@ -26,9 +26,9 @@ from farcall_operator.surroundings import FetchAgents, Surroundings
 from farcall_operator.telling import Pass, Teller, list_reasons
 from farcall_operator.volumes import Volumes
 
-# Secrets are not watched: they are read again this often at most, so that a burst of events costs no requests. Below the
-# resync's period, which is what notices that one was deleted or changed.
-CREDENTIALS_FOR = timedelta(minutes=4)
+# Secrets are not watched, and reading them costs requests: within a burst of events once. Who used what was read before
+# comes back when that is old, and whoever comes after a quiet time (the resync) reads them.
+CREDENTIALS_FOR = timedelta(seconds=10)
 STALLED_AGAIN_S = (
     60.0  # what a human mends outside our watches (a quota, a storage class, a foreign object)
 )
@@ -165,6 +165,7 @@ class ClusterReconciler:
     async def _find_credentials(self, work: Pass, valid: TracingConfig) -> Credentials:
         held = self._held.get(work.memory.uid)
         if held is not None and self._are_fresh(held, work):
+            work.rest_s = (held[1] + CREDENTIALS_FOR - work.now).total_seconds()
             return held[2]
         owners = build_owner_references(valid)
         found = await self._ensure_credentials(
@@ -193,7 +194,7 @@ class ClusterReconciler:
             work.notes.append(told)
 
     def _plan_next(self, work: Pass, status: Manifest) -> float | None:
-        waits: list[float] = []
+        waits: list[float] = [] if work.rest_s is None else [work.rest_s]
         conditions = read_conditions(status)
         if conditions[STALLED].status == "True":
             waits.append(STALLED_AGAIN_S)

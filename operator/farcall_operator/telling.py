@@ -52,6 +52,9 @@ class Pass:
     notes: list[str] = field(default_factory=list)
     architectures: Sequence[str] = ()
     paused: bool = False
+    rest_s: float | None = (
+        None  # how long yet the credentials count as read, when they were not read anew
+    )
 
     @property
     def name(self) -> str:
@@ -92,11 +95,12 @@ class Teller:
     def _find_workloads(self, work: Pass) -> dict[str, Manifest]:
         """By component: what this pass left, else what the watch told; never somebody else's of that name."""
         owner = Owner(name=work.name, uid=work.memory.uid)
-        known = {**work.children, **work.report.live}
+        refs = [ref for ref in {*work.children, *work.report.live} if ref.kind in WORKLOADS]
+        known = [work.report.live.get(ref) or work.children[ref] for ref in refs]
         return {
             manifest["metadata"]["labels"][COMPONENT_LABEL]: manifest
-            for ref, manifest in known.items()
-            if ref.kind in WORKLOADS and judge_standing(manifest, owner) == "ours"
+            for manifest in known
+            if judge_standing(manifest, owner) == "ours"
         }
 
     async def _find_troubles(
@@ -178,11 +182,12 @@ class Teller:
 def list_children(
     children: Mapping[Ref, Manifest], kind: str, component: str
 ) -> Sequence[Manifest]:
+    """Looks only at that kind: the others need not be unpacked."""
+    found = [children[ref] for ref in children if ref.kind == kind]
     return [
         child
-        for ref, child in children.items()
-        if ref.kind == kind
-        and (child["metadata"].get("labels") or {}).get(COMPONENT_LABEL) == component
+        for child in found
+        if (child["metadata"].get("labels") or {}).get(COMPONENT_LABEL) == component
     ]
 
 

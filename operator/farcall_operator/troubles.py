@@ -28,6 +28,13 @@ ORDER = (
 )  # fmt: skip
 # No waiting helps: the same pod is refused again and again.
 FINAL = frozenset(("PodSecurity", "AdmissionRefused"))
+# What somebody does about it, where that is the same each time; `{}` is the namespace.
+CURES = {
+    "PodSecurity": "Label the namespace {} with pod-security.kubernetes.io/enforce=privileged: the agent needs it.",
+    "Quota": "Raise or remove the ResourceQuota of the namespace {}, or lower the `resources`.",
+    "StorageClassMissing": "Set a `storageClassName` that exists, or make one the cluster's default.",
+    "OOMKilled": "Raise its memory limit in the `resources` of the TracingConfig.",
+}
 _CREATION = frozenset(("FailedCreate", "FailedDaemonPod"))
 _MOUNT = frozenset(("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"))
 
@@ -61,7 +68,12 @@ def find_trouble(scene: Scene, now: datetime) -> Trouble | None:
     found = [*_read_pods(scene, now), *_read_creation(scene, now), *_read_claims(scene, now)]
     if not found:
         return None
-    return min(found, key=lambda trouble: ORDER.index(trouble.reason))
+    worst = min(found, key=lambda trouble: ORDER.index(trouble.reason))
+    cure = CURES.get(worst.reason)
+    if cure is None:
+        return worst
+    namespace = scene.workload["metadata"].get("namespace", "")
+    return Trouble(reason=worst.reason, message=f"{worst.message} {cure.format(namespace)}")
 
 
 # ---- Pods -----------------------------------------------------------------------------------------------------

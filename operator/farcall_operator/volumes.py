@@ -71,14 +71,11 @@ class Volumes:
         """`wanted` with what cannot be had replaced by what is there."""
         there = live["spec"]
         fitted = dict(wanted)
-        if (given := wanted.get("storageClassName")) and given != there.get("storageClassName"):
-            self._complain(
-                ref,
-                "VolumeImmutable",
-                f"is of the storage class {there.get('storageClassName')}, not {given}; a volume cannot move. "
-                f"Delete it by hand if what it holds may go.",
-            )
-            fitted["storageClassName"] = there.get("storageClassName")
+        given, has = wanted.get("storageClassName"), there.get("storageClassName")
+        if given and has and given != has:
+            words = f"is of the storage class {has}, not {given}; a volume cannot move."
+            self._complain(ref, "VolumeImmutable", f"{words} Delete it if what it holds may go.")
+            fitted["storageClassName"] = has
         asked, held = parse_quantity(read_size(wanted)), parse_quantity(read_size(there))
         if asked is None or held is None or asked == held:
             return fitted
