@@ -53,6 +53,7 @@ class Stream:
     listed: bool = False  # once is enough: after that, World holds a whole picture of some moment
     page_uids: set[str] = field(default_factory=set)  # of the list that is being read
     pending: set[str] = field(default_factory=set)  # listed, not yet handed over
+    drained: asyncio.Event = field(default_factory=asyncio.Event)  # nothing is pending
     is_reading: bool = False
     known: dict[str, Manifest] = field(default_factory=dict)  # uid → name, namespace and labels
 
@@ -110,6 +111,9 @@ class Streams:
             return await handler(request)
         if verb == "watch":
             await self._pace(stream)
+        elif "continue" in request.url.query:
+            # kopf asks for pages as fast as they come and keeps what it could not hand over yet.
+            await stream.drained.wait()
         try:
             response = await handler(request)
         except (aiohttp.ClientError, OSError, TimeoutError):
@@ -141,10 +145,12 @@ class Streams:
         uids = {item["metadata"]["uid"] for item in page.get("items") or []}
         stream.page_uids |= uids
         stream.pending |= uids
+        if stream.pending:
+            stream.drained.clear()
         if not (page.get("metadata") or {}).get("continue"):
             stream.is_reading = False
             self._compare(stream)
-            self._conclude(stream)
+        self._conclude(stream)
 
     def _compare(self, stream: Stream) -> None:
         for uid in stream.known.keys() - stream.page_uids:
@@ -153,6 +159,8 @@ class Streams:
         stream.page_uids = set()
 
     def _conclude(self, stream: Stream) -> None:
+        if not stream.pending:
+            stream.drained.set()
         if stream.listed or stream.lists == 0 or stream.is_reading or stream.pending:
             return
         stream.listed = True

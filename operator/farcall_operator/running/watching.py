@@ -15,6 +15,7 @@ from farcall_operator.cluster.access import Access
 from farcall_operator.cluster.port import MANAGED_BY, MANAGER, Manifest
 from farcall_operator.cluster.session import CountRequest, open_session
 from farcall_operator.cluster.world import World
+from farcall_operator.running.forgetful import NoDiffBase, NoMemories, NoProgress
 from farcall_operator.running.streams import Streams, Watched
 
 OURS = f"{MANAGED_BY}={MANAGER}"
@@ -35,9 +36,9 @@ WATCHED = (
 )
 # A restarted API server is back within half a minute; kopf's own steps grow to 21 s, and the last would be slept through.
 RETRY_AFTER_S = (0.2, 0.5, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3)
-PAGE = 500
-# kopf runs a task for each object that something happened to. Its default lets all of 12,000 live at once, for 5 s each.
-OBJECTS_AT_ONCE = 64
+PAGE = 100  # objects; they are in memory whole until they have been handed over, those of a dozen kinds at once
+# kopf runs a task for each object that something happened to. Its default lets all of 16,000 live at once, for 5 s each.
+OBJECTS_AT_ONCE = 200
 IDLE_S = 0.01
 STOP_WITHIN_S = 3.0
 
@@ -69,6 +70,7 @@ class Watching:
         await kopf.operator(
             registry=self.build_registry(),
             settings=build_settings(),
+            memories=NoMemories(),
             standalone=True,  # no peering: the lease decides who works
             namespaces=[self._namespace],
             ready_flag=ready,
@@ -120,6 +122,8 @@ def build_settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True  # no rights on namespaces and CRDs are needed
+    settings.persistence.diffbase_storage = NoDiffBase()
+    settings.persistence.progress_storage = NoProgress()
     settings.process.ultimate_exiting_timeout = None  # the process ends itself
     settings.networking.error_backoffs = RETRY_AFTER_S
     settings.networking.request_timeout = 60
