@@ -20,6 +20,9 @@ PORTS = {"ingest": 8440, "otlp": 4318, "console": 8430, "store": 8640, "redis": 
 USER_ID = 10_001
 REDIS_USER_ID = 999  # of the official Redis and Valkey images
 IMAGE_PREFIX = "farcall"
+# Part of the installation, which binds it to what the exporter may read of the cluster; one for all TracingConfigs, so that
+# the operator needs no right to bind anything.
+EXPORTER_ACCOUNT = "farcall-exporter"
 REDIS_IMAGE = "redis:7.2-bookworm"
 # Which secret files each workload sees, and no more.
 SECRET_FILES = {

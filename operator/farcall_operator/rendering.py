@@ -6,7 +6,7 @@ from farcall import tlsfiles
 from farcall.tracingconfig import TracingConfig
 from farcall_operator.context import Context
 from farcall_operator.kubernetes import build_manifests
-from farcall_operator.layout import SECRET_FILES
+from farcall_operator.layout import EXPORTER_ACCOUNT, SECRET_FILES
 from farcall_operator.manifests import render_manifests
 from farcall_operator.transport import SERVERS, find_tls_child, read_mode
 from farcall_operator.view import split_secret_files
@@ -22,6 +22,7 @@ def describe_needs(config: TracingConfig, namespace: str) -> Iterator[str]:
     name = config.metadata.name
     yield f"What the TracingConfig {name} ({config.spec.tier} tier) becomes in the namespace {namespace}."
     yield "The namespace must admit the probe: pod-security.kubernetes.io/enforce=privileged."
+    yield f"The installation (deploy/install.yaml) brings the ServiceAccount {EXPORTER_ACCOUNT}."
     every = tuple(dict.fromkeys(file for files in SECRET_FILES.values() for file in files))
     ours, theirs = split_secret_files(config, every)
     yield f"The operator makes the Secret {name}-secrets, with the keys {', '.join(ours)}."

@@ -12,6 +12,7 @@ from farcall_operator.desired import Component, Desired
 from farcall_operator.layout import (
     CONFIG_DIR,
     DATA_DIR,
+    EXPORTER_ACCOUNT,
     IMAGE_PREFIX,
     POD_CONTAINERS,
     PORTS,
@@ -66,6 +67,7 @@ class View:
     ready_dir: ClassVar[str] = READY_DIR
     store_mount: ClassVar[str] = STORE_MOUNT
     redis_data_dir: ClassVar[str] = DATA_DIR
+    exporter_account: ClassVar[str] = EXPORTER_ACCOUNT
 
     @property
     def namespace(self) -> str:

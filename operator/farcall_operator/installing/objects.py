@@ -11,13 +11,12 @@ from typing import Any, ClassVar
 
 from farcall.crd import build_crd
 from farcall_operator.installing.rights import (
-    EXPORTER_ACCOUNT,
     OPERATOR_ACCOUNT,
     OWN_NAMESPACE,
     ROLES,
     Role,
 )
-from farcall_operator.layout import IMAGE_PREFIX, USER_ID
+from farcall_operator.layout import EXPORTER_ACCOUNT, IMAGE_PREFIX, USER_ID
 from farcall_operator.manifests import Manifest, render_objects
 
 NAMESPACE = "farcall"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from farcall.tracingconfig import GROUP
+from farcall_operator.layout import EXPORTER_ACCOUNT
 
 READ = ("get", "list", "watch")
 CHILD = (*READ, "create", "patch", "delete")
@@ -48,7 +49,6 @@ class Role:
 OWN_NAMESPACE = "own"
 EVENTS_NAMESPACE = "default"  # events about objects without a namespace live there
 OPERATOR_ACCOUNT = "farcall-operator"
-EXPORTER_ACCOUNT = "farcall-exporter"
 
 _CHILDREN = (
     Rule(
