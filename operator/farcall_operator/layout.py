@@ -20,6 +20,8 @@ PORTS = {"ingest": 8440, "otlp": 4318, "console": 8430, "store": 8640, "redis": 
 USER_ID = 10_001
 REDIS_USER_ID = 999  # of the official Redis and Valkey images
 IMAGE_PREFIX = "farcall"
+# The operator's own pods, as the installation labels them; no TracingConfig's instance label is among them.
+OPERATOR_SELECTOR = {"app.kubernetes.io/name": "farcall", "app.kubernetes.io/component": "operator"}
 # Part of the installation, which binds it to what the exporter may read of the cluster; one for all TracingConfigs, so that
 # the operator needs no right to bind anything.
 EXPORTER_ACCOUNT = "farcall-exporter"

@@ -14,6 +14,7 @@ from farcall_operator.layout import (
     DATA_DIR,
     EXPORTER_ACCOUNT,
     IMAGE_PREFIX,
+    OPERATOR_SELECTOR,
     POD_CONTAINERS,
     PORTS,
     PROBE_CAPABILITIES,
@@ -68,6 +69,7 @@ class View:
     store_mount: ClassVar[str] = STORE_MOUNT
     redis_data_dir: ClassVar[str] = DATA_DIR
     exporter_account: ClassVar[str] = EXPORTER_ACCOUNT
+    operator_selector: ClassVar[dict[str, str]] = OPERATOR_SELECTOR
 
     @property
     def namespace(self) -> str:

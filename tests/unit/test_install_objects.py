@@ -144,6 +144,19 @@ def test_children_do_not_match_the_operators_selector() -> None:
         assert not selector.items() <= labels.items()
 
 
+def test_the_exporter_lets_the_operator_ask_for_its_agents() -> None:
+    labels = find("Deployment")["spec"]["template"]["metadata"]["labels"]
+    for manifest in read_objects(ROOT / "tests/golden/render/hobby.golden.yaml"):
+        if manifest["kind"] == "NetworkPolicy" and "exporter" in manifest["metadata"]["name"]:
+            sources = [
+                source["podSelector"]["matchLabels"]
+                for rule in manifest["spec"]["ingress"]
+                if {"port": "ingest", "protocol": "TCP"} in rule["ports"]
+                for source in rule["from"]
+            ]
+            assert any(wanted.items() <= labels.items() for wanted in sources)
+
+
 def test_another_namespace_leaves_the_events_where_they_are() -> None:
     objects = build_installation(InstallView(namespace="tracing"))
     namespaces = {m["metadata"].get("namespace", "") for m in objects}
