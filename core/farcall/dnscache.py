@@ -35,6 +35,9 @@ REWRITE_FRACTION = 0.01  # a repeated answer is written again after 1 % of the T
 TIMEOUT_S = 2.0
 
 
+Command = tuple[str | int, ...]
+
+
 class CacheUnavailableError(Exception):
     """Redis could not be asked; the message says why. Names that come late mend the spans.
 
@@ -242,6 +245,19 @@ class CacheWriter:
             pipe.pexpireat(key, expiry_ms, nx=True)
             pipe.pexpireat(key, expiry_ms, gt=True)
         return len(targets)
+
+    def run(self, commands: Sequence[Command]) -> list[object]:
+        """One round trip for what is no answer and no binding (farcall.cacheexpiry). A refused command's reply is its error.
+
+        Raises CacheUnavailableError.
+        """
+        pipe = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)  # type: ignore[no-untyped-call]
+        try:
+            return list(pipe.execute(raise_on_error=False))
+        except redis.RedisError as e:
+            raise _unavailable(e) from e
 
     def forget_older_than(self, answered_at: float) -> None:
         """Bounds the memory of what was written."""

@@ -109,7 +109,12 @@ class Agent:
             make_status=self._make_status,
             status_every_s=self._around.status_every_s,
         )
-        self._writer = DnsWriter(lambda: _connect_cache(config), ttl_s=config.dns.effective_ttl_s)
+        self._writer = DnsWriter(
+            lambda: _connect_cache(config),
+            ttl_s=config.dns.effective_ttl_s,
+            held=config.dns.hold_while_connected,
+            owner=self.node,
+        )
         # As of the last second; replaced whole, so that the sender's thread reads one state.
         self._counters: dict[str, int] = {}
         self._gauges: dict[str, float] = {}
@@ -231,7 +236,7 @@ class Agent:
         self._config, self._revision = config, config.revision
         self._policy.configure(config.capture)
         self._tracer.configure(config, self._trusted())
-        self._writer.set_ttl(config.dns.effective_ttl_s)
+        self._writer.set_life(config.dns.effective_ttl_s, held=config.dns.hold_while_connected)
         self._log.info("config applied", generation=config.generation, revision=self._revision)
 
     def _trusted(self) -> frozenset[bytes]:

@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from farcall import journal
+from farcall.cacheexpiry import Life
 from farcall.dnscache import Answer, Binding, CacheUnavailableError, CacheWriter
 from farcall.tlsfiles import TlsFault
+from farcall_probes.cachelife import CacheLife
 
 T = TypeVar("T")
 
@@ -30,12 +32,15 @@ class DnsWriter:
         connect: Callable[[], CacheWriter],
         *,
         ttl_s: int,
+        held: bool = False,
+        owner: str = "agent",
         max_pending: int = MAX_PENDING,
         check_every_s: float = CHECK_EVERY_S,
     ) -> None:
         self._connect = connect
         self._writer: CacheWriter | None = None
-        self._ttl_s = ttl_s
+        self._life = self._written_life = Life(ttl_s=ttl_s, held=held)
+        self._following = CacheLife(owner, self._life, clock=time.monotonic)
         self._check_every_s = check_every_s
         self._answers: deque[Answer] = deque(maxlen=max_pending)
         self._bindings: deque[Binding] = deque(maxlen=max_pending)
@@ -52,8 +57,11 @@ class DnsWriter:
     def start(self) -> None:
         self._thread.start()
 
-    def set_ttl(self, ttl_s: int) -> None:
-        self._ttl_s = ttl_s
+    def set_life(self, ttl_s: int, *, held: bool) -> None:
+        """From the next write on; entries that are there already follow soon (cachelife.py)."""
+        with self._changed:
+            self._life = Life(ttl_s=ttl_s, held=held)
+            self._changed.notify()
 
     def put(self, answers: Sequence[Answer], bindings: Sequence[Binding] = ()) -> None:
         """Never waits. When Redis is slower than the answers come, the oldest go."""
@@ -66,12 +74,16 @@ class DnsWriter:
 
     def counters(self) -> dict[str, int]:
         with self._changed:
-            return dict(self._counters)
+            return {**self._counters, **self._following.counters}
 
     def gauges(self) -> dict[str, float]:
         with self._changed:
             pending = len(self._answers) + len(self._bindings)
-            return {"cache_pending": pending, "cache_available": float(self._failures == 0)}
+            return {
+                "cache_pending": pending,
+                "cache_available": float(self._failures == 0),
+                "cache_follows_ttl": float(self._following.is_followed),
+            }
 
     def stop(self, within_s: float) -> None:
         with self._changed:
@@ -87,6 +99,8 @@ class DnsWriter:
             answers, bindings = self._take()
             try:
                 self._write(answers, bindings)
+                answers, bindings = [], []
+                self._follow_life()
             except CacheUnavailableError as e:
                 self._give_back(answers, bindings)
                 self._failed(str(e), e.tls)
@@ -101,9 +115,17 @@ class DnsWriter:
                 pending = bool(self._answers or self._bindings)
                 if self._stop_at is not None:
                     return pending and now < self._stop_at and self._failures == 0
-                if pending or now >= self._check_due:
+                due_in_s = self._due_in_s(now)
+                if pending or due_in_s <= 0:
                     return True
-                self._changed.wait(self._check_due - now)
+                self._changed.wait(due_in_s)
+
+    def _due_in_s(self, now: float) -> float:
+        if self._life != self._written_life:
+            return 0.0
+        following_s = self._following.due_in_s()
+        checking_s = self._check_due - now
+        return checking_s if following_s is None else min(checking_s, following_s)
 
     def _take(self) -> tuple[list[Answer], list[Binding]]:
         with self._changed:
@@ -119,7 +141,16 @@ class DnsWriter:
             self._counters["cache_answers_dropped"] += _return(self._answers, answers)
             self._counters["cache_bindings_dropped"] += _return(self._bindings, bindings)
 
+    def _follow_life(self) -> None:
+        if self._writer is not None:
+            self._following.step(self._writer)
+
     def _write(self, answers: list[Answer], bindings: list[Binding]) -> None:
+        if (
+            self._life != self._written_life
+        ):  # this thread alone writes: every entry from here on has the new life
+            self._written_life = self._life
+            self._following.want(self._life)
         if self._writer is None:
             self._writer = self._connect()
         if time.monotonic() >= self._check_due:
@@ -129,8 +160,10 @@ class DnsWriter:
                 self.lost_memory.set()
             self._check_due = time.monotonic() + self._check_every_s
             # Older ones are due again anyway, so forgetting them changes nothing but memory.
-            self._writer.forget_older_than(time.time() - self._ttl_s * 0.01)
-        keys = self._writer.write(answers, bindings, ttl_s=self._ttl_s, now=time.time())
+            self._writer.forget_older_than(time.time() - self._written_life.ttl_s * 0.01)
+        keys = self._writer.write(
+            answers, bindings, ttl_s=self._written_life.ttl_s, now=time.time()
+        )
         with self._changed:
             self._counters["cache_keys_written"] += keys
 

@@ -1,0 +1,88 @@
+"""A Redis on a socket with farcall's users, and a ConfigMap's volume as the kubelet keeps it."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+from farcall.cacheacl import AGENT, USERS, render_acl_rule
+from farcall.dnscache import CacheWriter, connect_redis
+from farcall.effective import EffectiveConfig, render_effective
+from support_agent import PASSWORD
+
+
+class RedisServer:
+    def __init__(self, directory: Path) -> None:
+        self.socket = directory / "redis.sock"
+        self.url = f"unix://{self.socket}"
+        rules = "\n".join(render_acl_rule(user, PASSWORD) for user in USERS)
+        conf = directory / "redis.conf"
+        conf.write_text(f'port 0\nunixsocket {self.socket}\nsave ""\ndir {directory}\n{rules}\n')
+        self.process = subprocess.Popen(["redis-server", str(conf)], stdout=subprocess.DEVNULL)
+        self.admin = redis.Redis(unix_socket_path=str(self.socket), decode_responses=True)
+
+    def is_answering(self) -> bool:
+        try:
+            return bool(self.admin.ping())
+        except redis.RedisError:
+            return False
+
+    def connect(self) -> CacheWriter:
+        return CacheWriter(connect_redis(self.url, username=AGENT.name, password=PASSWORD))
+
+    def lives(self, pattern: str = "fc1:*") -> dict[str, float]:
+        """Seconds that each key has left, but for those that tell how far a pass is."""
+        keys = [k for k in self.admin.scan_iter(pattern, count=5_000) if not k.startswith("fc1:e")]
+        pipe = self.admin.pipeline(transaction=False)
+        for key in keys:
+            pipe.pttl(key)
+        return {k: ms / 1000 for k, ms in zip(keys, pipe.execute(), strict=True) if ms != -2}
+
+
+@contextmanager
+def running_redis(directory: Path) -> Iterator[RedisServer]:
+    server = RedisServer(directory)
+    try:
+        wait(server.is_answering)
+        yield server
+    finally:
+        server.admin.close()
+        server.process.terminate()
+        server.process.wait(10)
+
+
+def wait(condition: Callable[[], object], within_s: float = 60.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class ConfigVolume:
+    """`effective.json` is a link into `..data`, which is turned to a new folder in one step."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir()
+        self.path = directory / "effective.json"
+        self._versions = 0
+
+    def publish(self, config: EffectiveConfig | bytes) -> Path:
+        self._versions += 1
+        folder = self.directory / f"..2026_{self._versions}"
+        folder.mkdir()
+        raw = config if isinstance(config, bytes) else render_effective(config).encode()
+        (folder / "effective.json").write_bytes(raw)
+        link, data = self.directory / "..data_tmp", self.directory / "..data"
+        old = data.resolve() if data.is_symlink() else None
+        link.symlink_to(folder.name)
+        link.rename(data)
+        if old is not None:
+            shutil.rmtree(old)
+        else:
+            self.path.symlink_to("..data/effective.json")
+        return self.path
