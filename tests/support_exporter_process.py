@@ -50,11 +50,11 @@ class RedisProcess:
         conf.write_text("\n".join([*lines, "user default off", *rules]) + "\n")
         with (self.folder / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(["redis-server", str(conf)], stdout=log, stderr=log)
-        self._wait()
+        self._wait(START_WITHIN_S)
         return self
 
-    def _wait(self) -> None:
-        deadline = time.monotonic() + START_WITHIN_S
+    def _wait(self, within_s: float) -> None:
+        deadline = time.monotonic() + within_s
         while True:
             try:
                 self.connect().ping()
@@ -95,15 +95,15 @@ class ExporterProcess:
         self.config = self.config.model_copy(update=changes)
         self.store.write_config(self.config)
 
-    def spawn(self) -> subprocess.Popen[bytes]:
+    def spawn(self, config: Path | None = None, log: Path | None = None) -> subprocess.Popen[bytes]:
         (self.folder / "exporter-ready").unlink(missing_ok=True)
         command = [
             *(sys.executable, "-m", "farcall.commands", "exporter"),
-            *("--config", str(self.folder / "effective.json")),
+            *("--config", str(config or self.folder / "effective.json")),
             *("--ready-file", str(self.folder / "exporter-ready")),
         ]
-        with (self.folder / "exporter.log").open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log)
+        with (log or self.folder / "exporter.log").open("ab") as file:
+            return subprocess.Popen(command, stdout=file, stderr=file)
 
     def start(self) -> "ExporterProcess":
         self.process = self.spawn()

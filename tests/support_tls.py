@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import redis
+
 from farcall import tlsfiles
 from farcall.cacheacl import AGENT, NO_DEFAULT_USER, USERS, render_acl_rule
 from farcall.dnscache import connect_redis
@@ -17,7 +19,7 @@ from farcall.secretfiles import read_secret
 from farcall_operator import certificates
 from farcall_operator.layout import REDIS_PORT, SECRETS_DIR
 from farcall_operator.transport import REDIS_TLS
-from support_exporter_process import ExporterProcess, RedisProcess
+from support_exporter_process import START_WITHIN_S, ExporterProcess, RedisProcess
 from support_ports import find_free_port
 from support_store import StoreProcess
 
@@ -87,7 +89,7 @@ class TlsRedis(RedisProcess):
     def ca_file(self) -> Path:
         return self.secrets_dir / tlsfiles.CA
 
-    def start(self) -> "TlsRedis":
+    def start(self, within_s: float = START_WITHIN_S) -> "TlsRedis":
         conf = self.folder / "redis-tls.conf"
         lines = [
             move_line(line, port=self.port, secrets_dir=self.secrets_dir) for line in REDIS_TLS
@@ -100,10 +102,10 @@ class TlsRedis(RedisProcess):
         conf.write_text("\n".join(lines) + "\n")
         with (self.folder / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(["redis-server", str(conf)], stdout=log, stderr=log)
-        self._wait()
+        self._wait(within_s)
         return self
 
-    def connect(self):  # type: ignore[no-untyped-def]
+    def connect(self) -> "redis.Redis":
         password = read_secret(self.secrets_dir, AGENT.password_file)
         return connect_redis(self.url, username=AGENT.name, password=password, ca_file=self.ca_file)
 

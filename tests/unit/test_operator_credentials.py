@@ -8,7 +8,20 @@ import pytest
 
 from farcall import secretfiles, tlsfiles
 from farcall_operator.cluster.port import ClusterError
-from support_credentials import DAY, NAMESPACE, NOW, OURS, OWNER, SecretsOnly, ensure
+from farcall_operator.context import Context
+from farcall_operator.kubernetes import build_manifests
+from farcall_operator.layout import REDIS_FILES as USERS_FILES
+from farcall_operator.manifests import render_manifests
+from support_credentials import (
+    DAY,
+    NAMESPACE,
+    NOW,
+    OURS,
+    OWNER,
+    SecretsOnly,
+    ensure,
+    make_config,
+)
 
 pytestmark = pytest.mark.unit
 T = TypeVar("T")
@@ -167,6 +180,22 @@ def test_without_tls_there_is_no_certificate() -> None:
 
     assert sorted(cluster.secrets) == ["main-secrets"]
     assert (made.ca_pem, made.renew_at, made.problems) == ("", None, ())
+
+
+def test_no_secret_is_in_a_rendered_manifest() -> None:
+    cluster = SecretsOnly()
+    cluster.put("our-redis", {name: f"{name}-of-the-user".ljust(40, "x") for name in USERS_FILES})
+    spec = {"dnsCache": {"existingSecret": "our-redis"}}
+    made = run(ensure(cluster, **spec))
+    context = Context(namespace=NAMESPACE, credentials=made)
+    text = render_manifests(build_manifests(make_config(**spec), context))
+
+    assert all(value in text for value in made.hashes.values())  # it is what rolls the pods
+    assert "Secret" not in {m["kind"] for m in build_manifests(make_config(**spec), context)}
+    for name in cluster.secrets:
+        for key, value in cluster.values(name).items():
+            assert value not in text, (name, key)
+            assert cluster.secrets[name]["data"][key] not in text, (name, key)
 
 
 def test_no_secret_is_in_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
