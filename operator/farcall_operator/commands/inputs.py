@@ -5,6 +5,7 @@ Documents of other kinds are left out, as a folder of manifests holds more than 
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -45,12 +46,19 @@ class Inputs:
 def read_inputs(paths: Sequence[str]) -> Inputs:
     inputs = Inputs()
     for path in paths:
-        try:
-            for source, raw in read_streams(path):
-                _take_stream(inputs, source, raw)
-        except InvalidConfigError as e:
-            inputs.faults.append(e)
+        with _noting(inputs):
+            for file in list_files(path):
+                with _noting(inputs):
+                    _take_stream(inputs, _name_source(file), read_stream(file))
     return inputs
+
+
+@contextmanager
+def _noting(inputs: Inputs) -> Iterator[None]:
+    try:
+        yield
+    except InvalidConfigError as e:
+        inputs.faults.append(e)
 
 
 def read_one(path: str) -> TracingConfig:
@@ -67,36 +75,30 @@ def read_one(path: str) -> TracingConfig:
     return inputs.configs[0].config
 
 
-def read_streams(path: str) -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of a file, of standard input, or of each manifest in a folder. Raises InvalidConfigError."""
-    if path == STDIN:
-        yield _name_source(path), _check_size("standard input", sys.stdin.buffer.read(_LIMIT))
-        return
+def list_files(path: str) -> list[str]:
+    """`path` itself, or each manifest in that folder. Raises InvalidConfigError."""
     folder = Path(path)
-    if not folder.is_dir():
-        yield path, _read_file(folder)
-        return
+    if path == STDIN or not folder.is_dir():
+        return [path]
     files = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
     if not files:
         raise InvalidConfigError(path, [f"holds no file that ends with {' or '.join(SUFFIXES)}"])
-    for file in files:
-        yield str(file), _read_file(file)
+    return [str(file) for file in files]
 
 
-_LIMIT = MAX_STREAM_BYTES + 1  # no more is read: it may be a device
-
-
-def _read_file(path: Path) -> bytes:
+def read_stream(path: str) -> bytes:
+    """All bytes of a file or of standard input, if they are not too many. Raises InvalidConfigError."""
+    most = MAX_STREAM_BYTES + 1  # no more is read: it may be a device
     try:
-        with path.open("rb") as file:
-            return _check_size(str(path), file.read(_LIMIT))
+        if path == STDIN:
+            raw = sys.stdin.buffer.read(most)
+        else:
+            with Path(path).open("rb") as file:
+                raw = file.read(most)
     except OSError as e:
-        raise InvalidConfigError(str(path), [f"cannot be read: {e.strerror or e}"]) from e
-
-
-def _check_size(source: str, raw: bytes) -> bytes:
-    if len(raw) > MAX_STREAM_BYTES:
-        raise InvalidConfigError(source, [f"is larger than {MAX_STREAM_BYTES} bytes"])
+        raise InvalidConfigError(_name_source(path), [f"cannot be read: {e.strerror or e}"]) from e
+    if len(raw) == most:
+        raise InvalidConfigError(_name_source(path), [f"is larger than {MAX_STREAM_BYTES} bytes"])
     return raw
 
 

@@ -108,7 +108,7 @@ def config_row(report: Report, now: datetime) -> Sequence[str]:
     age = format_since(report.created, now)
     return (
         report.name, report.tier, report.ready, report.reason, report.probes or "-", age, report.version or "-",
-        report.next[0] if report.next else report.message,
+        report.message or (report.next[0] if report.next else ""),
     )  # fmt: skip
 
 
