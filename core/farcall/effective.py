@@ -56,7 +56,8 @@ class DnsConfig(Section):
     )
     ttl_override_s: int | None = _field(
         "live",
-        "For tests only: replaces ttl_s; status and console then say so loudly.",
+        "For tests only, from the TracingConfig's annotation farcall.dev/dns-ttl-override-s: replaces ttl_s; "
+        "status and console then say so loudly.",
         default=None,
         gt=0,
     )
@@ -172,6 +173,7 @@ def build_effective(
 ) -> EffectiveConfig:
     """What `config` means here. Pure: the same arguments give the same result, byte for byte once written."""
     spec = config.spec
+    override_s = dns_ttl_override_s or config.metadata.dns_ttl_override_s
     given = spec.cluster_cidrs
     discovered = discovered_cidrs if discovered_cidrs is not None else LOCAL_CLUSTER_CIDRS
     otlp = spec.exporter.otlp if spec.exporter else None
@@ -183,7 +185,7 @@ def build_effective(
         node=node,
         cluster_cidrs=list(given if given is not None else discovered),
         cluster_cidrs_source="given" if given is not None else "discovered",
-        dns=_build_dns(spec, discovered_resolvers or [], dns_ttl_override_s),
+        dns=_build_dns(spec, discovered_resolvers or [], override_s),
         retention=_build_retention(spec),
         capture=_build_capture(spec, mode, own_cgroups or []),
         exporter=ExporterConfig(otlp_out_endpoint=otlp.endpoint if otlp else None),

@@ -4,10 +4,11 @@ Strict: an unknown field, a wrong type or an impossible value is refused with th
 allowed. No field has a default that is written back: what is left out is computed from the tier (`effective`).
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from farcall.faults import describe_faults
 from farcall.fieldtypes import (
@@ -155,6 +156,20 @@ class TracingConfigSpec(Part):
     )
 
 
+# The one annotation that is read. It is no field of spec: a tier is what is promised, and this breaks the promise.
+DNS_TTL_OVERRIDE = "farcall.dev/dns-ttl-override-s"
+
+
+def _pick_annotations(raw: object) -> object:
+    """Ours alone: others may be as large as they like. Raises ValueError when it is no number of seconds."""
+    if not isinstance(raw, dict) or DNS_TTL_OVERRIDE not in raw:
+        return {}
+    text = raw[DNS_TTL_OVERRIDE]
+    if not isinstance(text, str) or re.fullmatch("[1-9][0-9]{0,8}", text) is None:
+        raise ValueError(f"{DNS_TTL_OVERRIDE} must be a whole number of seconds, such as '60'")
+    return {DNS_TTL_OVERRIDE: text}
+
+
 class Metadata(BaseModel):
     """The part of metadata we read; the API server owns the rest, so unknown fields are no fault."""
 
@@ -163,6 +178,15 @@ class Metadata(BaseModel):
     name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=40)]
     generation: Annotated[int, Field(ge=0)] = 1
     uid: str = ""
+    annotations: Annotated[dict[str, str], BeforeValidator(_pick_annotations)] = Field(
+        default_factory=dict
+    )
+
+    @property
+    def dns_ttl_override_s(self) -> int | None:
+        """For tests only: names expire after this many seconds, whatever the tier promises. Status and console say so loudly."""
+        text = self.annotations.get(DNS_TTL_OVERRIDE)
+        return int(text) if text is not None else None
 
 
 class TracingConfig(BaseModel):

@@ -19,11 +19,13 @@ from farcall.effective import (
     EffectiveConfig,
     EffectiveConfigError,
     EffectiveWatcher,
+    build_effective,
     read_effective,
     read_listen_address,
     render_effective,
     write_effective,
 )
+from farcall.tracingconfig import DNS_TTL_OVERRIDE, InvalidConfigError, check_tracingconfig
 from support_ground import build_example
 
 pytestmark = pytest.mark.unit
@@ -188,6 +190,43 @@ def test_a_configmap_volume_is_followed_through_its_links(tmp_path: Path) -> Non
 
     publish(tmp_path, hobby, "2026_4")
     assert watcher.poll() == hobby
+
+
+def read_annotated(text: str | None) -> EffectiveConfig:
+    annotations = {"kubectl.kubernetes.io/last-applied-configuration": "{}" * 1000}
+    if text is not None:
+        annotations[DNS_TTL_OVERRIDE] = text
+    config = check_tracingconfig(
+        {
+            "apiVersion": "farcall.dev/v1alpha1",
+            "kind": "TracingConfig",
+            "metadata": {"name": "main", "annotations": annotations},
+            "spec": {"tier": "Hobby"},
+        },
+        source="here",
+    )
+    example = build_example("hobby")
+    return build_effective(
+        config,
+        mode="local",
+        endpoints=example.endpoints,
+        secrets_dir=example.secrets_dir,
+        state_dir=example.state_dir,
+    )
+
+
+def test_an_annotation_overrides_the_ttl_for_tests() -> None:
+    overridden, ordinary = read_annotated("30"), read_annotated(None)
+
+    assert overridden.dns.effective_ttl_s == overridden.dns.ttl_override_s == 30
+    assert ordinary.dns.effective_ttl_s == 3_600 and ordinary.dns.ttl_override_s is None
+    assert overridden.revision != ordinary.revision
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1h", "1.5", "9" * 10, "１２"])
+def test_an_override_that_is_no_number_of_seconds_is_refused(text: str) -> None:
+    with pytest.raises(InvalidConfigError, match="dns-ttl-override-s"):
+        read_annotated(text)
 
 
 def test_a_reader_never_sees_half_of_a_file(tmp_path: Path) -> None:
