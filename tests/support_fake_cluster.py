@@ -191,10 +191,11 @@ class FakeCluster(Cluster):
         self._show("put", manifest)
 
     def _show(self, what: str, manifest: Manifest) -> None:
-        labels = manifest["metadata"].get("labels") or {}
-        is_watched = manifest["kind"] in WATCHED or labels.get(MANAGED_BY) == MANAGER
-        if manifest["kind"] == "Secret" or not is_watched:
+        if manifest["kind"] == "Secret":
             return
+        labels = manifest["metadata"].get("labels") or {}
+        if manifest["kind"] not in WATCHED and labels.get(MANAGED_BY) != MANAGER:
+            what = "drop"  # as a watch with a selector tells it
         if self.lags:
             self._missed.append((what, copy.deepcopy(manifest)))
         else:

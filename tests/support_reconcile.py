@@ -10,7 +10,8 @@ from farcall.tracingconfig import API_VERSION, KIND, TracingConfig
 from farcall_operator.agents import AgentsAnswer
 from farcall_operator.cluster.port import Cluster, ClusterError, Manifest, Outcome, Ref
 from farcall_operator.context import AgentRun, Credentials, Discovery
-from farcall_operator.reconcile import ClusterReconciler
+from farcall_operator.kubernetes import build_manifests
+from farcall_operator.reconcile import Build, ClusterReconciler
 from support_fake_cluster import Clock, FakeCluster, roll_out_all
 
 NAMESPACE = "farcall"
@@ -28,6 +29,7 @@ class Stage:
     runs: Sequence[AgentRun] = ()
     unreachable: bool = True
     asked: int = 0  # for credentials
+    build: Build = build_manifests
     reconciler: ClusterReconciler = field(init=False)
 
     def __post_init__(self) -> None:
@@ -42,6 +44,7 @@ class Stage:
             discover=self.discover,
             ensure_credentials=self.ensure,
             fetch=self.fetch,
+            build=self.build,
             clock=self.clock,
             version="1.2.3",
         )

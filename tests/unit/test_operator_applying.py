@@ -1,0 +1,457 @@
+"""Children are made, repaired, recreated and pruned; what is somebody else's is never touched."""
+
+import copy
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from farcall.tracingconfig import TracingConfig
+from farcall_operator.cluster.port import (
+    DESIRED_HASH,
+    MANAGED_BY,
+    MANAGER,
+    OWNER_LABEL,
+    ClusterError,
+    Manifest,
+    Ref,
+)
+from farcall_operator.context import Context
+from farcall_operator.kubernetes import build_manifests
+from farcall_operator.reconcile import Build
+from support_fake_cluster import roll_out, roll_out_all
+from support_reconcile import NAMESPACE, Stage
+
+pytestmark = pytest.mark.unit
+
+CONFIG_MAP = Ref("v1", "ConfigMap", NAMESPACE, "main-config")
+MIRROR = {"tier": "Hobby", "images": {"registry": "mirror.example.com/farcall"}}
+
+
+@pytest.fixture
+def stage() -> Stage:
+    made = Stage()
+    made.add_nodes(3)
+    made.write()
+    made.settle()
+    return made
+
+
+def image(stage: Stage, kind: str, name: str) -> str:
+    found = stage.cluster.find(kind, name)
+    return str(found["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+# ---- Drift ------------------------------------------------------------------------------------------------------
+
+
+def list_leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if isinstance(value, dict | list) and value:
+        entries = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in entries:
+            yield from list_leaves(inner, (*path, key))
+    else:
+        yield path
+
+
+def set_leaf(manifest: Manifest, path: tuple[Any, ...]) -> None:
+    *parents, last = path
+    holder: Any = functools.reduce(lambda found, key: found[key], parents, manifest)
+    old = holder[last]
+    if isinstance(old, bool):
+        holder[last] = not old
+    elif isinstance(old, int):
+        holder[last] = old + 1
+    else:
+        holder[last] = f"{old}-drift" if isinstance(old, str) else "drift"
+
+
+def build_once() -> Build:
+    """Rendering is most of a reconciliation, and a thousand of them ask for the same."""
+    known: dict[str, list[Manifest]] = {}
+
+    def build(config: TracingConfig, context: Context) -> list[Manifest]:
+        key = config.model_dump_json()
+        if key not in known:
+            known[key] = build_manifests(config, context)
+        return known[key]
+
+    return build
+
+
+# Identity: another value is another object, or no manifest at all.
+IDENTITY = ("apiVersion", "kind", "metadata.name", "metadata.namespace")
+
+
+@pytest.mark.parametrize("tier", ["Hobby", "Scale"])
+def test_drift_in_any_field_is_repaired_by_one_write(tier: str) -> None:
+    stage = Stage(build=build_once())
+    stage.write(spec={"tier": tier})
+    stage.settle()
+    desired = copy.deepcopy(stage.cluster._applied)
+    unrepaired = []
+    for ref, manifest in desired.items():
+        for path in list_leaves(manifest):
+            if ".".join(str(key) for key in path) in IDENTITY or "ownerReferences" in path:
+                continue
+            before = copy.deepcopy(stage.cluster.objects[ref])
+            stage.cluster.edit(ref, lambda m, path=path: set_leaf(m, path))
+            stage.cluster.forget_calls()
+            stage.reconcile()
+            if ("apply", ref) not in stage.cluster.calls:
+                unrepaired.append((ref.kind, path))
+            stage.cluster.put(before)
+            stage.reconcile()
+            roll_out_all(stage.cluster)  # a workload that rolls holds the later ones back
+
+    assert len(desired) > 10
+    assert unrepaired == []
+
+
+def test_a_deleted_child_comes_back(stage: Stage) -> None:
+    stage.cluster.remove(CONFIG_MAP)
+    stage.reconcile()
+
+    assert CONFIG_MAP in stage.cluster.objects
+
+
+def test_a_child_without_its_labels_is_found_by_asking_and_repaired(stage: Stage) -> None:
+    stage.cluster.edit(CONFIG_MAP, lambda m: m["metadata"].update(labels={}))
+    stage.cluster.world.drop(stage.cluster.objects[CONFIG_MAP])
+    stage.reconcile()
+
+    assert stage.cluster.objects[CONFIG_MAP]["metadata"]["labels"][OWNER_LABEL] == "main"
+
+
+def test_what_others_own_stays(stage: Stage) -> None:
+    ref = stage.cluster.ref("DaemonSet", "main-probe")
+
+    def restart(manifest: Manifest) -> None:
+        manifest["metadata"]["annotations"]["example.com/note"] = "hello"
+        manifest["spec"]["template"]["metadata"]["annotations"][
+            "kubectl.kubernetes.io/restartedAt"
+        ] = "now"
+
+    stage.cluster.edit(ref, restart)
+    roll_out_all(stage.cluster)
+    stage.cluster.forget_calls()
+    stage.reconcile()
+
+    assert ("apply", ref) not in stage.cluster.calls
+
+
+def test_what_a_webhook_makes_of_a_manifest_is_accepted_and_not_fought_over() -> None:
+    stage = Stage()
+
+    def rewrite(manifest: Manifest) -> None:
+        for container in (
+            manifest.get("spec", {}).get("template", {}).get("spec", {}).get("containers", ())
+        ):
+            container["image"] = f"mirror.example.com/{container['image'].rpartition('/')[2]}"
+
+    stage.cluster.mutate = rewrite
+    stage.write()
+    stage.settle()
+    stage.reconcile()
+    assert stage.cluster.writes == []
+
+    ref = stage.cluster.ref("DaemonSet", "main-probe")
+    stage.cluster.edit(
+        ref, lambda m: m["spec"]["template"]["spec"]["containers"][0].update(image="other")
+    )
+    stage.cluster.forget_calls()
+    stage.reconcile()
+    assert ("apply", ref) in stage.cluster.calls
+
+
+def test_every_child_carries_its_hash_and_its_owner(stage: Stage) -> None:
+    uid = stage.cluster.find("TracingConfig", "main")["metadata"]["uid"]
+    for ref, child in stage.cluster.objects.items():
+        if ref.namespace == NAMESPACE:
+            assert child["metadata"]["annotations"][DESIRED_HASH], ref
+            assert child["metadata"]["ownerReferences"][0]["uid"] == uid, ref
+
+
+# ---- Whose is it ------------------------------------------------------------------------------------------------
+
+
+def foreign(**metadata: Any) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "main-config", "namespace": NAMESPACE, **metadata},
+        "data": {"theirs": "yes"},
+    }
+
+
+OTHERS = {
+    "nobody's": foreign(),
+    "another controller's, with our labels": foreign(
+        labels={OWNER_LABEL: "main", MANAGED_BY: MANAGER},
+        ownerReferences=[{"apiVersion": "v1", "kind": "Namespace", "name": "x", "uid": "n", "controller": True}],
+    ),
+    "another TracingConfig's": foreign(
+        labels={OWNER_LABEL: "else", MANAGED_BY: MANAGER},
+        ownerReferences=[{"apiVersion": "farcall.dev/v1alpha1", "kind": "TracingConfig", "name": "else", "uid": "e", "controller": True}],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("theirs", OTHERS.values(), ids=OTHERS)
+def test_an_object_of_somebody_else_is_named_and_left_alone(theirs: Manifest) -> None:
+    stage = Stage()
+    stage.cluster.put(theirs)
+    before = copy.deepcopy(stage.cluster.objects[CONFIG_MAP])
+    stage.write()
+    stage.reconcile()
+
+    assert stage.truth("Stalled") == ("True", "Conflict")
+    assert "ConfigMap farcall/main-config" in stage.condition("Stalled")["message"]
+    assert stage.cluster.objects[CONFIG_MAP] == before
+    stage.cluster.remove(CONFIG_MAP)
+    stage.settle()
+    assert stage.truth("Ready") == ("True", "Ready")
+
+
+def test_the_children_of_a_resource_of_the_same_name_that_is_gone_are_waited_for() -> None:
+    stage = Stage()
+    owner = {
+        "apiVersion": "farcall.dev/v1alpha1",
+        "kind": "TracingConfig",
+        "name": "main",
+        "uid": "before",
+        "controller": True,
+    }
+    stage.cluster.put(
+        foreign(labels={OWNER_LABEL: "main", MANAGED_BY: MANAGER}, ownerReferences=[owner])
+    )
+    stage.write()
+    stage.reconcile()
+
+    assert stage.truth("Stalled")[0] == "False"
+    assert "still being deleted" in stage.condition("Ready")["message"]
+    stage.cluster.remove(CONFIG_MAP)
+    stage.settle()
+    assert stage.truth("Ready") == ("True", "Ready")
+
+
+def test_what_was_left_behind_without_an_owner_is_taken_up_again(stage: Stage) -> None:
+    stage.cluster.edit(CONFIG_MAP, lambda m: m["metadata"].pop("ownerReferences"))
+    stage.reconcile()
+
+    assert stage.cluster.objects[CONFIG_MAP]["metadata"]["ownerReferences"]
+
+
+# ---- No longer wanted -------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_longer_wanted_is_deleted_and_volumes_stay(stage: Stage) -> None:
+    clickhouse = {"clickhouse": {"url": "http://clickhouse.data.svc:8123"}, "replicas": 2}
+    stage.write(spec={"tier": "Hobby", "exporter": clickhouse})
+    stage.settle()
+    budget = stage.cluster.ref("PodDisruptionBudget", "main-exporter")
+    stage.write()
+    stage.reconcile()
+
+    assert budget not in stage.cluster.objects
+    assert stage.cluster.find("PersistentVolumeClaim", "main-store")
+
+
+def test_a_neighbour_that_only_bears_our_label_is_not_pruned(stage: Stage) -> None:
+    labels = {OWNER_LABEL: "main", MANAGED_BY: MANAGER}
+    stage.cluster.put(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "notes", "namespace": NAMESPACE, "labels": labels},
+        }
+    )
+    stage.reconcile()
+
+    assert stage.cluster.find("ConfigMap", "notes")
+
+
+# ---- What cannot be changed ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "propagation"),
+    [("Deployment", "main-exporter", "Background"), ("StatefulSet", "main-redis", "Orphan")],
+)
+def test_an_immutable_field_is_changed_by_recreation(
+    stage: Stage, kind: str, name: str, propagation: str
+) -> None:
+    ref = stage.cluster.ref(kind, name)
+    first = stage.cluster.objects[ref]["metadata"]["uid"]
+    stage.cluster.edit(ref, lambda m: m["spec"]["selector"]["matchLabels"].update(drift="yes"))
+    stage.cluster._applied[ref]["spec"]["selector"]["matchLabels"]["drift"] = "yes"
+    stage.cluster.edit(ref, lambda m: m["metadata"]["annotations"].update({DESIRED_HASH: "old"}))
+    stage.cluster.forget_calls()
+    stage.reconcile()
+
+    assert (f"delete {propagation}", ref) in stage.cluster.calls
+    assert stage.cluster.objects[ref]["metadata"]["uid"] != first
+    stage.settle()
+    assert stage.truth("Ready") == ("True", "Ready")
+
+
+# ---- Order --------------------------------------------------------------------------------------------------------
+
+
+def test_the_agents_follow_the_cache_and_the_exporter(stage: Stage) -> None:
+    stage.write(spec=MIRROR)
+    seen = []
+    for kind in ("StatefulSet", "Deployment", "DaemonSet"):
+        stage.reconcile()
+        seen.append([image(stage, k, n).startswith("mirror") for k, n in (("StatefulSet", "main-redis"), ("Deployment", "main-exporter"), ("DaemonSet", "main-probe"))])  # fmt: skip
+        roll_out(stage.cluster, kind)
+
+    assert seen == [[True, False, False], [True, True, False], [True, True, True]]
+
+
+def test_a_rollout_that_does_not_come_through_is_waited_for_ten_minutes(stage: Stage) -> None:
+    stage.write(spec=MIRROR)
+    stage.reconcile()
+    message = stage.condition("Ready")["message"]
+    assert "Deployment farcall/main-exporter waits until StatefulSet farcall/main-redis" in message
+    stage.clock.pass_s(601)
+    stage.reconcile()
+    assert image(stage, "Deployment", "main-exporter").startswith("mirror")
+
+
+def test_a_deployment_that_has_given_up_holds_nobody_back(stage: Stage) -> None:
+    stage.write(spec=MIRROR)
+    stage.reconcile()
+    roll_out(stage.cluster, "StatefulSet")
+    stage.reconcile()
+    failed = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    stage.cluster.edit(
+        stage.cluster.ref("Deployment", "main-exporter"),
+        lambda m: m["status"].update(conditions=[failed]),
+    )
+    stage.reconcile()
+
+    assert image(stage, "DaemonSet", "main-probe").startswith("mirror")
+
+
+def test_a_live_field_changes_the_config_and_no_workload(stage: Stage) -> None:
+    stage.write(spec={"tier": "Hobby", "dns": {"holdWhileConnected": True}})
+    stage.reconcile()
+
+    assert [ref.kind for verb, ref in stage.cluster.calls if verb == "apply"] == ["ConfigMap"]
+
+
+# ---- Volumes ------------------------------------------------------------------------------------------------------
+
+
+def scale(size: str, **more: Any) -> Manifest:
+    return {"tier": "Scale", "dnsCache": {"persistence": {"size": size}}, **more}
+
+
+CLAIM = Ref("v1", "PersistentVolumeClaim", NAMESPACE, "data-main-redis-0")
+
+
+def make_scaled(*, expandable: bool = True) -> Stage:
+    stage = Stage()
+    stage.cluster.put(
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {"name": "disk"},
+            "allowVolumeExpansion": expandable,
+        }
+    )
+    stage.write(spec=scale("4Gi"))
+    stage.reconcile()
+    spec = {"storageClassName": "disk", "resources": {"requests": {"storage": "4Gi"}}}
+    stage.cluster.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": CLAIM.name, "namespace": NAMESPACE}, "spec": spec, "status": {"phase": "Bound"}})  # fmt: skip
+    stage.cluster.edit(
+        stage.cluster.ref("PersistentVolumeClaim", "main-store"),
+        lambda m: m["spec"].update(storageClassName="disk"),
+    )
+    stage.settle()
+    return stage
+
+
+def size_of(stage: Stage, name: str) -> str:
+    return str(
+        stage.cluster.find("PersistentVolumeClaim", name)["spec"]["resources"]["requests"][
+            "storage"
+        ]
+    )
+
+
+def test_a_larger_cache_volume_grows_the_claim_and_recreates_the_statefulset() -> None:
+    stage = make_scaled()
+    ref = stage.cluster.ref("StatefulSet", "main-redis")
+    first = stage.cluster.objects[ref]["metadata"]["uid"]
+    stage.write(spec=scale("6Gi"))
+    stage.reconcile()
+
+    assert size_of(stage, CLAIM.name) == "6Gi"
+    assert ("delete Orphan", ref) in stage.cluster.calls
+    assert stage.cluster.objects[ref]["metadata"]["uid"] != first
+    stage.settle()
+    stage.reconcile()
+    assert stage.cluster.calls == []
+
+
+def test_a_class_that_does_not_grow_is_told_and_the_rest_goes_on() -> None:
+    stage = make_scaled(expandable=False)
+    ref = stage.cluster.ref("StatefulSet", "main-redis")
+    first = stage.cluster.objects[ref]["metadata"]["uid"]
+    stage.write(spec=scale("6Gi", dns={"holdWhileConnected": True}))
+    stage.reconcile()
+
+    assert stage.truth("Stalled") == ("True", "VolumeCannotGrow")
+    assert "disk" in stage.condition("Stalled")["message"]
+    assert stage.cluster.objects[ref]["metadata"]["uid"] == first
+    assert (
+        '"hold_while_connected": true'
+        in stage.cluster.objects[CONFIG_MAP]["data"]["effective.json"]
+    )
+
+
+def test_a_volume_that_the_resource_asks_to_shrink_is_refused() -> None:
+    stage = make_scaled()
+    stage.write(spec=scale("2Gi"))
+    stage.reconcile()
+
+    assert stage.truth("Stalled") == ("True", "VolumeShrink")
+    assert size_of(stage, CLAIM.name) == "4Gi"
+
+
+def test_a_smaller_tier_keeps_the_larger_volume_and_is_ready() -> None:
+    stage = make_scaled()
+    stage.write(spec={"tier": "Hobby"})
+    stage.settle()
+
+    assert size_of(stage, "main-store") == "100Gi"
+    assert stage.truth("Ready") == ("True", "Ready")
+    stage.reconcile()
+    assert stage.cluster.calls == []
+
+
+def test_the_store_s_claim_grows_by_itself() -> None:
+    stage = make_scaled()
+    stage.write(spec={**scale("4Gi"), "exporter": {"storage": {"size": "200Gi"}}})
+    stage.reconcile()
+
+    assert size_of(stage, "main-store") == "200Gi"
+
+
+def test_one_claim_that_cannot_be_asked_for_keeps_nobody_waiting() -> None:
+    stage = make_scaled()
+    stage.restart()
+    stage.cluster.fault = lambda verb, ref: (
+        ClusterError(403, "Forbidden", "no") if ref == CLAIM else None
+    )
+    stage.write(spec=scale("4Gi", dns={"holdWhileConnected": True}))
+    stage.reconcile()
+
+    assert stage.truth("Stalled") == ("True", "Forbidden")
+    assert (
+        '"hold_while_connected": true'
+        in stage.cluster.objects[CONFIG_MAP]["data"]["effective.json"]
+    )
