@@ -21,6 +21,7 @@ MAX_CONNECTIONS = (
 )
 GRACE_S = 4
 BACKLOG = 256
+HANDSHAKE_WITHIN_S = 15.0  # as long as a request's head may take (headlimits)
 
 
 class ListenError(Exception):
@@ -30,12 +31,34 @@ class ListenError(Exception):
 class _Server(uvicorn.Server):
     """Without uvicorn's own signal handling: two servers share the process, and main decides when they stop."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, *, handshake_within_s: float) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self._handshake_within_s = handshake_within_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """uvicorn's own gives a peer that never begins its handshake a minute, and knows no setting for it."""
+        await self.lifespan.startup()
+        config, loop = self.config, asyncio.get_running_loop()
+
+        def make_protocol() -> asyncio.Protocol:
+            make: Any = config.http_protocol_class
+            protocol: asyncio.Protocol = make(
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return protocol
+
+        self.servers = [
+            await loop.create_server(
+                make_protocol,
+                sock=listener,
+                ssl=config.ssl,
+                ssl_handshake_timeout=self._handshake_within_s if config.ssl else None,
+                backlog=config.backlog,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
         self.listening.set()
 
     @contextlib.contextmanager
@@ -80,7 +103,8 @@ def read_identity(config: EffectiveConfig, endpoint: str, what: str) -> ServerId
 
 
 class Listeners:
-    def __init__(self) -> None:
+    def __init__(self, *, handshake_within_s: float = HANDSHAKE_WITHIN_S) -> None:
+        self._handshake_within_s = handshake_within_s
         self._servers: list[tuple[_Server, socket.socket]] = []
 
     def add(
@@ -100,7 +124,8 @@ class Listeners:
             timeout_graceful_shutdown=GRACE_S,
             ssl_context_factory=(lambda *_: identity.context) if identity else None,
         )
-        self._servers.append((_Server(config), listener))
+        server = _Server(config, handshake_within_s=self._handshake_within_s)
+        self._servers.append((server, listener))
 
     async def serve(self, stop: asyncio.Event, *, on_started: "asyncio.Event") -> None:
         """Until `stop` is set; open requests get GRACE_S to end."""
