@@ -208,7 +208,15 @@ class FakeApiserver:
             path.removeprefix("/apis/") if path.startswith("/apis/") else path.removeprefix("/api/")
         )
         resources = [
-            {"name": plural, "kind": kind, "namespaced": plural not in CLUSTER_WIDE, "verbs": VERBS}
+            {
+                "name": plural,
+                "kind": kind,
+                "namespaced": plural not in CLUSTER_WIDE,
+                "verbs": VERBS,
+                "singularName": kind.lower(),
+                "shortNames": [],
+                "categories": [],
+            }
             for (v, kind), plural in PLURALS.items()
             if v == version
         ]
