@@ -213,7 +213,7 @@ def _build_retention(spec: TracingConfigSpec) -> RetentionConfig:
     # The engine merges parts into new ones before it drops the old: a volume that is full cannot merge.
     storage = spec.exporter.storage if spec.exporter else None
     volume = storage.size if storage and storage.size else tier.store_volume
-    usable_bytes = parse_bytes(volume) * 8 // 10
+    usable_bytes = max(parse_bytes(volume) * 8 // 10, 1)
     return RetentionConfig(
         traces_s=parse_duration_s(given.traces) if given.traces else tier.retention_traces_s,
         logs_s=parse_duration_s(given.logs) if given.logs else tier.retention_logs_s,
