@@ -20,6 +20,8 @@ DURATION_S = (
 RENEW_EVERY_S = 3.0
 GIVE_UP_S = 7.0  # since the last renewal began; two seconds before the others may think so
 POLL_S = 1.0
+ANSWER_WITHIN_S = 5.0
+RELEASE_WITHIN_S = 2.0
 CONFLICT = (409, 404)  # another was faster; or the Lease was deleted in between
 
 
@@ -37,11 +39,16 @@ class Lease:
         namespace: str,
         identity: str,
         clock: Callable[[], float] = time.monotonic,
+        renew_every_s: float = RENEW_EVERY_S,
+        poll_s: float = POLL_S,
     ) -> None:
         self._cluster = cluster
         self._ref = Ref(API_VERSION, KIND, namespace, NAME)
         self._identity = identity
         self._clock = clock
+        self._renew_every_s = renew_every_s
+        self._poll_s = poll_s
+        self._ours: Manifest | None = None  # as we wrote it last: renewing it takes one request
         self._renewed_at: float | None = None
         self._seen: tuple[str, float] = ("", 0.0)  # resource version, when we saw it first
         self._holder = ""
@@ -58,7 +65,7 @@ class Lease:
     async def acquire(self) -> None:
         """Waits for as long as it takes; the API server may be away meanwhile."""
         while not await self._try("take"):  # noqa: ASYNC110 - what changes it is another process
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(self._poll_s)
         self._log.info("leading", identity=self._identity)
 
     async def hold(self) -> None:
@@ -68,11 +75,11 @@ class Lease:
         changing it, which our renewal would notice. Until it succeeds, `is_held` says no and nothing is written.
         """
         while True:
-            await asyncio.sleep(RENEW_EVERY_S)
+            await asyncio.sleep(self._renew_every_s)
             while not await self._try("renew"):
                 if self._holder not in ("", self._identity):
                     raise LeaseLostError(f"{self._holder} leads now")
-                await asyncio.sleep(POLL_S / 2)
+                await asyncio.sleep(self._poll_s / 2)
 
     async def release(self) -> None:
         """So that the next takes over at its next poll. Best effort: without it they wait for DURATION_S."""
@@ -80,7 +87,7 @@ class Lease:
             return
         self._renewed_at = None
         try:
-            async with asyncio.timeout(POLL_S * 2):
+            async with asyncio.timeout(RELEASE_WITHIN_S):
                 lease = await self._cluster.get(self._ref)
                 if lease is not None and _holder_of(lease) == self._identity:
                     spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
@@ -91,7 +98,7 @@ class Lease:
     async def _try(self, what: str) -> bool:
         began = self._clock()
         try:
-            async with asyncio.timeout(RENEW_EVERY_S):
+            async with asyncio.timeout(ANSWER_WITHIN_S):
                 taken = await self._take(began)
         except TimeoutError:
             self._log.warning("lease not reached", doing=what, error="no answer in time")
@@ -105,15 +112,22 @@ class Lease:
         return taken
 
     async def _take(self, now: float) -> bool:
+        if self._ours is not None:
+            ours, self._ours = (
+                self._ours,
+                None,
+            )  # once: when somebody else wrote it, we have to look
+            self._ours = await self._cluster.replace(self._build(ours))
+            return True
         lease = await self._cluster.get(self._ref)
         if lease is None:
             self._holder = ""
-            await self._cluster.create(self._build(None))
+            self._ours = await self._cluster.create(self._build(None))
             return True
         self._observe(lease, now)
         if self._holder not in ("", self._identity) and not self._is_expired(lease, now):
             return False
-        await self._cluster.replace(self._build(lease))
+        self._ours = await self._cluster.replace(self._build(lease))
         self._holder = self._identity
         return True
 

@@ -35,7 +35,7 @@ def parse_options(argv: Sequence[str]) -> Options:
     parser.add_argument(
         "--namespace",
         type=parse_namespace,
-        default="",
+        default=None,
         help="where the children live (default: its own)",
     )
     parser.add_argument(
@@ -57,7 +57,7 @@ def parse_options(argv: Sequence[str]) -> Options:
     arguments = parser.parse_args(argv)
     host, port = arguments.listen
     return Options(
-        namespace=arguments.namespace,
+        namespace=arguments.namespace or "",
         kubeconfig=arguments.kubeconfig,
         host=host,
         port=port,

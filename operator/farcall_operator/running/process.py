@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -30,6 +31,9 @@ from farcall_operator.running.watching import STOP_WITHIN_S, Watching
 from farcall_operator.running.workqueue import Workqueue
 
 ASK_AGAIN_S = 2.0
+REPEAT_AFTER_S = 30.0  # forwarded log lines that begin alike
+ALIKE = 16  # characters: `Request attempt `
+MAX_ALIKE = 256
 
 BuildReconciler = Callable[[Cluster, Observed, str], Reconciler]
 
@@ -210,13 +214,29 @@ def _name_ourselves() -> str:
 def forward_logs() -> None:
     """What kopf and aiohttp have to say, from warnings up, goes where ours goes."""
     root = logging.getLogger()
-    root.handlers[:] = [_Forward()]
+    root.handlers[:] = [ForwardedLogs()]
     root.setLevel(logging.WARNING)
 
 
-class _Forward(logging.Handler):
+class ForwardedLogs(logging.Handler):
+    """An API server that is away makes kopf say the same of a dozen streams every few seconds: once in a while is enough."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}  # when, and how often since
+
     def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        key = (record.name, message[:ALIKE])
+        said_at, unsaid = self._said.get(key, (-REPEAT_AFTER_S, 0))
+        now = self._clock()
+        if record.exc_info is None and now - said_at < REPEAT_AFTER_S:
+            self._said[key] = (said_at, unsaid + 1)
+            return
+        if len(self._said) >= MAX_ALIKE:
+            self._said.clear()
+        self._said[key] = (now, 0)
         log = journal.get_log(record.name)
         say = log.error if record.levelno >= logging.ERROR else log.warning
-        exception = record.exc_info[1] if record.exc_info else None
-        say(record.getMessage(), exc_info=exception)
+        say(message, alike=unsaid, exc_info=record.exc_info[1] if record.exc_info else None)

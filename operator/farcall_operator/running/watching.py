@@ -31,6 +31,7 @@ WATCHED = (
     Watched("apps/v1", "DaemonSet", "daemonsets", OURS),
     Watched("apps/v1", "Deployment", "deployments", OURS),
     Watched("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies", OURS),
+    Watched("networking.k8s.io/v1", "Ingress", "ingresses", OURS),
     Watched("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", OURS),
     Watched("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", OURS),
 )

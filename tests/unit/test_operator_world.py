@@ -1,0 +1,130 @@
+"""What the operator knows of the cluster: kept small, in order, and by the right owner."""
+
+import pytest
+
+from farcall_operator.cluster.port import OWNER_LABEL, Manifest, Ref
+from farcall_operator.cluster.world import World
+
+pytestmark = pytest.mark.unit
+
+
+def build_config(name: str, version: int = 1, uid: str = "") -> Manifest:
+    return {
+        "apiVersion": "farcall.dev/v1alpha1",
+        "kind": "TracingConfig",
+        "metadata": {"name": name, "uid": uid or f"uid-{name}", "resourceVersion": str(version)},
+        "spec": {"tier": "Hobby"},
+    }
+
+
+def build_child(owner: str, *, uid: str = "u1", version: int = 1, data: str = "") -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": "c",
+            "namespace": "farcall",
+            "uid": uid,
+            "resourceVersion": str(version),
+            "labels": {OWNER_LABEL: owner} if owner else {},
+            "managedFields": [{"manager": "farcall-operator"}],
+        },
+        "data": {"key": data},
+    }
+
+
+def build_node(name: str, *, cidr: str = "10.0.0.0/24", beat: str = "1") -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "uid": name, "annotations": {"a": "x" * 999}},
+        "spec": {"podCIDRs": [cidr]},
+        "status": {
+            "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}],
+            "conditions": [{"type": "Ready", "lastHeartbeatTime": beat}],
+            "images": [{"names": ["x" * 999]}],
+        },
+    }
+
+
+CHILD = Ref("v1", "ConfigMap", "farcall", "c")
+
+
+def test_a_child_comes_out_as_it_went_in_but_for_its_managed_fields():
+    world = World()
+
+    assert world.put(build_child("main", data="é")) == {"main"}
+    live = world.children("main")[CHILD]
+    assert live["data"] == {"key": "é"}
+    assert "managedFields" not in live["metadata"]
+    assert world.children("other") == {}
+
+
+def test_children_are_a_snapshot_that_later_events_do_not_change():
+    world = World()
+    world.put(build_child("main", data="1"))
+    before = world.children("main")
+    world.put(build_child("main", data="2", version=2))
+    world.drop(build_child("main"))
+
+    assert before[CHILD]["data"] == {"key": "1"}
+    assert CHILD not in world.children("main")
+
+
+def test_a_late_event_of_a_deleted_child_does_not_touch_its_successor():
+    world = World()
+    world.put(build_child("main", uid="old", version=5))
+    world.put(build_child("main", uid="new", version=9, data="new"))
+
+    assert world.put(build_child("main", uid="old", version=7)) == set()
+    assert world.drop(build_child("main", uid="old", version=8)) == {"main"}
+    assert world.children("main")[CHILD]["data"] == {"key": "new"}
+
+
+def test_a_child_that_changes_its_owner_concerns_both():
+    world = World()
+    world.put(build_child("main"))
+
+    assert world.put(build_child("canary", version=2)) == {"main", "canary"}
+    assert len(world.children("main")) == 0
+    assert world.put(build_child("", version=3)) == {"canary"}
+    assert len(world.children("canary")) == 0
+    assert world.drop(build_child("", version=4)) == set()
+
+
+def test_a_deleted_config_concerns_all_that_are_left_and_itself():
+    world = World()
+    for name in ("a", "b"):
+        world.put(build_config(name))
+
+    assert world.drop(build_config("a")) == {"a", "b"}
+    assert set(world.configs()) == {"b"}
+
+
+def test_a_config_made_anew_by_the_same_name_survives_its_predecessors_end():
+    world = World()
+    world.put(build_config("a", 5, "old"))
+    world.put(build_config("a", 9, "new"))
+    world.drop(build_config("a", 8, "old"))
+
+    found = world.config("a")
+    assert found is not None
+    assert found["metadata"]["uid"] == "new"
+
+
+def test_a_nodes_heartbeat_concerns_nobody_but_its_network_does():
+    world = World()
+    world.put(build_config("a"))
+
+    assert world.put(build_node("n1")) == {"a"}
+    assert world.put(build_node("n1", beat="2")) == set()
+    assert world.put(build_node("n1", cidr="10.0.1.0/24")) == {"a"}
+    assert world.drop(build_node("n1")) == {"a"}
+    assert world.drop(build_node("n1")) == set()
+
+
+def test_of_a_node_only_what_is_read_is_kept():
+    world = World()
+    world.put(build_node("n1"))
+
+    assert len(str(world.nodes()["n1"])) < 500
