@@ -11,7 +11,8 @@ from typing import Any
 from farcall.tracingconfig import GROUP
 from farcall_operator.layout import EXPORTER_ACCOUNT
 
-READ = ("get", "list", "watch")
+WATCH = ("list", "watch")
+READ = ("get", *WATCH)
 CHILD = (*READ, "create", "patch", "delete")
 
 
@@ -97,14 +98,20 @@ _BESIDE_CHILDREN = (
     ),
     Rule(
         group="",
-        resources=("events", "pods"),
-        verbs=READ,
-        reason="Why a pod does not start, for the conditions of the TracingConfig.",
+        resources=("pods",),
+        verbs=WATCH,
+        reason="The children's pods, watched by label: what their containers say, for the conditions of the TracingConfig.",
+    ),
+    Rule(
+        group="",
+        resources=("events",),
+        verbs=("list",),
+        reason="Why something does not start (no node fits, no volume, refused), asked for only when something does not.",
     ),
     Rule(
         group="coordination.k8s.io",
         resources=("leases",),
-        verbs=("get", "create", "update", "patch"),
+        verbs=("get", "create", "update"),
         reason="One of several replicas leads.",
     ),
 )
@@ -140,32 +147,32 @@ ROLES = (
             Rule(
                 group=GROUP,
                 resources=("tracingconfigs",),
-                verbs=READ,
+                verbs=WATCH,
                 reason="What to do. The operator never changes a TracingConfig's spec or metadata.",
             ),
             Rule(
                 group=GROUP,
                 resources=("tracingconfigs/status",),
-                verbs=("get", "patch"),
+                verbs=("patch",),
                 reason="What has been done. The only cluster-wide write.",
             ),
             Rule(
                 group="",
                 resources=("nodes",),
-                verbs=READ,
+                verbs=WATCH,
                 reason="Pod networks and node addresses count as inside; which nodes have no agent, and why.",
             ),
             Rule(
                 group="networking.k8s.io",
                 resources=("servicecidrs",),
-                verbs=READ,
+                verbs=("list",),
                 reason="Service networks count as inside.",
             ),
             Rule(
                 group="storage.k8s.io",
                 resources=("storageclasses",),
-                verbs=("get", "list"),
-                reason="Whether there is a class for the volumes, and whether it lets them grow.",
+                verbs=("get",),
+                reason="Whether the class of a volume lets it grow.",
             ),
         ),
     ),
