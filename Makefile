@@ -11,7 +11,7 @@ PY := $(VENV)/bin/python
 FARCALL := $(VENV)/bin/farcall
 
 DEBIAN_RUN := python3-venv python3-bpfcc redis-server iproute2 iptables dnsmasq-base nodejs npm
-DEBIAN_TEST := chromium gcc libc6-dev git openssl postgresql
+DEBIAN_TEST := chromium gcc libc6-dev git openssl postgresql mariadb-server memcached
 PYTHON_STAMP := $(VENV)/.stamp-python
 ARTEFACT := probes/farcall_probes/bpf/artefact.json
 BUNDLE := console/farcall_console/static/build/manifest.json

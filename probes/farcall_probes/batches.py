@@ -19,12 +19,14 @@ from farcall_probes.capture import Records
 from farcall_probes.columns import Indices
 from farcall_probes.connections import Connection
 from farcall_probes.identity import Identity
-from farcall_probes.reading import Columns
+from farcall_probes.readcolumns import Columns
 
 PROTOCOLS = {
     events.PROTO_HTTP1: "http",
     events.PROTO_REDIS: "redis",
     events.PROTO_POSTGRES: "postgresql",
+    events.PROTO_MYSQL: "mysql",
+    events.PROTO_MEMCACHED: "memcached",
 }
 _HEADER_FIELDS = list(events.EXCHANGE.names or ())
 _IDENTITY_COLUMNS = (

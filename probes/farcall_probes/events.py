@@ -26,6 +26,8 @@ PROTO_UNKNOWN = 0
 PROTO_HTTP1 = 1
 PROTO_REDIS = 2
 PROTO_POSTGRES = 3
+PROTO_MYSQL = 4
+PROTO_MEMCACHED = 5
 
 ROLE_CLIENT = 0  # this end sent the request
 ROLE_SERVER = 1  # this end was asked

@@ -4,6 +4,7 @@ Masking errs on the side of hiding: what is not certainly outside of a literal i
 """
 
 import re
+from typing import Literal
 
 from farcall_probes.wire.outcomes import MAX_TEXT, text
 
@@ -12,22 +13,38 @@ MEMO_ENTRIES = 2048
 MAX_OPERATION = 32
 
 # In this order at each place: comments go, quoted identifiers stay, literals become the mask. Without their end, because
-# the capture was cut, they reach to the end of the text. `BACKSLASH` is a plain string with a backslash before a quote: where
+# the capture was cut, they reach to the end of the text. `backslash` is a plain string with a backslash before a quote: where
 # it ends depends on the server's settings, so nothing behind its beginning is shown.
-_TOKEN = re.compile(
-    r"""
-    (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z) )
-  | (?P<identifier> "(?:[^"]|"")*(?:"|\Z) )
-  | (?P<escaped> \b[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z) )
-  | (?P<dollar> \$(?P<tag>[A-Za-z_]\w*|)\$.*?(?:\$(?P=tag)\$|\Z) )
+_COMMON = r"""
+    (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z) {comment} )
+  | (?P<identifier> {identifier} )
+  {own}
   | (?P<backslash> (?:\b(?:[bBxXnN]|[uU]&))?'(?:[^'\\]|'')*\\ )
   | (?P<string> (?:\b(?:[bBxXnN]|[uU]&))?'(?:[^']|'')*(?:'|\Z) )
   | (?P<parameter> \$[0-9]+ )
   | (?P<word> [^\W\d][\w$]* )
   | (?P<number> [0-9]+(?:[\w.]*[+-]?[\w.]*) | \.[0-9][\w.]* )
-    """,
-    re.VERBOSE | re.DOTALL,
+"""
+_POSTGRES = _COMMON.format(
+    comment="",
+    identifier=r'"(?:[^"]|"")*(?:"|\Z)',
+    own=r"""
+  | (?P<escaped> \b[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z) )
+  | (?P<dollar> \$(?P<tag>[A-Za-z_]\w*|)\$.*?(?:\$(?P=tag)\$|\Z) )""",
 )
+# Double quotes are a string's there, unless the server is told otherwise; then identifiers are hidden too.
+_MYSQL = _COMMON.format(
+    comment=r"| \#[^\n]*",
+    identifier=r"`(?:[^`]|``)*(?:`|\Z)",
+    own=r"""
+  | (?P<backslash2> "(?:[^"\\]|"")*\\ )
+  | (?P<escaped> "(?:[^"]|"")*(?:"|\Z) )""",
+)
+Dialect = Literal["postgresql", "mysql"]
+_TOKENS = {
+    "postgresql": re.compile(_POSTGRES, re.VERBOSE | re.DOTALL),
+    "mysql": re.compile(_MYSQL, re.VERBOSE | re.DOTALL),
+}
 _KEPT = frozenset(("identifier", "parameter", "word"))
 _SPACE = re.compile(r"\s+")
 _LIST = re.compile(
@@ -38,11 +55,11 @@ _OPERATION = re.compile(r"[\s(;]*([A-Za-z]+)")
 _CREDENTIALS = re.compile(r"\b(password|identified|secret|credential)", re.IGNORECASE)
 
 
-def mask_sql(statement: str) -> str:
+def mask_sql(statement: str, dialect: Dialect = "postgresql") -> str:
     """`SELECT * FROM t WHERE id = 7 -- x` → `SELECT * FROM t WHERE id = ?`."""
     out: list[str] = []
     at = 0
-    for token in _TOKEN.finditer(statement):
+    for token in _TOKENS[dialect].finditer(statement):
         out.append(statement[at : token.start()])
         at = token.end()
         kind = token.lastgroup
@@ -52,7 +69,7 @@ def mask_sql(statement: str) -> str:
             out.append(" ")
         else:
             out.append(MASK)
-        if kind == "backslash":
+        if kind in ("backslash", "backslash2"):
             out.append(" …")
             at = len(statement)
             break
@@ -70,7 +87,8 @@ def find_operation(statement: str) -> str | None:
 class SqlText:
     """Remembers what was masked last: applications send few different statements."""
 
-    def __init__(self, *, masking: bool) -> None:
+    def __init__(self, dialect: Dialect, *, masking: bool) -> None:
+        self._dialect = dialect
         self._masking = masking
         self._memo: dict[bytes, tuple[str, str | None]] = {}
 
@@ -88,5 +106,7 @@ class SqlText:
         statement = raw.decode("utf-8", "replace")
         shown = statement
         if self._masking or _CREDENTIALS.search(statement):
-            shown = mask_sql(statement)
-        return text(shown.encode(), MAX_TEXT), find_operation(mask_sql(statement[:256]))
+            shown = mask_sql(statement, self._dialect)
+        return text(shown.encode(), MAX_TEXT), find_operation(
+            mask_sql(statement[:256], self._dialect)
+        )

@@ -342,9 +342,11 @@ class Tracer:
 
     def _reader_counters(self) -> dict[str, int]:
         return {
-            "http_unread_dropped": self._reader.http_dropped,
-            "redis_unread_dropped": self._reader.redis_dropped,
-            "postgresql_unread_dropped": self._reader.postgres_dropped,
+            "http_unread_dropped": self._reader.dropped["http"],
+            "redis_unread_dropped": self._reader.dropped["redis"],
+            "postgresql_unread_dropped": self._reader.dropped["postgresql"],
+            "mysql_unread_dropped": self._reader.dropped["mysql"],
+            "memcached_unread_dropped": self._reader.dropped["memcached"],
             "heads_missing_lost": self._reader.heads_missing,
         }
 

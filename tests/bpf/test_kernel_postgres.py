@@ -89,7 +89,7 @@ def test_a_header_that_is_read_apart_and_an_answer_read_in_pieces_are_one_exchan
 def test_what_only_looks_like_it_is_no_exchange(watch: Watch) -> None:
     mysql_execute = b"Q\0\0\0\x17" + bytes(80)
     with connection() as pair:
-        pair.exchange(mysql_execute, b"\1\0\0\1\3" + bytes(20))
+        pair.exchange(mysql_execute, b"\1\0\0\0\3" + bytes(20))
         pair.exchange(b"QUIT\r\nNOOP\r\n", b"+OK bye\r\n")
         pair.exchange(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes(64))
         watch.drain()

@@ -50,6 +50,19 @@ def test_no_literal_is_shown(statement: str) -> None:
     assert SECRET not in mask_sql(statement.replace("{}", SECRET))
 
 
+@pytest.mark.parametrize(
+    ("statement", "masked"),
+    [
+        ('SELECT `order 7`, "hunter2" FROM t # hunter2', "SELECT `order 7`, ? FROM t"),
+        ("SELECT 'it\\'s hunter2' FROM t", "SELECT ? …"),
+        ('SELECT "it\\"s hunter2" FROM t', "SELECT ? …"),
+        ("UPDATE t SET a = 1 WHERE b = ?", "UPDATE t SET a = ? WHERE b = ?"),
+    ],
+)
+def test_mysqls_strings_and_comments_are_its_own(statement: str, masked: str) -> None:
+    assert mask_sql(statement, "mysql") == masked
+
+
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_a_quoted_text_never_shows_whatever_surrounds_it(before: str, inside: str) -> None:
     """`before` may open a literal or a comment itself: hidden all the same."""
@@ -63,19 +76,21 @@ def test_the_operation_is_the_first_word() -> None:
     assert find_operation("  select 1") == "SELECT"
     assert find_operation("(SELECT 1) UNION (SELECT 2)") == "SELECT"
     assert find_operation("'x'") is None
-    assert SqlText(masking=True).render(b"/* app */ update t set a = 1") == (
+    assert SqlText("postgresql", masking=True).render(b"/* app */ update t set a = 1") == (
         "update t set a = ?",
         "UPDATE",
     )
 
 
 def test_without_masking_credentials_are_hidden_still() -> None:
-    shown = SqlText(masking=False)
+    shown = SqlText("postgresql", masking=False)
     assert shown.render(b"SELECT 'x'")[0] == "SELECT 'x'"
     assert SECRET not in shown.render(b"ALTER ROLE a PASSWORD 'hunter2'")[0]
 
 
 def test_hostile_text_is_bounded_and_printable() -> None:
-    shown, operation = SqlText(masking=True).render(b"SELECT \xff\x1b[31m" + b"a" * 9000)
+    shown, operation = SqlText("postgresql", masking=True).render(
+        b"SELECT \xff\x1b[31m" + b"a" * 9000
+    )
     assert len(shown) <= 2048 and shown.isprintable()
     assert operation == "SELECT"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farcall_probes import statements
-from farcall_probes.statements import Call, Statements
+from farcall_probes.statements import Call, PostgresStatements
 from farcall_probes.wire.outcomes import NEED_MORE, NOT_MINE, Outcome, Truncated
 from farcall_probes.wire.postgresql import PostgresRequest, find_error, parse_request
 
@@ -89,7 +89,7 @@ def test_any_bytes_have_an_outcome(data: bytes, cut: bool) -> None:
 
 
 def test_an_execution_has_the_text_of_what_its_connection_prepared() -> None:
-    known = Statements(masking=True)
+    known = PostgresStatements(masking=True)
     prepared = known.find(1, read(parse(b"s1", b"SELECT a FROM t WHERE b = 'x'") + SYNC))
     executed = known.find(1, read(bind(b"s1") + EXECUTE + SYNC))
     elsewhere = known.find(2, read(bind(b"s1") + EXECUTE + SYNC))
@@ -101,7 +101,7 @@ def test_an_execution_has_the_text_of_what_its_connection_prepared() -> None:
 
 def test_prepared_statements_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statements, "MAX_STATEMENTS", 3)
-    known = Statements(masking=True)
+    known = PostgresStatements(masking=True)
     for number in range(5):
         known.find(number, read(parse(b"s", b"SELECT 1") + SYNC))
 

@@ -40,11 +40,17 @@ FC_INLINE void submit_large(u64 *counts, struct conn *k)
 		counts[FC_COUNT_LARGE]++;
 }
 
+/* Which of the two classes: requests are collected at one place for both, responses are not. */
+FC_INLINE bool is_small_record(u8 proto)
+{
+	return proto == FC_PROTO_REDIS || proto == FC_PROTO_MEMCACHED;
+}
+
 FC_INLINE void submit_exchange(u64 *counts, struct conn *k)
 {
 	if (k->mute)
 		counts[FC_COUNT_HEALTH]++;
-	else if (k->large.x.proto == FC_PROTO_REDIS)
+	else if (is_small_record(k->large.x.proto))
 		submit_small(counts, k);
 	else
 		submit_large(counts, k);

@@ -34,6 +34,8 @@ enum fc_protocol {
 	FC_PROTO_HTTP1 = 1,
 	FC_PROTO_REDIS = 2,
 	FC_PROTO_POSTGRES = 3,
+	FC_PROTO_MYSQL = 4,
+	FC_PROTO_MEMCACHED = 5,
 };
 
 enum fc_role {
@@ -93,7 +95,7 @@ struct fc_exchange {
 	u8 pad2[6];
 };
 
-/* small: Redis; 128 + 64 + 312 = 504 = 512 - 8.  large: HTTP/1 and SQL; 192 + 696 + 128 = 1016 = 1024 - 8. */
+/* small: Redis, memcached; 128 + 64 + 312 = 504 = 512 - 8.  large: HTTP/1 and SQL; 192 + 696 + 128 = 1016 = 1024 - 8. */
 #define FC_SMALL_REQ 232
 #define FC_SMALL_RESP 80
 #define FC_LARGE_REQ 696

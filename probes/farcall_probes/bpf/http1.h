@@ -8,7 +8,6 @@
 #define FARCALL_HTTP1_H
 
 #include "maps.h"
-#include "postgres.h"
 
 #define FC_WORD(a, b, c, d) ((u64)(a) | (u64)(b) << 8 | (u64)(c) << 16 | (u64)(d) << 24)
 #define FC_CRLFCRLF FC_WORD('\r', '\n', '\r', '\n')
@@ -47,8 +46,7 @@ FC_INLINE bool is_http_response(u64 head)
 /* Fewer bytes than eight: could they begin a request of any protocol? */
 FC_INLINE bool may_begin_request(u8 c)
 {
-	return c == 'G' || c == 'P' || c == 'H' || c == 'D' || c == 'O' || c == 'C' || c == 'T' || c == '*' ||
-	       is_postgres_type(c);
+	return c == 'G' || c == 'P' || c == 'H' || c == 'D' || c == 'O' || c == 'C' || c == 'T' || c == '*';
 }
 
 /* Where the head ends in the first FC_LARGE_REQ bytes, or 0. CRLFCRLF covers exactly one offset divisible by four, so

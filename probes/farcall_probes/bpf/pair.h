@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Requests and responses of one TCP connection, paired where order is strict: HTTP/1, Redis, PostgreSQL.
+ * Requests and responses of one TCP connection, paired where order is strict: HTTP/1, Redis, databases.h.
  *
  * IDLE → (MAYBE) → REQUEST → (RESPONSE) → ANSWERED → REQUEST …; the record goes out at the first response bytes. One
  * request is followed at a time; others in flight beside it are counted, and the connection is left alone until they are
@@ -9,10 +9,10 @@
 #ifndef FARCALL_PAIR_H
 #define FARCALL_PAIR_H
 
+#include "databases.h"
 #include "emit.h"
 #include "http1.h"
 #include "io.h"
-#include "postgres.h"
 #include "redis.h"
 
 /* Responses that arrive glued to others are never counted off; after this much silence nothing is in flight any more. */
@@ -29,7 +29,7 @@ FC_INLINE u8 classify_request(struct call *c, struct conn *k, u64 head)
 		return FC_PROTO_UNKNOWN;
 	if (is_redis_request(head))
 		return FC_PROTO_REDIS;
-	return is_postgres_request(head, k->large.x.req_bytes) ? FC_PROTO_POSTGRES : FC_PROTO_UNKNOWN;
+	return classify_database(head, k->large.x.req_bytes);
 }
 
 FC_INLINE u64 load_head(const struct conn *k)
@@ -262,22 +262,36 @@ FC_INLINE void answer_http(void *ctx, struct call *c, u64 sk, struct conn *k)
 	}
 }
 
-/* The first message of an answer that is not read in a hurry: replies of databases. What is none ends the exchange: the
- * request was none either. */
+/* Replies of databases. What is none ends the exchange: the request was none either. */
 FC_INLINE void answer_database(struct call *c, u64 sk, struct conn *k)
 {
+	bool is_small = is_small_record(k->large.x.proto);
 	struct fc_exchange *x = &k->large.x;
+	u8 *to = is_small ? k->small.resp : k->large.resp;
+	enum reply reply;
 
-	x->ts_resp_ns = read_clock();
-	x->resp_cap = 0;
-	if (!collect_response(c, k, c->base[0], c->len[0]))
-		return;
-	x->resp_bytes = c->total;
-	if (x->resp_cap < 5 || !is_postgres_reply(*(u64 *)k->large.resp, c->total)) {
-		k->state = CONN_IDLE;
+	if (!x->resp_cap) {
+		x->ts_resp_ns = read_clock();
+		x->resp_bytes = 0;
+	}
+	if (is_small) {
+		u64 n = c->len[0];
+
+		FC_CLAMP(n, FC_SMALL_RESP);
+		if (read_user(k->small.resp, (u32)n, (void *)c->base[0])) {
+			count(c, FC_COUNT_READ_FAULT);
+			return;
+		}
+		x->resp_cap = (u16)n;
+	} else if (!collect_response(c, k, c->base[0], c->len[0])) {
 		return;
 	}
-	if (x->req_bytes > x->req_cap)
+	x->resp_bytes += c->total;
+	reply = classify_reply(x->proto, *(u64 *)to, x->resp_bytes);
+	k->state = reply == REPLY_HEADER ? CONN_RESPONSE : CONN_IDLE;
+	if (reply != REPLY_WHOLE)
+		return;
+	if (!is_small && x->req_bytes > x->req_cap)
 		x->flags |= FC_FLAG_CUT;
 	finish_exchange(c, sk, k);
 }

@@ -37,22 +37,22 @@ FC_INLINE struct conn *confirm_conn(struct call *c, u64 *sk)
 }
 
 /* Bytes that belong to nothing in flight. */
-FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e, bool is_database)
+FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e, bool is_busy)
 {
 	u64 head = peek_user(c);
 	bool maybe = false;
 
 	if (c->len[0] < 8) {
-		u8 first = 0;
+		u32 first = 0;
 
-		read_user(&first, 1, (void *)c->base[0]);
-		maybe = may_begin_request(first);
+		read_user(&first, c->len[0] < 4 ? 1 : 4, (void *)c->base[0]);
+		maybe = may_begin_request((u8)first) || may_begin_database(first, c->total);
 	}
-	if (!maybe && !is_http_request(head) && !is_redis_request(head) && !is_postgres_request(head, c->total)) {
+	if (!maybe && !is_http_request(head) && !is_redis_request(head) && !classify_database(head, c->total)) {
 		if (is_http_response(head))
 			count(c, FC_COUNT_ORPHAN);
 		/* A database's bulk copies are long, and a query follows at once. */
-		if (!is_database && ++e->tries >= FD_MAX_TRIES) {
+		if (!is_busy && ++e->tries >= FD_MAX_TRIES) {
 			e->tries = 0;
 			e->until = read_clock() + FD_DULL_NS;
 		}
@@ -103,7 +103,7 @@ FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e)
 			count_off(c, k);
 		return;
 	}
-	meet_bytes(ctx, c, e, k && k->large.x.proto == FC_PROTO_POSTGRES);
+	meet_bytes(ctx, c, e, k && is_database(k->large.x.proto));
 }
 
 FC_INLINE void take_call(void *ctx, struct call *c)
