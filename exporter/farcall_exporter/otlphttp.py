@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from farcall.storeport import StoreRefusedError
+from farcall_exporter import metrics
 from farcall_exporter.asgi import (
     Answer,
     Receive,
@@ -41,6 +42,12 @@ class OtlpApp:
         self._counters = pipeline.context.counters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (scope["method"], scope["path"]) == ("GET", metrics.PATH):
+            body = metrics.render_metrics(self._pipeline)
+            await send_answer(
+                send, Answer(status=200, body=body, content_type=metrics.CONTENT_TYPE)
+            )
+            return
         headers = read_headers(scope)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         is_json = kind != PROTOBUF

@@ -48,6 +48,7 @@ TEMPLATES = (
     "probe.yaml.j2",
     "services.yaml.j2",
     "ingress.yaml.j2",
+    "monitoring.yaml.j2",
     "networkpolicies.yaml.j2",
 )
 # A cache that is to be kept although the tier would not: as large as the cache may grow, with its append-only file

@@ -1,6 +1,7 @@
 """Each field of TracingConfig changes a manifest, or is known to be for a part that does not exist yet."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -91,3 +92,18 @@ def test_several_replicas_come_only_with_a_clickhouse_server() -> None:
     assert (
         find("PodDisruptionBudget", outgrown)["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
     )
+
+
+def test_a_service_monitor_comes_only_where_its_kind_exists() -> None:
+    with_kind = build_manifests(make(BASE), replace(CONTEXT, has_service_monitors=True))
+    (monitor,) = [m for m in with_kind if m not in build_manifests(make(BASE), CONTEXT)]
+
+    assert monitor["kind"] == "ServiceMonitor"
+    ports = [
+        port["name"]
+        for m in with_kind
+        if m["kind"] == "Service"
+        and monitor["spec"]["selector"]["matchLabels"].items() <= m["metadata"]["labels"].items()
+        for port in m["spec"]["ports"]
+    ]
+    assert ports.count(monitor["spec"]["endpoints"][0]["port"]) == 1
