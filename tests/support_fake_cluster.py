@@ -288,6 +288,8 @@ def tell_done(workload: Manifest, nodes: int) -> Manifest:
 def roll_out_all(cluster: FakeCluster, *, nodes: int = 3) -> None:
     for kind in ("StatefulSet", "Deployment", "DaemonSet"):
         roll_out(cluster, kind, nodes=nodes)
+    for ref in [ref for ref in cluster.objects if ref.kind == "PersistentVolumeClaim"]:
+        cluster.edit(ref, lambda m: m.update(status={"phase": "Bound"}))
 
 
 @dataclass

@@ -65,6 +65,10 @@ def list_differences(desired: Manifest, live: Manifest) -> frozenset[Difference]
 def parse_quantity(text: object) -> Decimal | None:
     """The number that a Kubernetes quantity means (`1000m` is `1`); None when it is none."""
     found = str(text)
+    if (
+        not found.isascii() or " " in found or "_" in found
+    ):  # Decimal is more generous than Kubernetes
+        return None
     number = found.rstrip("KMGTPEinumk")
     suffix = found[len(number) :]
     if suffix not in _SUFFIXES:  # `1e3` ends in a digit, `1E` does not
@@ -111,7 +115,7 @@ def _compare_lists(
         if desired or live is not None:
             yield _differ(path, live)
         return
-    keys = None if strict else _find_merge_keys(key, desired or live)
+    keys = None if strict else _find_merge_keys(key, [*desired, *live])
     if keys is not None:
         yield from _compare_keyed(desired, live, path, keys)
     elif len(desired) != len(live):
@@ -127,7 +131,7 @@ def _compare_keyed(
     found = {_pick_key(entry, keys): entry for entry in live}
     for entry in desired:
         key = _pick_key(entry, keys)
-        inner = f"{path}[{'/'.join(str(part) for part in key)}]"
+        inner = f"{path}[{key}]"
         if key in found:
             yield from _compare(entry, found[key], inner, "", strict=False)
         else:
@@ -135,16 +139,19 @@ def _compare_keyed(
 
 
 def _find_merge_keys(key: str, entries: Sequence[Any]) -> tuple[str, ...] | None:
-    if key != "ports":
-        return MERGE_KEYS.get(key)
-    first = entries[0] if entries else {}
-    return ("containerPort" if "containerPort" in first else "port", "protocol")
+    """None for a list that is replaced whole, and for one that is not as the API types declare it."""
+    if key == "ports":
+        is_container = any("containerPort" in entry for entry in entries if isinstance(entry, dict))
+        keys: tuple[str, ...] = ("containerPort" if is_container else "port", "protocol")
+    elif key in MERGE_KEYS:
+        keys = MERGE_KEYS[key]
+    else:
+        return None
+    return keys if all(isinstance(e, dict) and keys[0] in e for e in entries) else None
 
 
-def _pick_key(entry: Any, keys: tuple[str, ...]) -> tuple[object, ...]:
-    if not isinstance(entry, dict):
-        return (json.dumps(entry),)
-    return tuple(entry.get(key, FILLED_IN.get(key)) for key in keys)
+def _pick_key(entry: Manifest, keys: tuple[str, ...]) -> str:
+    return "/".join(json.dumps(entry.get(key, FILLED_IN.get(key))) for key in keys)
 
 
 def _is_same_value(desired: object, live: object, key: str) -> bool:
