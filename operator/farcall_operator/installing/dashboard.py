@@ -95,6 +95,45 @@ PANELS = (
         unit="reqps",
     ),
     Panel(
+        title="Rows",
+        about="That agents sent and the store took.",
+        queries=((rate("farcall_exporter_rows_received_total", "job"), "{{job}}"),),
+        unit="rowsps",
+    ),
+    Panel(
+        title="Spans",
+        about="Written, of them to an Unknown External Service, and received by OTLP.",
+        queries=(
+            (rate("farcall_exporter_spans_written_total", "job"), "{{job}} written"),
+            (rate("farcall_exporter_spans_unknown_total", "job"), "{{job}} unknown"),
+            (rate("farcall_exporter_otlp_spans_total", "job"), "{{job}} OTLP"),
+        ),
+        unit="ops",
+    ),
+    Panel(
+        title="Losses and refusals",
+        about="Each should be zero; docs/counters.md says what each means.",
+        queries=tuple(
+            (rate(f"farcall_exporter_{name}_total", "job"), "{{job}} " + name)
+            for name in (
+                "batches_given_up_lost",
+                "batches_failed",
+                "batches_busy",
+                "otlp_rejected_lost",
+                "otlp_out_dropped",
+                "cache_failures",
+                "unauthorized",
+                "internal_errors",
+            )
+        ),
+        unit="ops",
+    ),
+    Panel(
+        title="Exporters' queue",
+        about="Batches and requests that wait to be written.",
+        queries=((f"farcall_exporter_queue_jobs{{{WHERE}}}", "{{pod}}"),),
+    ),
+    Panel(
         title="Age of the watches",
         about="Since the last sign of life; a bookmark comes each minute.",
         queries=((f"farcall_operator_watch_age_seconds{{{WHERE}}}", "{{kind}}"),),
@@ -116,7 +155,7 @@ def build_dashboard() -> dict[str, Any]:
     return {
         "uid": "farcall",
         "title": "farcall",
-        "description": "The operator and its TracingConfigs. What agents, exporter and store count is on the console's status page.",
+        "description": "The operator, its TracingConfigs and the exporters. What agents and store count is on the console's status page.",
         "tags": ["farcall"],
         "schemaVersion": 39,
         "editable": True,
@@ -125,8 +164,8 @@ def build_dashboard() -> dict[str, Any]:
         "templating": {
             "list": [
                 {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"},
-                build_variable("job", "label_values(farcall_operator_leader, job)"),
-                build_variable("namespace", 'label_values(farcall_operator_leader{job=~"$job"}, namespace)'),
+                build_variable("job", "label_values({__name__=~\"farcall_operator_leader|farcall_exporter_queue_jobs\"}, job)"),
+                build_variable("namespace", 'label_values({__name__=~"farcall_operator_leader|farcall_exporter_queue_jobs",job=~"$job"}, namespace)'),
             ]
         },
         "panels": [build_panel(number, panel) for number, panel in enumerate(PANELS)],
