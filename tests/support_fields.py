@@ -52,6 +52,7 @@ CHANGES: dict[str, Any] = {
     "exporter.autoscaling.maxReplicas": 9,
     "exporter.autoscaling.targetCPUUtilizationPercentage": 50,
     "exporter.clickhouse.url": "http://c:8123",
+    "exporter.clickhouse.secretRef": "clickhouse",
     "exporter.storage.enabled": False,
     "exporter.storage.size": "99Gi",
     "exporter.storage.storageClassName": "fast",
@@ -73,6 +74,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "deletionPolicy": {"dnsCache": {"persistence": {"enabled": True}}},
     "dnsCache.persistence.size": {"dnsCache": {"persistence": {"enabled": True}}},
     "dnsCache.persistence.storageClassName": {"dnsCache": {"persistence": {"enabled": True}}},
+    "exporter.clickhouse.secretRef": {"exporter": {"clickhouse": {"url": "http://c:8123"}}},
     "exporter.replicas": {"exporter": {"clickhouse": {"url": "http://c:8123"}}},
     "exporter.autoscaling": {
         "exporter": {"clickhouse": {"url": "http://c:8123"}, "autoscaling": {"maxReplicas": 4}}

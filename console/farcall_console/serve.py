@@ -70,9 +70,11 @@ def build_parts(launch: component.Launch) -> Parts:
         is_https=config.endpoints.console.startswith("https:"),
         clock=time.time,
     )
-    password = secretfiles.read_secret(directory, secretfiles.STORE_READER_PASSWORD)
+    user, password = secretfiles.read_store_login(
+        directory, "reader", secretfiles.STORE_READER_PASSWORD
+    )
     return Parts(
-        reader=farcall_store.open_reader(config.endpoints.store, password=password),
+        reader=farcall_store.open_reader(config.endpoints.store, user=user, password=password),
         access=access,
         live_config=LiveConfig(launch.watcher),
         assets=read_assets(),

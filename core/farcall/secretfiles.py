@@ -24,6 +24,9 @@ ALL = (
     COOKIE_KEY,
     ADMIN_SECRET,
 )
+# Of a ClickHouse server that the user runs; only there when the TracingConfig names a Secret. Ours to read, not to make.
+CLICKHOUSE_USERNAME = "clickhouse-username"
+CLICKHOUSE_PASSWORD = "clickhouse-password"
 MIN_LENGTH = 32  # characters; 32 random url-safe ones are 192 bits
 
 
@@ -43,6 +46,27 @@ def read_secret(secrets_dir: str | Path, name: str) -> str:
     if flaw := find_flaw(secret):
         raise SecretError(f"{path}: {flaw}")
     return secret
+
+
+def read_store_login(secrets_dir: str | Path, own_user: str, own_file: str) -> tuple[str, str]:
+    """User and password for the store: the user's for a ClickHouse server, else `own_user`. Raises SecretError."""
+    folder = Path(secrets_dir)
+    if not (folder / CLICKHOUSE_USERNAME).exists():
+        return own_user, read_secret(folder, own_file)
+    return read_given(folder, CLICKHOUSE_USERNAME), read_given(folder, CLICKHOUSE_PASSWORD)
+
+
+def read_given(folder: Path, name: str) -> str:
+    """What a user made, so as short as that may be; a line break at the end is the editor's."""
+    try:
+        text = (folder / name).read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as e:
+        raise SecretError(f"{folder / name}: cannot be read: {e.strerror or e}") from e
+    except UnicodeDecodeError:
+        raise SecretError(f"{folder / name}: holds something else than text") from None
+    if not text or not text.isprintable():
+        raise SecretError(f"{folder / name}: is empty or holds control characters")
+    return text
 
 
 def find_flaw(secret: str) -> str | None:

@@ -143,8 +143,7 @@ class ClickHouseSpec(Part):
         description="A ClickHouse server instead of the embedded store; without user and password, those come by secretRef."
     )
     secret_ref: Subdomain | None = Field(
-        None,
-        description="The Secret with `username` and `password`. Reserved: without effect in this version.",
+        None, description="The Secret with `username` and `password`."
     )
 
 

@@ -41,6 +41,11 @@ SECRET_FILES = {
         secretfiles.ADMIN_SECRET,
     ),
 }
+# Key of the user's Secret (`exporter.clickhouse.secretRef`) → file; both clients of the store are in one pod.
+CLICKHOUSE_KEYS = {
+    "username": secretfiles.CLICKHOUSE_USERNAME,
+    "password": secretfiles.CLICKHOUSE_PASSWORD,
+}
 REDIS_FILES = {user.password_file for user in USERS}
 PROBE_CAPABILITIES = ("BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH", "CHECKPOINT_RESTORE")
 

@@ -1,5 +1,6 @@
 """What the Kubernetes templates print, as one object. Their own logic ends at `if` and `for`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ from farcall_operator.cluster.port import COMPONENT_LABEL, MANAGED_BY, MANAGER, 
 from farcall_operator.context import Context
 from farcall_operator.desired import Component, Desired
 from farcall_operator.layout import (
+    CLICKHOUSE_KEYS,
     CONFIG_DIR,
     DATA_DIR,
     EXPORTER_ACCOUNT,
@@ -201,6 +203,9 @@ class View:
         existing = self.spec.dns_cache.existing_secret if self.spec.dns_cache else None
         if theirs and existing:
             sources.append(_project(existing, theirs))
+        clickhouse = self.spec.exporter.clickhouse if self.spec.exporter else None
+        if component == "exporter" and clickhouse and clickhouse.secret_ref:
+            sources.append(_project_keys(clickhouse.secret_ref, CLICKHOUSE_KEYS))
         if tls := find_tls_secret(self.desired.config, component):
             sources.append(_project(tls, TLS_FILES[component]))
         return {"projected": {"defaultMode": 0o440, "sources": [s for s in sources if s]}}
@@ -231,6 +236,9 @@ def split_secret_files(
 
 
 def _project(secret: str, files: tuple[str, ...]) -> dict[str, Any] | None:
-    if not files:
-        return None
-    return {"secret": {"name": secret, "items": [{"key": file, "path": file} for file in files]}}
+    return _project_keys(secret, {file: file for file in files}) if files else None
+
+
+def _project_keys(secret: str, paths: Mapping[str, str]) -> dict[str, Any]:
+    items = [{"key": key, "path": path} for key, path in paths.items()]
+    return {"secret": {"name": secret, "items": items}}

@@ -13,10 +13,12 @@ import yaml
 
 from farcall import secretfiles, tlsfiles
 from farcall.tracingconfig import read_tracingconfig
+from farcall_operator import layout
 from farcall_operator.commands.render import main as main_render
 from farcall_operator.commands.validate import main as main_validate
-from farcall_operator.context import Context
+from farcall_operator.context import Context, Credentials, Discovery
 from farcall_operator.kubernetes import build_manifests, build_view
+from farcall_operator.layout import CLICKHOUSE_KEYS
 from farcall_operator.manifests import make_environment, render_value
 from farcall_operator.rendering import render_config
 from support_ground import ROOT, check_golden
@@ -30,12 +32,28 @@ FILES = {
     "hobby": ROOT / "examples/hobby.yaml",
     "scale": ROOT / "examples/scale.yaml",
     "everything": GOLDEN / "everything.yaml",
+    "kept": GOLDEN / "kept.yaml",
+    "scaling": GOLDEN / "scaling.yaml",
 }
+RENDERED = Context(namespace="farcall")
+# One file as the operator makes it, that knows a cluster; the others as `farcall render` does.
+RECONCILED = Context(
+    namespace="farcall",
+    discovery=Discovery(
+        cidrs=("10.244.0.0/16", "10.96.0.0/16"),
+        sources=("nodes' podCIDRs", "ServiceCIDR kubernetes"),
+        resolvers=("10.96.0.10",),
+    ),
+    credentials=Credentials(hashes=dict.fromkeys(layout.SECRET_FILES, "0123456789abcdef")),
+    has_service_monitors=True,
+    architectures=("amd64",),
+)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_rendered_manifests_are_the_reviewed_ones(name: str) -> None:
-    text = render_config(read_tracingconfig(FILES[name]), Context(namespace="farcall"))
+    context = RECONCILED if name == "scaling" else RENDERED
+    text = render_config(read_tracingconfig(FILES[name]), context)
 
     check_golden(f"{name}.golden.yaml", text, folder=GOLDEN)
 
@@ -161,13 +179,14 @@ def test_mounts_have_their_volumes(manifests: list[dict[str, Any]]) -> None:
 def test_no_secret_is_rendered_only_named(manifests: list[dict[str, Any]]) -> None:
     assert "Secret" not in {manifest["kind"] for manifest in manifests}
     named = {
-        item["key"]
+        item["path"]
         for _, pod in list_pods(manifests)
         for volume in pod["volumes"]
         for source in volume.get("projected", {}).get("sources", [])
         for item in source["secret"]["items"]
     }
-    assert named == {*secretfiles.ALL, *tlsfiles.ALL}
+    assert set(secretfiles.ALL) <= named
+    assert named <= {*secretfiles.ALL, *tlsfiles.ALL, *CLICKHOUSE_KEYS.values()}
     for _, pod in list_pods(manifests):
         for container in pod["containers"]:
             assert all(

@@ -18,7 +18,6 @@ INERT = {
     "logs.enabled",
     "logs.exclude",
     "logs.paths",
-    "exporter.clickhouse.secretRef",
     "exporter.otlp.tls",
     "exporter.otlp.headersSecretRef",
     "console.oidc",

@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from farcall.secretfiles import ALL, MIN_LENGTH, SecretError, is_same_secret, read_secret
+from farcall.secretfiles import (
+    ALL,
+    CLICKHOUSE_PASSWORD,
+    CLICKHOUSE_USERNAME,
+    MIN_LENGTH,
+    STORE_WRITER_PASSWORD,
+    SecretError,
+    is_same_secret,
+    read_secret,
+    read_store_login,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -56,3 +66,25 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_only_the_same_secret_is_the_same(given: str) -> None:
     assert is_same_secret(GOOD, GOOD)
     assert not is_same_secret(given, GOOD)
+
+
+def test_the_store_is_asked_as_the_users_where_the_user_runs_it(tmp_path: Path) -> None:
+    (tmp_path / STORE_WRITER_PASSWORD).write_text(GOOD)
+    assert read_store_login(tmp_path, "writer", STORE_WRITER_PASSWORD) == ("writer", GOOD)
+
+    (tmp_path / CLICKHOUSE_USERNAME).write_text("farcall\n")
+    with pytest.raises(SecretError, match="clickhouse-password: cannot be read"):
+        read_store_login(tmp_path, "writer", STORE_WRITER_PASSWORD)
+    (tmp_path / CLICKHOUSE_PASSWORD).write_text(" shört pass ")
+    login = read_store_login(tmp_path, "writer", STORE_WRITER_PASSWORD)
+    assert login == ("farcall", " shört pass ")
+
+
+@pytest.mark.parametrize("raw", [b"", b"\n", b"hunter2\nX-Evil: 1", b"hunter2\xff"])
+def test_a_given_password_that_cannot_be_used_is_refused_unseen(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / CLICKHOUSE_USERNAME).write_text("farcall")
+    (tmp_path / CLICKHOUSE_PASSWORD).write_bytes(raw)
+
+    with pytest.raises(SecretError, match="clickhouse-password") as caught:
+        read_store_login(tmp_path, "reader", STORE_WRITER_PASSWORD)
+    assert "hunter2" not in str(caught.value)

@@ -50,7 +50,7 @@ def write(config: TracingConfig, context: Context, output: str) -> None:
         sys.stdout.write(render_config(config, context))
         return
     # JSON has no comments: what the objects rely on goes where it does not disturb a pipe.
-    for need in describe_needs(config, context.namespace):
+    for need in describe_needs(config, context):
         sys.stderr.write(f"# {need}\n")
     items = build_manifests(config, context)
     outputs.write_structured("json", {"apiVersion": "v1", "kind": "List", "items": items})
