@@ -1,6 +1,6 @@
 """A small API server for tests of the operator's process: lists, watches, leases, server-side apply as a merge.
 
-It stands in for transport alone: pages, bookmarks, cut and silent streams, 410, refusals. What the API server means by
+It stands in for transport alone: pages, bookmarks, cut streams, 410, refusals. What the API server means by
 what it answers is tested against the real one (tests/apiserver).
 """
 
@@ -35,10 +35,10 @@ class FakeServer:
         self.tokens: set[str] = set()
         self.hidden: set[str] = set()  # kinds that are not served
         self.refuse: Callable[[web.Request], web.Response | None] = lambda _request: None
-        self.is_silent = False  # watches say nothing more
+        self.cuts_at_once = False  # each watch ends as soon as it begins
         self._versions = itertools.count(100)
         self.version = 1
-        self._watches: dict[asyncio.Queue[Object | None], tuple[str, str]] = {}
+        self.watches: dict[asyncio.Queue[Object | None], tuple[str, str]] = {}
         self.url = ""
 
     # -- the test's side --
@@ -62,20 +62,20 @@ class FakeServer:
 
     def cut_watches(self, last: Object | None = None) -> None:
         """All of them, after `last` when given."""
-        for queue in list(self._watches):
+        for queue in list(self.watches):
             if last is not None:
                 queue.put_nowait(last)
             queue.put_nowait(None)
 
     def bookmark(self) -> None:
-        for queue, (_, kind) in self._watches.items():
+        for queue, (_, kind) in self.watches.items():
             bookmark = {"kind": kind, "metadata": {"resourceVersion": str(self.version)}}
             queue.put_nowait({"type": "BOOKMARK", "object": bookmark})
 
     def _tell(self, event: str, path: str, manifest: Object) -> None:
         collection = path.rpartition("/")[0]
-        for queue, (watched, _) in self._watches.items():
-            if watched == collection and not self.is_silent:
+        for queue, (watched, _) in self.watches.items():
+            if watched == collection:
                 queue.put_nowait({"type": event, "object": manifest})
 
     # -- the operator's side --
@@ -140,7 +140,7 @@ class FakeServer:
 
     async def _watch(self, request: web.Request, kind: str) -> web.StreamResponse:
         queue: asyncio.Queue[Object | None] = asyncio.Queue()
-        self._watches[queue] = (request.path, kind)
+        self.watches[queue] = (request.path, kind)
         since = int(request.query.get("resourceVersion", 0))
         for path, manifest in self.objects.items():  # what changed between list and watch
             newer = int(manifest["metadata"]["resourceVersion"]) > since
@@ -149,11 +149,13 @@ class FakeServer:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         try:
             await response.prepare(request)
+            if self.cuts_at_once:
+                return response
             while (event := await queue.get()) is not None:
                 if event["type"] in ("BOOKMARK", "ERROR") or is_selected(request, event["object"]):
                     await response.write(json.dumps(event).encode() + b"\n")
         finally:
-            del self._watches[queue]
+            del self.watches[queue]
         return response
 
     async def _write(self, request: web.Request) -> web.Response:
@@ -273,12 +275,12 @@ class Served:
         self._loop.run_until_complete(serve())
 
 
-def write_kubeconfig(path: Path, url: str, token: str = "") -> Path:
+def write_kubeconfig(path: Path, url: str, token_file: Path | None = None) -> Path:
     document = {
         "current-context": "test",
         "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u"}}],
         "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {"token": token} if token else {}}],
+        "users": [{"name": "u", "user": {"tokenFile": str(token_file)} if token_file else {}}],
     }
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     return path

@@ -105,8 +105,11 @@ class Running:
 
     def wait(self, holds: Callable[[], bool], what: str) -> None:
         for _ in range(WITHIN_S * 20):
+            ended = self.process.poll() is not None
             if holds():
                 return
+            if ended:
+                break
             time.sleep(0.05)
         raise AssertionError(f"{what}: it did not come to that\n{self.log.read_text()[-3000:]}")
 
