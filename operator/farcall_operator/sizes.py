@@ -1,6 +1,7 @@
 """How the tier's figure for the exporter's pod is shared by its containers. Pure.
 
-First values, from gut feeling: the embedded engine sorts and merges in memory, the console holds one answer at a time.
+The embedded engine sorts and merges in memory and must have 700 MB or more (farcall.tiers has what was measured); the
+console holds one answer at a time.
 """
 
 import re
