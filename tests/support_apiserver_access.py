@@ -136,12 +136,10 @@ class Api:
         return self._read(self.http.post(collection_path(manifest), json=manifest))
 
     def apply(
-        self, manifest: Object, *, manager: str = "test", force: bool = True, dry_run: bool = False
+        self, manifest: Object, *, manager: str = "test", force: bool = True, **parameters: str
     ) -> Object:
-        parameters = {"fieldManager": manager, "force": str(force).lower()}
-        if dry_run:
-            parameters["dryRun"] = "All"
-        return self._patch(object_path(manifest), manifest, "apply-patch+yaml", parameters)
+        query = {"fieldManager": manager, "force": str(force).lower(), **parameters}
+        return self._patch(object_path(manifest), manifest, "apply-patch+yaml", query)
 
     def merge(self, path: str, patch: Object) -> Object:
         return self._patch(path, patch, "merge-patch+json", {})

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from support_apiserver import wait_until
-from support_apiserver_access import Api, Object, RefusedError
+from support_apiserver_access import Api, Object
 from support_apiserver_operator import NAMESPACE, OperatorProcess
 
 OWNER = "farcall.dev/tracingconfig"
@@ -175,23 +175,24 @@ class Configs:
     def forget(self) -> None:
         """Deletes whatever this test made, and waits until nothing of it is left."""
         names = sorted(set(self.made))
-        for name in names:
-            self.delete(name)
-        selector = f"{OWNER} in ({','.join(names)})"
-        claims = CHILD_PATHS["PersistentVolumeClaim"].format(NAMESPACE)
         if not names:
             return
-        for path in CHILD_PATHS.values():
-            self._wait_gone(path.format(NAMESPACE), selector)
-        self._wait_gone(f"/api/v1/namespaces/{NAMESPACE}/pods", selector)
-        for claim in self.api.list(claims):  # those of a StatefulSet stay when the policy says so
+        for name in names:
+            self.delete(name)
+        # Claims outlive their TracingConfig where its policy, or the StatefulSet's, says so.
+        claims = CHILD_PATHS["PersistentVolumeClaim"].format(NAMESPACE)
+        for claim in self.api.list(claims):
             if claim["metadata"].get("labels", {}).get("app.kubernetes.io/instance") in names:
                 self.api.delete(f"{claims}/{claim['metadata']['name']}")
+        selector = f"{OWNER} in ({','.join(names)})"
+        for path in (*CHILD_PATHS.values(), "/api/v1/namespaces/{}/pods"):
+            self._wait_gone(path.format(NAMESPACE), selector)
 
     def _wait_gone(self, path: str, selector: str) -> None:
         wait_until(
             lambda: not self.api.list(path, labelSelector=selector),
             f"nothing is left of {path}",
+            within_s=60,
             describe=lambda: [i["metadata"]["name"] for i in self.api.list(path, labelSelector=selector)],
         )  # fmt: skip
 
@@ -208,7 +209,8 @@ def strip(manifest: Object) -> Object:
         for key, value in metadata.get("annotations", {}).items()
         if not key.startswith(("deployment.kubernetes.io/", "deprecated.daemonset."))
     }
-    rest = {key: value for key, value in manifest.items() if key not in ("status", "metadata")}
+    left_out = ("status", "metadata", "apiVersion", "kind")  # a list's items do not bear the latter
+    rest = {key: value for key, value in manifest.items() if key not in left_out}
     return {**rest, "metadata": {**metadata, "annotations": annotations}}
 
 
@@ -222,13 +224,3 @@ def versions(children: Mapping[Key, Object]) -> dict[Key, tuple[str, object]]:
         key: (child["metadata"]["uid"], child["metadata"].get("generation", strip(child)))
         for key, child in children.items()
     }
-
-
-def refused(api: Api, manifest: Object) -> str:
-    """The API server's message; empty when it would take the manifest."""
-    try:
-        api.apply(manifest, manager="test", dry_run=True)
-    except RefusedError as e:
-        assert e.code == 422, e.status
-        return str(e)
-    return ""
