@@ -3,11 +3,15 @@
 The API server is held to the same files (tests/apiserver).
 """
 
+from pathlib import Path
+
 import pytest
 import yaml
 from hypothesis import given
 
+from farcall.tiers import TIER_NAMES
 from farcall.tracingconfig import InvalidConfigError, check_tracingconfig, read_tracingconfig
+from support_ground import ROOT
 from support_tracingconfigs import Case, list_cases, make_document, name_case, specs
 
 pytestmark = pytest.mark.unit
@@ -25,6 +29,11 @@ def test_a_wrong_resource_is_refused_with_its_field_and_nothing_else(case: Case)
 @pytest.mark.parametrize("case", list_cases("good"), ids=name_case)
 def test_a_right_resource_is_accepted(case: Case) -> None:
     assert read_tracingconfig(case.path).metadata.name in ("main", "canary", "a", "a" * 40)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_examples_are_right(path: Path) -> None:
+    assert read_tracingconfig(path).spec.tier in TIER_NAMES
 
 
 @pytest.mark.parametrize("case", list_cases("model-only"), ids=name_case)
