@@ -25,8 +25,12 @@ def open_session(
     *,
     count: CountRequest = count_nothing,
     inner: Sequence[aiohttp.ClientMiddlewareType] = (),
+    hides_refusal: bool = False,
 ) -> aiohttp.ClientSession:
-    """Needs a running loop. `inner` see each request as it goes out."""
+    """Needs a running loop. `inner` see each request as it goes out.
+
+    `hides_refusal`: a 401 is told as a connection that failed, for whoever would close the session over it.
+    """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             limit=0,  # a watch holds a connection for minutes, and there are a dozen
@@ -34,7 +38,12 @@ def open_session(
         ),
         headers={"User-Agent": f"farcall-operator/{version('farcall')}"},
         timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_WITHIN_S),
-        middlewares=(_build_counter(count), _build_authenticator(access), *inner),
+        # The counter inside: a request that is sent again with another token is two.
+        middlewares=(
+            _build_authenticator(access, hides_refusal=hides_refusal),
+            _build_counter(count),
+            *inner,
+        ),
         proxy=access.proxy,
         trust_env=False,
     )
@@ -61,23 +70,30 @@ def _build_counter(count: CountRequest) -> aiohttp.ClientMiddlewareType:
     return counter
 
 
-def _build_authenticator(access: Access) -> aiohttp.ClientMiddlewareType:
+def _build_authenticator(access: Access, *, hides_refusal: bool) -> aiohttp.ClientMiddlewareType:
     async def authenticator(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        _authorize(request, access)
+        used = _authorize(request, access)
         response = await handler(request)
-        # A token that was renewed in its file a moment ago: once more with the new one.
-        if response.status == UNAUTHORIZED and access.token.refresh():
+        if response.status == UNAUTHORIZED:
+            access.token.refresh()
+            # A token that was renewed in its file a moment ago: once more with the new one. Compared with the one that was
+            # sent, since another request may have read the file in between.
+            if access.token.current() != used:
+                response.release()
+                _authorize(request, access)
+                response = await handler(request)
+        if response.status == UNAUTHORIZED and hides_refusal:
             response.release()
-            _authorize(request, access)
-            response = await handler(request)
+            raise aiohttp.ClientConnectionError("the API server does not accept the token")
         return response
 
     return authenticator
 
 
-def _authorize(request: aiohttp.ClientRequest, access: Access) -> None:
+def _authorize(request: aiohttp.ClientRequest, access: Access) -> str:
     token = access.token.current()
     if token:
         request.headers["Authorization"] = f"Bearer {token}"
+    return token

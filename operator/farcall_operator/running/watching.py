@@ -91,8 +91,14 @@ class Watching:
         return registry
 
     async def _log_in(self, **_: Any) -> kopf.AiohttpSession:
-        """A new session each time: kopf closes one that the server called unauthorized."""
-        session = open_session(self._access, count=self._count, inner=(self.streams.read_along,))
+        """Told of a 401, kopf would close this session under the other streams, which then end the process. As a failed
+        connection it is asked again, each time with the token that the file holds by then."""
+        session = open_session(
+            self._access,
+            count=self._count,
+            inner=(self.streams.read_along,),
+            hides_refusal=True,
+        )
         return kopf.AiohttpSession(
             server=self._access.server,
             default_namespace=self._namespace,
