@@ -1,8 +1,6 @@
 """The health check as Argo CD runs it: real Lua 5.1, on statuses that the operator itself writes."""
 
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -11,14 +9,12 @@ from lupa.lua51 import LuaRuntime
 from farcall_operator.cluster.port import Manifest, Ref
 from farcall_operator.installing.argocd import KEY
 from farcall_operator.problems import Problem
-from farcall_operator.status import Picture, build_status
 from support_install import DEPLOY, read_objects
+from support_install_statuses import RUNNING, build_config, with_status
 
 pytestmark = pytest.mark.unit
 
 CHECK = (DEPLOY / "argocd/health.lua").read_text(encoding="utf-8")
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-COMPONENTS = ("probe", "dns-cache", "exporter")
 
 
 def judge(config: Manifest) -> tuple[str, str]:
@@ -28,43 +24,6 @@ def judge(config: Manifest) -> tuple[str, str]:
     lua.globals().obj = lua.table_from(config, recursive=True)
     found = lua.execute(CHECK)
     return str(found.status), str(found.message)
-
-
-def build_config(**spec: Any) -> Manifest:
-    return {
-        "apiVersion": "farcall.dev/v1alpha1",
-        "kind": "TracingConfig",
-        "metadata": {"name": "main", "generation": 3},
-        "spec": {"tier": "Hobby", **spec},
-    }
-
-
-def complete(kind: str) -> Manifest:
-    number = {"desiredNumberScheduled": 1, "updatedNumberScheduled": 1, "numberAvailable": 1, "numberReady": 1, "currentNumberScheduled": 1}  # fmt: skip
-    replicas = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "readyReplicas": 1, "currentReplicas": 1}  # fmt: skip
-    return {
-        "kind": kind,
-        "metadata": {"name": f"main-{kind.lower()}", "generation": 1},
-        "spec": {} if kind == "DaemonSet" else {"replicas": 1},
-        "status": {
-            "observedGeneration": 1,
-            "currentRevision": "a",
-            "updateRevision": "a",
-            **(number if kind == "DaemonSet" else replicas),
-        },
-    }
-
-
-def with_status(config: Manifest, **picture: Any) -> Manifest:
-    """The status that the operator writes of that picture."""
-    status = build_status(Picture(config=config, now=NOW, version="0.1.0", before={}, **picture))
-    return {**config, "status": status}
-
-
-RUNNING = {
-    component: complete(kind)
-    for component, kind in zip(COMPONENTS, ("DaemonSet", "StatefulSet", "Deployment"), strict=True)
-}
 
 
 def test_ready_is_healthy() -> None:
