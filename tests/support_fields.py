@@ -57,6 +57,10 @@ CHANGES: dict[str, Any] = {
     "exporter.storage.size": "99Gi",
     "exporter.storage.storageClassName": "fast",
     "exporter.otlp.endpoint": "http://o:4318",
+    "exporter.otlp.headersSecretRef": "headers",
+    "exporter.otlp.tls.caSecretRef.name": "ours",
+    "exporter.otlp.tls.caSecretRef.key": "our.crt",
+    "exporter.otlp.tls.insecureSkipVerify": True,
     "console.ingress.host": "h",
     "console.ingress.className": "nginx",
     "console.ingress.annotations": {"a": "b"},
@@ -75,6 +79,15 @@ BESIDE: dict[str, dict[str, Any]] = {
     "dnsCache.persistence.size": {"dnsCache": {"persistence": {"enabled": True}}},
     "dnsCache.persistence.storageClassName": {"dnsCache": {"persistence": {"enabled": True}}},
     "exporter.clickhouse.secretRef": {"exporter": {"clickhouse": {"url": "http://c:8123"}}},
+    "exporter.otlp.tls.caSecretRef": {
+        "exporter": {
+            "otlp": {
+                "endpoint": "https://o:4318",
+                "tls": {"caSecretRef": {"name": "theirs", "key": "their.crt"}},
+            }
+        }
+    },
+    "exporter.otlp.": {"exporter": {"otlp": {"endpoint": "https://o:4318"}}},
     "exporter.replicas": {"exporter": {"clickhouse": {"url": "http://c:8123"}}},
     "exporter.autoscaling": {
         "exporter": {"clickhouse": {"url": "http://c:8123"}, "autoscaling": {"maxReplicas": 4}}

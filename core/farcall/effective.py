@@ -36,6 +36,12 @@ Applies = Literal["live", "restart"]
 Mode = Literal["kubernetes", "local"]
 
 
+# Where the Secrets of `exporter.otlp` are in the exporter's pod: a file beside our own, and a directory of its own,
+# because nobody knows the names of its keys.
+OTLP_CA = "otlp-ca.crt"
+OTLP_HEADERS_DIR = "/run/secrets/farcall-otlp-headers"
+
+
 class EffectiveConfigError(Exception):
     """The file cannot be read or does not fit the model; the message says which field."""
 
@@ -114,6 +120,19 @@ class ExporterConfig(Section):
         gt=0,
         default=5.0,
     )
+    otlp_out_ca_file: str | None = _field(
+        "restart",
+        "PEM: the authorities that the endpoint's certificate is checked with; the system's when null.",
+        default=None,
+    )
+    otlp_out_headers_dir: str | None = _field(
+        "restart",
+        "A directory of files, one request header each: the file's name and its text.",
+        default=None,
+    )
+    otlp_out_skip_verify: bool = _field(
+        "restart", "The endpoint's certificate is not checked at all.", default=False
+    )
     otlp_out_endpoint: str | None = _field(
         "restart", "Spans are sent here too, OTLP over HTTP.", default=None
     )
@@ -176,7 +195,6 @@ def build_effective(
     override_s = dns_ttl_override_s or config.metadata.dns_ttl_override_s
     given = spec.cluster_cidrs
     discovered = discovered_cidrs if discovered_cidrs is not None else LOCAL_CLUSTER_CIDRS
-    otlp = spec.exporter.otlp if spec.exporter else None
     return EffectiveConfig(
         name=config.metadata.name,
         generation=config.metadata.generation,
@@ -188,7 +206,7 @@ def build_effective(
         dns=_build_dns(spec, discovered_resolvers or [], override_s),
         retention=_build_retention(spec),
         capture=_build_capture(spec, mode, own_cgroups or []),
-        exporter=ExporterConfig(otlp_out_endpoint=otlp.endpoint if otlp else None),
+        exporter=_build_exporter(spec, mode, secrets_dir),
         endpoints=endpoints,
         secrets_dir=secrets_dir,
         state_dir=state_dir,
@@ -204,6 +222,21 @@ def _build_dns(
         ttl_override_s=ttl_override_s,
         hold_while_connected=bool(dns.hold_while_connected),
         resolvers=sorted({*(dns.resolvers or []), *discovered_resolvers}),
+    )
+
+
+def _build_exporter(spec: TracingConfigSpec, mode: Mode, secrets_dir: str) -> ExporterConfig:
+    """Secrets are a cluster's: in local mode nobody mounts them, and the system's authorities are asked."""
+    otlp = spec.exporter.otlp if spec.exporter else None
+    if otlp is None:
+        return ExporterConfig()
+    has_secrets = mode == "kubernetes"
+    has_ca = has_secrets and otlp.tls and otlp.tls.ca_secret_ref
+    return ExporterConfig(
+        otlp_out_endpoint=otlp.endpoint,
+        otlp_out_ca_file=f"{secrets_dir}/{OTLP_CA}" if has_ca else None,
+        otlp_out_headers_dir=OTLP_HEADERS_DIR if has_secrets and otlp.headers_secret_ref else None,
+        otlp_out_skip_verify=bool(otlp.tls and otlp.tls.insecure_skip_verify),
     )
 
 

@@ -150,11 +150,11 @@ class ClickHouseSpec(Part):
 class OtlpTlsSpec(Part):
     ca_secret_ref: SecretKeyRef | None = Field(
         None,
-        description="The certificate authority that the endpoint's certificate is checked with. Reserved: without effect in this version.",
+        description="The certificate authority that the endpoint's certificate is checked with; the system's when left out, and in local mode.",
     )
     insecure_skip_verify: bool | None = Field(
         None,
-        description="Do not check the endpoint's certificate. Reserved: without effect in this version.",
+        description="Do not check the endpoint's certificate: whoever is between can read the spans and the headers.",
     )
 
 
@@ -164,11 +164,11 @@ class OtlpSpec(Part):
     )
     tls: OtlpTlsSpec | None = Field(
         None,
-        description="How the endpoint's certificate is checked. Reserved: without effect in this version.",
+        description="How the endpoint's certificate is checked.",
     )
     headers_secret_ref: Subdomain | None = Field(
         None,
-        description="A Secret whose keys and values become request headers. Reserved: without effect in this version.",
+        description="A Secret whose keys and values become request headers, for example `authorization`. Without effect in local mode.",
     )
 
 

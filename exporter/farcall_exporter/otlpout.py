@@ -7,9 +7,12 @@ store: a full queue drops and counts.
 import gzip
 import http.client
 import queue
+import re
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -19,8 +22,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from farcall.attributes import REGISTRY
+from farcall.effective import ExporterConfig
 from farcall.journal import get_log
 from farcall.rows import TableName
+from farcall.tlsfiles import PinnedAuthority, TlsFileError, find_tls_fault
 from farcall_exporter.counters import Counters
 
 log = get_log("exporter")
@@ -30,6 +35,10 @@ SPANS_A_REQUEST = 2_000  # about 2 MB before compression
 TIMEOUT_S = 10
 MAX_TRIES = 6
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 30.0
+_OWN_HEADERS = {"content-type": "application/x-protobuf", "content-encoding": "gzip"}
+_HEADER_NAME = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]*"
+)  # what a Secret's key and a header's name may both be
 RETRYABLE = frozenset({429, 502, 503, 504})  # the specification's list
 _KINDS = {"Client": Span.SPAN_KIND_CLIENT, "Server": Span.SPAN_KIND_SERVER}
 
@@ -38,6 +47,7 @@ _KINDS = {"Client": Span.SPAN_KIND_CLIENT, "Server": Span.SPAN_KIND_SERVER}
 class Reply:
     status: int  # 0: no answer
     retry_after_s: float | None = None
+    why: str = ""  # of no answer
 
 
 Post = Callable[[bytes], Reply]
@@ -45,9 +55,9 @@ Post = Callable[[bytes], Reply]
 
 class OtlpOut:
     def __init__(
-        self, endpoint: str | None, counters: Counters, *, post: Post | None = None
+        self, config: ExporterConfig, counters: Counters, *, post: Post | None = None
     ) -> None:
-        self._post = post or (HttpPost(endpoint) if endpoint else None)
+        self._post = post or (HttpPost(config) if config.otlp_out_endpoint else None)
         self._counters = counters
         self._tables: queue.Queue[pa.Table | None] = queue.Queue(MAX_TABLES)
         self._stopping = threading.Event()
@@ -108,32 +118,71 @@ class OtlpOut:
             self._counters.add("otlp_out_retries", 1)
             pause_s *= 2
         self._counters.add("otlp_out_dropped", table.num_rows)
-        log.warning("spans not sent by OTLP", spans=table.num_rows, status=reply.status)
+        log.warning(
+            "spans not sent by OTLP", spans=table.num_rows, status=reply.status, why=reply.why
+        )
 
 
 class HttpPost:
-    """`/v1/traces` is appended to the endpoint, as the specification says."""
+    """`/v1/traces` is appended to the endpoint, as the specification says. Headers and authorities are read each time."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, config: ExporterConfig) -> None:
+        endpoint = config.otlp_out_endpoint or ""
         self._url: SplitResult = urlsplit(endpoint.rstrip("/") + "/v1/traces")
+        self._headers_dir = config.otlp_out_headers_dir
+        self._skip_verify = config.otlp_out_skip_verify
+        ca_file = config.otlp_out_ca_file
+        self._authority = PinnedAuthority(ca_file) if ca_file else None
 
     def __call__(self, body: bytes) -> Reply:
-        kind = (
-            http.client.HTTPSConnection
-            if self._url.scheme == "https"
-            else http.client.HTTPConnection
-        )
-        connection = kind(self._url.hostname or "", self._url.port, timeout=TIMEOUT_S)
-        headers = {"content-type": "application/x-protobuf", "content-encoding": "gzip"}
+        connection: http.client.HTTPConnection | None = None
         try:
-            connection.request("POST", self._url.path, body, headers)
+            headers = read_headers(self._headers_dir) if self._headers_dir else {}
+            connection = self._open()
+            connection.request("POST", self._url.path, body, {**headers, **_OWN_HEADERS})
             response = connection.getresponse()
             response.read(65_536)
             return Reply(response.status, _seconds(response.headers.get("retry-after")))
-        except (OSError, http.client.HTTPException):
-            return Reply(0)
+        except (OSError, http.client.HTTPException, TlsFileError, HeaderFileError) as e:
+            fault = find_tls_fault(e)
+            return Reply(0, why=(fault.sentence if fault else f"{type(e).__name__}: {e}")[:256])
         finally:
-            connection.close()
+            if connection is not None:
+                connection.close()
+
+    def _open(self) -> http.client.HTTPConnection:
+        host, port = self._url.hostname or "", self._url.port
+        if self._url.scheme != "https":
+            return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=self._context())
+
+    def _context(self) -> ssl.SSLContext:
+        if self._skip_verify:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            return context
+        return self._authority.context() if self._authority else ssl.create_default_context()
+
+
+class HeaderFileError(Exception):
+    """A header's file cannot be used; the message names it, and never what it holds."""
+
+
+def read_headers(folder: str) -> dict[str, str]:
+    """One header per file, as a mounted Secret has them. Raises HeaderFileError."""
+    found: dict[str, str] = {}
+    for path in sorted(Path(folder).glob("[!.]*")):  # the kubelet's own links begin with a dot
+        try:
+            value = path.read_text(encoding="ascii").strip()
+        except OSError as e:
+            raise HeaderFileError(f"{path}: cannot be read: {e.strerror or e}") from e
+        except UnicodeDecodeError:
+            # Not chained: the codec's message and the exception's `object` hold the value.
+            raise HeaderFileError(f"{path}: holds something else than ASCII text") from None
+        if not _HEADER_NAME.fullmatch(path.name) or not value.isprintable():
+            raise HeaderFileError(f"{path}: is no header's name, or holds more than one line")
+        found[path.name.lower()] = value
+    return found
 
 
 def _seconds(text: str | None) -> float | None:

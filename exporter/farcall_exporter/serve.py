@@ -64,7 +64,7 @@ class Exporter:
             version=installed_version("farcall"),
         )
         self.pipeline = Pipeline(writer, context)
-        self._out = OtlpOut(config.exporter.otlp_out_endpoint, counters)
+        self._out = OtlpOut(config.exporter, counters)
         self.pipeline.on_committed = self._out.offer
         self.pipeline.add_task(Chores(self.pipeline).run)
         self.pipeline.add_task(SelfStatus(self.pipeline, node=config.node).run)

@@ -84,17 +84,16 @@ class References:
             self._tell(f"{where}: the Secret {tls.secret_ref}: {flaw}")
 
     async def _read_otlp(self) -> None:
+        """Only looked for: the exporter reads both again for each request, and is not replaced for them."""
         otlp = self._config.spec.exporter.otlp if self._config.spec.exporter else None
         if otlp is None:
             return
         if otlp.headers_secret_ref:
             where = "spec.exporter.otlp.headersSecretRef"
-            values = await self._values(where, otlp.headers_secret_ref)
-            self._see("exporter", "otlp-headers", values or {})
+            await self._values(where, otlp.headers_secret_ref)
         if otlp.tls and otlp.tls.ca_secret_ref:
             ref, where = otlp.tls.ca_secret_ref, "spec.exporter.otlp.tls.caSecretRef"
-            values = await self._keys(where, ref.name, {ref.key: find_no_certificate})
-            self._see("exporter", "otlp-ca", values)
+            await self._keys(where, ref.name, {ref.key: find_no_certificate})
 
     def _see(self, workload: str, part: str, values: Mapping[str, str]) -> None:
         seen = self.found.workloads.setdefault(workload, {})

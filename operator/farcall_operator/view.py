@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from typing import Any, ClassVar
 
+from farcall.effective import OTLP_CA, OTLP_HEADERS_DIR
 from farcall.tracingconfig import TracingConfig, TracingConfigSpec
-from farcall.workloadspec import IngressSpec, PlacementSpec
+from farcall.workloadspec import IngressSpec, OtlpSpec, PlacementSpec
 from farcall_operator.cluster.port import COMPONENT_LABEL, MANAGED_BY, MANAGER, OWNER_LABEL
 from farcall_operator.context import Context
 from farcall_operator.desired import Component, Desired
@@ -70,6 +71,7 @@ class View:
     ready_dir: ClassVar[str] = READY_DIR
     store_mount: ClassVar[str] = STORE_MOUNT
     redis_data_dir: ClassVar[str] = DATA_DIR
+    otlp_headers_dir: ClassVar[str] = OTLP_HEADERS_DIR
     exporter_account: ClassVar[str] = EXPORTER_ACCOUNT
     operator_selector: ClassVar[dict[str, str]] = OPERATOR_SELECTOR
 
@@ -206,9 +208,19 @@ class View:
         clickhouse = self.spec.exporter.clickhouse if self.spec.exporter else None
         if component == "exporter" and clickhouse and clickhouse.secret_ref:
             sources.append(_project_keys(clickhouse.secret_ref, CLICKHOUSE_KEYS))
+        otlp = self._otlp()
+        if component == "exporter" and otlp and otlp.tls and (ca := otlp.tls.ca_secret_ref):
+            sources.append(_project_keys(ca.name, {ca.key: OTLP_CA}))
         if tls := find_tls_secret(self.desired.config, component):
             sources.append(_project(tls, TLS_FILES[component]))
         return {"projected": {"defaultMode": 0o440, "sources": [s for s in sources if s]}}
+
+    def _otlp(self) -> OtlpSpec | None:
+        return self.spec.exporter.otlp if self.spec.exporter else None
+
+    def otlp_headers_secret(self) -> str | None:
+        otlp = self._otlp()
+        return otlp.headers_secret_ref if otlp else None
 
 
 def find_image(config: TracingConfig, name: str) -> str:

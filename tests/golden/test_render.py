@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from farcall import secretfiles, tlsfiles
+from farcall.effective import OTLP_CA
 from farcall.tracingconfig import read_tracingconfig
 from farcall_operator import layout
 from farcall_operator.commands.render import main as main_render
@@ -186,7 +187,7 @@ def test_no_secret_is_rendered_only_named(manifests: list[dict[str, Any]]) -> No
         for item in source["secret"]["items"]
     }
     assert set(secretfiles.ALL) <= named
-    assert named <= {*secretfiles.ALL, *tlsfiles.ALL, *CLICKHOUSE_KEYS.values()}
+    assert named <= {*secretfiles.ALL, *tlsfiles.ALL, *CLICKHOUSE_KEYS.values(), OTLP_CA}
     for _, pod in list_pods(manifests):
         for container in pod["containers"]:
             assert all(

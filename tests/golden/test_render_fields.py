@@ -18,8 +18,6 @@ INERT = {
     "logs.enabled",
     "logs.exclude",
     "logs.paths",
-    "exporter.otlp.tls",
-    "exporter.otlp.headersSecretRef",
     "console.oidc",
     "console.publicShare",
     "paused",

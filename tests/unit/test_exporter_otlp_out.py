@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from farcall.effective import ExporterConfig
 from farcall_exporter import otlpout
 from farcall_exporter.batches import Tables, build_batch
 from farcall_exporter.counters import Counters
@@ -44,7 +45,7 @@ class Backend:
 
 def run(post: Callable[[bytes], Reply]) -> tuple[OtlpOut, Counters]:
     counters = Counters()
-    out = OtlpOut(None, counters, post=post)
+    out = OtlpOut(ExporterConfig(), counters, post=post)
     out.start()
     return out, counters
 
@@ -113,7 +114,7 @@ def test_a_full_queue_drops_and_counts_and_never_waits() -> None:
 
 def test_without_an_endpoint_nothing_happens() -> None:
     counters = Counters()
-    out = OtlpOut(None, counters)
+    out = OtlpOut(ExporterConfig(), counters)
     out.start()
     out.offer(tables())
     out.stop()
