@@ -51,11 +51,9 @@ def _read_scheduling(status: dict[str, Any]) -> PodTrouble | None:
             continue
         words = str(condition.get("message") or "no node takes it")
         reason = "VolumePending" if "persistentvolumeclaim" in words.lower() else "Unschedulable"
-        # The advice on preemption is the scheduler's second sentence, and helps nobody here.
-        return PodTrouble(
-            reason=reason,
-            words=bound_text(words.partition(" preemption:")[0], MAX_WORDS).rstrip("."),
-        )
+        # The scheduler's later sentences (claims, preemption) are about what it tried, and help nobody here.
+        first = words.partition(" preemption:")[0].partition(" no new claims")[0]
+        return PodTrouble(reason=reason, words=bound_text(first, MAX_WORDS).rstrip(".,"))
     return None
 
 

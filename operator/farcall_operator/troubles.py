@@ -18,6 +18,7 @@ from farcall_operator.problems import bound_text, name_forbidden
 
 MAX_WORDS = 400
 MAX_NODES = 3
+MAX_TAINTS = 5
 EVENT_AGE = timedelta(minutes=30)  # the API server forgets them after an hour
 CLAIM_AFTER = timedelta(seconds=30)  # before that a claim without a volume is only a new one
 # The worst first: what explains the others.
@@ -93,6 +94,9 @@ def _read_pods(scene: Scene, now: datetime) -> Iterator[Trouble]:
 
 def _read_one(pod: Manifest, scene: Scene, now: datetime) -> PodTrouble | None:
     trouble = read_pod(pod)
+    if trouble is not None and trouble.reason == "Unschedulable" and "taint" in trouble.words:
+        words = f"{trouble.words}; there are {_list_taints(scene.nodes)}"
+        return PodTrouble(reason=trouble.reason, words=words)
     if trouble is None or trouble.reason != "NotReady":
         return trouble
     # A pod that merely is not ready yet: something around it may say why.
@@ -103,6 +107,18 @@ def _read_one(pod: Manifest, scene: Scene, now: datetime) -> PodTrouble | None:
         if event.get("reason") in _MOUNT:
             return PodTrouble(reason="VolumeMount", words=bound_text(_words(event), MAX_WORDS))
     return trouble
+
+
+def _list_taints(nodes: Mapping[str, Manifest]) -> str:
+    """The scheduler only says that some taint was not tolerated."""
+    counts = Counter(
+        f"{taint.get('key')}:{taint.get('effect')}"
+        for node in nodes.values()
+        for taint in (node.get("spec") or {}).get("taints") or ()
+        if taint.get("effect") != "PreferNoSchedule"
+    )
+    found = [f"{taint} on {number}" for taint, number in counts.most_common(MAX_TAINTS)]
+    return bound_text(", ".join(found) or "no taints any more", MAX_WORDS)
 
 
 def _tell(number: int, of: int, nodes: Sequence[str], words: str) -> str:

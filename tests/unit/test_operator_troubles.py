@@ -157,6 +157,16 @@ def test_a_node_that_is_down_is_named() -> None:
     assert (found.reason, "node-a" in found.message) == ("NodeNotReady", True)
 
 
+def test_a_taint_that_keeps_pods_away_is_named() -> None:
+    words = "0/2 nodes are available: 2 node(s) had untolerated taint(s). no new claims to deallocate, preemption: none."
+    taint = {"key": "example.com/reserved", "effect": "NoSchedule"}
+    nodes = {name: {"metadata": {"name": name}, "spec": {"taints": [taint]}} for name in "ab"}
+    refused = {"type": "PodScheduled", "status": "False", "message": words}
+    message = find(pod(phase="Pending", conditions=[refused]), nodes=nodes).message
+
+    assert "untolerated taint(s); there are example.com/reserved:NoSchedule on 2." in message
+
+
 def test_hostile_words_are_bounded_and_harmless() -> None:
     words = "\x1b[2J\u202e" + "A" * 100_000
     for state in (
