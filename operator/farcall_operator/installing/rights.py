@@ -85,8 +85,8 @@ _CHILDREN = (
     Rule(
         group="monitoring.coreos.com",
         resources=("servicemonitors",),
-        verbs=CHILD,
-        reason="A child where the Prometheus operator is installed; without it the rule grants nothing.",
+        verbs=("get", "list", "create", "patch", "delete"),
+        reason="A child where the Prometheus operator is installed; without it the rule grants nothing. Not watched: the kind may not exist.",
     ),
 )
 _BESIDE_CHILDREN = (
@@ -133,8 +133,8 @@ ROLES = (
             Rule(
                 group="",
                 resources=("events",),
-                verbs=("create", "patch"),
-                reason="Say what changed; an event that repeats is patched.",
+                verbs=("create",),
+                reason="Say what changed. Each event has a name of its own, so none is written to again.",
             ),
         ),
     ),
