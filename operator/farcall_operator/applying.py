@@ -152,7 +152,7 @@ class Applier:
     async def _recreate(self, manifest: Manifest, live: Manifest) -> None:
         """A StatefulSet leaves its pod and volume behind for the next one; elsewhere the pods are replaced."""
         ref = ref_of(manifest)
-        propagation: Propagation = "Orphan" if ref.kind == "StatefulSet" else "Background"
+        propagation: Propagation = "Orphan" if can_inherit(manifest, live) else "Background"
         self.report.writes += 1
         self.report.live.pop(ref, None)
         await self.cluster.delete(ref, uid=live["metadata"]["uid"], propagation=propagation)
@@ -205,6 +205,24 @@ def is_owned(live: Manifest, owner: Owner) -> bool:
 def has_other_pods(one: Manifest, other: Manifest) -> bool:
     """Whether two states of a workload, both as the server tells them, have different pod templates."""
     return bool(one["spec"]["template"] != other["spec"]["template"])
+
+
+def can_inherit(manifest: Manifest, live: Manifest) -> bool:
+    """Whether the next StatefulSet can go on with the pod of this one.
+
+    Its controller tries to change the volumes of a pod that has others, which the API server always refuses; it never
+    comes to replace the pod (seen with 1.34). A claim of another size is the same volume.
+    """
+    if manifest["kind"] != "StatefulSet":
+        return False
+    return list_claims(manifest) == list_claims(live) and not list_differences(
+        {"selector": manifest["spec"]["selector"]}, live["spec"]
+    )
+
+
+def list_claims(stateful_set: Manifest) -> list[str]:
+    templates = stateful_set["spec"].get("volumeClaimTemplates") or ()
+    return sorted(template["metadata"]["name"] for template in templates)
 
 
 def read_hash(manifest: Manifest) -> str:

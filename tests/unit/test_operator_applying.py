@@ -9,6 +9,7 @@ import pytest
 
 from farcall.tracingconfig import TracingConfig
 from farcall_operator.cluster.port import (
+    COMPONENT_LABEL,
     DESIRED_HASH,
     MANAGED_BY,
     MANAGER,
@@ -275,24 +276,32 @@ def test_a_neighbour_that_only_bears_our_label_is_not_pruned(stage: Stage) -> No
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "propagation"),
-    [("Deployment", "main-exporter", "Background"), ("StatefulSet", "main-redis", "Orphan")],
+    ("kind", "name"), [("Deployment", "main-exporter"), ("StatefulSet", "main-redis")]
 )
-def test_an_immutable_field_is_changed_by_recreation(
-    stage: Stage, kind: str, name: str, propagation: str
-) -> None:
+def test_an_immutable_field_is_changed_by_recreation(stage: Stage, kind: str, name: str) -> None:
     ref = stage.cluster.ref(kind, name)
     first = stage.cluster.objects[ref]["metadata"]["uid"]
-    stage.cluster.edit(ref, lambda m: m["spec"]["selector"]["matchLabels"].update(drift="yes"))
-    stage.cluster._applied[ref]["spec"]["selector"]["matchLabels"]["drift"] = "yes"
-    stage.cluster.edit(ref, lambda m: m["metadata"]["annotations"].update({DESIRED_HASH: "old"}))
+    stage.cluster.edit(
+        ref, lambda m: m["spec"]["selector"]["matchLabels"].update({COMPONENT_LABEL: "x"})
+    )
     stage.cluster.forget_calls()
     stage.reconcile()
 
-    assert (f"delete {propagation}", ref) in stage.cluster.calls
+    assert ("delete Background", ref) in stage.cluster.calls
     assert stage.cluster.objects[ref]["metadata"]["uid"] != first
     stage.settle()
     assert stage.truth("Ready") == ("True", "Ready")
+
+
+def test_a_cache_that_gets_a_volume_gets_another_pod(stage: Stage) -> None:
+    """The pod that is there has no such volume, and a StatefulSet's controller never replaces it."""
+    stage.write(spec={"tier": "Scale"})
+    stage.reconcile()
+
+    assert (
+        "delete Background",
+        stage.cluster.ref("StatefulSet", "main-redis"),
+    ) in stage.cluster.calls
 
 
 # ---- Order --------------------------------------------------------------------------------------------------------
