@@ -54,6 +54,16 @@ TEMPLATES = (
 # A cache that is to be kept although the tier would not: as large as the cache may grow, with its append-only file
 # being rewritten beside it, and some room.
 SMALL_VOLUME = "1Gi"
+# Of the effective config: what no agent reads. Where spans go afterwards must not roll every node.
+UNSEEN_BY_PROBE = frozenset(
+    {
+        "exporter",
+        "state_dir",
+        "endpoints.exporter_otlp_http",
+        "endpoints.store",
+        "endpoints.console",
+    }
+)
 # What is left of the request carries the load until another replica is ready, a minute or two.
 SCALE_AT_CPU_PERCENT = 70
 
@@ -236,23 +246,28 @@ def build_scaling(given: AutoscalingSpec | None) -> Scaling | None:
 
 def build_restart_hashes(effective: EffectiveConfig, files: dict[str, str]) -> dict[str, str]:
     """By workload, as in layout.SECRET_FILES. Redis knows only its own files, and must not lose its memory over anything else."""
-    ours = hash_text(json.dumps(pick_restart_fields(effective), sort_keys=True))
+    exporter = hash_text(json.dumps(pick_restart_fields(effective), sort_keys=True))
+    probe = hash_text(json.dumps(pick_restart_fields(effective, UNSEEN_BY_PROBE), sort_keys=True))
     redis = hash_text("".join(files[name] for name in ("redis.conf", "start-redis.sh")))
-    return {"probe": ours, "exporter": ours, "redis": redis}
+    return {"probe": probe, "exporter": exporter, "redis": redis}
 
 
 def hash_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def pick_restart_fields(section: BaseModel) -> dict[str, Any]:
-    """Those that are marked `restart`: a change of a live field must not roll the fleet."""
+def pick_restart_fields(
+    section: BaseModel, unseen: frozenset[str] = frozenset(), prefix: str = ""
+) -> dict[str, Any]:
+    """Those that are marked `restart`, but for the `unseen`: a change of a live field must not roll the fleet."""
     picked: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         extra = field.json_schema_extra
+        if prefix + name in unseen:
+            continue
         if isinstance(value, BaseModel):
-            picked[name] = pick_restart_fields(value)
+            picked[name] = pick_restart_fields(value, unseen, f"{prefix}{name}.")
         elif isinstance(extra, dict) and extra.get("farcall.applies") == "restart":
             picked[name] = value
     return picked
