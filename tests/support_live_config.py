@@ -14,6 +14,53 @@ from farcall.dnscache import CacheWriter, connect_redis
 from farcall.effective import EffectiveConfig, render_effective
 from support_agent import PASSWORD
 
+# Which component applies which live field; a test for each component has an effect to show for every one of its own, and
+# another that none is left over. `generation` is what a status says of itself, everywhere.
+AGENT_FIELDS = {
+    "generation",
+    "dns.ttl_s",
+    "dns.ttl_override_s",
+    "dns.hold_while_connected",
+    "dns.resolvers",
+    "capture.protocols",
+    "capture.host_processes",
+    "capture.masking",
+    "capture.namespaces_include",
+    "capture.namespaces_exclude",
+    "capture.own_cgroups",
+}
+EXPORTER_FIELDS = {
+    "generation",
+    "cluster_cidrs",
+    "dns.ttl_s",
+    "dns.ttl_override_s",
+    "dns.hold_while_connected",
+    "exporter.join_hold_s",
+}
+STORE_FIELDS = {
+    "generation",
+    "retention.traces_s",
+    "retention.logs_s",
+    "retention.max_size_bytes",
+}
+CONSOLE_FIELDS = {
+    "generation",
+    "tier",
+    "cluster_cidrs",
+    "cluster_cidrs_source",
+    "dns.ttl_s",
+    "dns.ttl_override_s",
+}
+# The agent's parser follows it, and what it reads is not in the exchange record yet.
+WITHOUT_EFFECT = {"capture.headers"}
+
+
+def change(config: EffectiveConfig, field: str, value: object) -> EffectiveConfig:
+    """`config` with one field changed, its generation counted on."""
+    name, _, inner = field.partition(".")
+    found = getattr(config, name).model_copy(update={inner: value}) if inner else value
+    return config.model_copy(update={"generation": config.generation + 1, name: found})
+
 
 class RedisServer:
     def __init__(self, directory: Path) -> None:

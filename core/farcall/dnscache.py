@@ -191,9 +191,9 @@ class CacheWriter:
 
     def __init__(self, client: "redis.Redis") -> None:
         self._redis = client
-        self._written: dict[
-            tuple[str, str, str], float
-        ] = {}  # (client, ip, name) → answered_at as last written
+        # → answered_at as last written. By trust as well: a resolver may come to be trusted, and the answer that says the
+        # same again is then news for the whole cluster.
+        self._written: dict[tuple[str, str, str, bool], float] = {}
         self._run_id: str | None = None
 
     def write(
@@ -208,7 +208,7 @@ class CacheWriter:
             a
             for a in answers
             if now - a.answered_at < ttl_s
-            and a.answered_at - self._written.get((a.client_key, a.ip, a.name), -1e18) > step
+            and a.answered_at - self._written.get(_written_key(a), -1e18) > step
         ]
         if not due and not bindings:
             return 0
@@ -227,7 +227,7 @@ class CacheWriter:
         except redis.RedisError as e:
             raise _unavailable(e) from e
         for answer in due:
-            self._written[(answer.client_key, answer.ip, answer.name)] = answer.answered_at
+            self._written[_written_key(answer)] = answer.answered_at
         return keys
 
     def _add_answer(self, pipe: "redis.client.Pipeline", answer: Answer, ttl_s: int) -> int:
@@ -319,6 +319,10 @@ class CacheReader:
             cluster_names=_named(cluster),
             tombstones=_named(dead),
         )
+
+
+def _written_key(answer: Answer) -> tuple[str, str, str, bool]:
+    return answer.client_key, answer.ip, answer.name, answer.trusted
 
 
 def _named(pairs: object) -> tuple[NamedAt, ...]:

@@ -26,7 +26,7 @@ from farcall.secretfiles import INGEST_TOKEN, SecretError, read_secret
 from farcall_probes import events
 from farcall_probes.batches import render_batch
 from farcall_probes.capture import Capture, Drained
-from farcall_probes.cgroups import CgroupTree
+from farcall_probes.cgroups import CgroupTree, PodLogs
 from farcall_probes.clocks import read_offsets
 from farcall_probes.dnswriter import DnsWriter
 from farcall_probes.footprint import keep_memory_small, trim_memory
@@ -61,6 +61,7 @@ class Surroundings:
 
     proc: Path = Path("/proc")
     cgroups: Path = Path("/sys/fs/cgroup")
+    pod_logs: Path = Path("/var/log")
     resolv_conf: Path = Path("/etc/resolv.conf")
     status_every_s: float = 3.0
 
@@ -97,7 +98,12 @@ class Agent:
         )
         self._tracer = Tracer(
             config,
-            identities=Identities(node=self.node, proc=self._around.proc, cgroups=tree),
+            identities=Identities(
+                node=self.node,
+                proc=self._around.proc,
+                cgroups=tree,
+                pods=PodLogs(self._around.pod_logs),
+            ),
             policy=self._policy,
             offsets=read_offsets(),
             watched_since_ns=self._watched_since_ns,

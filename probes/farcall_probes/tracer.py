@@ -104,6 +104,8 @@ class Tracer:
             was_kept, connection.kept = connection.kept, self._policy.keeps(connection.identity)
             if connection.kept and not was_kept:
                 self._new_connections.append(connection)  # nobody was told of it until now
+            elif not connection.kept:
+                self._policy.learn(connection.sight.cgroup_id, connection.identity)
             if lives_differently:
                 connection.written_ns = 0  # its binding is written anew at its next use
 

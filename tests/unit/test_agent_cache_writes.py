@@ -74,3 +74,23 @@ def test_a_held_connection_renews_its_binding(tmp_path: Path) -> None:
 
     assert [b.held_at for b in bindings] == [pytest.approx(UNIX / NS + at) for at in (11, 30)]
     assert [b.answered_at for b in bindings] == [pytest.approx(UNIX / NS)] * 2
+
+
+def test_what_is_left_out_now_is_left_to_the_kernel_though_it_is_open(tmp_path: Path) -> None:
+    room = Room(tmp_path)
+    room.take(make_drained(small=[make_redis(PING, cgroup_id=7)]))
+    off = room.config.capture.model_copy(update={"host_processes": False})
+    config = room.config.model_copy(update={"capture": off})
+    room.policy.configure(off)
+    room.tracer.configure(config, frozenset())
+    room.policy.refresh()
+    assert 7 in room.applied[-1]
+
+    room.policy.configure(room.config.capture)
+    room.tracer.configure(room.config, frozenset())
+    room.policy.refresh()
+    rows = room.take(make_drained(small=[make_redis(PING, cgroup_id=7)]))
+    assert 7 not in room.applied[-1]
+    assert (
+        len(rows["connections"]) == len(rows["exchanges"]) == 1
+    )  # told again, in case it never was
