@@ -134,7 +134,9 @@ OTLP = st.fixed_dictionaries(
 @st.composite
 def autoscalings(draw: st.DrawFn) -> Spec:
     most = draw(st.integers(1, 64))
-    spec: Spec = {"maxReplicas": most}
+    spec: Spec = {}
+    if draw(st.booleans()):
+        spec["maxReplicas"] = most
     if draw(st.booleans()):
         spec["minReplicas"] = draw(st.integers(1, most))
     if draw(st.booleans()):

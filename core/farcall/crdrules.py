@@ -84,7 +84,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
     "exporter.autoscaling": (
         Rule(
-            "!has(self.minReplicas) || self.minReplicas <= self.maxReplicas",
+            "!has(self.minReplicas) || !has(self.maxReplicas) || "
+            "self.minReplicas <= self.maxReplicas",
             "minReplicas must not be above maxReplicas",
         ),
     ),

@@ -36,9 +36,6 @@ class Tier:
     redis: RedisSizing
     probe: Resources
     exporter: Resources
-    exporter_max_replicas: (
-        int  # reached only with `exporter.clickhouse.url`; the embedded store has one writer
-    )
     store_volume: str
 
 
@@ -68,7 +65,6 @@ TIERS: dict[TierName, Tier] = {
         redis=RedisSizing(memory="96Mi", maxmemory_percent=75, append_only=False, volume=None),
         probe=Resources(cpu_request="100m", memory_request="160Mi", memory_limit="256Mi"),
         exporter=Resources(cpu_request="200m", memory_request="768Mi", memory_limit="2Gi"),
-        exporter_max_replicas=1,
         store_volume="10Gi",
     ),
     "Scale": Tier(
@@ -80,7 +76,6 @@ TIERS: dict[TierName, Tier] = {
         # A week of names in its memory instead of an hour.
         probe=Resources(cpu_request="200m", memory_request="192Mi", memory_limit="384Mi"),
         exporter=Resources(cpu_request="1", memory_request="1Gi", memory_limit="4Gi"),
-        exporter_max_replicas=10,
         store_volume="100Gi",
     ),
 }

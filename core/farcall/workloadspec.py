@@ -179,7 +179,9 @@ class AutoscalingSpec(Part):
     min_replicas: Replicas | None = Field(
         None, description="Two when left out, so that one may go; `maxReplicas` when that is one."
     )
-    max_replicas: Replicas = Field(description="As in a HorizontalPodAutoscaler.")
+    max_replicas: Replicas | None = Field(
+        None, description="Ten when left out, or `minReplicas` when that is more."
+    )
     target_cpu_utilization_percentage: Annotated[int, Field(ge=10, le=100)] | None = Field(
         None,
         alias="targetCPUUtilizationPercentage",
@@ -188,7 +190,8 @@ class AutoscalingSpec(Part):
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
-        if self.min_replicas is not None and self.min_replicas > self.max_replicas:
+        least, most = self.min_replicas, self.max_replicas
+        if least is not None and most is not None and least > most:
             raise ValueError("minReplicas must not be above maxReplicas")
         return self
 

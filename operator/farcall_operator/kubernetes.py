@@ -66,6 +66,7 @@ UNSEEN_BY_PROBE = frozenset(
 )
 # What is left of the request carries the load until another replica is ready, a minute or two.
 SCALE_AT_CPU_PERCENT = 70
+MAX_REPLICAS = 10  # of the exporter: 250,000 spans/s at what Scale requests
 
 
 def build_manifests(config: TracingConfig, context: Context) -> list[Manifest]:
@@ -230,7 +231,8 @@ def count_replicas(config: TracingConfig, *, has_store: bool) -> int:
     """The embedded store has one writer; without it two, so that one may go. The least of them when they scale."""
     exporter = config.spec.exporter
     if exporter and exporter.autoscaling:
-        return exporter.autoscaling.min_replicas or min(2, exporter.autoscaling.max_replicas)
+        scaling = exporter.autoscaling
+        return scaling.min_replicas or min(2, scaling.max_replicas or MAX_REPLICAS)
     given = exporter.replicas if exporter else None
     return given or (1 if has_store else 2)
 
@@ -239,7 +241,7 @@ def build_scaling(given: AutoscalingSpec | None) -> Scaling | None:
     if given is None:
         return None
     return Scaling(
-        most_replicas=given.max_replicas,
+        most_replicas=given.max_replicas or max(MAX_REPLICAS, given.min_replicas or 1),
         cpu_percent=given.target_cpu_utilization_percentage or SCALE_AT_CPU_PERCENT,
     )
 
