@@ -74,6 +74,8 @@ def find_flaw(secret: str) -> str | None:
     if not all("!" <= character <= "~" for character in secret.strip()):
         # It becomes a header and a URL's part; a line break in the middle would become two headers.
         return "holds spaces or control characters"
+    if secret.strip() != secret.strip("\n"):
+        return "begins or ends with a space"  # which one reader would strip and another would not
     if len(secret.strip()) < MIN_LENGTH:
         return f"holds fewer than {MIN_LENGTH} characters"
     return None

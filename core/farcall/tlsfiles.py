@@ -29,6 +29,7 @@ _SENTENCES: dict[Cause, str] = {
 _EXPIRED = frozenset((9, 10, 13, 14))
 _WRONG_NAME = frozenset((62, 63, 64))
 _MAX_TEXT = 160  # of what OpenSSL says
+_MAX_DEPTH = 8  # of exceptions around it
 Stamp = tuple[tuple[int, int, int], ...]
 
 
@@ -68,11 +69,24 @@ class PinnedAuthority:
 
 def make_client_context(ca_file: Path) -> ssl.SSLContext:
     """Raises TlsFileError."""
+    context = _make_pinned_context()
+    _load(ca_file, lambda: context.load_verify_locations(cafile=str(ca_file)))
+    return context
+
+
+def make_client_context_of(ca_pem: str) -> ssl.SSLContext:
+    """The same for whoever holds the authorities as text. Raises TlsFileError."""
+    context = _make_pinned_context()
+    _load(Path(CA), lambda: context.load_verify_locations(cadata=ca_pem))
+    return context
+
+
+def _make_pinned_context() -> ssl.SSLContext:
+    """Trusts nobody yet, so that what is loaded into it is all that it trusts."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and host name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # An authority in the file is trusted itself, though it be signed by another that is not there.
+    # An authority that is named is trusted itself, though it be signed by another that is not named.
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
-    _load(ca_file, lambda: context.load_verify_locations(cafile=str(ca_file)))
     return context
 
 
@@ -118,9 +132,11 @@ def _load(file: Path, load: Callable[[], None]) -> None:
     except FileNotFoundError as e:
         raise TlsFileError(f"{file} or the file beside it is missing") from e
     except ssl.SSLError as e:
-        raise TlsFileError(f"{file} cannot be used: {(e.reason or str(e))[:_MAX_TEXT]}") from e
+        raise TlsFileError(f"{file} cannot be used: {_quote(e)}") from e
     except OSError as e:
         raise TlsFileError(f"{file} cannot be read: {e.strerror or e}") from e
+    except ValueError as e:  # of text that is empty
+        raise TlsFileError(f"{file} cannot be used: {e}") from e
 
 
 def read_stamp(*files: Path) -> Stamp:
@@ -138,15 +154,22 @@ def _read_stamp(file: Path) -> tuple[int, int, int]:
 
 def find_tls_fault(error: BaseException | None) -> TlsFault | None:
     """What of TLS went wrong, in `error` or in what it came of; None when it was something else."""
-    while error is not None:
+    for _ in range(_MAX_DEPTH):
         if isinstance(error, TlsFileError):
             return TlsFault(cause="files", sentence=str(error))
         if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
             cause = _find_cause(error)
-            said = getattr(error, "verify_message", None) or error.reason or str(error)
-            return TlsFault(cause=cause, sentence=f"{_SENTENCES[cause]}: {said[:_MAX_TEXT]}")
+            return TlsFault(cause=cause, sentence=f"{_SENTENCES[cause]}: {_quote(error)}")
+        if error is None:
+            break
         error = error.__cause__ or error.__context__
     return None
+
+
+def _quote(error: ssl.SSLError) -> str:
+    """What OpenSSL says. Errors that Python itself makes have not all of these."""
+    said = getattr(error, "verify_message", None) or getattr(error, "reason", None) or str(error)
+    return str(said)[:_MAX_TEXT]
 
 
 def _find_cause(error: ssl.SSLError) -> Cause:

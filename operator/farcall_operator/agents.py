@@ -6,7 +6,6 @@ and no error: status is what this is for, and nothing is decided by it.
 
 import asyncio
 import os
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from farcall.envelope import AGENTS_PATH, MAX_AGENTS_BYTES, parse_agents
+from farcall.tlsfiles import TlsFileError, make_client_context_of
 from farcall_operator.context import AgentRun
 
 WITHIN_S = 3.0
@@ -46,7 +46,7 @@ async def fetch_agents(
         sights = parse_agents(body)
     except TimeoutError:
         return AgentsAnswer(problem=f"The exporter did not answer within {within_s:g} s.")
-    except (aiohttp.ClientError, OSError, ValueError) as e:
+    except (aiohttp.ClientError, OSError, ValueError, TlsFileError) as e:
         why = str(e) or type(e).__name__
         return AgentsAnswer(
             problem=f"The exporter could not be asked for the agents: {why[:MAX_WHY]}"
@@ -68,7 +68,7 @@ async def fetch_agents(
 async def _read(base: str, token: str, ca_pem: str, *, server: str | None) -> bytes:
     """The body. Raises ValueError for an answer that is none, and what aiohttp raises."""
     secured = base.startswith("https:")
-    context = ssl.create_default_context(cadata=ca_pem or None) if secured else False
+    context = make_client_context_of(ca_pem) if secured else False
     # A new connection each time: with several exporters behind the Service, and certificates that are renewed, that is
     # simpler than keeping one. trust_env stays off: a proxy has no business between these two.
     async with (

@@ -13,7 +13,7 @@ from farcall.tracingconfig import TracingConfig
 from farcall_operator import certificates
 from farcall_operator.certificates import CertificateError
 from farcall_operator.cluster.port import Cluster, Ref
-from farcall_operator.layout import REDIS_FILES
+from farcall_operator.layout import CLICKHOUSE_KEYS, REDIS_FILES
 from farcall_operator.secretobjects import decode_values
 from farcall_operator.transport import SERVERS, find_host, read_mode
 
@@ -50,7 +50,7 @@ class References:
         exporter = spec.exporter
         if exporter and exporter.clickhouse and exporter.clickhouse.secret_ref:
             where, name = "spec.exporter.clickhouse.secretRef", exporter.clickhouse.secret_ref
-            checks = {"username": find_empty, "password": find_empty}
+            checks = dict.fromkeys(CLICKHOUSE_KEYS, find_unreadable)
             self._see("exporter", "clickhouse", await self._keys(where, name, checks))
         await self._read_otlp()
         return self.found
@@ -128,6 +128,12 @@ class References:
 
 def find_empty(value: str) -> str | None:
     return None if value else "is empty"
+
+
+def find_unreadable(value: str) -> str | None:
+    """As farcall.secretfiles.read_given takes what a user made."""
+    text = value.rstrip("\r\n")
+    return None if text and text.isprintable() else "is empty or holds control characters"
 
 
 def find_no_certificate(value: str) -> str | None:

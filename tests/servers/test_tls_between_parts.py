@@ -1,5 +1,6 @@
 """Agents and the exporter by TLS, real processes and real files: pinned, renewed while it runs, and honest about faults."""
 
+import asyncio
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ import pytest
 from farcall import secretfiles, tlsfiles
 from farcall.envelope import AgentStatus
 from farcall_operator import certificates
+from farcall_operator.agents import fetch_agents
 from farcall_probes.sender import Batch, Sender
 from support_exporter import batch, exchange
 from support_exporter_process import ExporterProcess
@@ -274,6 +276,35 @@ def test_the_exporter_does_not_start_without_its_certificate(
 
         assert process.wait(30) == 2
         assert f"{secrets}/tls.crt" in (folder / "log").read_text()
+
+
+def test_the_exporter_says_why_the_cache_cannot_be_asked_and_when_it_can_again(
+    exporter: ExporterProcess, good: Files, tmp_path: Path
+) -> None:
+    exporter.redis.kill()
+    exporter.redis.start()  # what was connected is not any more
+    secrets = exporter.folder / "secrets"
+    with sending(exporter, tmp_path / "s", good[tlsfiles.CA]) as sender:
+        write_files(secrets, {tlsfiles.CA: make_files()[tlsfiles.CA]})
+
+        def is_told(what: str) -> bool:
+            put(sender)
+            return what in exporter.read_log()
+
+        wait_until(lambda: is_told("is not of our certificate authority"), what="it is told")
+        write_files(secrets, {tlsfiles.CA: good[tlsfiles.CA]})
+        wait_until(lambda: is_told("the DNS cache is back"), what="it is back")
+
+
+def test_the_operator_asks_the_exporter_with_the_same_authority(
+    exporter: ExporterProcess, good: Files
+) -> None:
+    url, token = exporter.config.endpoints.exporter_ingest, exporter.token
+
+    assert asyncio.run(fetch_agents(url, token, good[tlsfiles.CA])).problem == ""
+    refused = asyncio.run(fetch_agents(url, token, make_files()[tlsfiles.CA])).problem
+    assert "certificate" in refused
+    assert token not in refused
 
 
 def test_no_secret_is_in_any_log(exporter: ExporterProcess) -> None:

@@ -57,6 +57,10 @@ def test_passwords_of_the_users_are_seen_by_all_that_talk_to_redis() -> None:
             {**REDIS, "redis-exporter-password": "hunter2"},
             "the Secret our-redis, key redis-exporter-password: holds fewer than 32 characters",
         ),
+        (
+            {**REDIS, "redis-exporter-password": "e" * 40 + " \n"},
+            "the Secret our-redis, key redis-exporter-password: begins or ends with a space",
+        ),
     ],
 )
 def test_unusable_passwords_are_told(values: dict[str, str] | None, problem: str) -> None:
