@@ -29,6 +29,8 @@ KEPT_KINDS = frozenset(("Secret", "PersistentVolumeClaim"))
 NEVER_PRUNED = KEPT_KINDS | {"Pod"}
 # A rollout that has not come through by then never will without help, and what it holds back may be the cure.
 HELD_FOR = timedelta(minutes=10)
+UNWATCHED = frozenset(("ServiceMonitor",))  # a watch of a kind that may not exist would never rest
+ASKED_FOR = timedelta(minutes=5)
 # How the API server's validation puts it that a field may not change.
 _IMMUTABLE = ("immutable", "updates to statefulset spec", "may not change once set")
 
@@ -81,7 +83,7 @@ class Applier:
 
     async def _apply_one(self, manifest: Manifest, rolling: Sequence[str]) -> None:
         ref = ref_of(manifest)
-        live = self.memory.find(ref, self.observed) or await self.cluster.get(ref)
+        live = self.memory.find(ref, self.observed) or await self._ask(ref)
         if live is None:
             await self._write(manifest)
             return
@@ -95,6 +97,16 @@ class Applier:
             self.report.waiting.append(f"{describe_ref(ref)} waits until {others} has rolled out.")
             return
         await self._change(manifest, live)
+
+    async def _ask(self, ref: Ref) -> Manifest | None:
+        """One that the watch does not tell of: usually there is none. Of an unwatched kind the answer counts for a while."""
+        known = self.memory.asked.get(ref)
+        if known is not None and self.now - known[0] < ASKED_FOR:
+            return known[1]
+        found = await self.cluster.get(ref)
+        if found is not None and ref.kind in UNWATCHED:
+            self.memory.asked[ref] = (self.now, found)
+        return found
 
     async def _would_roll(self, manifest: Manifest, live: Manifest) -> bool:
         """Only the server knows what taking fields away leaves; where it refuses, the change will say so."""
@@ -140,8 +152,11 @@ class Applier:
         ref = ref_of(manifest)
         self.report.writes += 1
         applied = await self.cluster.apply(manifest)
+        self.memory.asked.pop(ref, None)
         self.memory.written[ref] = applied.live
-        self.memory.warnings[ref] = applied.warnings
+        self.memory.warnings.pop(ref, None)
+        if applied.warnings:
+            self.memory.warnings[ref] = applied.warnings
         left = list_differences(manifest, applied.live)
         if left:
             self.memory.accepted[ref] = (read_hash(manifest), left)

@@ -70,9 +70,11 @@ class Memory:
     written: dict[Ref, Manifest] = field(default_factory=dict)  # newer than what the watch has told
     # What the server makes of our manifest in its own way (a webhook that rewrites images): by the desired hash.
     accepted: dict[Ref, tuple[str, frozenset[Difference]]] = field(default_factory=dict)
+    asked: dict[Ref, tuple[datetime, Manifest]] = field(default_factory=dict)  # of unwatched kinds
     warnings: dict[Ref, tuple[str, ...]] = field(default_factory=dict)  # of the last apply
     rolled: dict[Ref, datetime] = field(default_factory=dict)  # when its pod template changed last
     claims: dict[Ref, str] = field(default_factory=dict)  # size that a volume claim was seen with
+    rendered: tuple[bytes, bytes] | None = None  # what was asked (hashed), the manifests (packed)
     status: Manifest | None = None  # as it was written last
 
     def find(self, ref: Ref, observed: Mapping[Ref, Manifest]) -> Manifest | None:
@@ -89,7 +91,14 @@ class Memory:
         return told
 
     def forget(self, ref: Ref) -> None:
-        for known in (self.written, self.accepted, self.warnings, self.rolled, self.claims):
+        for known in (
+            self.written,
+            self.accepted,
+            self.asked,
+            self.warnings,
+            self.rolled,
+            self.claims,
+        ):
             known.pop(ref, None)
 
 

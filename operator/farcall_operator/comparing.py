@@ -151,7 +151,8 @@ def _find_merge_keys(key: str, entries: Sequence[Any]) -> tuple[str, ...] | None
 
 
 def _pick_key(entry: Manifest, keys: tuple[str, ...]) -> str:
-    return "/".join(json.dumps(entry.get(key, FILLED_IN.get(key))) for key in keys)
+    values = [entry.get(key, FILLED_IN.get(key)) for key in keys]
+    return "/".join(v if isinstance(v, str) else json.dumps(v) for v in values)
 
 
 def _is_same_value(desired: object, live: object, key: str) -> bool:

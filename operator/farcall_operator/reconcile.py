@@ -4,7 +4,11 @@ Reads what the watches have told, asks the cluster for what they do not tell, ap
 It writes nothing else of the resource. Everything that is decided is decided in pure modules; here they are put in order.
 """
 
+import hashlib
+import json
+import zlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as installed_version
 from typing import Any
@@ -107,9 +111,9 @@ class ClusterReconciler:
         if memory is None or memory.uid != metadata["uid"]:
             self._forget(metadata["name"])
             memory = self._memories[metadata["name"]] = Memory(uid=metadata["uid"])
-        newest = config
-        if memory.status is not None and is_newer(memory.status, config):
-            newest = memory.status
+        if memory.status is not None and not is_newer(memory.status, config):
+            memory.status = None  # the watch has caught up
+        newest = memory.status or config
         return Pass(
             config=config,
             memory=memory,
@@ -144,7 +148,7 @@ class ClusterReconciler:
             credentials=work.credentials,
             has_service_monitors=await self.surroundings.has_service_monitors(work.now),
         )
-        work.desired, work.architectures = self._build(valid, context), context.architectures
+        work.desired, work.architectures = self._render(work, valid, context), context.architectures
         applier = Applier(
             cluster=self.cluster,
             owner=Owner(name=work.name, uid=work.memory.uid),
@@ -158,6 +162,15 @@ class ClusterReconciler:
         )
         await applier.apply(fitted)
         await applier.prune(work.desired)
+
+    def _render(self, work: Pass, valid: TracingConfig, context: Context) -> list[Manifest]:
+        """Rendering is most of a pass, and most passes are about a pod: the same question gets the packed answer."""
+        digest = hash_question(valid, context)
+        if work.memory.rendered is None or work.memory.rendered[0] != digest:
+            text = json.dumps(self._build(valid, context), separators=(",", ":"))
+            work.memory.rendered = (digest, zlib.compress(text.encode(), 1))
+        found: list[Manifest] = json.loads(zlib.decompress(work.memory.rendered[1]))
+        return found
 
     async def _discover_here(self) -> Discovery:
         return await discover(self.cluster, self.observed, namespace=self.namespace)
@@ -213,6 +226,13 @@ class ClusterReconciler:
         if memory is not None:
             self._held.pop(memory.uid, None)
             self.surroundings.forget(memory.uid)
+
+
+def hash_question(valid: TracingConfig, context: Context) -> bytes:
+    """Of all that desired state is computed from; how many Secrets were written just now is not part of it."""
+    credentials = context.credentials and replace(context.credentials, writes=0)
+    text = valid.model_dump_json() + repr(replace(context, credentials=credentials))
+    return hashlib.sha256(text.encode()).digest()
 
 
 def list_explicit_claims(config: TracingConfig) -> frozenset[str]:

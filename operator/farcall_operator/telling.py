@@ -169,11 +169,15 @@ class Teller:
         }
         try:
             work.report.writes += 1
-            work.memory.status = await self.cluster.apply_status(manifest)
+            written = await self.cluster.apply_status(manifest)
         except ClusterError as e:
             if e.status != 404:  # deleted meanwhile: nobody is left to be told
                 work.report.errors.append(e)
             return
+        work.memory.status = {
+            "metadata": {"resourceVersion": written["metadata"].get("resourceVersion", "")},
+            "status": written.get("status"),
+        }
         known = self.notices.written
         await self.notices.tell(work.config, list_transitions(work.before, status), work.now)
         work.report.writes += self.notices.written - known
