@@ -34,6 +34,7 @@ from farcall_operator.layout import (
 from farcall_operator.sizes import Quantities
 from farcall_operator.transport import TLS_FILES, find_tls_secret
 
+VERSION = installed_version("farcall")  # once: reading it takes as long as rendering a template
 RESTART_HASH = "farcall.dev/restart-hash"
 SECRETS_HASH = "farcall.dev/secrets-hash"
 
@@ -234,7 +235,7 @@ def find_image(config: TracingConfig, name: str) -> str:
         repository, _, tag = REDIS_IMAGE.partition(":")
         path = f"{registry}/{repository}" if registry else repository
     else:
-        path, tag = f"{registry or IMAGE_PREFIX}/{name}", installed_version("farcall")
+        path, tag = f"{registry or IMAGE_PREFIX}/{name}", VERSION
     return f"{path}@{digest}" if digest else f"{path}:{tag}"
 
 
