@@ -25,9 +25,7 @@ REDIS_TLS = (
     *_REDIS_ANYWHERE,
     f"tls-cert-file {SECRETS_DIR}/{tlsfiles.CERTIFICATE}",
     f"tls-key-file {SECRETS_DIR}/{tlsfiles.PRIVATE_KEY}",
-    # For the redis-cli of the readiness check and for nothing else: clients show passwords, not certificates.
-    f"tls-ca-cert-file {SECRETS_DIR}/{tlsfiles.CA}",
-    "tls-auth-clients no",
+    "tls-auth-clients no",  # they show passwords, so Redis needs no authority of its own
     'tls-protocols "TLSv1.2 TLSv1.3"',
 )
 
