@@ -98,6 +98,7 @@ class Watching:
             count=self._count,
             inner=(self.streams.read_along,),
             hides_refusal=True,
+            connections=2 * len(WATCHED),  # each watch holds one for minutes, and may list beside
         )
         return kopf.AiohttpSession(
             server=self._access.server,
