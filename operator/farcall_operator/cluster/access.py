@@ -146,7 +146,7 @@ def read_kubeconfig(path: Path, *, context: str | None = None) -> Access:
     return Access(
         server=server,
         tls=_build_tls(path, cluster, user) if server.startswith("https://") else None,
-        token=_build_token(path, user),
+        token=_build_token(path, user, cluster),
         namespace=str(chosen.get("namespace") or "default"),
         source=str(path),
         proxy=str(cluster["proxy-url"]) if cluster.get("proxy-url") else None,
@@ -154,12 +154,11 @@ def read_kubeconfig(path: Path, *, context: str | None = None) -> Access:
 
 
 def refuse_unsupported(path: Path, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> None:
-    for key in ("exec", "auth-provider"):
-        if user.get(key):
-            raise AccessError(
-                f"{path}: the user's credentials come from a plugin ({key}), which farcall does not run; "
-                "use a context with a client certificate or a token (kubectl create token)"
-            )
+    if user.get("auth-provider"):
+        raise AccessError(
+            f"{path}: the user's credentials come from a plugin (auth-provider) of a kind that left Kubernetes in 1.26; "
+            "use a context with `exec`, a client certificate or a token (kubectl create token)"
+        )
     if user.get("username"):
         raise AccessError(f"{path}: basic authentication left Kubernetes in 1.19; use a token")
     if cluster.get("tls-server-name"):
@@ -191,7 +190,12 @@ def _find(
     raise AccessError(f"{path}: has no {key} {name!r}")
 
 
-def _build_token(path: Path, user: Mapping[str, Any]) -> Token:
+def _build_token(path: Path, user: Mapping[str, Any], cluster: Mapping[str, Any]) -> Token:
+    if isinstance(user.get("exec"), dict):
+        # Here: it needs Token, and in a pod nobody needs it.
+        from farcall_operator.cluster.plugin import build_plugin_token
+
+        return build_plugin_token(path, user["exec"], cluster)
     if user.get("tokenFile"):
         return Token(path=path.parent / str(user["tokenFile"]))
     return Token(value=str(user.get("token") or ""))
