@@ -57,7 +57,7 @@ def add_node(
     pod_cidr: str,
     *,
     arch: str = "amd64",
-    labels: Mapping[str, str] = {},  # noqa: B006  (never changed)
+    labels: Mapping[str, str] = {},
     taints: list[dict[str, str]] = [],  # noqa: B006
 ) -> None:
     ours = {"kubernetes.io/os": "linux", "kubernetes.io/arch": arch, "kubernetes.io/hostname": name}
@@ -309,6 +309,8 @@ def build_volume(claim: Object, size: str) -> Object:
             "persistentVolumeReclaimPolicy": "Delete",
             "storageClassName": STORAGE_CLASS,
             "claimRef": reference,
-            "hostPath": {"path": "/nowhere"},
+            "hostPath": {
+                "path": f"/tmp/{metadata['uid']}"
+            },  # the controller deletes none elsewhere
         },
     }

@@ -1,16 +1,35 @@
 """A changed spec is what the cluster holds a moment later: no more, no less, and with no pod replaced in vain."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from support_apiserver import wait_until
 from support_apiserver_access import Api, Object
 from support_apiserver_configs import Configs, Key, strip, strip_all
-from support_apiserver_nodes import Player, Waits
+from support_apiserver_nodes import Player, Waits, add_node
 from support_apiserver_operator import NAMESPACE, OperatorProcess
 
 pytestmark = pytest.mark.apiserver
 
 KEPT = ("Secret", "PersistentVolumeClaim")
+
+
+@pytest.fixture
+def mirror(api: Api) -> Iterator[None]:
+    """The Secret that a spec refers to."""
+    secret = {"name": "mirror", "namespace": NAMESPACE}
+    api.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": secret,
+            "type": "kubernetes.io/dockerconfigjson",
+            "stringData": {".dockerconfigjson": '{"auths": {}}'},
+        }
+    )
+    yield
+    api.delete(f"/api/v1/namespaces/{NAMESPACE}/secrets/mirror")
 
 
 def pods_of(api: Api, name: str) -> dict[str, str]:
@@ -36,7 +55,9 @@ def without_kept(children: dict[Key, Object]) -> dict[Key, Object]:
     return {key: child for key, child in strip_all(children).items() if key[0] not in KEPT}
 
 
-def test_a_field_that_leaves_the_spec_leaves_the_children(configs: Configs, name: str) -> None:
+def test_a_field_that_leaves_the_spec_leaves_the_children(
+    configs: Configs, name: str, mirror: None
+) -> None:
     configs.apply(name)
     configs.wait_settled(name)
     before = without_kept(configs.children(name))
@@ -236,8 +257,6 @@ def test_of_two_that_overlap_the_younger_touches_nothing_until_the_older_is_gone
 def test_nodes_that_join_get_an_agent_and_count_as_inside(
     configs: Configs, name: str, api: Api
 ) -> None:
-    from support_apiserver_nodes import add_node
-
     configs.apply(name)
     configs.wait_settled(name)
     add_node(api, "node-late", "10.244.77.0/24")
@@ -248,7 +267,11 @@ def test_nodes_that_join_get_an_agent_and_count_as_inside(
             name,
             "its pods' addresses are inside",
         )
-        assert configs.wait_ready(name)["status"]["probes"] == "4/4"
+        configs.wait(lambda: probes(configs, name) == "4/4", name, "it has an agent")
     finally:
         api.delete("/api/v1/nodes/node-late")
-    configs.wait(lambda: configs.get(name)["status"]["probes"] == "3/3", name, "it has left")
+    configs.wait(lambda: probes(configs, name) == "3/3", name, "it has left")
+
+
+def probes(configs: Configs, name: str) -> str:
+    return str(configs.get(name)["status"]["probes"])
