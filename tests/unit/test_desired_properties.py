@@ -50,7 +50,7 @@ def list_templates(manifests: list[Manifest]) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=20)  # writing YAML is slow
+@settings(max_examples=10)  # writing YAML is slow
 @given(specs())
 def test_the_same_resource_is_the_same_text(spec: Spec) -> None:
     config = make(spec)
@@ -61,12 +61,14 @@ def test_the_same_resource_is_the_same_text(spec: Spec) -> None:
     assert config == make(spec)
 
 
+@settings(max_examples=40)
 @given(specs())
 def test_each_object_carries_the_hash_of_the_rest_of_it(spec: Spec) -> None:
     for manifest in build_manifests(make(spec), FULL):
         assert manifest["metadata"]["annotations"][DESIRED_HASH] == hash_manifest(manifest)
 
 
+@settings(max_examples=40)
 @given(specs())
 def test_no_value_of_a_secret_is_in_any_object(spec: Spec) -> None:
     assert "hunter2" not in json.dumps(build_manifests(make(spec), FULL))
@@ -126,6 +128,7 @@ def list_replaced(before: list[Manifest], after: list[Manifest]) -> set[str]:
     return {name for name in new if new[name] != old[name]}
 
 
+@settings(max_examples=40)
 @given(specs())
 def test_what_is_discovered_reaches_the_pods_without_a_restart(spec: Spec) -> None:
     discovered = replace(
@@ -137,6 +140,7 @@ def test_what_is_discovered_reaches_the_pods_without_a_restart(spec: Spec) -> No
     assert after != before
 
 
+@settings(max_examples=40)
 @given(specs(), st.sampled_from(sorted(SECRET_FILES)))
 def test_a_changed_secret_replaces_the_pods_that_see_it_and_no_others(
     spec: Spec, workload: str
