@@ -8,10 +8,14 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from farcall.commands import COMMANDS
 from farcall.crd import build_crd
 from farcall_operator.installing.__main__ import list_generated, main
 from farcall_operator.installing.charts import Slots, render_part
 from farcall_operator.installing.objects import InstallView, build_installation
+from farcall_operator.running.health import Health, build_application
+from farcall_operator.running.metrics import Counters
+from farcall_operator.running.options import parse_options
 from support_ground import ROOT
 from support_install import CHART, DEPLOY, index, read_base, read_objects
 
@@ -128,6 +132,21 @@ def test_the_operator_is_bounded_probed_and_found_by_its_service() -> None:
     assert [port["targetPort"] for port in service["ports"]] == [
         port["name"] for port in container["ports"]
     ]
+
+
+def test_the_command_in_the_deployment_is_one_that_the_operator_takes() -> None:
+    (container,) = find("Deployment")["spec"]["template"]["spec"]["containers"]
+    environment = {e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"] for e in container["env"]}
+    arguments = [word.replace("$(NAMESPACE)", "tracing") for word in container["args"]]
+    options = parse_options(arguments)
+
+    assert environment == {"NAMESPACE": "metadata.namespace", "POD_NAME": "metadata.name"}
+    assert (options.namespace, options.host, options.port) == ("tracing", None, 8080)
+    assert container["command"] == ["farcall", "operator"]
+    assert "operator" in {command.name for command in COMMANDS}
+    probed = {container[p]["httpGet"]["path"] for p in ("startupProbe", "livenessProbe", "readinessProbe")}  # fmt: skip
+    routes = build_application(Health(counters=Counters())).router.resources()
+    assert probed | {"/metrics"} == {route.canonical for route in routes}
 
 
 def test_nothing_installed_looks_like_a_child_of_a_tracingconfig() -> None:
