@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds Helm from its Go module, once per version of its sources, outside the tree. Prints its path.
-# Cold: a minute or two. `--check` builds nothing and fails when it is not there.
+# Cold: 90 s of CPU, one to four minutes. `--check` builds nothing and fails when it is not there.
 set -euo pipefail
 cd "$(dirname "$0")/helm"
 version=$(sed -n 's|.*helm.sh/helm/v3 \(v[^ ]*\).*|\1|p' go.mod)
@@ -12,7 +12,7 @@ if [ ! -x "$folder/helm" ]; then
 	exec 9>"$folder/.lock"
 	flock 9
 	if [ ! -x "$folder/helm" ]; then
-		echo "building Helm $version from its Go module (a minute or two, once)" >&2
+		echo "building Helm $version from its Go module (one to four minutes, once)" >&2
 		# Without these it takes every cluster for Kubernetes 1.20 while it renders offline.
 		flags="-s -w -X helm.sh/helm/v3/internal/version.version=$version"
 		for package in chartutil lint/rules; do
