@@ -36,6 +36,8 @@ def build_status(
         cluster_cidrs=tuple(config.cluster_cidrs),
         config_generation=config.generation,
         components=tuple(current),
+        config_revision=config.revision,
+        cluster_cidrs_source=config.cluster_cidrs_source,
         warnings=(*faults, *_warnings(config, current, has_faults=bool(faults))),
     )
 
@@ -84,6 +86,11 @@ def _component_warnings(config: EffectiveConfig, component: ComponentStatus) -> 
         yield (
             f"{who} runs generation {component.config_generation} of the config; "
             f"the current one is {config.generation}."
+        )
+    elif component.config_revision not in ("", config.revision):
+        yield (
+            f"{who} runs revision {component.config_revision} of the config; "
+            f"the current one is {config.revision}. A changed file reaches every pod within 90 s."
         )
     off = [c["name"] for c in component.capabilities if c.get("on") != "true"]
     if off:

@@ -185,6 +185,8 @@ class Status:
     config_generation: int
     components: tuple[ComponentStatus, ...]
     warnings: tuple[str, ...]  # sentences a person should read
+    config_revision: str = ""  # EffectiveConfig.revision
+    cluster_cidrs_source: str = ""  # given | discovered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,3 +95,12 @@ def test_a_broken_config_file_keeps_the_last_good_one(tmp_path: Path) -> None:
     changed = config.model_copy(update={"generation": 2})
     write_effective(changed, path)
     assert live.read().generation == 2 and live.fault is None
+
+
+def test_a_component_with_another_revision_is_named(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    late = replace(AGENT, config_revision="0123456789ab")
+    current = replace(AGENT, name="node-2", config_revision=config.revision)
+    (warning,) = build_status(config, [late, current], version="0.1.0", now_ns=NOW_NS).warnings
+
+    assert "agent node-1 runs revision 0123456789ab" in warning and config.revision in warning

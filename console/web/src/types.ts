@@ -124,6 +124,7 @@ export interface ComponentStatus {
   capabilities: Record<string, string>[];
   counters: Record<string, string>;
   gauges: Record<string, number>;
+  config_revision: string;
 }
 
 export interface Status {
@@ -136,6 +137,8 @@ export interface Status {
   config_generation: number;
   components: ComponentStatus[];
   warnings: string[];
+  config_revision: string;
+  cluster_cidrs_source: string;
 }
 
 export interface TracePage {

@@ -41,12 +41,14 @@ function StatusView({ status }: { status: Status }) {
       <Warnings warnings={status.warnings.filter((warning) => !(status.dns_ttl_overridden && warning.startsWith("The DNS time to live is overridden")))} />
       <dl class="facts facts-wide">
         <dt>Instance</dt>
-        <dd>{visible(status.name)}, {status.tier} tier, generation {status.config_generation}</dd>
+        <dd>{visible(status.name)}, {status.tier} tier</dd>
+        <dt>Config</dt>
+        <dd>generation {status.config_generation}, revision <code>{status.config_revision}</code></dd>
         <dt>Version</dt>
         <dd>{status.version}</dd>
         <dt>DNS answers kept for</dt>
         <dd>{formatDuration(status.dns_ttl_s * 1e9)}</dd>
-        <dt>Inside the cluster</dt>
+        <dt>Inside the cluster ({status.cluster_cidrs_source})</dt>
         <dd>{status.cluster_cidrs.map((cidr) => <code key={cidr} class="cidr">{cidr}</code>)}</dd>
       </dl>
       {status.components.length === 0 && <Empty title="No component has spoken yet"><p>Agents and exporters report every few seconds once they run.</p></Empty>}
@@ -72,7 +74,7 @@ function Component({ component }: { component: ComponentStatus }) {
       <header>
         <h2>{component.kind} <span>{visible(component.name)}</span></h2>
         <span class={component.alive ? "badge badge-good" : "badge badge-bad"}>{component.alive ? "alive" : "silent"}</span>
-        <span class="faint">spoke {formatAgo(BigInt(component.seen_ns))} · since {formatTime(BigInt(component.started_ns), 0)} · version {visible(component.version)} · generation {component.config_generation}</span>
+        <span class="faint">spoke {formatAgo(BigInt(component.seen_ns))} · since {formatTime(BigInt(component.started_ns), 0)} · version {visible(component.version)} · generation {component.config_generation}{component.config_revision === "" ? "" : `, revision ${visible(component.config_revision)}`}</span>
       </header>
       <Capabilities capabilities={component.capabilities} />
       <div class="numbers">
