@@ -42,6 +42,7 @@ class Report:
     live: dict[Ref, Manifest] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # worth knowing, and no fault
     errors: list[ClusterError] = field(default_factory=list)  # that may pass
     writes: int = 0
 

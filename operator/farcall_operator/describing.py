@@ -56,6 +56,17 @@ def read_ttl(config: Mapping[str, Any]) -> int:
     return int(dns.get("ttl_override_s") or dns.get("ttl_s") or 0)
 
 
+def read_override(desired: Sequence[Manifest]) -> str:
+    """The sentence about a time to live that is not the tier's; empty when there is none."""
+    dns = read_config(desired).get("dns", {})
+    if not dns.get("ttl_override_s"):
+        return ""
+    return (
+        f"For tests, DNS answers are kept for {dns['ttl_override_s']} s instead of the tier's "
+        f"{dns.get('ttl_s')} s."
+    )
+
+
 def _describe_retention(retention: Mapping[str, int]) -> dict[str, str]:
     return {
         "traces": render_unit(retention.get("traces_s", 0), _UNITS),

@@ -44,7 +44,9 @@ def explain_error(error: ClusterError, ref: Ref | None, doing: str) -> Problem:
 
 
 def is_passing(error: ClusterError) -> bool:
-    return error.status in TRANSIENT or error.status >= 500
+    """A manifest of the wrong shape (a text where a map belongs) is answered with 500, and stays so."""
+    is_misshapen = "failed to create typed patch object" in error.message
+    return (error.status in TRANSIENT or error.status >= 500) and not is_misshapen
 
 
 def name_refusal(error: ClusterError) -> str:

@@ -21,6 +21,7 @@ from farcall_operator.cluster.port import Cluster, ClusterError, Manifest, Obser
 from farcall_operator.conditions import READY, STALLED, read_conditions, read_false_since
 from farcall_operator.context import Context, Credentials, Discovery
 from farcall_operator.credentials import ensure_credentials
+from farcall_operator.describing import read_override
 from farcall_operator.discovery import discover
 from farcall_operator.kubernetes import build_manifests, build_owner_references
 from farcall_operator.notices import Notices
@@ -149,6 +150,8 @@ class ClusterReconciler:
             has_service_monitors=await self.surroundings.has_service_monitors(work.now),
         )
         work.desired, work.architectures = self._render(work, valid, context), context.architectures
+        if override := read_override(work.desired):
+            work.report.notes.append(override)
         applier = Applier(
             cluster=self.cluster,
             owner=Owner(name=work.name, uid=work.memory.uid),
@@ -204,7 +207,7 @@ class ClusterReconciler:
         if valid.spec.cluster_cidrs is None and not work.discovery.cidrs:
             work.report.problems.append(Problem(reason="NetworksUnknown", message=told))
         else:
-            work.notes.append(told)
+            work.report.notes.append(told)
 
     def _plan_next(self, work: Pass, status: Manifest) -> float | None:
         waits: list[float] = [] if work.rest_s is None else [work.rest_s]

@@ -49,7 +49,6 @@ class Pass:
     desired: list[Manifest] | None = None
     discovery: Discovery = field(default_factory=Discovery)
     credentials: Credentials = field(default_factory=Credentials)
-    notes: list[str] = field(default_factory=list)
     architectures: Sequence[str] = ()
     paused: bool = False
     rest_s: float | None = (
@@ -84,7 +83,7 @@ class Teller:
             troubles=await self._find_troubles(work, workloads),
             problems=work.report.problems,
             waiting=work.report.waiting,
-            notes=work.notes,
+            notes=work.report.notes,
             described=await self._describe(work, workloads),
             paused=work.paused,
         )

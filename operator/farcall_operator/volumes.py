@@ -83,6 +83,9 @@ class Volumes:
             if ref.name in self.explicit:
                 words = f"has {read_size(there)} and cannot shrink to {read_size(wanted)}."
                 self._complain(ref, "VolumeShrink", words)
+            else:
+                kept = f"keeps {read_size(there)}: volumes do not shrink."
+                self.applier.report.notes.append(f"The volume claim {ref.name} {kept}")
             return with_size(fitted, there)
         return fitted if await self._may_grow(ref, wanted, there) else with_size(fitted, there)
 

@@ -96,6 +96,7 @@ def test_a_smaller_tier_keeps_the_larger_volume_and_is_ready() -> None:
 
     assert size_of(stage, "main-store") == "100Gi"
     assert stage.truth("Ready") == ("True", "Ready")
+    assert "main-store keeps 100Gi" in stage.condition("Ready")["message"]
     stage.reconcile()
     assert stage.cluster.calls == []
 

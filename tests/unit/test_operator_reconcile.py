@@ -166,11 +166,18 @@ REFUSALS = [
     (403, "exceeded quota: small, requested: services=1", "Quota"),
     (403, 'admission webhook "policy.example.com" denied the request: no', "AdmissionRefused"),
     (403, 'User "x" cannot patch resource "services"', "Forbidden"),
+    (
+        500,
+        "failed to create typed patch object (x): .spec.ports: expected list, got string",
+        "Rejected",
+    ),
     (422, "Service is invalid: spec.ports: Invalid value", "Rejected"),
 ]
 
 
-@pytest.mark.parametrize(("code", "message", "reason"), REFUSALS, ids=[r for *_, r in REFUSALS])
+@pytest.mark.parametrize(
+    ("code", "message", "reason"), REFUSALS, ids=[f"{c} {r}" for c, _, r in REFUSALS]
+)
 def test_a_refusal_is_stalled_by_its_kind_and_the_others_are_applied(
     stage: Stage, code: int, message: str, reason: str
 ) -> None:

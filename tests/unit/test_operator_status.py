@@ -180,6 +180,16 @@ def test_the_effective_settings_follow_the_tier(stage: Stage) -> None:
     assert scale["volumes"] == {"data-main-redis-0": "4Gi", "main-store": "100Gi"}
 
 
+def test_a_time_to_live_that_is_not_the_tier_s_is_said_aloud(stage: Stage) -> None:
+    ref = stage.cluster.ref("TracingConfig", "main")
+    override = {"farcall.dev/dns-ttl-override-s": "60"}
+    stage.cluster.edit(ref, lambda m: m["metadata"].update(annotations=override))
+    stage.reconcile()
+
+    assert stage.status()["effective"]["dnsTTLSeconds"] == 60
+    assert "60 s instead of the tier's 3600 s" in stage.condition("Ready")["message"]
+
+
 def test_all_that_is_written_is_in_the_schema(stage: Stage) -> None:
     """A field that it does not name would make the API server refuse the whole status."""
     assert list_unknown(stage.status(), build_status_schema()) == []
