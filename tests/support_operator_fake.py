@@ -50,6 +50,11 @@ class FakeServer:
         metadata = after.setdefault("metadata", {})
         metadata["resourceVersion"] = str(self.version)
         metadata["uid"] = before["metadata"]["uid"] if before else f"uid-{self.version}"
+        if "spec" in after:
+            is_same = before is not None and before.get("spec") == after["spec"]
+            metadata["generation"] = (before or after)["metadata"].get("generation", 0) + (
+                not is_same
+            )
         self.objects[path] = after
         self._tell("MODIFIED" if before else "ADDED", path, after)
         return after

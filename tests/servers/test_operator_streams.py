@@ -41,7 +41,7 @@ class Watcher:
             access,
             self.world,
             namespace="farcall",
-            add=self.called.append,
+            add=lambda name, _delay_s: self.called.append(name),
             count=self.counters.count_request,
         )
 

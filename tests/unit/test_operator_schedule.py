@@ -132,6 +132,22 @@ def test_what_came_during_a_failing_run_waits_the_first_second_too():
     assert schedule.next_due() == 2.0
 
 
+def test_what_can_wait_comes_together_and_an_edit_does_not_wait_for_it():
+    schedule = Schedule(middle)
+    schedule.add("a", 0.0, 0.2)
+    schedule.add("a", 0.1, 0.2)
+
+    assert take_all(schedule, 0.1) == []
+    assert take_all(schedule, 0.2) == ["a"]
+    schedule.add("a", 0.3, 0.2)
+    schedule.finish("a", 0.4, again_in_s=None)
+    assert (take_all(schedule, 0.4), schedule.next_due()) == ([], 0.5)
+    schedule.add("a", 0.45)
+    assert take_all(schedule, 0.45) == ["a"]
+    schedule.finish("a", 1.0, again_in_s=None)
+    assert take_all(schedule, 9.0) == []
+
+
 def test_depth_and_ages_tell_what_waits_and_what_runs():
     schedule = Schedule(middle)
     schedule.add("a", 10.0)

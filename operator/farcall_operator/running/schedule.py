@@ -18,7 +18,7 @@ class _Key:
     ready_since: float | None = None
     due_at: float | None = None
     running_since: float | None = None
-    again: bool = False  # something came while it ran
+    again_at: float | None = None  # something came while it ran
     failures: int = 0
     not_before: float = 0.0  # after a failure, whatever comes
 
@@ -32,14 +32,17 @@ class Schedule:
         default_factory=list
     )  # a heap; stale entries are skipped
 
-    def add(self, key: str, now: float) -> None:
-        """Something happened to `key`. A key that just failed waits out its first second all the same: what it did
-        before it failed may be what happened."""
+    def add(self, key: str, now: float, delay_s: float = 0.0) -> None:
+        """Something happened to `key`, which can wait for `delay_s` so that more of the kind comes together.
+
+        A key that just failed waits out its first second all the same: what it did before it failed may be what happened.
+        """
         state = self._keys.setdefault(key, _Key())
+        at = max(now + delay_s, state.not_before)
         if state.running_since is not None:
-            state.again = True
-        elif now < state.not_before:
-            self._postpone(key, state, state.not_before)
+            state.again_at = at if state.again_at is None else min(at, state.again_at)
+        elif at > now:
+            self._postpone(key, state, at)
         else:
             self._make_ready(key, state, now)
 
@@ -61,16 +64,18 @@ class Schedule:
         """`again_in_s` None: nothing to come back for. After a failure it is the least, and backoff decides beyond."""
         state = self._keys[key]
         state.running_since = None
-        again, state.again = state.again, False
+        again_at, state.again_at = state.again_at, None
         if failed:
             wait_s = max(self._back_off(state.failures), again_in_s or 0.0)
             state.failures += 1
             state.not_before = now + min(wait_s, FIRST_BACKOFF_S)
-            self._postpone(key, state, state.not_before if again else now + wait_s)
+            self._postpone(key, state, now + wait_s if again_at is None else state.not_before)
             return
         state.failures = 0
-        if again:
+        if again_at is not None and again_at <= now:
             self._make_ready(key, state, now)
+        elif again_at is not None:
+            self._postpone(key, state, again_at)
         elif again_in_s is not None:
             self._postpone(key, state, now + again_in_s)
         else:

@@ -56,8 +56,8 @@ class Workqueue:
         self._finished_at = _now()
         self._log = journal.get_log("queue")
 
-    def add(self, key: str) -> None:
-        self._schedule.add(key, _now())
+    def add(self, key: str, delay_s: float = 0.0) -> None:
+        self._schedule.add(key, _now(), delay_s)
         self._work.set()
 
     def state(self) -> QueueState:
