@@ -39,7 +39,7 @@ _SIZE = Rule(
 )
 _GROWS = Rule(
     "quantity(self).compareTo(quantity(oldSelf)) >= 0",
-    "a volume may grow, and never shrinks: remove `persistence` or `storage` first, and its data goes",
+    "a volume may grow, and never shrinks",
 )
 
 
