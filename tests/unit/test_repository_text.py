@@ -93,7 +93,7 @@ def test_the_only_licence_is_ours() -> None:
     named = [
         p.relative_to(ROOT)
         for p in list_files()
-        if re.match(r"(?i)licen[cs]e|copying|notice", p.name)
+        if re.match(r"(?i)(licen[cs]e|copying|notice)s?([-.](?!py$)|$)", p.name)
     ]
 
     assert named == [Path("LICENSE")]
