@@ -1,10 +1,12 @@
 """The tiers' table keeps the brief's numbers, and quantities mean what people mean by them."""
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farcall.quantities import parse_bytes, parse_duration_s
+from farcall.quantities import QUANTITY_PATTERN, parse_bytes, parse_duration_s, parse_quantity
 from farcall.tiers import TIER_NAMES, TIERS
 
 pytestmark = pytest.mark.unit
@@ -79,3 +81,37 @@ def test_what_was_measured_fits_what_is_given(name: str) -> None:
 
     assert agent <= parse_bytes(probe.memory_request)
     assert agent * 1.5 <= parse_bytes(probe.memory_limit)
+
+
+def test_scale_is_nowhere_smaller_than_hobby() -> None:
+    hobby, scale = TIERS["Hobby"], TIERS["Scale"]
+
+    assert scale.dns_ttl_s > hobby.dns_ttl_s
+    assert scale.retention_traces_s >= hobby.retention_traces_s
+    assert scale.retention_logs_s >= hobby.retention_logs_s
+    assert parse_bytes(scale.redis.memory) >= parse_bytes(hobby.redis.memory)
+    assert parse_bytes(scale.store_volume) >= parse_bytes(hobby.store_volume)
+    for part in ("probe", "exporter"):
+        small, large = getattr(hobby, part), getattr(scale, part)
+        assert parse_quantity(large.cpu_request) >= parse_quantity(small.cpu_request)
+        assert parse_bytes(large.memory_request) >= parse_bytes(small.memory_request)
+        assert parse_bytes(large.memory_limit) >= parse_bytes(small.memory_limit)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("100m", "1/10"), ("1.5", "3/2"), ("2", "2"), ("1k", "1000"), ("0.5Gi", str(1 << 29)), ("1G", str(10**9))],
+)  # fmt: skip
+def test_quantities_of_kubernetes(text: str, number: str) -> None:
+    assert parse_quantity(text) == Fraction(number)
+
+
+@given(st.from_regex(QUANTITY_PATTERN, fullmatch=True))
+def test_whatever_the_crd_takes_for_a_quantity_is_a_number_above_zero(text: str) -> None:
+    assert parse_quantity(text.rstrip("\n")) > 0
+
+
+@pytest.mark.parametrize("text", ["", "m", "1e3", "-1", "1 Gi", "1gi", "٣", "1Gi\n", "0x10"])
+def test_what_is_no_quantity_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a quantity"):
+        parse_quantity(text)
