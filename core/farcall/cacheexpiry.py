@@ -20,13 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from farcall.dnscache import PREFIX, Command, expires_at_ms
+from farcall.dnscache import PREFIX, Command, expires_at_ms, tombstone_life_s
 
 MARK = f"{PREFIX}e"
 CLAIM = f"{PREFIX}e:claim"
 BATCH = 500  # keys a step: 3 ms of Redis' time (measured)
 CLAIM_S = 15.0  # a step is taken at least this often, or another may begin
-TOMBSTONE_LIVES = 2  # as farcall.dnscache has it
 MARK_S = 30 * 86_400  # longer than any entry lives; without it one pass more is made
 
 
@@ -142,8 +141,9 @@ class Pass:
             )
 
     def _expiry_ms(self, key: str, score: float) -> int:
-        lives = TOMBSTONE_LIVES if key.startswith(f"{PREFIX}t:") else 1
-        return expires_at_ms(score, lives * self.life.ttl_s)
+        is_tombstone = key.startswith(f"{PREFIX}t:")
+        life_s = tombstone_life_s(self.life.ttl_s) if is_tombstone else self.life.ttl_s
+        return expires_at_ms(score, life_s)
 
     def _follow_bindings(self, cache: Runner, keys: Sequence[str], now: float) -> None:
         if not keys:

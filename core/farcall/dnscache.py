@@ -5,7 +5,7 @@
 | `a:{client}:{ip}` | sorted set | up to 8 names this client asked for that led to ip, scored by answer time | TTL from the newest answer |
 | `w:{ip}` | sorted set | the same for the whole cluster, trusted resolvers only | TTL from the newest answer |
 | `b:{client}:{4-tuple}` | hash name, answered_at | the name a connection older than 10 s is bound to | TTL from the answer; with holdWhileConnected renewed |
-| `t:{client}:{ip}` | sorted set | tombstone: as `a:`, for reasons and evidence only | two TTLs from the newest answer |
+| `t:{client}:{ip}` | sorted set | tombstone: as `a:`, for reasons and evidence only | two TTLs from the newest answer, and an hour longer than the name at least |
 
 Scores and answered_at are Unix seconds (a double holds milliseconds until the year 287396). Names inside a sorted set
 may have different ages: each use checks the name's own age against the TTL (`fresh_names`). Every key has an expiry, so
@@ -127,6 +127,11 @@ def canonical_ip(ip: str) -> str:
     return str(mapped or address)
 
 
+def tombstone_life_s(ttl_s: int) -> int:
+    """Long enough to say of a connection that its name expired, also where the time to live is cut to seconds for a test."""
+    return ttl_s + max(ttl_s, 3600)
+
+
 def expires_at_ms(answered_at: float, life_s: int) -> int:
     """When a key goes, Unix milliseconds, never before its newest name does."""
     return math.ceil((answered_at + life_s) * 1000)
@@ -233,7 +238,7 @@ class CacheWriter:
     def _add_answer(self, pipe: "redis.client.Pipeline", answer: Answer, ttl_s: int) -> int:
         targets = [
             (client_key_of_address(answer.client_key, answer.ip), ttl_s),
-            (tombstone_key(answer.client_key, answer.ip), 2 * ttl_s),
+            (tombstone_key(answer.client_key, answer.ip), tombstone_life_s(ttl_s)),
         ]
         if answer.trusted:
             targets.append((cluster_key(answer.ip), ttl_s))
