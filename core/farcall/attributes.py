@@ -134,6 +134,27 @@ _ALL = (
         brief="The server's error code.",
         example="WRONGTYPE",
     ),
+    # Connections whose protocol is not read
+    Attribute(
+        key="farcall.tcp.client_bytes",
+        type="int",
+        source="farcall",
+        brief="Bytes from the connecting end, in this span's time.",
+        example="4096",
+    ),
+    Attribute(
+        key="farcall.tcp.server_bytes",
+        type="int",
+        source="farcall",
+        brief="Bytes from the other end, in this span's time.",
+        example="65536",
+    ),
+    Attribute(
+        key="tls.client.server_name",
+        type="string",
+        brief="Name that the client's TLS handshake asked for (SNI).",
+        example="api.example.com",
+    ),
     Attribute(key="error.type", type="string", brief="Why the call failed.", example="500"),
     # Whose process
     Attribute(

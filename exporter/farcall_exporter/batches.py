@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from farcall.rows import TableName
 from farcall_exporter.clientspans import build_client_spans, keep_unknown
-from farcall_exporter.columns import Codes, Mask, hex_ids, integers
+from farcall_exporter.columns import Codes, Mask, code_column, hex_ids, integers
 from farcall_exporter.context import Context
 from farcall_exporter.decode import Decoded
 from farcall_exporter.evidence import build_answers, build_connections
@@ -47,6 +47,7 @@ def _build_connections(decoded: Decoded, context: Context) -> pa.Table:
         owner=owner,
         ends=ends,
         host=None,
+        protocol=code_column(table, "protocol"),
         at_ns=integers(table, "time"),
         peer_inside=context.settings.cluster.mask(ends.peer),
         rows=np.arange(table.num_rows),
@@ -71,6 +72,7 @@ def _build_exchanges(x: Exchanges, context: Context) -> Tables:
         owner=x.owner,
         ends=x.ends,
         host=x.host,
+        protocol=x.protocol,
         at_ns=x.start,
         peer_inside=sides.peer_inside,
         rows=client_rows,

@@ -7,6 +7,7 @@ import numpy as np
 
 from farcall.dnscache import CacheQuestion, NamedAt, format_endpoint
 from farcall.exchange import ExchangeFlag
+from farcall.names import NameSource
 from farcall_exporter.columns import Coded, Codes, Mask, group, numbers, spread
 from farcall_exporter.exchanges import Ends, Ints, Owner
 from farcall_exporter.lookups import Lookups
@@ -65,6 +66,7 @@ def name_rows(
     owner: Owner,
     ends: Ends,
     host: Coded | None,
+    protocol: Coded,
     at_ns: Ints,
     peer_inside: Mask,
     rows: Codes,
@@ -84,12 +86,13 @@ def name_rows(
                 ends.bound_answered,
                 ends.opened,
                 host_codes,
+                protocol.codes,
                 ends.flags & _NAMING_FLAGS,
                 at_ns // NS,
             )
         )
     )
-    questions = _questions(owner, ends, host, at_ns, peer_inside, rows[last])
+    questions = _questions(owner, ends, host, protocol, at_ns, peer_inside, rows[last])
     decisions = decide([(q.call, q.cache) for q in questions], rules, lookups)
     return Named(questions=questions, decisions=decisions, groups=groups)
 
@@ -112,6 +115,7 @@ def _questions(
     owner: Owner,
     ends: Ends,
     host: Coded | None,
+    protocol: Coded,
     at_ns: Ints,
     peer_inside: Mask,
     rows: Codes,
@@ -126,6 +130,7 @@ def _questions(
         peers,
         ends.peer_port[rows].tolist(),
         hosts,
+        _listed(protocol, rows),
         bounds,
         ends.bound_answered[rows].tolist(),
         ends.opened[rows].tolist(),
@@ -144,6 +149,7 @@ def _question(
     peer: str | None,
     peer_port: int,
     host: str | None,
+    protocol: str | None,
     bound: str | None,
     answered_ns: int,
     opened_ns: int,
@@ -158,6 +164,8 @@ def _question(
             at=at_ns / NS,
             inside=inside,
             host=host,
+            # Bytes that nobody reads have no host but the one in a TLS ClientHello.
+            host_source=NameSource.SNI if protocol == "tcp" else NameSource.HTTP,
             opened=opened_ns / NS if opened_ns else None,
             bound=NamedAt(name=bound, answered_at=answered_ns / NS)
             if bound and answered_ns

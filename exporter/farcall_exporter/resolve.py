@@ -26,7 +26,8 @@ class Call:
     peer_ip: str
     at: float
     inside: bool  # the far end is in the cluster's CIDRs, or loopback
-    host: str | None = None  # Host as sent
+    host: str | None = None  # as the request sent it
+    host_source: NameSource = NameSource.HTTP  # or SNI
     opened: float | None = None  # None: the connection is older than the agent
     bound: NamedAt | None = None  # the agent's: newest answer of this client before the connect
     watched: bool = False  # this client was watched from its start
@@ -165,7 +166,7 @@ def _name_by_request(evidence: _Evidence) -> Decision | None:
         label=name,
         kind=DestinationKind.EXTERNAL,
         server_address=name,
-        source=NameSource.HTTP,
+        source=evidence.call.host_source,
         confidence=Confidence.EXACT,
     )
 
@@ -249,7 +250,7 @@ def _name_service(evidence: _Evidence) -> Decision:
     call = evidence.call
     name = parse_host_name(call.host)
     if name is not None:
-        return _service(name, NameSource.HTTP, None)
+        return _service(name, call.host_source, None)
     bound = evidence.bound
     if bound is not None and (evidence.is_live(bound) or evidence.rules.hold_while_connected):
         return _service(bound.name, NameSource.DNS, bound.answered_at)

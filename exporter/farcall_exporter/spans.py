@@ -43,6 +43,7 @@ DB_SYSTEMS = {
     "mongodb": "mongodb",
     "cassandra": "cassandra",
 }
+PLAIN_PROTOCOLS = frozenset({"tcp"})  # connections whose protocol nobody reads
 TRANSPORT_ERRORS = frozenset({"reset", "no_response"})  # no answer of the database's own
 MAX_NAME_SEGMENTS = 6
 MAX_NAME_CHARACTERS = 100
@@ -79,6 +80,7 @@ def build_spans(x: Exchanges, parts: SpanParts, *, version: str, links: Links) -
         *_ends(x, parts),
         *_request(x, rows, is_http),
         *_database(x, rows),
+        *_plain(x, rows),
         ("error.type", error_type),
         *([(IS_SERVER_SPAN, constant("true", count))] if parts.is_server else []),
         *parts.attributes,
@@ -164,6 +166,17 @@ def _database(x: Exchanges, rows: Codes) -> Entries:
         ("db.query.text", x.target.take(rows).only(is_database)),
         ("db.operation.batch.size", numbers(size, is_database & (size > 1))),
         ("db.response.status_code", error.only(is_answer)),
+    ]
+
+
+def _plain(x: Exchanges, rows: Codes) -> Entries:
+    is_plain = _is_one_of(x.protocol.take(rows), PLAIN_PROTOCOLS)
+    if not is_plain.any():
+        return []
+    return [
+        ("farcall.tcp.client_bytes", numbers(x.request_bytes[rows], is_plain)),
+        ("farcall.tcp.server_bytes", numbers(x.response_bytes[rows], is_plain)),
+        ("tls.client.server_name", x.host.take(rows).only(is_plain)),
     ]
 
 

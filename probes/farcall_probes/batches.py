@@ -27,6 +27,7 @@ PROTOCOLS = {
     events.PROTO_POSTGRES: "postgresql",
     events.PROTO_MYSQL: "mysql",
     events.PROTO_MEMCACHED: "memcached",
+    events.PROTO_TCP: "tcp",
 }
 _HEADER_FIELDS = list(events.EXCHANGE.names or ())
 _IDENTITY_COLUMNS = (

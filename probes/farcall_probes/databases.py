@@ -5,6 +5,7 @@ The captured bytes are all there will ever be, so parsers are called with cut=Tr
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from farcall_probes.capture import Records
 from farcall_probes.masking import CommandText
 from farcall_probes.readcolumns import Columns, Text, captured, mark_pipelined, name_no_response
 from farcall_probes.statements import Call, MysqlStatements, PostgresStatements
-from farcall_probes.wire import memcached, mysql, postgresql, redis
+from farcall_probes.wire import clienthello, memcached, mysql, postgresql, redis
 from farcall_probes.wire.outcomes import Outcome, Truncated
 
 # (connection, request, response) → the call and whether its request was cut; None when it is no message of the protocol
@@ -40,6 +41,8 @@ class DatabaseReader:
         """`code`: events.PROTO_*, the same for the whole block."""
         if code == events.PROTO_REDIS:
             return self.read_redis(block)
+        if code == events.PROTO_TCP:
+            return read_tcp(block)
         name, read, find_error = self._readers[code]
         rows: list[int] = []
         calls: list[Call] = []
@@ -131,6 +134,26 @@ class DatabaseReader:
             error=_redis_errors(block[kept] if len(rows) < len(block) else block, flags),
             sizes=sizes,
         )
+
+
+def read_tcp(block: Records) -> Columns:
+    """Connections of protocols that nobody here reads: the name in a TLS ClientHello is all that their bytes say."""
+    names: list[str | None] = []
+    for data in captured(block, "req", "req_cap"):
+        hello = clienthello.parse_client_hello(data, cut=True)
+        if isinstance(hello, Truncated):
+            hello = hello.partial
+        names.append(None if isinstance(hello, Outcome) else hello.server_name)
+    nothing = [None] * len(block)
+    columns = _build_columns(
+        np.arange(len(block)),
+        block["flags"].copy(),
+        operation=nothing,
+        target=nothing,
+        error=nothing,
+        sizes=[1] * len(block),
+    )
+    return replace(columns, host=names)
 
 
 def _build_columns(

@@ -28,6 +28,7 @@ PROTO_REDIS = 2
 PROTO_POSTGRES = 3
 PROTO_MYSQL = 4
 PROTO_MEMCACHED = 5
+PROTO_TCP = 6
 
 ROLE_CLIENT = 0  # this end sent the request
 ROLE_SERVER = 1  # this end was asked

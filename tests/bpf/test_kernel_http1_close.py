@@ -118,7 +118,8 @@ def test_a_file_on_a_closed_sockets_number_adds_nothing_to_another_connection(
             receive(pair.client, len(OK))
         for number in files:
             os.close(number)
-    seen = watch.exchanges(*ports)
+    # A port of an old pair may come again.
+    seen = [s for s in watch.exchanges(*ports) if b"/old" not in s.request]
 
     assert len(seen) == 40
     assert {(s.request, s.request_bytes, s.status) for s in seen} == {(request, len(request), 200)}

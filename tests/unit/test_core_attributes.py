@@ -15,7 +15,7 @@ pytestmark = pytest.mark.unit
 
 OTEL_NAMESPACES = (
     "client.", "container.", "db.", "error.", "http.", "k8s.", "network.", "process.", "server.", "service.",
-    "url.", "user_agent.",
+    "tls.", "url.", "user_agent.",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@
 #define FARCALL_CLOSE_H
 
 #include "pair.h"
+#include "plain.h"
 
 FC_INLINE void remember_open(u64 sk, u32 connector)
 {
@@ -32,6 +33,8 @@ FC_INLINE void close_conn(u64 sk)
 		x->flags |= FC_FLAG_NO_RESPONSE;
 		count(c, FC_COUNT_NO_RESPONSE);
 		finish_exchange(c, sk, k);
+	} else if (c && k->told_ns) {
+		tell_plain(c, sk, k, read_clock());
 	}
 	map_delete(MAP(MAP_CONNS), &sk);
 }

@@ -19,7 +19,7 @@ FC_INLINE u8 classify_database(u64 head, u64 total)
 
 FC_INLINE bool is_database(u8 proto)
 {
-	return proto >= FC_PROTO_POSTGRES;
+	return proto >= FC_PROTO_POSTGRES && proto <= FC_PROTO_MEMCACHED;
 }
 
 /* Fewer than eight bytes that may begin such a request: a header that is read apart. */

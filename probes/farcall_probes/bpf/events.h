@@ -36,6 +36,7 @@ enum fc_protocol {
 	FC_PROTO_POSTGRES = 3,
 	FC_PROTO_MYSQL = 4,
 	FC_PROTO_MEMCACHED = 5,
+	FC_PROTO_TCP = 6, /* none of the others: bytes of a connection, or of a minute of it; req holds what it began with */
 };
 
 enum fc_role {

@@ -29,6 +29,7 @@
 #define STEP_DATAGRAM 4
 #define STEP_STREAM 5
 #define STEP_REPLY 6
+#define STEP_MEET 7
 
 /* OFF_*: a member's offset, added to a pointer. */
 #define OFF_TASK_FILES 1
@@ -90,9 +91,9 @@
 
 /* SIZE_*: what the loader makes maps with; held against sizeof in maps.h. */
 #define SIZE_FDENT 24
-#define SIZE_CONN 1064
+#define SIZE_CONN 1088
 #define SIZE_OPENED 16
 #define SIZE_SETTINGS 24
-#define SIZE_CALL 2864
+#define SIZE_CALL 2888
 
 #endif

@@ -65,6 +65,10 @@ struct conn {
 	u8 is_dns;
 	u32 tgid;     /* in the first PID namespace, whatever the record says */
 	u32 spare;
+	/* Of a connection whose protocol is not known: when its bytes were last told of, and how many there were. */
+	u64 told_ns;
+	u64 told_sent;
+	u64 told_received;
 };
 
 struct opened {

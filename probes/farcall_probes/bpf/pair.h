@@ -42,6 +42,7 @@ FC_INLINE void confirm_request(struct call *c, struct conn *k, u8 proto)
 {
 	struct fc_exchange *x = &k->large.x;
 
+	k->told_ns = 0;
 	x->proto = proto;
 	x->role = k->dir == DIR_OUT ? FC_ROLE_CLIENT : FC_ROLE_SERVER;
 	if (k->connector == CONNECTOR_UNKNOWN)
@@ -289,6 +290,8 @@ FC_INLINE void answer_database(struct call *c, u64 sk, struct conn *k)
 	x->resp_bytes += c->total;
 	reply = classify_reply(x->proto, *(u64 *)to, x->resp_bytes);
 	k->state = reply == REPLY_HEADER ? CONN_RESPONSE : CONN_IDLE;
+	if (reply == REPLY_NONE)
+		x->proto = FC_PROTO_UNKNOWN;
 	if (reply != REPLY_WHOLE)
 		return;
 	if (!is_small && x->req_bytes > x->req_cap)

@@ -106,6 +106,20 @@ int step__reply(void *ctx)
 	return 0;
 }
 
+int step__meet(void *ctx)
+{
+	struct call *c = find_workspace(WORKSPACE_CALL);
+	struct conn *k;
+	u64 sk = 0;
+
+	if (!c)
+		return 0;
+	k = confirm_conn(c, &sk);
+	if (k)
+		meet_plain(c, sk, k);
+	return 0;
+}
+
 int step__datagram(void *ctx)
 {
 	struct call *c = find_workspace(WORKSPACE_CALL);

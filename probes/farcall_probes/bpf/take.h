@@ -4,6 +4,7 @@
 #define FARCALL_TAKE_H
 
 #include "pair.h"
+#include "plain.h"
 
 /* The descriptor is walked anew at each request: numbers are reused and dup2 happens, and a request is the moment when
  * addresses must be right. */
@@ -37,7 +38,7 @@ FC_INLINE struct conn *confirm_conn(struct call *c, u64 *sk)
 }
 
 /* Bytes that belong to nothing in flight. */
-FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e, bool is_busy)
+FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e, struct conn *k)
 {
 	u64 head = peek_user(c);
 	bool maybe = false;
@@ -52,10 +53,12 @@ FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e, bool is_bu
 		if (is_http_response(head))
 			count(c, FC_COUNT_ORPHAN);
 		/* A database's bulk copies are long, and a query follows at once. */
-		if (!is_busy && ++e->tries >= FD_MAX_TRIES) {
+		if (!(k && is_database(k->large.x.proto)) && ++e->tries >= FD_MAX_TRIES) {
 			e->tries = 0;
 			e->until = read_clock() + FD_DULL_NS;
 		}
+		if (!k || is_plain_due(k))
+			go_to(ctx, STEP_MEET);
 		return;
 	}
 	e->tries = 0;
@@ -103,7 +106,7 @@ FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e)
 			count_off(c, k);
 		return;
 	}
-	meet_bytes(ctx, c, e, k && is_database(k->large.x.proto));
+	meet_bytes(ctx, c, e, k);
 }
 
 FC_INLINE void take_call(void *ctx, struct call *c)
