@@ -1,4 +1,4 @@
-"""Each field of TracingConfig changes a manifest, or is known to be for a part that does not exist yet."""
+"""Each field of TracingConfig changes a manifest, or is listed here with the reason why not."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from farcall.crd import list_fields as list_crd_fields
 from farcall.tracingconfig import TracingConfigSpec
 from farcall_operator.kubernetes import build_manifests, build_view
 from support_fields import CHANGES, find_base, put
@@ -13,14 +14,18 @@ from support_render import BASE, CONTEXT, make
 
 pytestmark = pytest.mark.golden
 
-# Fields that no manifest of this version depends on; each is for a part that does not exist yet.
-INERT = {
-    "logs.enabled",
-    "logs.exclude",
-    "logs.paths",
-    "console.oidc",
-    "console.publicShare",
-    "paused",
+# Fields that no manifest of this version depends on: a value → why.
+NO_LOGTAIL = "Reserved: there is no log tail yet"
+INERT: dict[str, tuple[Any, str]] = {
+    "logs.enabled": (False, NO_LOGTAIL),
+    "logs.exclude": (["kube-system"], NO_LOGTAIL),
+    "logs.paths": (["/var/log/app.log"], NO_LOGTAIL),
+    "console.oidc": (
+        {"issuer": "https://id.example.com"},
+        "Reserved: the console's login is a link",
+    ),
+    "console.publicShare": (True, "Reserved: every share link asks for a login"),
+    "paused": (True, "the operator does nothing then, and would do the same as before afterwards"),
 }
 
 
@@ -32,6 +37,16 @@ def test_a_changed_field_changes_a_manifest(path: str) -> None:
     after = build_manifests(make(put(find_base(path), path, CHANGES[path])), CONTEXT)
     assert after != before
     assert build_manifests(make(find_base(path)), CONTEXT) == before
+
+
+@pytest.mark.parametrize("path", INERT)
+def test_a_field_without_effect_has_none_and_says_so(path: str) -> None:
+    value, reason = INERT[path]
+    descriptions = {field.path: field.description for field in list_crd_fields()}
+
+    changed = build_manifests(make(put(find_base(path), path, value)), CONTEXT)
+    assert changed == build_manifests(make(find_base(path)), CONTEXT)
+    assert ("Reserved" in descriptions[path]) == ("Reserved" in reason)
 
 
 def test_every_field_changes_a_manifest_or_is_known_to_be_inert() -> None:
