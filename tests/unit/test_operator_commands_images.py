@@ -73,12 +73,12 @@ def test_a_registry_moves_all_but_full_references_and_the_origin_stays(
 def test_each_image_stands_once_and_names_alone_can_be_piped(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    examples = str(ROOT / "examples")
+    examples = [str(ROOT / f"examples/{name}.yaml") for name in ("hobby", "scale")]
 
-    assert commands.main(["images", "-f", examples, "-o", "name"]) == 0
+    assert commands.main(["images", "-f", *examples, "-o", "name"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(set(lines)) == 5
-    assert commands.main(["images", "-f", examples, "-o", "yaml"]) == 0
+    assert commands.main(["images", "-f", *examples, "-o", "yaml"]) == 0
     assert [i["image"] for i in yaml.safe_load(capsys.readouterr().out)] == lines
-    assert commands.main(["images", "-f", examples]) == 0
+    assert commands.main(["images", "-f", *examples]) == 0
     assert capsys.readouterr().out.startswith("IMAGE")
