@@ -90,7 +90,7 @@ def _component_warnings(config: EffectiveConfig, component: ComponentStatus) -> 
     elif component.config_revision not in ("", config.revision):
         yield (
             f"{who} runs revision {component.config_revision} of the config; "
-            f"the current one is {config.revision}. A changed file reaches every pod within 90 s."
+            f"the current one is {config.revision}. A changed file reaches a pod in up to 90 s."
         )
     off = [c["name"] for c in component.capabilities if c.get("on") != "true"]
     if off:
