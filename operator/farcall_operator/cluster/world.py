@@ -5,6 +5,7 @@ size), and children lie packed: 16,000 of them take 25 MB so, and ten times that
 """
 
 import json
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -66,7 +67,7 @@ class World:
             before, slim = self._nodes.get(ref.name), slim_node(manifest)
             self._nodes[ref.name] = slim
             return set(self._configs) if is_other_node(before, slim) else set()
-        return self._put_child(ref, manifest)
+        return self._put_child(Ref(*map(sys.intern, ref)), manifest)
 
     def drop(self, manifest: Manifest) -> set[str]:
         ref = ref_of(manifest)
@@ -114,6 +115,7 @@ class World:
         if before_owner is not None and before_owner != owner:
             self._forget(ref)
         if owner:
+            owner = sys.intern(owner)  # like the parts of `ref`: else each object has its own
             self._owners[ref] = owner
             self._children.setdefault(owner, {})[ref] = _pack(manifest)
         return {name for name in (before_owner, owner) if name}

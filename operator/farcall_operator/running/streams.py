@@ -7,6 +7,7 @@ not of bookmarks; prune, World and /healthz need all three.
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
@@ -55,7 +56,8 @@ class Stream:
     pending: set[str] = field(default_factory=set)  # listed, not yet handed over
     drained: asyncio.Event = field(default_factory=asyncio.Event)  # nothing is pending
     is_reading: bool = False
-    known: dict[str, Manifest] = field(default_factory=dict)  # uid → name, namespace and labels
+    # uid → namespace and name. A dozen bytes more here are a dozen for each object in the cluster that is ours.
+    known: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 class Streams:
@@ -90,7 +92,8 @@ class Streams:
         """Handed over by kopf: put or changed."""
         stream = self._by_resource[watched.resource]
         uid = manifest["metadata"]["uid"]
-        stream.known[uid] = _pick_identity(watched, manifest)
+        metadata = manifest["metadata"]
+        stream.known[uid] = sys.intern(metadata.get("namespace", "")), metadata["name"]
         stream.pending.discard(uid)
         self._conclude(stream)
 
@@ -154,7 +157,8 @@ class Streams:
 
     def _compare(self, stream: Stream) -> None:
         for uid in stream.known.keys() - stream.page_uids:
-            self._vanish(stream.known.pop(uid))
+            namespace, name = stream.known.pop(uid)
+            self._vanish(_build_identity(stream.watched, uid, namespace, name))
         stream.pending &= stream.page_uids
         stream.page_uids = set()
 
@@ -191,11 +195,6 @@ class _Followed:
             yield chunk
 
 
-def _pick_identity(watched: Watched, manifest: Manifest) -> Manifest:
-    metadata = manifest["metadata"]
-    picked = ("name", "namespace", "uid", "labels")
-    return {
-        "apiVersion": watched.api_version,
-        "kind": watched.kind,
-        "metadata": {key: metadata[key] for key in picked if key in metadata},
-    }
+def _build_identity(watched: Watched, uid: str, namespace: str, name: str) -> Manifest:
+    metadata = {"name": name, "uid": uid} | ({"namespace": namespace} if namespace else {})
+    return {"apiVersion": watched.api_version, "kind": watched.kind, "metadata": metadata}
