@@ -54,9 +54,15 @@ OPERATOR_ACCOUNT = "farcall-operator"
 _CHILDREN = (
     Rule(
         group="",
-        resources=("configmaps", "persistentvolumeclaims", "serviceaccounts", "services"),
+        resources=("configmaps", "serviceaccounts", "services"),
         verbs=CHILD,
-        reason="Children of a TracingConfig: configuration, volumes, accounts, addresses.",
+        reason="Children of a TracingConfig: configuration, accounts, addresses.",
+    ),
+    Rule(
+        group="",
+        resources=("persistentvolumeclaims",),
+        verbs=(*READ, "create", "patch"),
+        reason="Children: volumes. They are made and grown, and never deleted: what they hold can't be made again.",
     ),
     Rule(
         group="apps",
