@@ -201,7 +201,8 @@ class ExporterSpec(SpreadSpec):
         None, description="More than one only with `clickhouse.url`; two then when left out."
     )
     autoscaling: AutoscalingSpec | None = Field(
-        None, description="Instead of `replicas`, and only with `clickhouse.url`."
+        None,
+        description="Instead of `replicas`, and only with `clickhouse.url`. Coming from `replicas`, one exporter serves alone until the autoscaler has looked, some 15 s.",
     )
     resources: ResourcesSpec | None = Field(
         None,
