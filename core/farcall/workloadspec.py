@@ -140,7 +140,7 @@ class SecretKeyRef(Part):
 
 class ClickHouseSpec(Part):
     url: Annotated[str, Field(max_length=512, pattern=URL_PATTERN)] = Field(
-        description="A ClickHouse server instead of the embedded store; without user and password, those come by secretRef."
+        description="A ClickHouse server instead of the embedded store; without user and password, those come by secretRef. Its tables must be there: this version makes them in the embedded store alone."
     )
     secret_ref: Subdomain | None = Field(
         None, description="The Secret with `username` and `password`."
