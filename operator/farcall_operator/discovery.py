@@ -5,6 +5,7 @@ same, byte for byte, for the same cluster. What cannot be found out is said in a
 discovery never guesses and never fails a reconciliation, but for an API server that does not answer when nothing is known yet.
 """
 
+import asyncio
 import ipaddress
 import os
 import re
@@ -61,8 +62,10 @@ class Discoverer:
     clock: Callable[[], float] = time.monotonic
     _nodes: tuple[Manifest, ...] | None = None
     _services: _Found | None = None
+    _known_services: _Found | None = None  # as `_last` has them
     _ask_at: float = 0.0
     _last: Discovery | None = None
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def discover(self) -> Discovery:
         """Raises ClusterError only while nothing is known of the Services and the API server does not answer."""
@@ -70,11 +73,11 @@ class Discoverer:
         nodes = tuple(self.observed.nodes().values())
         if (
             self._last is None
-            or services is not self._services
+            or services is not self._known_services
             or not _are_same(nodes, self._nodes)
         ):
-            self._services, self._nodes = services, nodes
             self._last = self._put_together(nodes, services)
+        self._known_services, self._nodes = services, nodes
         return self._last
 
     def _put_together(self, nodes: tuple[Manifest, ...], services: _Found) -> Discovery:
@@ -102,13 +105,15 @@ class Discoverer:
     # ---- Services ---------------------------------------------------------------------------------------------
 
     async def _find_services(self) -> _Found:
-        now = self.clock()
-        if self._services is not None and now < self._ask_at:
+        """The very same object while nothing changed. Many may ask at once (a resync); the server is asked by one."""
+        async with self._asking:
+            now = self.clock()
+            if self._services is None or now >= self._ask_at:
+                found = await self._ask_services()
+                self._ask_at = now + ASK_EVERY_S
+                if found != self._services:
+                    self._services = found
             return self._services
-        found = await self._ask_services()
-        self._ask_at = now + ASK_EVERY_S
-        # The very same object when nothing changed: then nothing is put together again.
-        return self._services if self._services == found and self._services is not None else found
 
     async def _ask_services(self) -> _Found:
         """ServiceCIDR objects, else the API server's hint, else the addresses that are known anyway."""
@@ -256,12 +261,19 @@ def find_node_addresses(nodes: Iterable[Manifest]) -> _Found:
 
 
 def _are_same(now: tuple[Manifest, ...], before: tuple[Manifest, ...] | None) -> bool:
-    """By identity: the watch replaces what changed, and a comparison of values costs more than it saves."""
-    return before is not None and len(now) == len(before) and all(map(_is, now, before))
+    """By what is read of a node. Its heartbeats make it another object again and again; most are the very same."""
+    if before is None or len(now) != len(before):
+        return False
+    return all(a is b or _pick(a) == _pick(b) for a, b in zip(now, before, strict=True))
 
 
-def _is(a: object, b: object) -> bool:
-    return a is b
+def _pick(node: Manifest) -> tuple[object, ...]:
+    return (
+        _get(node, "metadata", "name"),
+        _get(node, "spec", "podCIDR"),
+        _get(node, "spec", "podCIDRs"),
+        _get(node, "status", "addresses"),
+    )
 
 
 def _get(manifest: Manifest, *path: str) -> object:

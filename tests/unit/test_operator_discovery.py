@@ -56,6 +56,7 @@ class FakeCluster:
         fields: str = "",
     ) -> list[Manifest]:
         self.requests.append(f"list {api_version} {kind}")
+        await asyncio.sleep(0)
         if self.failure:
             raise self.failure
         if self.cidrs is None or api_version != "networking.k8s.io/v1":
@@ -171,6 +172,22 @@ def test_nothing_is_asked_while_nothing_changed(tmp_path: Path) -> None:
     world.known["node-2"] = make_node(2, cidrs=["10.244.2.0/24"], address="172.18.0.9")
     later = asyncio.run(discoverer.discover())
     assert "172.18.0.9/32" in later.cidrs
+    heartbeat = make_node(2, cidrs=["10.244.2.0/24"], address="172.18.0.9")
+    heartbeat["status"]["conditions"] = [{"type": "Ready", "lastHeartbeatTime": "now"}]
+    world.known["node-2"] = heartbeat
+    assert asyncio.run(discoverer.discover()) is later
+    assert len(cluster.requests) == 1
+
+
+def test_many_that_ask_at_once_cost_one_request(tmp_path: Path) -> None:
+    cluster = FakeCluster(["10.96.0.0/16"])
+    discoverer = make(tmp_path, cluster, FakeWorld(*NODES))
+
+    async def ask() -> None:
+        found = await asyncio.gather(*(discoverer.discover() for _ in range(20)))
+        assert len(set(found)) == 1
+
+    asyncio.run(ask())
     assert len(cluster.requests) == 1
 
 
