@@ -10,6 +10,8 @@ from typing import Any
 
 import structlog
 
+from farcall.terminal import escape_text
+
 MAX_VALUE = 1_024
 MAX_TRACEBACK = 16 * 1_024
 
@@ -23,11 +25,7 @@ def configure(component: str, *, as_text: bool = False) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _bound_values,
-            structlog.dev.ConsoleRenderer(
-                colors=False, exception_formatter=structlog.dev.plain_traceback
-            )
-            if as_text
-            else structlog.processors.JSONRenderer(),
+            _render_text if as_text else structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
@@ -47,6 +45,14 @@ def _add_component(component: str) -> Any:
         return event
 
     return processor
+
+
+def _render_text(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    """A line for a person at a terminal, which must not obey what is logged; a traceback below it."""
+    said = [str(event.pop(key, "")) for key in ("timestamp", "level", "component", "room", "event")]
+    trace = str(event.pop("exception", "")).splitlines()
+    said += [f"{key}={value}" for key, value in event.items()]
+    return "\n".join([escape_text(" ".join(said)), *map(escape_text, trace)])
 
 
 def _bound_values(

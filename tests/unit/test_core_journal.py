@@ -61,3 +61,16 @@ def test_a_traceback_keeps_its_end() -> None:
 @pytest.mark.parametrize("value", ["'\\ud800'", "object()", "float('nan')", "{1: {2}}"])
 def test_odd_values_do_not_break_the_line(value: str) -> None:
     assert len(lines_of(f"log.info('e', value={value})")) == 1
+
+
+def test_text_for_a_terminal_is_a_line_that_the_terminal_does_not_obey() -> None:
+    program = (
+        "from farcall import journal\njournal.configure('operator', as_text=True)\n"
+        "journal.get_log('queue').warning('failed', name='a\\nb\\x1b[31m', after_s=2.0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    (line,) = done.stderr.splitlines()
+    assert "warning operator queue failed" in line
+    assert "after_s=2.0" in line
+    assert "\x1b" not in line
