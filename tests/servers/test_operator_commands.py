@@ -2,6 +2,9 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +98,26 @@ def test_several_are_a_table_and_the_worst_one_counts(
     assert main.split()[:5] == ["main", "Hobby", "False", "ProbesNotReady", "2/3"]
     assert commands.main(["status", "calm"]) == 0
     assert "Nothing. `farcall open calm` opens the console." in capsys.readouterr().out
+
+
+def test_watch_shows_what_changes_until_it_is_interrupted(
+    server: FakeApiserver, kubeconfig: Path
+) -> None:
+    server.put(make_config())
+    command = [sys.executable, "-m", "farcall.commands", "status", "main", "--watch"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = next(line for line in process.stdout if line.startswith("Ready"))
+        server.put(make_config(ready=True))
+        second = next(
+            line for line in process.stdout if line.startswith("Ready  ") and "True" in line
+        )
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+    assert first.split()[1:3] == ["False", "ProbesNotReady"]
+    assert second.split()[1:3] == ["True", "AllReady"]
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("output", ["json", "yaml"])
