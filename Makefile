@@ -83,6 +83,7 @@ test: setup-test lint ## every tier that needs no cluster
 .PHONY: e2e
 e2e: setup-test kube ## the operator against a real API server, and the whole product, started as a user starts it
 	$(PY) -m pytest -m apiserver
+	$(MAKE) --no-print-directory soak DURATION=120
 	$(PY) -m pytest -m e2e --timeout 900
 
 .PHONY: kube

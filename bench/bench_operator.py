@@ -27,7 +27,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import psutil
 
-from support_apiserver import ControlPlane, read_audit, running_control_plane, wait_until
+from support_apiserver import (
+    COLLECTORS,
+    ControlPlane,
+    read_audit,
+    running_control_plane,
+    wait_until,
+)
 from support_apiserver_access import Api, build_path
 from support_apiserver_configs import CONFIGS, build_config
 from support_apiserver_load import (
@@ -93,10 +99,10 @@ class Bench:
 
 
 @contextmanager
-def started() -> Iterator[Bench]:
+def started(controllers: tuple[str, ...] = ()) -> Iterator[Bench]:
     with (
         tempfile.TemporaryDirectory(prefix="farcall-bench-") as folder,
-        running_control_plane(Path(folder), has_controllers=False) as plane,
+        running_control_plane(Path(folder), controllers=controllers) as plane,
         plane.api() as api,
     ):
         for number in range(NODES):
@@ -260,7 +266,7 @@ def measure_failover(bench: Bench) -> Figures:
 def run_soak(duration_s: int) -> int:
     """Edits, deletions and new ones without a pause; the operator's memory is read every few seconds."""
     choose = random.Random(2)
-    with started() as bench:
+    with started(COLLECTORS) as bench:
         make_configs(bench.api, range(SOAK_CONFIGS), bench.operator.check_alive)
         began = time.monotonic()
         samples: list[tuple[float, float]] = []
@@ -270,8 +276,6 @@ def run_soak(duration_s: int) -> int:
             name = name_of(choose.randrange(SOAK_CONFIGS))
             if choose.random() < 0.05:
                 bench.api.delete(f"{CONFIGS}/{name}")
-                # No garbage collector runs here; what it would do is done by hand.
-                delete_children(bench.api, name)
             else:
                 edit(bench.api, name, choose.randrange(1, 90))
             changes += 1
@@ -283,14 +287,6 @@ def run_soak(duration_s: int) -> int:
         wait_all_ready(bench.api, SOAK_CONFIGS, bench.operator.check_alive)
         samples.append((time.monotonic() - began, bench.rss_mb()))
     return report_soak(duration_s, changes, samples)
-
-
-def delete_children(api: Api, name: str) -> None:
-    selector = {"labelSelector": f"farcall.dev/tracingconfig={name}"}
-    places = [("v1", "ConfigMap"), ("v1", "Service"), ("v1", "ServiceAccount"), ("v1", "Secret"), ("v1", "PersistentVolumeClaim"), ("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"), ("apps/v1", "DaemonSet"), ("networking.k8s.io/v1", "NetworkPolicy")]  # fmt: skip
-    for api_version, kind in places:
-        for item in api.list(build_path(api_version, kind, NAMESPACE), **selector):
-            api.delete(build_path(api_version, kind, NAMESPACE, item["metadata"]["name"]))
 
 
 def report_soak(duration_s: int, changes: int, samples: list[tuple[float, float]]) -> int:

@@ -43,6 +43,8 @@ CONTROLLERS = (
     "persistentvolumeclaim-protection-controller",
     "pod-garbage-collector-controller",
 )
+# What deletes the children of what was deleted, and nothing else.
+COLLECTORS = ("garbage-collector-controller", "persistentvolumeclaim-protection-controller")
 # What service accounts ask is the record that the rights are compared with.
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
@@ -68,7 +70,7 @@ class ControlPlane:
 
     folder: Path
     binaries: Path
-    has_controllers: bool = True
+    controllers: tuple[str, ...] = CONTROLLERS  # none: no scheduler either
     port: int = field(default_factory=find_free_port)
     etcd_ports: tuple[int, int] = field(
         default_factory=lambda: (find_free_port(), find_free_port())
@@ -91,7 +93,7 @@ class ControlPlane:
         self.run_apiserver()
         # Before the garbage collector looks which kinds there are, which it does again only every 30 s.
         self.install_crd()
-        if self.has_controllers:
+        if self.controllers:
             self._run_managers()
         return self
 
@@ -215,7 +217,7 @@ class ControlPlane:
             f"--secure-port={manager_port}",
             "--bind-address=127.0.0.1",
             f"--cert-dir={self.folder}",
-            f"--controllers={','.join(CONTROLLERS)}",
+            f"--controllers={','.join(self.controllers)}",
             f"--service-account-private-key-file={self.pki.account_key}",
             f"--root-ca-file={self.pki.ca}",
             "--resource-quota-sync-period=2s",
@@ -280,10 +282,12 @@ def wait_until(
 
 
 @contextmanager
-def running_control_plane(folder: Path, *, has_controllers: bool = True) -> Iterator[ControlPlane]:
+def running_control_plane(
+    folder: Path, *, has_controllers: bool = True, controllers: tuple[str, ...] = CONTROLLERS
+) -> Iterator[ControlPlane]:
     binaries = find_binaries()
     assert binaries is not None, "the Kubernetes binary is not built: `make kube` does it"
-    plane = ControlPlane(folder, binaries, has_controllers)
+    plane = ControlPlane(folder, binaries, controllers if has_controllers else ())
     try:
         yield plane.start()
     finally:
