@@ -184,7 +184,10 @@ class FakeServer:
             return web.json_response(self.put(request.path, body))
         path = request.path.removesuffix("/status")
         before = self.objects.get(path)
-        return web.json_response(self.put(path, merge(before or {}, body)))
+        after = merge(before or {}, body)
+        if after == before:  # as the real one: nothing changes and nobody is told
+            return web.json_response(before)
+        return web.json_response(self.put(path, after))
 
 
 def merge(before: Object, patch: Object) -> Object:

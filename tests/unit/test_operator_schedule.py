@@ -148,6 +148,19 @@ def test_what_can_wait_comes_together_and_an_edit_does_not_wait_for_it():
     assert take_all(schedule, 9.0) == []
 
 
+def test_an_edit_does_not_stand_behind_a_resync():
+    schedule = Schedule(middle)
+    for key in ("r1", "r2", "r3"):
+        schedule.add(key, 0.0, 0.1)
+    assert schedule.take(0.2) == "r1"
+    schedule.add("edited", 0.3)
+    schedule.add("r3", 0.3)
+
+    assert schedule.depth == 3
+    assert schedule.oldest_s(1.2) == 1.0
+    assert take_all(schedule, 1.2) == ["edited", "r3", "r2"]
+
+
 def test_depth_and_ages_tell_what_waits_and_what_runs():
     schedule = Schedule(middle)
     schedule.add("a", 10.0)

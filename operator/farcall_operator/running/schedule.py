@@ -19,6 +19,7 @@ class _Key:
     due_at: float | None = None
     running_since: float | None = None
     again_at: float | None = None  # something came while it ran
+    is_urgent: bool = False  # of that
     failures: int = 0
     not_before: float = 0.0  # after a failure, whatever comes
 
@@ -27,7 +28,9 @@ class _Key:
 class Schedule:
     pick: Callable[[], float] = random.random  # 0 to 1
     _keys: dict[str, _Key] = field(default_factory=dict)
-    _ready: dict[str, None] = field(default_factory=dict)  # in the order of arrival
+    # In the order of arrival. What cannot wait goes first, or an edit would stand behind a thousand keys of a resync.
+    _urgent: dict[str, None] = field(default_factory=dict)
+    _calm: dict[str, None] = field(default_factory=dict)
     _later: list[tuple[float, str]] = field(
         default_factory=list
     )  # a heap; stale entries are skipped
@@ -41,18 +44,20 @@ class Schedule:
         at = max(now + delay_s, state.not_before)
         if state.running_since is not None:
             state.again_at = at if state.again_at is None else min(at, state.again_at)
+            state.is_urgent |= delay_s == 0
         elif at > now:
             self._postpone(key, state, at)
         else:
-            self._make_ready(key, state, now)
+            self._make_ready(key, state, now, self._urgent)
 
     def take(self, now: float) -> str | None:
         """The next key to work on, which counts as running until `finish`."""
         self._promote(now)
-        if not self._ready:
+        ready = self._urgent or self._calm
+        if not ready:
             return None
-        key = next(iter(self._ready))
-        del self._ready[key]
+        key = next(iter(ready))
+        del ready[key]
         state = self._keys[key]
         state.ready_since = None
         state.running_since = now
@@ -65,6 +70,8 @@ class Schedule:
         state = self._keys[key]
         state.running_since = None
         again_at, state.again_at = state.again_at, None
+        ready = self._urgent if state.is_urgent else self._calm
+        state.is_urgent = False
         if failed:
             wait_s = max(self._back_off(state.failures), again_in_s or 0.0)
             state.failures += 1
@@ -73,7 +80,7 @@ class Schedule:
             return
         state.failures = 0
         if again_at is not None and again_at <= now:
-            self._make_ready(key, state, now)
+            self._make_ready(key, state, now, ready)
         elif again_at is not None:
             self._postpone(key, state, again_at)
         elif again_in_s is not None:
@@ -85,11 +92,11 @@ class Schedule:
         """When `take` has something though nothing is added; None: never, or right now."""
         while self._later and self._is_stale(*self._later[0]):
             heapq.heappop(self._later)
-        return self._later[0][0] if self._later and not self._ready else None
+        return self._later[0][0] if self._later and not self.depth else None
 
     @property
     def depth(self) -> int:
-        return len(self._ready)
+        return len(self._urgent) + len(self._calm)
 
     @property
     def running(self) -> int:
@@ -97,20 +104,22 @@ class Schedule:
 
     def oldest_s(self, now: float) -> float:
         """For how long the first ready key has waited for a worker."""
-        for key in self._ready:
-            return now - (self._keys[key].ready_since or now)
-        return 0.0
+        first = [next(iter(ready)) for ready in (self._urgent, self._calm) if ready]
+        return max((now - (self._keys[key].ready_since or now) for key in first), default=0.0)
 
     def longest_s(self, now: float) -> float:
         """For how long the slowest running key has run."""
         started = [s.running_since for s in self._keys.values() if s.running_since is not None]
         return now - min(started) if started else 0.0
 
-    def _make_ready(self, key: str, state: _Key, now: float) -> None:
+    def _make_ready(self, key: str, state: _Key, now: float, ready: dict[str, None]) -> None:
         if state.ready_since is None:
             state.ready_since = now
             state.due_at = None
-            self._ready[key] = None
+            ready[key] = None
+        elif ready is self._urgent and key in self._calm:
+            del self._calm[key]
+            ready[key] = None
 
     def _postpone(self, key: str, state: _Key, at: float) -> None:
         if state.ready_since is None and (state.due_at is None or at < state.due_at):
@@ -121,7 +130,7 @@ class Schedule:
         while self._later and self._later[0][0] <= now:
             at, key = heapq.heappop(self._later)
             if not self._is_stale(at, key):
-                self._make_ready(key, self._keys[key], now)
+                self._make_ready(key, self._keys[key], now, self._calm)
 
     def _is_stale(self, at: float, key: str) -> bool:
         state = self._keys.get(key)

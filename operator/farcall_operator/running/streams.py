@@ -84,6 +84,10 @@ class Streams:
     def find_stale(self) -> list[str]:
         return [s.watched.kind for s in self.all() if self.age_s(s) > STALE_AFTER_S]
 
+    @property
+    def are_listed(self) -> bool:
+        return self._all_listed.is_set()
+
     async def wait_until_listed(self) -> None:
         """Until everything that the first lists held has been handed over."""
         await self._all_listed.wait()

@@ -122,7 +122,7 @@ class Watching:
 
     def _can_wait(self, manifest: Manifest) -> bool:
         """All but what a user wrote: most else is the echo of our own writes, two dozen after one edit."""
-        if manifest["kind"] != KIND:
+        if manifest["kind"] != KIND or not self.streams.are_listed:
             return True
         before = self._world.config(manifest["metadata"]["name"])
         return before is not None and _generation_of(before) == _generation_of(manifest)
