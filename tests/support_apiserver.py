@@ -160,7 +160,8 @@ class ControlPlane:
     def _run(self, program: str, *flags: str) -> None:
         with (self.folder / f"{program}.log").open("ab") as log:
             self.processes[program] = subprocess.Popen(
-                [str(self.binaries / program), *flags],
+                # Dies with us, however we die: nobody else would ever stop it.
+                ["setpriv", "--pdeathsig", "KILL", str(self.binaries / program), *flags],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -68,6 +68,7 @@ class OperatorProcess:
         if not self.kubeconfig.exists():
             write_account_kubeconfig(self.plane, self.kubeconfig)
         command = [
+            "setpriv", "--pdeathsig", "KILL",  # nobody else would ever stop it
             sys.executable, "-m", "farcall.commands", "operator",
             "--kubeconfig", str(self.kubeconfig), "--namespace", NAMESPACE,
             "--listen", f"127.0.0.1:{self.port}", *self.flags,

@@ -40,7 +40,7 @@ def snapshot(configs: Configs, name: str) -> dict[Key, Object]:
 
 
 @settings(
-    max_examples=4,
+    max_examples=3,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(part=st.sampled_from(SAFE), data=st.data())
