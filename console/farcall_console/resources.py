@@ -240,6 +240,7 @@ async def read_status(reads: FromReads, live_config: FromConfig) -> Status:
         components,
         version=installed_version("farcall"),
         now_ns=time.time_ns(),
+        config_changed_ns=live_config.changed_ns,
         faults=faults,
     )
 

@@ -13,6 +13,7 @@ NS = 1_000_000_000
 ALIVE_WITHIN_S = 30  # components speak every few seconds; several in a row were missed
 FORGET_AFTER_S = 24 * 3_600  # a pod that was replaced yesterday is not news
 LOSS_SUFFIXES = ("_lost", "_dropped", "_refused")
+FOLLOWED_WITHIN_S = 100  # the kubelet takes up to 90 s to bring a changed file to a pod
 NOT_LOSSES = ("expired_days_dropped",)  # what retention takes away was promised to go
 
 
@@ -22,9 +23,13 @@ def build_status(
     *,
     version: str,
     now_ns: int,
+    config_changed_ns: int = 0,
     faults: Sequence[str] = (),
 ) -> Status:
-    """`faults` are sentences about what could not be read at all; they come first."""
+    """`faults` are sentences about what could not be read at all; they come first.
+
+    Others get the time that a change takes to reach them before it is said that they run another config.
+    """
     current = [_judge(c, now_ns) for c in components if _age_s(c, now_ns) < FORGET_AFTER_S]
     current.sort(key=lambda c: (c.kind, c.name))
     return Status(
@@ -38,7 +43,15 @@ def build_status(
         components=tuple(current),
         config_revision=config.revision,
         cluster_cidrs_source=config.cluster_cidrs_source,
-        warnings=(*faults, *_warnings(config, current, has_faults=bool(faults))),
+        warnings=(
+            *faults,
+            *_warnings(
+                config,
+                current,
+                has_faults=bool(faults),
+                is_settled=now_ns - config_changed_ns > FOLLOWED_WITHIN_S * NS,
+            ),
+        ),
     )
 
 
@@ -64,7 +77,11 @@ def _age_s(component: ComponentStatus, now_ns: int) -> float:
 
 
 def _warnings(
-    config: EffectiveConfig, components: Sequence[ComponentStatus], *, has_faults: bool
+    config: EffectiveConfig,
+    components: Sequence[ComponentStatus],
+    *,
+    has_faults: bool,
+    is_settled: bool,
 ) -> Iterator[str]:
     if config.dns.ttl_override_s is not None:
         yield (
@@ -74,23 +91,25 @@ def _warnings(
     if not has_faults and not any(c.kind == "agent" and c.alive for c in components):
         yield "No agent speaks: no call is seen. Look at the agents' logs, and run: farcall doctor"
     for component in components:
-        yield from _component_warnings(config, component)
+        yield from _component_warnings(config, component, is_settled=is_settled)
 
 
-def _component_warnings(config: EffectiveConfig, component: ComponentStatus) -> Iterator[str]:
+def _component_warnings(
+    config: EffectiveConfig, component: ComponentStatus, *, is_settled: bool
+) -> Iterator[str]:
     who = f"The {component.kind} {component.name}"
     if not component.alive:
         yield f"{who} has said nothing for more than {ALIVE_WITHIN_S} s."
         return
-    if component.config_generation != config.generation:
+    if is_settled and component.config_generation != config.generation:
         yield (
             f"{who} runs generation {component.config_generation} of the config; "
             f"the current one is {config.generation}."
         )
-    elif component.config_revision not in ("", config.revision):
+    elif is_settled and component.config_revision not in ("", config.revision):
         yield (
             f"{who} runs revision {component.config_revision} of the config; "
-            f"the current one is {config.revision}. A changed file reaches a pod in up to 90 s."
+            f"the current one is {config.revision}."
         )
     off = [c["name"] for c in component.capabilities if c.get("on") != "true"]
     if off:

@@ -104,3 +104,12 @@ def test_a_component_with_another_revision_is_named(tmp_path: Path) -> None:
     (warning,) = build_status(config, [late, current], version="0.1.0", now_ns=NOW_NS).warnings
 
     assert "agent node-1 runs revision 0123456789ab" in warning and config.revision in warning
+
+
+def test_a_config_that_just_changed_may_still_be_on_its_way(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    late = replace(AGENT, config_revision="0123456789ab", config_generation=config.generation)
+    at = {"version": "0.1.0", "now_ns": NOW_NS}
+
+    assert not build_status(config, [late], config_changed_ns=NOW_NS - 60 * 10**9, **at).warnings
+    assert build_status(config, [late], config_changed_ns=NOW_NS - 200 * 10**9, **at).warnings
