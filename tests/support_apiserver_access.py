@@ -1,7 +1,6 @@
 """Who may talk to the control plane under test, and how tests talk to it: keys, tokens, kubeconfigs, a small client."""
 
 import base64
-import json
 import ssl
 import subprocess
 from collections.abc import Mapping
@@ -11,6 +10,8 @@ from typing import Any
 
 import httpx
 import yaml
+
+from farcall_operator.cluster.client import render_body
 
 Object = dict[str, Any]
 ADMIN_TOKEN = "test-administrator"
@@ -155,7 +156,7 @@ class Api:
 
     def _patch(self, path: str, patch: Object, kind: str, parameters: Mapping[str, str]) -> Object:
         headers = {"Content-Type": f"application/{kind}"}
-        body = json.dumps(patch)
+        body = render_body(patch)
         return self._read(self.http.patch(path, content=body, headers=headers, params=parameters))
 
     def _read(self, answer: httpx.Response) -> Object:

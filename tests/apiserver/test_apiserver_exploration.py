@@ -6,7 +6,7 @@ As Acto explores operators: a change that has no way back is the bug that people
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from support_apiserver_access import Object
@@ -41,6 +41,8 @@ def snapshot(configs: Configs, name: str) -> dict[Key, Object]:
 
 @settings(
     max_examples=3,
+    # No shrinking: each try takes seconds, and the example that failed is small.
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(part=st.sampled_from(SAFE), data=st.data())

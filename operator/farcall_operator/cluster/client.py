@@ -6,6 +6,7 @@ ClusterError. It decides nothing, and what it says of a Secret never holds what 
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -37,6 +38,8 @@ JSON = "application/json"
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
 MERGE = "application/merge-patch+json"
 GONE = 404
+# An escaped backslash, which is skipped, or a surrogate pair.
+_PAIR = re.compile(r"(\\\\)|\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}")
 TOO_MANY = 429
 
 
@@ -213,7 +216,7 @@ class ApiCluster(Cluster):
             raise ClusterError(0, "NotLeader", "another operator may lead now; nothing was written")
         arguments: dict[str, Any] = {"params": dict(query), "headers": {"Accept": JSON}}
         if body is not None:
-            arguments["data"] = json.dumps(body, separators=(",", ":")).encode()
+            arguments["data"] = render_body(body)
             arguments["headers"]["Content-Type"] = content_type
         arguments["timeout"] = aiohttp.ClientTimeout(total=ANSWER_WITHIN_S)
         try:
@@ -230,6 +233,16 @@ class ApiCluster(Cluster):
         if response.status >= 400:
             raise answers.parse_error(response.status, response.headers, raw, about)
         return answers.parse_object(response.status, raw), answers.parse_warnings(response.headers)
+
+
+def render_body(body: Manifest) -> bytes:
+    """JSON that is also YAML, which the API server takes an apply for: YAML has no escapes of surrogate pairs, so what
+    lies beyond 16 bits stands for itself. Everything else stays escaped, or YAML would refuse control characters."""
+    return _PAIR.sub(_join_pair, json.dumps(body, separators=(",", ":"))).encode()
+
+
+def _join_pair(match: re.Match[str]) -> str:
+    return match[0] if match[1] else str(json.loads(f'"{match[0]}"'))
 
 
 def find_wait(error: ClusterError, method: str) -> float | None:
