@@ -19,6 +19,9 @@ BPF_SOURCES := $(wildcard probes/farcall_probes/bpf/*.c probes/farcall_probes/bp
 WEB_SOURCES := $(shell find console/web -type f -not -path '*/node_modules/*' 2>/dev/null)
 KUBE := tests/cluster/build-kube.sh
 HELM := tests/cluster/build-helm.sh
+APISERVER_TIER = $(PY) -m pytest -m apiserver --timeout 900
+APISERVER_STAMP := $(VENV)/.stamp-apiserver
+APISERVER_SOURCES := $(shell git ls-files core operator templates deploy crds examples tests requirements.lock 2>/dev/null)
 # A benchmark is bench/bench_<room>.py, called by `make bench-<room>`; `make bench` calls all.
 BENCHES := $(patsubst bench/bench_%.py,bench-%,$(wildcard bench/bench_*.py))
 
@@ -77,14 +80,19 @@ test: setup-test lint ## every tier that needs no cluster
 	$(PY) -m pytest -m bpf
 	$(PY) -m pytest -m servers
 	$(PY) -m pytest -m browser
-	@if { $(KUBE) --check && $(HELM) --check; } >/dev/null 2>&1; then $(PY) -m pytest -m apiserver; \
+	@if { $(KUBE) --check && $(HELM) --check; } >/dev/null 2>&1; then $(APISERVER_TIER) && touch $(APISERVER_STAMP); \
 	else echo "test: left out are the tests against a real API server; \`make e2e\` builds it and runs them, \`make kube\` builds it alone"; fi
 
 .PHONY: e2e
 e2e: setup-test kube ## the operator against a real API server, and the whole product, started as a user starts it
-	$(PY) -m pytest -m apiserver
+	$(MAKE) --no-print-directory $(APISERVER_STAMP)
 	$(MAKE) --no-print-directory soak DURATION=120
 	$(PY) -m pytest -m e2e --timeout 900
+
+# It takes minutes, nearly all of them waiting for controllers: once for the same sources.
+$(APISERVER_STAMP): $(APISERVER_SOURCES)
+	$(APISERVER_TIER)
+	@touch $@
 
 .PHONY: kube
 kube: ## build Kubernetes' own programs and Helm for the tests, once, in the user's cache folder

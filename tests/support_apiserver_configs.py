@@ -77,7 +77,7 @@ class Configs:
             return "InProgress"
         return "Current"
 
-    def wait_for(self, name: str, verdict: str, *, within_s: float = 90) -> Object:
+    def wait_for(self, name: str, verdict: str, *, within_s: float = 180) -> Object:
         self.wait(lambda: self.kstatus(name) == verdict, name, verdict, within_s=within_s)
         return self.get(name)
 
@@ -123,7 +123,7 @@ class Configs:
             "a label of its ConfigMap is repaired",
         )
 
-    def wait_condition(self, name: str, kind: str, reason: str, *, within_s: float = 90) -> str:
+    def wait_condition(self, name: str, kind: str, reason: str, *, within_s: float = 180) -> str:
         """Until that condition has that reason; its message."""
         self.wait(
             lambda: self.conditions(name).get(kind, {}).get("reason") == reason,
@@ -133,7 +133,7 @@ class Configs:
         )
         return str(self.conditions(name)[kind]["message"])
 
-    def wait(self, holds: Any, name: str, what: str, *, within_s: float = 90) -> None:
+    def wait(self, holds: Any, name: str, what: str, *, within_s: float = 180) -> None:
         wait_until(
             holds,
             f"{name}: {what}",
@@ -192,7 +192,7 @@ class Configs:
         wait_until(
             lambda: not self.api.list(path, labelSelector=selector),
             f"nothing is left of {path}",
-            within_s=60,
+            within_s=120,
             describe=lambda: [i["metadata"]["name"] for i in self.api.list(path, labelSelector=selector)],
         )  # fmt: skip
 

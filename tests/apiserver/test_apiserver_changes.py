@@ -198,7 +198,7 @@ def test_a_larger_volume_keeps_the_cache_s_pod(configs: Configs, name: str, api:
         lambda: api.get(claim)["spec"]["resources"]["requests"]["storage"] == "6Gi",
         "the claim grows",
         configs.operator.check_alive,
-        within_s=90,
+        within_s=180,
         describe=lambda: configs.describe(name),
     )
     configs.wait(

@@ -62,7 +62,7 @@ def test_a_label_that_binds_a_child_to_its_owner_comes_back(configs: Configs, na
             lambda label=label: configs.api.get(path)["metadata"]["labels"].get(label) is not None,
             name,
             f"{label} is back",
-            within_s=150,
+            within_s=240,
         )
 
 
