@@ -6,6 +6,7 @@ The captured bytes are all there will ever be, so parsers are called with cut=Tr
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from farcall_probes.wire.outcomes import Outcome, Truncated
 # (connection, request, response) → the call and whether its request was cut; None when it is no message of the protocol
 Read = Callable[[int, bytes, bytes], tuple[Call, bool] | None]
 FindError = Callable[[bytes], str | None]
+T = TypeVar("T")
 
 
 class DatabaseReader:
@@ -75,34 +77,28 @@ class DatabaseReader:
     def _read_postgres(
         self, connection: int, data: bytes, _response: bytes
     ) -> tuple[Call, bool] | None:
-        request = postgresql.parse_request(data, cut=True)
-        is_cut = isinstance(request, Truncated)
-        if isinstance(request, Truncated):
-            request = request.partial
-        if isinstance(request, Outcome):
+        found = unwrap(postgresql.parse_request(data, cut=True))
+        if found is None:
             return None
+        request, is_cut = found
         return self._postgres.find(connection, request), is_cut
 
     def _read_mysql(
         self, connection: int, data: bytes, response: bytes
     ) -> tuple[Call, bool] | None:
-        request = mysql.parse_request(data, cut=True)
-        is_cut = isinstance(request, Truncated)
-        if isinstance(request, Truncated):
-            request = request.partial
-        if isinstance(request, Outcome):
+        found = unwrap(mysql.parse_request(data, cut=True))
+        if found is None:
             return None
+        request, is_cut = found
         return self._mysql.find(connection, request, response), is_cut
 
     def _read_memcached(
         self, _connection: int, data: bytes, _response: bytes
     ) -> tuple[Call, bool] | None:
-        request = memcached.parse_request(data, cut=True)
-        is_cut = isinstance(request, Truncated)
-        if isinstance(request, Truncated):
-            request = request.partial
-        if isinstance(request, Outcome):
+        found = unwrap(memcached.parse_request(data, cut=True))
+        if found is None:
             return None
+        request, is_cut = found
         return Call(request.name, memcached.mask_request(request), request.commands), is_cut
 
     def read_redis(self, block: Records) -> Columns:
@@ -136,14 +132,19 @@ class DatabaseReader:
         )
 
 
+def unwrap(outcome: T | Truncated[T] | Outcome) -> tuple[T, bool] | None:
+    """What was there, and whether it was cut; None when it is no message."""
+    if isinstance(outcome, Truncated):
+        return outcome.partial, True
+    return None if isinstance(outcome, Outcome) else (outcome, False)
+
+
 def read_tcp(block: Records) -> Columns:
     """Connections of protocols that nobody here reads: the name in a TLS ClientHello is all that their bytes say."""
     names: list[str | None] = []
     for data in captured(block, "req", "req_cap"):
-        hello = clienthello.parse_client_hello(data, cut=True)
-        if isinstance(hello, Truncated):
-            hello = hello.partial
-        names.append(None if isinstance(hello, Outcome) else hello.server_name)
+        found = unwrap(clienthello.parse_client_hello(data, cut=True))
+        names.append(found[0].server_name if found is not None else None)
     nothing = [None] * len(block)
     columns = _build_columns(
         np.arange(len(block)),
