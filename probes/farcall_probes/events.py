@@ -29,6 +29,14 @@ PROTO_POSTGRES = 3
 PROTO_MYSQL = 4
 PROTO_MEMCACHED = 5
 PROTO_TCP = 6
+PROTO_HTTP2 = 7
+PROTO_KAFKA = 8
+PROTO_MONGODB = 9
+PROTO_CASSANDRA = 10
+
+SEGMENT_NONE = 0  # the record is a whole exchange
+SEGMENT_REQUEST = 1
+SEGMENT_RESPONSE = 2
 
 ROLE_CLIENT = 0  # this end sent the request
 ROLE_SERVER = 1  # this end was asked
@@ -121,7 +129,8 @@ _EXCHANGE = [
     ("resp_cap", "<u2"),
     ("proto", "u1"),
     ("role", "u1"),
-    ("pad2", "V6"),
+    ("segment", "u1"),
+    ("pad2", "V5"),
 ]
 
 WHO = np.dtype(_WHO)

@@ -37,6 +37,10 @@ enum fc_protocol {
 	FC_PROTO_MYSQL = 4,
 	FC_PROTO_MEMCACHED = 5,
 	FC_PROTO_TCP = 6, /* none of the others: bytes of a connection, or of a minute of it; req holds what it began with */
+	FC_PROTO_HTTP2 = 7,
+	FC_PROTO_KAFKA = 8,
+	FC_PROTO_MONGODB = 9,
+	FC_PROTO_CASSANDRA = 10,
 };
 
 enum fc_role {
@@ -54,6 +58,22 @@ enum fc_flag {
 	FC_FLAG_HEAD = 1 << 5,        /* the request's head came before, in a struct fc_head with the same conn_id and seq */
 	FC_FLAG_NO_RESPONSE = 1 << 6, /* closed before the first response byte; ts_resp_ns is the time of the close */
 	FC_FLAG_CONNECTOR = 1 << 7,   /* this end called connect */
+};
+
+/*
+ * Protocols that answer out of order (HTTP/2, Kafka, MongoDB, Cassandra) are not paired in the kernel: each message, or in
+ * HTTP/2 each frame that user space needs, is a record of its own with the bytes as they were on the wire, and user space
+ * pairs them by the number that the protocol gives them. In such a record
+ *   ts_req_ns    is the time of the message's first byte, ts_resp_ns is 0
+ *   seq          counts the segments of this direction of the connection from 0: a gap is a loss
+ *   req_bytes    is the message's length as its header says, the header included; resp_bytes is 0
+ *   request_seq  is the TCP sequence number of its first byte, in its own direction
+ *   req_cap      bytes were captured, from `req` on and on into what is `resp` in an exchange; resp_cap is 0
+ */
+enum fc_segment {
+	FC_SEGMENT_NONE = 0, /* the record is a whole exchange */
+	FC_SEGMENT_REQUEST = 1,
+	FC_SEGMENT_RESPONSE = 2,
 };
 
 /* Who, where and which connection: the first part of every record. 128 bytes. */
@@ -93,7 +113,8 @@ struct fc_exchange {
 	u16 resp_cap;
 	u8 proto;
 	u8 role;
-	u8 pad2[6];
+	u8 segment; /* enum fc_segment */
+	u8 pad2[5];
 };
 
 /* small: Redis, memcached; 128 + 64 + 312 = 504 = 512 - 8.  large: HTTP/1 and SQL; 192 + 696 + 128 = 1016 = 1024 - 8. */
