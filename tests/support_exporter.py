@@ -86,6 +86,8 @@ def exchange(**changes: Any) -> Row:
         content_type=None,
         trace_id=None,
         parent_span_id=None,
+        cause_connection_id=None,
+        cause_sequence=None,
         connection_opened=T0 - NS,
         bound_name=None,
         bound_answered=None,

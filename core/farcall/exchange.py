@@ -102,6 +102,10 @@ EXCHANGES = pa.schema(
         pa.field("content_type", _WORD),
         pa.field("trace_id", pa.binary(16)),  # of the request's traceparent (W3C Trace Context)
         pa.field("parent_span_id", pa.binary(8)),
+        # The exchange that this one was sent for: the one server-side sight of the same agent boot with these numbers, whose
+        # thread sent this request before it answered. Null: none, or not known for certain.
+        pa.field("cause_connection_id", pa.uint64()),
+        pa.field("cause_sequence", pa.uint32()),
         # Naming evidence that only the node has. The exporter decides.
         pa.field("connection_opened", TIME),  # null: older than the agent
         pa.field(

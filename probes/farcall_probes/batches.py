@@ -140,6 +140,7 @@ def _merge_owners(chunks: list[_Chunk]) -> tuple[list[Connection], Indices]:
 def _numeric_columns(numbers: Records, offset_ns: int) -> dict[str, pa.Array]:
     begin = numbers["ts_req_ns"]
     end = numbers["ts_resp_ns"]
+    without_cause = numbers["cause_conn_id"] == 0
     return {
         "start": _times(begin, offset_ns),
         "duration_ns": columns.numbers(np.where(end > begin, end - begin, np.uint64(0))),
@@ -157,6 +158,8 @@ def _numeric_columns(numbers: Records, offset_ns: int) -> dict[str, pa.Array]:
         "request_seq": columns.numbers(numbers["request_seq"]),
         "request_bytes": columns.numbers(numbers["req_bytes"]),
         "response_bytes": columns.numbers(numbers["resp_bytes"]),
+        "cause_connection_id": columns.numbers(numbers["cause_conn_id"], without_cause),
+        "cause_sequence": columns.numbers(numbers["cause_seq"], without_cause),
     }
 
 

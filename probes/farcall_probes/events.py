@@ -111,7 +111,9 @@ _WHO = [
     ("laddr", "V16"),
     ("raddr", "V16"),
     ("comm", "S16"),
-    ("pad1", "V24"),
+    ("cause_conn_id", "<u8"),
+    ("cause_seq", "<u4"),
+    ("pad1", "V12"),
 ]
 
 _EXCHANGE = [

@@ -77,6 +77,8 @@ def test_every_number_of_a_record_arrives(room: Room) -> None:
         role=events.ROLE_SERVER,
         laddr="2001:db8::1",
         flags=events.FLAG_IDENTITY | events.FLAG_TLS,
+        cause_conn_id=2**63 + 1,
+        cause_seq=2**32 - 1,
     )
     (row,) = room.take(make_drained(large=[record]))["exchanges"]
 
@@ -93,6 +95,13 @@ def test_every_number_of_a_record_arrives(room: Room) -> None:
     assert (row["local_port"], row["peer_port"]) == (40_000, 80)
     assert row["flags"] == ExchangeFlag.IDENTITY | ExchangeFlag.TLS | ExchangeFlag.WATCHED
     assert row["executable"] == "client" and row["client_key"] == "p:n1:4000000:0"
+    assert (row["cause_connection_id"], row["cause_sequence"]) == (2**63 + 1, 2**32 - 1)
+
+
+def test_a_request_whose_cause_is_not_known_has_none(room: Room) -> None:
+    (row,) = room.take(make_drained(large=[make_http(GET)]))["exchanges"]
+
+    assert row["cause_connection_id"] is None and row["cause_sequence"] is None
 
 
 def test_a_connection_older_than_the_agent_has_no_opening_and_no_name(room: Room) -> None:
