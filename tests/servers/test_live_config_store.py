@@ -2,13 +2,16 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import clickhouse_connect
 import pytest
 from clickhouse_connect.driver import httputil
+from clickhouse_connect.driver.client import Client
 
 from farcall.api import ComponentStatus
 from farcall.effective import RetentionConfig
+from farcall.storeport import Reader
 from farcall_store import open_reader, open_writer
 from support_live_config import STORE_FIELDS, change, wait
 from support_store import StoreProcess, build_table, log_line, running_store, span
@@ -30,20 +33,28 @@ def apply(store: StoreProcess, field: str, value: object) -> None:
     store.write_config(change(store.config, field, value))
 
 
+# What is waited for is asked for every 20 ms: one client each, since a client keeps its sockets for as long as it lives.
+@cache
+def reader_of(url: str, password: str) -> Reader:
+    return open_reader(url, password=password)
+
+
+@cache
+def admin_of(port: int, password: str) -> Client:
+    return clickhouse_connect.get_client(
+        host="127.0.0.1", port=port, username="admin", password=password,
+        database="farcall", autogenerate_session_id=False, pool_mgr=httputil.get_pool_manager(),
+    )  # fmt: skip
+
+
 def own_status(store: StoreProcess) -> ComponentStatus:
-    found = open_reader(store.url, password=store.password("reader")).read_statuses()
+    found = reader_of(store.url, store.password("reader")).read_statuses()
     return next((s for s in found if s.kind == "store"), None) or pytest.fail("no status")
 
 
 def count(store: StoreProcess, sql: str) -> int:
-    client = clickhouse_connect.get_client(
-        host="127.0.0.1", port=store.port, username="admin", password=store.password("admin"),
-        database="farcall", autogenerate_session_id=False, pool_mgr=httputil.get_pool_manager(),
-    )  # fmt: skip
-    try:
-        return int(client.query(sql).result_rows[0][0])
-    finally:
-        client.close()
+    found = admin_of(store.port, store.password("admin")).query(sql)
+    return int(found.result_rows[0][0])
 
 
 def write_days(store: StoreProcess, token: str, *ages: int) -> None:

@@ -1,7 +1,7 @@
 """`farcall up` as a user starts it, over a real Redis and stand-ins for our own components (support_local)."""
 
 import os
-import select
+import selectors
 import signal
 import socket
 import subprocess
@@ -51,12 +51,14 @@ class Up:
 
     def read(self, wait_s: float = 0.0) -> str:
         assert self.process.stdout is not None
-        while select.select([self.process.stdout], [], [], wait_s)[0]:
-            more = os.read(self.process.stdout.fileno(), 65_536)
-            if not more:
-                break
-            self.output += more.decode()
-            wait_s = 0.0
+        with selectors.DefaultSelector() as ready:
+            ready.register(self.process.stdout, selectors.EVENT_READ)
+            while ready.select(wait_s):
+                more = os.read(self.process.stdout.fileno(), 65_536)
+                if not more:
+                    break
+                self.output += more.decode()
+                wait_s = 0.0
         return self.output
 
     def wait_for(self, *words: str) -> None:
