@@ -123,6 +123,23 @@ def test_all_but_the_probe_pass_the_restricted_standard(manifests: list[dict[str
             assert security["capabilities"] == {"drop": ["ALL"]}
 
 
+def test_only_the_exporters_own_container_gets_a_token(manifests: list[dict[str, Any]]) -> None:
+    """Beside it in the pod are the store and the console, which the API server must not know."""
+    holders = set()
+    for _, pod in list_pods(manifests):
+        volumes = {
+            volume["name"]
+            for volume in pod["volumes"]
+            for source in volume.get("projected", {}).get("sources", [])
+            if "serviceAccountToken" in source
+        }
+        for container in pod["containers"]:
+            if volumes & {mount["name"] for mount in container["volumeMounts"]}:
+                holders.add(container["name"])
+
+    assert holders == {"exporter"}
+
+
 def test_the_probe_is_given_five_capabilities_and_every_node() -> None:
     manifests = build_manifests(read_tracingconfig(FILES["hobby"]), CONTEXT)
     (pod,) = [pod for kind, pod in list_pods(manifests) if kind == "DaemonSet"]
@@ -184,7 +201,7 @@ def test_no_secret_is_rendered_only_named(manifests: list[dict[str, Any]]) -> No
         for _, pod in list_pods(manifests)
         for volume in pod["volumes"]
         for source in volume.get("projected", {}).get("sources", [])
-        for item in source["secret"]["items"]
+        for item in source.get("secret", {}).get("items", [])
     }
     assert set(secretfiles.ALL) <= named
     assert named <= {*secretfiles.ALL, *tlsfiles.ALL, *CLICKHOUSE_KEYS.values(), OTLP_CA}
@@ -215,7 +232,7 @@ def test_tls_decides_schemes_and_which_certificates_are_mounted(
         for kind, pod in list_pods(build_manifests(config, CONTEXT))
         for volume in pod["volumes"]
         for source in volume.get("projected", {}).get("sources", [])
-        for item in source["secret"]["items"]
+        for item in source.get("secret", {}).get("items", [])
         if item["key"] in tlsfiles.ALL
     }
 
@@ -235,7 +252,7 @@ def test_an_existing_secret_replaces_ours_for_the_cache_alone() -> None:
         for _, pod in list_pods(manifests)
         for volume in pod["volumes"]
         for source in volume.get("projected", {}).get("sources", [])
-        for item in source["secret"]["items"]
+        for item in source.get("secret", {}).get("items", [])
     }
 
     assert ("our-redis", "redis-agent-password") in sources

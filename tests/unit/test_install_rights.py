@@ -61,7 +61,7 @@ def test_the_exporter_only_reads() -> None:
     ]
 
     assert rules
-    assert all(set(rule["verbs"]) == {"get", "list", "watch"} for rule in rules)
+    assert all(set(rule["verbs"]) == {"list", "watch"} for rule in rules)
 
 
 def test_every_role_is_bound_to_one_account_that_exists() -> None:

@@ -191,14 +191,20 @@ ROLES = (
             Rule(
                 group="",
                 resources=("nodes", "pods", "services"),
-                verbs=READ,
+                verbs=WATCH,
                 reason="Destinations inside the cluster are labelled by their Kubernetes identity. Metadata and addresses are what is used.",
             ),
             Rule(
                 group="apps",
                 resources=("replicasets",),
-                verbs=READ,
-                reason="A pod's owner is a ReplicaSet, and its owner is the Deployment that people know.",
+                verbs=WATCH,
+                reason="A pod's owner is a ReplicaSet, and its owner is the Deployment that people know. Only their metadata is asked for.",
+            ),
+            Rule(
+                group="batch",
+                resources=("jobs",),
+                verbs=WATCH,
+                reason="The same for Jobs, whose owner is a CronJob.",
             ),
         ),
     ),
