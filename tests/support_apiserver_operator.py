@@ -49,6 +49,14 @@ def write_account_kubeconfig(plane: ControlPlane, path: Path, *, life_s: int = 8
     write_kubeconfig(path, plane.url, plane.pki.ca, token, NAMESPACE)
 
 
+# kopf imports the `kubernetes` client where it finds it, and 19 MB with it. The operator's image does not have it.
+AS_IN_ITS_IMAGE = """
+import runpy, sys
+sys.modules["kubernetes"] = None
+runpy.run_module("farcall.commands", run_name="__main__", alter_sys=True)
+"""
+
+
 @dataclass
 class OperatorProcess:
     """Not started yet; `start` waits until it serves. `name` is its identity in the Lease."""
@@ -69,7 +77,7 @@ class OperatorProcess:
             write_account_kubeconfig(self.plane, self.kubeconfig)
         command = [
             "setpriv", "--pdeathsig", "KILL",  # nobody else would ever stop it
-            sys.executable, "-m", "farcall.commands", "operator",
+            sys.executable, "-c", AS_IN_ITS_IMAGE, "operator",
             "--kubeconfig", str(self.kubeconfig), "--namespace", NAMESPACE,
             "--listen", f"127.0.0.1:{self.port}", *self.flags,
         ]  # fmt: skip

@@ -8,7 +8,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as installed_version
 from typing import Any
@@ -34,6 +34,10 @@ from farcall_operator.volumes import Volumes
 # Secrets are not watched, and reading them costs requests: within a burst of events once. Who used what was read before
 # comes back when that is old, and whoever comes after a quiet time (the resync) reads them.
 CREDENTIALS_FOR = timedelta(seconds=10)
+# An edit does not wait for that: it is applied with what was read before, if it asks for the same Secrets, and they are read
+# right after.
+EDITED_AGAIN_S = 1.0
+EDITED_WITH = timedelta(minutes=15)
 STALLED_AGAIN_S = (
     60.0  # what a human mends outside our watches (a quota, a storage class, a foreign object)
 )
@@ -45,6 +49,16 @@ EnsureCredentials = Callable[
     [Cluster, TracingConfig, str, list[dict[str, Any]], datetime], Awaitable[Credentials]
 ]
 Build = Callable[[TracingConfig, Context], list[Manifest]]
+
+
+@dataclass(slots=True)
+class _Held:
+    """What was read of a TracingConfig's Secrets. `question`: all of the spec that decides which are read, and how."""
+
+    question: str
+    generation: int
+    since: datetime
+    credentials: Credentials
 
 
 class ClusterReconciler:
@@ -72,7 +86,7 @@ class ClusterReconciler:
         self._build = build
         self._clock = clock
         self._memories: dict[str, Memory] = {}
-        self._held: dict[str, tuple[int, datetime, Credentials]] = {}  # by uid: of which generation
+        self._held: dict[str, _Held] = {}  # by uid
         self.surroundings = Surroundings(cluster=cluster, namespace=namespace, fetch=fetch)
         self.notices = Notices(cluster=cluster, host=host)
         self._teller = Teller(
@@ -179,24 +193,32 @@ class ClusterReconciler:
         return await discover(self.cluster, self.observed, namespace=self.namespace)
 
     async def _find_credentials(self, work: Pass, valid: TracingConfig) -> Credentials:
+        question = ask_credentials(valid)
         held = self._held.get(work.memory.uid)
-        if held is not None and self._are_fresh(held, work):
-            work.rest_s = (held[1] + CREDENTIALS_FOR - work.now).total_seconds()
-            return held[2]
+        if held is not None and self._may_use(held, question, work):
+            return held.credentials
         owners = build_owner_references(valid)
         found = await self._ensure_credentials(
             self.cluster, valid, self.namespace, owners, work.now
         )
         work.report.writes += found.writes
-        self._held[work.memory.uid] = (work.generation, work.now, found)
+        self._held[work.memory.uid] = _Held(question, work.generation, work.now, found)
         return found
 
-    def _are_fresh(self, held: tuple[int, datetime, Credentials], work: Pass) -> bool:
-        generation, since, credentials = held
-        if generation != work.generation or credentials.problems:
+    def _may_use(self, held: _Held, question: str, work: Pass) -> bool:
+        credentials, age = held.credentials, work.now - held.since
+        if held.question != question or credentials.problems:
             return False
-        is_due = credentials.renew_at is not None and credentials.renew_at <= work.now
-        return not is_due and work.now - since < CREDENTIALS_FOR
+        if credentials.renew_at is not None and credentials.renew_at <= work.now:
+            return False
+        if age < CREDENTIALS_FOR:
+            work.rest_s = (CREDENTIALS_FOR - age).total_seconds()
+        elif held.generation != work.generation and age < EDITED_WITH:
+            work.rest_s = EDITED_AGAIN_S
+        else:
+            return False
+        held.generation = work.generation
+        return True
 
     def _note_problems(self, work: Pass, valid: TracingConfig) -> None:
         for problem in work.credentials.problems:
@@ -229,6 +251,19 @@ class ClusterReconciler:
         if memory is not None:
             self._held.pop(memory.uid, None)
             self.surroundings.forget(memory.uid)
+
+
+def ask_credentials(valid: TracingConfig) -> str:
+    """All of the spec that `ensure_credentials` looks at: a longer answer than needed costs a read, a shorter one is wrong."""
+    spec = valid.spec
+    exporter = spec.exporter
+    asked = (
+        spec.tls,
+        spec.dns_cache and spec.dns_cache.existing_secret,
+        spec.images and spec.images.pull_secrets,
+        exporter and (exporter.clickhouse, exporter.otlp),
+    )
+    return repr(asked)
 
 
 def hash_question(valid: TracingConfig, context: Context) -> bytes:

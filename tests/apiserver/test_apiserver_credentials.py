@@ -93,6 +93,15 @@ def test_a_key_that_is_taken_away_is_made_anew_and_rolls_who_sees_it(
     configs.wait(
         lambda: key in configs.child("Secret", f"{name}-secrets")["data"], name, "the key is back"
     )
+    # The edit was ready before the Secrets were looked at.
+    configs.wait(
+        lambda: all(
+            read_hashes(configs, name)[kind] != hashes[kind]
+            for kind in ("DaemonSet", "StatefulSet")
+        ),
+        name,
+        "those who see it have its new hash",
+    )
     configs.wait_ready(name)
     after = read_values(configs, f"{name}-secrets")
 

@@ -5,7 +5,7 @@ import pytest
 from farcall.tracingconfig import API_VERSION, KIND
 from farcall_operator.cluster.port import ClusterError, Ref
 from farcall_operator.context import AgentRun, Credentials, Discovery
-from support_reconcile import NAMESPACE, Stage
+from support_reconcile import HOBBY, NAMESPACE, Stage
 
 pytestmark = pytest.mark.unit
 
@@ -241,6 +241,31 @@ def test_a_burst_reads_the_secrets_once_and_comes_back_for_them(stage: Stage) ->
 
     assert stage.asked == asked + 1
     assert outcome.again_in_s == pytest.approx(6)
+
+
+def test_an_edit_is_applied_before_the_secrets_are_read_again(stage: Stage) -> None:
+    stage.write(spec={**HOBBY, "clusterCIDRs": ["10.0.0.0/8"]})
+    stage.settle()
+    asked = stage.asked
+    stage.clock.pass_s(60)
+    stage.write(spec={**HOBBY, "clusterCIDRs": ["10.1.0.0/16"]})
+    outcome = stage.reconcile()
+
+    assert outcome.writes > 0
+    assert (stage.asked, outcome.again_in_s) == (asked, pytest.approx(1))
+    stage.clock.pass_s(1)
+    stage.reconcile()
+    assert stage.asked == asked + 1
+
+
+def test_an_edit_that_names_other_secrets_has_them_read_first(stage: Stage) -> None:
+    stage.write()
+    stage.settle()
+    asked = stage.asked
+    stage.write(spec={**HOBBY, "dnsCache": {"existingSecret": "theirs"}})
+    stage.reconcile()
+
+    assert stage.asked == asked + 1
 
 
 def test_a_certificate_that_is_due_brings_it_back(stage: Stage) -> None:
