@@ -11,7 +11,8 @@ PY := $(VENV)/bin/python
 FARCALL := $(VENV)/bin/farcall
 
 DEBIAN_RUN := python3-venv python3-bpfcc redis-server iproute2 iptables dnsmasq-base nodejs npm
-DEBIAN_TEST := chromium gcc libc6-dev git openssl postgresql mariadb-server memcached
+DEBIAN_TEST := chromium gcc libc6-dev git openssl postgresql mariadb-server memcached \
+	default-jre-headless maven
 PYTHON_STAMP := $(VENV)/.stamp-python
 ARTEFACT := probes/farcall_probes/bpf/artefact.json
 BUNDLE := console/farcall_console/static/build/manifest.json
@@ -35,13 +36,17 @@ help: ## list the commands
 setup: $(PYTHON_STAMP) $(ARTEFACT) $(BUNDLE) ## install everything that running needs, and nothing more
 
 .PHONY: setup-test
-setup-test: setup debian-test ## the same, and what the tests need beside it
+setup-test: setup debian-test servers ## the same, and what the tests need beside it
 
 .PHONY: debian-run debian-test
 debian-run:
 	@deploy/install-debian-packages.sh $(DEBIAN_RUN)
 debian-test:
 	@deploy/install-debian-packages.sh $(DEBIAN_TEST)
+
+.PHONY: servers
+servers: debian-test ## fetch Kafka, Cassandra and a server of MongoDB's protocol for the tests, once, in the user's cache folder
+	@tests/jvm/build-servers.sh
 
 $(PYTHON_STAMP): requirements.lock pyproject.toml | debian-run
 	@echo "setup: virtual environment of $(SYSTEM_PYTHON)"
