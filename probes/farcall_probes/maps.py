@@ -18,7 +18,7 @@ _WORKSPACES = 2  # enum workspace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapSizes:
-    """Bytes of rings (powers of two), entries of tables: 33 MiB of kernel memory in all.
+    """Bytes of rings (powers of two), entries of tables: 34 MiB of kernel memory in all.
 
     A ring holds rate x stall x stride: 4 MiB of large records are a stall of 0.4 s at 10,000 records/s. Rings count twice,
     in the kernel and in this process' memory, where they are mapped. Tables evict what was used least: a connection in
@@ -33,6 +33,7 @@ class MapSizes:
     descriptors: int = 16_384
     opened: int = 16_384
     policies: int = 4_096
+    serving: int = 8_192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +125,7 @@ def _list_maps(
         ("MAP_FDS", MapType.LRU_HASH, 8, constants["SIZE_FDENT"], sizes.descriptors),
         ("MAP_CONNS", MapType.LRU_HASH, 8, constants["SIZE_CONN"], sizes.connections),
         ("MAP_OPENS", MapType.LRU_HASH, 8, constants["SIZE_OPENED"], sizes.opened),
+        ("MAP_SERVING", MapType.LRU_HASH, 8, constants["SIZE_SERVING"], sizes.serving),
         ("MAP_CALL", MapType.PERCPU_ARRAY, 4, constants["SIZE_CALL"], _WORKSPACES),
         ("MAP_SETTINGS", MapType.ARRAY, 4, constants["SIZE_SETTINGS"], 1),
         ("MAP_POLICY", MapType.HASH, 8, 4, sizes.policies),

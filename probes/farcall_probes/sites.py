@@ -33,6 +33,7 @@ _OFFSETS = {
     "OFF_FDT_MAX": _at(4, "fdtable.max_fds"),
     "OFF_FILE_PRIVATE": _at(8, "file.private_data"),
     "OFF_FILE_INODE": _at(8, "file.f_inode"),
+    "OFF_FILE_FLAGS": _at(4, "file.f_flags"),
     "OFF_INODE_MODE": _at(2, "inode.i_mode"),
     "OFF_SOCKET_SK": _at(8, "socket.sk"),
     "OFF_SK_PROTOCOL": _at(2, "sock.sk_protocol"),
@@ -105,6 +106,16 @@ def _memory_values(btf: Btf) -> Iterator[tuple[str, int]]:
     yield "OFF_CSS_SET_MEMORY", btf.find_member("css_set.subsys").offset + 8 * number
 
 
+def _epoll_values(btf: Btf) -> Iterator[tuple[str, int]]:
+    """A list head beside its neighbours before Linux 5.11, and absent where there is no epoll."""
+    try:
+        member = btf.find_member("file.f_ep")
+    except BtfError:
+        member = None
+    yield "NUM_HAS_EPOLLS", int(member is not None)
+    yield "OFF_FILE_EPOLLS", member.offset if member else 0
+
+
 def _register_values(btf: Btf, machine: str) -> Iterator[tuple[str, int]]:
     names = _REGISTERS.get(machine)
     if names is None:
@@ -139,6 +150,7 @@ def find_values(
     """The value of every OFF_* and NUM_* of ids.h. Raises SiteError or BtfError."""
     values = {name: find_member(btf, offset).offset for name, offset in _OFFSETS.items()}
     values.update(_memory_values(btf))
+    values.update(_epoll_values(btf))
     values.update(_register_values(btf, machine or platform.machine()))
     values.update(_process_values(btf, pid_namespace or find_pid_namespace()))
     return values

@@ -93,7 +93,7 @@ struct fc_who {
 	u8 laddr[16];
 	u8 raddr[16];
 	u8 comm[FC_COMM_LEN];
-	u64 cause_conn_id; /* of a request that this end sent: the exchange that its thread was serving; 0 when not known */
+	u64 cause_conn_id; /* of a request that this end sent: the exchange that its thread was serving, see cause.h; 0: not known */
 	u32 cause_seq;
 	u8 pad1[12];
 };

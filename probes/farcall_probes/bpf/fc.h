@@ -78,6 +78,7 @@ static void *(*read_task_regs)(void *task) = (void *)175;
 #define S_IFMT 0xF000
 #define S_IFSOCK 0xC000
 #define MSG_PEEK 2
+#define MSG_DONTWAIT 0x40
 
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_SENT 2

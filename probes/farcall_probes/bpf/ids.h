@@ -20,6 +20,7 @@
 #define MAP_RING_HEAD 9
 #define MAP_RING_DNS 10
 #define MAP_STEPS 11      /* STEP_* → program */
+#define MAP_SERVING 20    /* thread → struct serving */
 
 /* STEP_*: index of the program step__NAME. */
 #define STEP_BEGIN 0
@@ -76,6 +77,8 @@
 #define OFF_UPID_NR 43
 #define OFF_UPID_NS 44
 #define OFF_PIDNS_INUM 45
+#define OFF_FILE_FLAGS 46
+#define OFF_FILE_EPOLLS 47
 #define OFF_REGS_BLOCK 38 /* lowest of the registers that hold system call arguments */
 
 /* NUM_*: a number. Registers are byte offsets within the block read at OFF_REGS_BLOCK. */
@@ -88,12 +91,14 @@
 #define NUM_PIDNS_LEVEL 7 /* of the agent's PID namespace; 0 is the first, where IDs need no translation */
 #define NUM_PIDNS 8       /* low 31 bits of its inode number */
 #define NUM_UPID_BYTES 9
+#define NUM_HAS_EPOLLS 20 /* 1 where a file points at the epolls that it is in */
 
 /* SIZE_*: what the loader makes maps with; held against sizeof in maps.h. */
 #define SIZE_FDENT 24
 #define SIZE_CONN 1088
 #define SIZE_OPENED 16
 #define SIZE_SETTINGS 24
-#define SIZE_CALL 2888
+#define SIZE_CALL 2904
+#define SIZE_SERVING 24
 
 #endif

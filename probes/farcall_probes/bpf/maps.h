@@ -71,6 +71,14 @@ struct conn {
 	u64 told_received;
 };
 
+/* The request that a thread read last, see cause.h. */
+struct serving {
+	u64 sk;
+	u64 conn_id; /* 0: nothing that is certain */
+	u32 seq;
+	u32 loop; /* this thread reads requests before earlier ones are answered: never certain again */
+};
+
 struct opened {
 	u64 ts_ns;
 	u32 connector;
@@ -104,6 +112,8 @@ struct call {
 	u64 base[CALL_PIECES];
 	u64 len[CALL_PIECES];
 	u64 name; /* user's sockaddr of the peer, or 0 */
+	u64 file; /* that fd led to when it was last walked; 0: not in this call */
+	u64 nonblocking; /* the call itself said so */
 	u64 last_id;
 	u64 sk;     /* for the next step */
 	u64 before; /* for the next step: bytes of the request that came in earlier calls */
@@ -117,6 +127,7 @@ _Static_assert(sizeof(struct fdent) == SIZE_FDENT, "SIZE_FDENT");
 _Static_assert(sizeof(struct conn) == SIZE_CONN, "SIZE_CONN");
 _Static_assert(sizeof(struct opened) == SIZE_OPENED, "SIZE_OPENED");
 _Static_assert(sizeof(struct settings) == SIZE_SETTINGS, "SIZE_SETTINGS");
+_Static_assert(sizeof(struct serving) == SIZE_SERVING, "SIZE_SERVING");
 _Static_assert(sizeof(struct call) == SIZE_CALL, "SIZE_CALL");
 
 /* What is rare or large is a program of its own: verified once, not once per hook, and what one path found out about
@@ -159,6 +170,8 @@ FC_INLINE struct call *open_call(u64 dir)
 	c->pid_tgid = pid_tgid;
 	c->dir = dir;
 	c->name = 0;
+	c->file = 0;
+	c->nonblocking = 0;
 	c->default_policy = settings->default_policy;
 	c->dns_port = settings->dns_port;
 	return c;

@@ -9,6 +9,7 @@
 #ifndef FARCALL_PAIR_H
 #define FARCALL_PAIR_H
 
+#include "cause.h"
 #include "databases.h"
 #include "emit.h"
 #include "http1.h"
@@ -87,6 +88,8 @@ FC_INLINE bool begin_request(struct call *c, u64 sk, struct conn *k)
 	k->parts = 0;
 	k->mute = 0;
 	x->who.tid = (u32)c->pid_tgid;
+	x->who.cause_conn_id = 0;
+	x->who.cause_seq = 0;
 	x->ts_req_ns = c->now;
 	x->req_bytes = c->total;
 	x->req_cap = (u16)n;
@@ -103,6 +106,7 @@ FC_INLINE bool begin_request(struct call *c, u64 sk, struct conn *k)
 		return false;
 	}
 	confirm_request(c, k, proto);
+	note_cause(c, sk, k);
 	see_identity(c, sk, k);
 	return has_head_left(c, k, 0);
 }
@@ -160,6 +164,7 @@ FC_INLINE bool continue_request(struct call *c, u64 sk, struct conn *k)
 			return false;
 		}
 		confirm_request(c, k, proto);
+		note_cause(c, sk, k);
 		see_identity(c, sk, k);
 	}
 	c->before = at;

@@ -82,6 +82,8 @@ FC_INLINE void meet_plain(struct call *c, u64 sk, struct conn *k)
 	}
 	x->req_cap = (u16)n;
 	x->who.tid = (u32)c->pid_tgid;
+	x->who.cause_conn_id = 0;
+	x->who.cause_seq = 0;
 	k->mute = 0;
 	k->dir = (u8)c->dir;
 	k->told_ns = x->who.conn_open_ns ? x->who.conn_open_ns : c->now;

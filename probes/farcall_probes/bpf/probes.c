@@ -277,6 +277,7 @@ int tp__syscalls__sys_exit_recvfrom(struct exit_args *a)
 		return 0;
 	set_buffer(c, SAVED(&s, NUM_REG_1), a->ret);
 	c->name = SAVED(&s, NUM_REG_4);
+	c->nonblocking = SAVED(&s, NUM_REG_3) & MSG_DONTWAIT;
 	take_call(a, c);
 	return 0;
 }
@@ -288,6 +289,7 @@ int tp__syscalls__sys_exit_recvmsg(struct exit_args *a)
 
 	if (!c || SAVED(&s, NUM_REG_2) & MSG_PEEK)
 		return 0;
+	c->nonblocking = SAVED(&s, NUM_REG_2) & MSG_DONTWAIT;
 	if (set_message(c, SAVED(&s, NUM_REG_1), a->ret))
 		take_call(a, c);
 	return 0;
@@ -348,14 +350,21 @@ int tp__syscalls__sys_exit_socket(struct exit_args *a)
 	return on_new_fd(a->ret);
 }
 
+FC_INLINE int on_accepted(s64 fd)
+{
+	if (fd >= 0)
+		end_serving();
+	return on_new_fd(fd);
+}
+
 int tp__syscalls__sys_exit_accept(struct exit_args *a)
 {
-	return on_new_fd(a->ret);
+	return on_accepted(a->ret);
 }
 
 int tp__syscalls__sys_exit_accept4(struct exit_args *a)
 {
-	return on_new_fd(a->ret);
+	return on_accepted(a->ret);
 }
 
 /* A raw tracepoint: perf's share one recursion guard, and a close that arrives in an interrupt while another program

@@ -24,13 +24,14 @@ FC_INLINE u64 walk_to_file(u64 fd)
 	return array ? load_u64((void *)(array + fd * 8)) : 0;
 }
 
-/* The sock behind `fd`, or 0. The inode's mode tells sockets apart: the address of socket_file_ops is not to be had
- * where data symbols are left out of kallsyms. */
-FC_INLINE u64 walk_to_sk(u64 fd)
+/* The sock behind the call's descriptor, or 0. The inode's mode tells sockets apart: the address of socket_file_ops is not
+ * to be had where data symbols are left out of kallsyms. */
+FC_INLINE u64 walk_to_sk(struct call *c)
 {
-	u64 file = walk_to_file(fd);
+	u64 file = walk_to_file(c->fd);
 	u64 inode, sock;
 
+	c->file = file;
 	if (!file)
 		return 0;
 	inode = load_u64(AT(file, OFF_FILE_INODE));
@@ -77,7 +78,7 @@ FC_INLINE struct fdent *resolve_fd(struct call *c)
 {
 	u64 key = (c->pid_tgid & 0xffffffff00000000ULL) | c->fd;
 	struct fdent e = {};
-	u64 sk = walk_to_sk(c->fd);
+	u64 sk = walk_to_sk(c);
 
 	if (sk)
 		describe_sk(c, sk, &e);
@@ -105,11 +106,12 @@ FC_INLINE struct fdent *find_fd(struct call *c)
 
 /* Whether the descriptor leads to `sk`. Without the checks of a walk into the unknown: rubbish on the way does not end at
  * an address that was right before. */
-FC_INLINE bool leads_to(u64 fd, u64 sk)
+FC_INLINE bool leads_to(struct call *c, u64 sk)
 {
 	u64 table = load_u64(AT(load_u64(AT(read_task(), OFF_TASK_FILES)), OFF_FILES_FDT));
-	u64 file = load_u64((void *)(load_u64(AT(table, OFF_FDT_FD)) + fd * 8));
+	u64 file = load_u64((void *)(load_u64(AT(table, OFF_FDT_FD)) + c->fd * 8));
 
+	c->file = file;
 	return load_u64(AT(load_u64(AT(file, OFF_FILE_PRIVATE)), OFF_SOCKET_SK)) == sk;
 }
 
@@ -119,7 +121,7 @@ FC_INLINE struct fdent *verify_fd(struct call *c)
 	u64 key = (c->pid_tgid & 0xffffffff00000000ULL) | c->fd;
 	struct fdent *e = map_lookup(MAP(MAP_FDS), &key);
 
-	if (e && e->sk && leads_to(c->fd, e->sk) && e->ports == load_ports(e->sk))
+	if (e && e->sk && leads_to(c, e->sk) && e->ports == load_ports(e->sk))
 		return e;
 	return resolve_fd(c);
 }
