@@ -13,6 +13,8 @@ FARCALL := $(VENV)/bin/farcall
 DEBIAN_RUN := python3-venv python3-bpfcc redis-server iproute2 iptables dnsmasq-base nodejs npm
 DEBIAN_TEST := chromium gcc libc6-dev git openssl postgresql mariadb-server memcached \
 	default-jre-headless maven
+# For images and a cluster: our own Docker daemon, and what nodes and base images are made of where no registry answers.
+DEBIAN_CLUSTER := docker.io containerd runc containernetworking-plugins debootstrap iptables gcc libc6-dev
 PYTHON_STAMP := $(VENV)/.stamp-python
 ARTEFACT := probes/farcall_probes/bpf/artefact.json
 BUNDLE := console/farcall_console/static/build/manifest.json
@@ -38,11 +40,13 @@ setup: $(PYTHON_STAMP) $(ARTEFACT) $(BUNDLE) ## install everything that running 
 .PHONY: setup-test
 setup-test: setup debian-test servers ## the same, and what the tests need beside it
 
-.PHONY: debian-run debian-test
+.PHONY: debian-run debian-test debian-cluster
 debian-run:
 	@deploy/install-debian-packages.sh $(DEBIAN_RUN)
 debian-test:
 	@deploy/install-debian-packages.sh $(DEBIAN_TEST)
+debian-cluster:
+	@deploy/install-debian-packages.sh $(DEBIAN_CLUSTER)
 
 .PHONY: servers
 servers: debian-test ## fetch Kafka, Cassandra and a server of MongoDB's protocol for the tests, once, in the user's cache folder
@@ -77,6 +81,19 @@ lock: ## write requirements.lock anew from pyproject.toml (no registry address m
 up: setup ## run farcall on this machine with the demo workload, until Ctrl-C
 	$(FARCALL) up --demo -f examples/hobby.yaml
 
+# ---- images and a cluster ---------------------------------------------------------------------------------------
+
+.PHONY: images
+images: debian-cluster ## build the container images, in DOCKER_HOST or in a Docker daemon of our own
+	@DOCKER_HOST=$$(tests/cluster/docker.sh up) deploy/build-images.sh
+
+# WORKERS: nodes beside the control plane.
+.PHONY: cluster cluster-down
+cluster: debian-cluster kube ## a Kubernetes cluster on this machine (kind) with farcall installed; prints its kubeconfig
+	@FARCALL_WORKERS=$(or $(WORKERS),1) tests/cluster/cluster.sh up
+cluster-down: ## remove that cluster, and our Docker daemon
+	@tests/cluster/cluster.sh down
+
 # ---- check ------------------------------------------------------------------------------------------------------
 
 .PHONY: test
@@ -93,6 +110,13 @@ e2e: setup-test kube ## the operator against a real API server, and the whole pr
 	$(MAKE) --no-print-directory $(APISERVER_STAMP)
 	$(MAKE) --no-print-directory soak DURATION=120
 	$(PY) -m pytest -m e2e --timeout 900
+	$(MAKE) --no-print-directory e2e-kind
+
+# KEEP=1 leaves the cluster for the next time.
+.PHONY: e2e-kind
+e2e-kind: setup-test cluster ## the tests on a Kubernetes cluster alone
+	$(PY) -m pytest -m kind --timeout 900 && passed=0 || passed=$$?; \
+		[ -n "$(KEEP)" ] || $(MAKE) --no-print-directory cluster-down; exit $$passed
 
 # It takes minutes, nearly all of them waiting for controllers: once for the same sources.
 $(APISERVER_STAMP): $(APISERVER_SOURCES)
@@ -114,6 +138,7 @@ soak: setup-test kube ## the operator under churn for DURATION seconds (default 
 bench: ## every benchmark, with a table and bench/results/<name>.json (QUICK=1: shorter)
 	$(MAKE) --no-print-directory --keep-going -j1 $(BENCHES)
 bench-operator: kube
+bench-images: images
 bench-%: setup-test
 	$(PY) bench/bench_$*.py
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-TIERS = ("unit", "golden", "bpf", "servers", "browser", "apiserver", "e2e")
+TIERS = ("unit", "golden", "bpf", "servers", "browser", "apiserver", "e2e", "kind")
 ROOT = Path(__file__).resolve().parent.parent
 INSTALL = "make setup-test"
 
@@ -63,6 +63,11 @@ _BUNDLE = _lacks_file(
 )
 _BTF = _lacks_file(Path("/sys/kernel/btf/vmlinux"), "a kernel with CONFIG_DEBUG_INFO_BTF")
 
+_CLUSTER = _lacks_file(
+    Path("/run/farcall-cluster") / os.environ.get("FARCALL_CLUSTER", "farcall") / "kubeconfig",
+    "run `make cluster`",
+)
+
 # What each tier needs beside the virtual environment; each answers with a sentence when it is missing.
 NEEDS: dict[str, tuple[Callable[[], str | None], ...]] = {
     "unit": (),
@@ -71,6 +76,7 @@ NEEDS: dict[str, tuple[Callable[[], str | None], ...]] = {
     "servers": (_lacks_program("redis-server"),),
     "browser": (_lacks_program("chromium"), _BUNDLE),
     "apiserver": (_lacks_kubernetes, _lacks_program("openssl")),
+    "kind": (_lacks_root, _CLUSTER, _lacks_program("docker")),
     "e2e": (
         _lacks_root,
         _BTF,

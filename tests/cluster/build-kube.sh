@@ -5,9 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/kube"
 version=v1.34.4
 recipe=1  # counted up when the flags below change what is built
-key=$({ echo "$recipe"; cat go.mod go.sum main.go; } | sha256sum | cut -c1-12)
+key=$({ echo "$recipe"; cat go.mod go.sum *.go; } | sha256sum | cut -c1-12)
 folder=${FARCALL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/farcall}/kube/$version-$key
-programs=(etcd kubeadm kubectl kubelet kube-apiserver kube-controller-manager kube-scheduler kube-proxy)
+programs=(crictl etcd kubeadm kubectl kubelet kube-apiserver kube-controller-manager kube-scheduler kube-proxy)
 if [ ! -x "$folder/kube" ]; then
 	[ "${1:-}" != --check ] || { echo "the Kubernetes binary is not built: \`make kube\` does it" >&2; exit 1; }
 	command -v go >/dev/null || { echo "building Kubernetes needs Go 1.24 or newer on the PATH" >&2; exit 1; }

@@ -39,6 +39,11 @@ func main() {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+	case "crictl":
+		if err := crictl(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	case "kube-apiserver":
 		run(apiserver.NewAPIServerCommand())
 	case "kube-controller-manager":
@@ -50,7 +55,7 @@ func main() {
 	case "kube-proxy":
 		run(proxy.NewProxyCommand())
 	default:
-		fmt.Fprintf(os.Stderr, "%s: call this binary by a link named etcd, kubeadm, kubectl, kubelet, kube-apiserver, "+
+		fmt.Fprintf(os.Stderr, "%s: call this binary by a link named crictl, etcd, kubeadm, kubectl, kubelet, kube-apiserver, "+
 			"kube-controller-manager, kube-scheduler or kube-proxy\n", name)
 		os.Exit(2)
 	}

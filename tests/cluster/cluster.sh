@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# A Kubernetes cluster on this machine with farcall installed: `cluster.sh up` and `cluster.sh down`, each as often as one
+# likes. `up` prints the path of its kubeconfig. kind makes it, in the Docker daemon of docker.sh.
+#
+# FARCALL_WORKERS     how many nodes beside the control plane (default 1)
+# FARCALL_NODE_IMAGE  an ordinary kindest/node instead of the one that build-node.sh builds
+# FARCALL_CLUSTER     the cluster's name (default farcall)
+#
+# Built once and kept in the user's cache folder: Kubernetes, CoreDNS, kind, the nodes' root and image, the images' layers.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+cache=${FARCALL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/farcall}
+cluster=${FARCALL_CLUSTER:-farcall}
+workers=${FARCALL_WORKERS:-1}
+kind_version=v0.33.0
+state=/run/farcall-cluster/$cluster
+kubeconfig=$state/kubeconfig
+export KIND_EXPERIMENTAL_PROVIDER=docker
+
+main() {
+	case "${1:-}" in
+	up) up ;;
+	down) down ;;
+	*) echo "usage: cluster.sh up | down" >&2 && exit 2 ;;
+	esac
+}
+
+up() {
+	mkdir -p "$state"
+	exec 8>"$state/lock"
+	flock 8
+	DOCKER_HOST=$(tests/cluster/docker.sh up 8>&-)
+	export DOCKER_HOST
+	kind=$(install_kind)
+	mapfile -t images < <(FARCALL_REGISTRY=farcall FARCALL_REVISION=local deploy/build-images.sh 8>&- && tests/cluster/build-workload.sh 8>&-)
+	[ ${#images[@]} -ge 6 ] || exit 1
+	if ! "$kind" get clusters 2>/dev/null | grep -qFx "$cluster"; then create; fi
+	load "${images[@]}"
+	install_farcall
+	echo "$kubeconfig"
+}
+
+install_kind() {
+	folder=$cache/kind/$kind_version
+	if [ ! -x "$folder/kind" ]; then
+		command -v go >/dev/null || { echo "building kind needs Go 1.24 or newer on the PATH" >&2; exit 1; }
+		GOBIN=$folder GOFLAGS= GOTOOLCHAIN=local go install "sigs.k8s.io/kind@$kind_version" >&2
+	fi
+	echo "$folder/kind"
+}
+
+create() {
+	node=$(tests/cluster/build-node.sh 8>&-)
+	rm -rf "$state/loaded"
+	cp tests/cluster/kind.yaml "$state/kind.yaml"
+	for _ in $(seq 2 "$workers"); do echo "  - role: worker" >>"$state/kind.yaml"; done
+	echo "making the cluster $cluster of $node" >&2
+	if ! "$kind" create cluster --name "$cluster" --config "$state/kind.yaml" --image "$node" \
+		--kubeconfig "$kubeconfig" --wait 180s --retain >"$state/create.log" 2>&1 8>&-; then
+		cat "$state/create.log" >&2
+		"$kind" export logs --name "$cluster" "$state/logs" >/dev/null 2>&1 || true
+		echo "kind could not make the cluster: its lines are above, the nodes' logs in $state/logs" >&2
+		exit 1
+	fi
+}
+
+# Only what is new; an archive is loaded in a third of the time that `kind load docker-image` takes.
+load() {
+	mkdir -p "$state/loaded"
+	new=()
+	for image in "$@"; do
+		id=$(docker image inspect --format '{{.Id}}' "$image")
+		mark=$state/loaded/${image//[\/:]/-}
+		if [ "$(cat "$mark" 2>/dev/null)" != "$id" ]; then
+			new+=("$image")
+			echo "$id" >"$mark.new"
+		fi
+	done
+	[ ${#new[@]} -gt 0 ] || return 0
+	docker save --output "$state/images.tar" "${new[@]}"
+	"$kind" load image-archive "$state/images.tar" --name "$cluster" >&2
+	rm -f "$state/images.tar"
+	for mark in "$state"/loaded/*.new; do mv "$mark" "${mark%.new}"; done
+}
+
+# The tags stay the same from one build to the next, so pods that run an older build are started anew.
+install_farcall() {
+	kubectl="$(tests/cluster/build-kube.sh)/kubectl --kubeconfig $kubeconfig"
+	$kubectl apply --server-side --force-conflicts -f deploy/install.yaml >&2
+	[ ${#new[@]} -eq 0 ] || $kubectl -n farcall delete pods --all --wait=false >&2
+	$kubectl -n farcall rollout status deployment/farcall-operator --timeout 180s >&2
+}
+
+down() {
+	if [ -d /run/farcall-docker ] || [ -n "${DOCKER_HOST:-}" ]; then
+		DOCKER_HOST=$(tests/cluster/docker.sh up)
+		export DOCKER_HOST
+		"$(install_kind)" delete cluster --name "$cluster" --kubeconfig "$kubeconfig" >&2 || true
+		# kind never removes its network; in a daemon of our own nobody else uses it.
+		[ ! -d /run/farcall-docker ] || docker network rm kind >/dev/null 2>&1 || true
+	fi
+	rm -rf "$state"
+	rmdir /run/farcall-cluster 2>/dev/null || true
+	tests/cluster/docker.sh down
+}
+
+main "$@"

@@ -1,0 +1,235 @@
+"""A shop in the cluster whose pods call each other and servers outside, each pod one thing, so that a span tells whose it is.
+
+Outside are containers on the nodes' network, which is in no cluster CIDR, with names in a zone that the cluster's DNS
+answers. Two names lead to one address, as they do at any cloud.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from support_cluster import ROOT, WORKLOAD, Cluster, Object, run_outside, wait_until
+
+SHOP = "shop"
+CONFIG = "main"
+ZONE = "partner.test"
+NODE_PORT = 30080
+PODS_CIDR, SERVICES_CIDR = "10.244.0.0/16", "10.96.0.0/16"
+SPEC: Object = {
+    "tier": "Hobby",
+    "clusterCIDRs": [PODS_CIDR, SERVICES_CIDR],
+    "namespaces": {"exclude": ["kube-system"]},
+}
+
+
+@dataclass(frozen=True)
+class Shop:
+    """Addresses of the servers outside, and the nodes (the control plane first)."""
+
+    redis: str  # carts.partner.test and stock.partner.test
+    rates: str  # rates.partner.test, a Redis
+    web: str  # pay.partner.test, HTTP
+    nodes: list[str]
+    api_cluster_ip: str
+
+
+@contextmanager
+def open_shop(cluster: Cluster) -> Iterator[Shop]:
+    with ExitStack() as stack:
+        redis_command = (
+            "redis-server",
+            "--bind",
+            "0.0.0.0",
+            "--protected-mode",
+            "no",
+            "--save",
+            "",
+        )
+        redis = stack.enter_context(run_outside("farcall-e2e-redis", *redis_command))
+        rates = stack.enter_context(run_outside("farcall-e2e-rates", *redis_command))
+        serve = ("python3", "/app/workload.py", "serve", "8080")
+        web = stack.enter_context(run_outside("farcall-e2e-web", *serve))
+        name_outside(cluster, {redis: ["carts", "stock"], rates: ["rates"], web: ["pay"]})
+        cluster.kubectl("delete", "tracingconfig", CONFIG, "--ignore-not-found", "--wait")
+        cluster.kubectl("delete", "namespace", SHOP, "--ignore-not-found", "--wait")
+        nodes = cluster.nodes()
+        api_ip = open_servers(cluster, nodes)
+        # Before any agent: it asked for nothing that an agent could have seen.
+        cluster.apply(caller("early", nodes[1], f"redis://{rates}/early"))
+        wait_ready(cluster)
+        cluster.apply(build_config())
+        cluster.wait_current(CONFIG)
+        shop = Shop(redis=redis, rates=rates, web=web, nodes=nodes, api_cluster_ip=api_ip)
+        cluster.apply(*callers(cluster, shop))
+        wait_ready(cluster)
+        yield shop
+
+
+def build_config(**spec: object) -> Object:
+    return {
+        "apiVersion": "farcall.dev/v1alpha1",
+        "kind": "TracingConfig",
+        "metadata": {"name": CONFIG},
+        "spec": {**SPEC, **spec},
+    }
+
+
+def name_outside(cluster: Cluster, names: dict[str, list[str]]) -> None:
+    """The zone as one more server block of CoreDNS."""
+    config = cluster.get("configmap", "coredns", namespace="kube-system")
+    corefile, _, _ = config["data"]["Corefile"].partition(f"{ZONE}:53")
+    hosts = "\n".join(
+        f"      {ip} {' '.join(f'{n}.{ZONE}' for n in owned)}" for ip, owned in names.items()
+    )
+    block = f"{ZONE}:53 {{\n    errors\n    hosts {{\n{hosts}\n    }}\n}}\n"
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "coredns", "namespace": "kube-system"},
+            "data": {"Corefile": f"{corefile.rstrip()}\n{block}"},
+        },
+        manager="kubectl-create",
+    )
+    cluster.kubectl("-n", "kube-system", "rollout", "restart", "deployment/coredns")
+    cluster.kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns")
+
+
+def open_servers(cluster: Cluster, nodes: list[str]) -> str:
+    """An HTTP service on both nodes and a Redis of the cluster's own. The ClusterIP of the first."""
+    script = (ROOT / "tests/cluster/workload.py").read_text()
+    selector = {"app": "api"}
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SHOP}},
+        {**head("v1", "ConfigMap", "workload"), "data": {"workload.py": script}},
+        *(server(f"api-{n}", node, "api") for n, node in enumerate(nodes[:2])),
+        {
+            **head("v1", "Service", "api"),
+            "spec": {
+                "type": "NodePort",
+                "selector": selector,
+                "ports": [{"port": 8080, "nodePort": NODE_PORT}],
+            },
+        },
+        {
+            **head("v1", "Service", "api-headless"),
+            "spec": {"clusterIP": "None", "selector": selector, "ports": [{"port": 8080}]},
+        },
+        sessions(nodes[1]),
+        {
+            **head("v1", "Service", "sessions"),
+            "spec": {
+                "clusterIP": "None",
+                "selector": {"app": "sessions"},
+                "ports": [{"port": 6379}],
+            },
+        },
+    )
+    found: str = cluster.get("service", "api", namespace=SHOP)["spec"]["clusterIP"]
+    return found
+
+
+def callers(cluster: Cluster, shop: Shop) -> list[Object]:
+    first, second = shop.nodes[:2]
+    return [
+        caller("carts", second, f"redis://carts.{ZONE}/carts"),
+        caller("stock", second, f"redis://stock.{ZONE}/stock"),
+        caller("rates", first, f"redis://rates.{ZONE}/rates"),
+        caller("payer", second, f"http://pay.{ZONE}:8080/pay/"),
+        caller("bare", second, f"http://{shop.web}:8080/bare/", f"redis://{shop.redis}/bare"),
+        caller("by-name", second, "http://api:8080/by-name/"),
+        caller("by-ip", first, f"http://{shop.api_cluster_ip}:8080/by-ip/"),
+        caller("headless", second, "http://api-headless:8080/headless/"),
+        caller(
+            "by-node", second, f"http://{cluster.node_address(first)}:{NODE_PORT}/by-node/"
+        ),
+        caller("visitor", first, "redis://sessions-0.sessions/visitor"),
+    ]  # fmt: skip
+
+
+def head(version: str, kind: str, name: str) -> Object:
+    return {
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": {"name": name, "namespace": SHOP},
+    }
+
+
+def pod_spec(node: str | None, command: list[str], env: dict[str, str] | None = None) -> Object:
+    """Restricted, as the pods of most clusters are."""
+    return {
+        **({"nodeName": node} if node else {}),
+        "terminationGracePeriodSeconds": 1,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 999,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": "main",
+                "image": WORKLOAD,
+                "imagePullPolicy": "IfNotPresent",
+                "command": command,
+                "env": [{"name": k, "value": v} for k, v in (env or {}).items()],
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": [{"name": "workload", "mountPath": "/app"}],
+            }
+        ],
+        "volumes": [{"name": "workload", "configMap": {"name": "workload"}}],
+    }
+
+
+def deployment(name: str, app: str, spec: Object) -> Object:
+    return {
+        **head("apps/v1", "Deployment", name),
+        "spec": {
+            "replicas": 1,
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": {"deployment": name}},
+            "template": {"metadata": {"labels": {"deployment": name, "app": app}}, "spec": spec},
+        },
+    }
+
+
+def server(name: str, node: str, app: str) -> Object:
+    return deployment(name, app, pod_spec(node, ["python3", "/app/workload.py", "serve", "8080"]))
+
+
+def caller(name: str, node: str, *urls: str, env: dict[str, str] | None = None) -> Object:
+    return deployment(
+        name, name, pod_spec(node, ["python3", "/app/workload.py", "call", *urls], env)
+    )
+
+
+def sessions(node: str) -> Object:
+    spec = pod_spec(
+        node, ["redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", ""]
+    )
+    return {
+        **head("apps/v1", "StatefulSet", "sessions"),
+        "spec": {
+            "serviceName": "sessions",
+            "replicas": 1,
+            "selector": {"matchLabels": {"app": "sessions"}},
+            "template": {"metadata": {"labels": {"app": "sessions"}}, "spec": spec},
+        },
+    }
+
+
+def wait_ready(cluster: Cluster) -> None:
+    def look() -> bool:
+        waiting = [
+            d["metadata"]["name"]
+            for d in cluster.items("deployments,statefulsets", namespace=SHOP)
+            if d["status"].get("readyReplicas") != d["spec"]["replicas"]
+        ]
+        assert not waiting, f"not ready: {waiting}"
+        return True
+
+    wait_until(look, "every pod of the shop is ready")
