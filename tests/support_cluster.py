@@ -72,11 +72,12 @@ class Cluster:
             input=stdin, capture_output=True, text=True, timeout=CALL_WITHIN_S, check=False,
         )  # fmt: skip
 
-    def apply(self, *objects: Object, manager: str = "kubectl") -> str:
+    def apply(self, *objects: Object, force: bool = False) -> str:
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
         return self.kubectl(
-            "apply", "--server-side", "--field-manager", manager, "-f", "-", stdin=text
-        )
+            "apply", "--server-side", f"--force-conflicts={str(force).lower()}", "-f", "-",
+            stdin=text,
+        )  # fmt: skip
 
     def get(self, *arguments: str, namespace: str = NAMESPACE) -> Object:
         found: Object = json.loads(self.kubectl("-n", namespace, "get", *arguments, "-o", "json"))

@@ -89,7 +89,7 @@ def name_outside(cluster: Cluster, names: dict[str, list[str]]) -> None:
             "metadata": {"name": "coredns", "namespace": "kube-system"},
             "data": {"Corefile": f"{corefile.rstrip()}\n{block}"},
         },
-        manager="kubectl-create",
+        force=True,
     )
     cluster.kubectl("-n", "kube-system", "rollout", "restart", "deployment/coredns")
     cluster.kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns")
