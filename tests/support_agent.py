@@ -64,6 +64,23 @@ def make_http(
     )
 
 
+def make_segment(data: bytes, **values: Any) -> Records:
+    """A message's or a frame's record: its bytes run on from `req` into `resp`."""
+    return make_record(
+        events.LARGE,
+        **{
+            **_ORDINARY,
+            "proto": events.PROTO_HTTP2,
+            "req": data[: events.LARGE_REQ],
+            "resp": data[events.LARGE_REQ :],
+            "req_cap": len(data),
+            "req_bytes": len(data),
+            "ts_resp_ns": 0,
+            **values,
+        },
+    )
+
+
 def make_redis(request: bytes, response: bytes = b"+OK\r\n", **values: Any) -> Records:
     return make_record(
         events.SMALL,

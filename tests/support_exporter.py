@@ -80,6 +80,8 @@ def exchange(**changes: Any) -> Row:
         query=None,
         host=None,
         status=200,
+        rpc_status=None,
+        message=None,
         error=None,
         batch_size=None,
         user_agent=None,

@@ -74,6 +74,12 @@ _ALL = (
     Attribute(
         key="network.protocol.name", type="string", brief="Application protocol.", example="http"
     ),
+    Attribute(
+        key="network.protocol.version",
+        type="string",
+        brief="Version of the application protocol: 2 for HTTP/2 and gRPC, else not set.",
+        example="2",
+    ),
     # HTTP
     Attribute(key="http.request.method", type="string", brief="Method.", example="GET"),
     Attribute(key="http.response.status_code", type="int", brief="Status.", example="200"),
@@ -110,6 +116,23 @@ _ALL = (
         type="int",
         brief="Bytes of the response as seen, head included.",
         example="2048",
+    ),
+    # gRPC
+    Attribute(
+        key="rpc.system", type="string", brief="The system.", example="grpc", values=("grpc",)
+    ),
+    Attribute(
+        key="rpc.service",
+        type="string",
+        brief="Full name of the service that is called, its package included.",
+        example="shop.Cart",
+    ),
+    Attribute(key="rpc.method", type="string", brief="Method of the service.", example="AddItem"),
+    Attribute(
+        key="rpc.grpc.status_code",
+        type="int",
+        brief="gRPC's status code, from the trailers.",
+        example="5",
     ),
     # Databases and caches
     Attribute(key="db.system.name", type="string", brief="The system.", example="redis"),

@@ -96,6 +96,8 @@ EXCHANGES = pa.schema(
             "host", pa.string()
         ),  # HTTP Host as sent, port included, bounded; an IP literal stays one
         pa.field("status", pa.int32()),  # HTTP status
+        pa.field("rpc_status", _WORD),  # gRPC's status code, `0` to `16`; null: none was seen
+        pa.field("message", pa.string()),  # grpc-message, bounded
         pa.field("error", _WORD),  # protocol error code, `reset`, `no_response`
         pa.field("batch_size", pa.uint32()),  # commands of a pipeline
         pa.field("user_agent", _WORD),

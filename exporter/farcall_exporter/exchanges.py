@@ -103,6 +103,8 @@ class Exchanges:
     query: Coded
     host: Coded
     status: Ints  # 0 for none
+    rpc_status: Coded
+    message: Coded
     error: Coded
     batch_size: Ints  # 0 for none
     user_agent: Coded
@@ -135,6 +137,8 @@ class Exchanges:
             target=code_column(table, "target"),
             query=code_column(table, "query"),
             host=code_column(table, "host"),
+            rpc_status=code_column(table, "rpc_status"),
+            message=code_column(table, "message"),
             error=code_column(table, "error"),
             user_agent=code_column(table, "user_agent"),
             content_type=code_column(table, "content_type"),

@@ -2,11 +2,12 @@
 
 A span's name is `{method} {path}` for HTTP, with path segments that look like identifiers replaced by `{id}`: the semantic
 conventions want a template of low cardinality, and without the application's router this is as near as one gets.
-For databases it is the operation alone (`GET`, `SELECT`). Errors follow the conventions too: a client's span fails
-from status 400, a server's from 500.
+For databases it is the operation alone (`GET`, `SELECT`), for gRPC `{service}/{method}`. Errors follow the conventions too:
+a client's span fails from status 400, a server's from 500; of gRPC's codes a server's fails from those that are its own fault.
 """
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -35,6 +36,15 @@ Entries = list[tuple[str, Coded]]
 
 SCOPE = "farcall"
 HTTP_PROTOCOLS = frozenset({"http", "http2", "grpc"})
+HTTP2 = {"http2": "http", "grpc": "http"}
+# By number. A server's span fails only from those that say that the server has (semantic conventions, gRPC).
+GRPC_CODES = (
+    "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED RESOURCE_EXHAUSTED "
+    "FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS UNAUTHENTICATED"
+).split()
+GRPC_SERVER_ERRORS = frozenset(
+    "UNKNOWN DEADLINE_EXCEEDED UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS".split()
+)
 DB_SYSTEMS = {
     "redis": "redis",
     "postgresql": "postgresql",
@@ -79,6 +89,7 @@ def build_spans(x: Exchanges, parts: SpanParts, *, version: str, links: Links) -
     entries = [
         *_ends(x, parts),
         *_request(x, rows, is_http),
+        *_rpc(x, rows),
         *_database(x, rows),
         *_plain(x, rows),
         ("error.type", error_type),
@@ -103,7 +114,7 @@ def build_spans(x: Exchanges, parts: SpanParts, *, version: str, links: Links) -
         "SpanAttributes": build_map(count, entries),
         "Duration": pa.array(x.duration[rows]).cast(pa.uint64()),
         "StatusCode": choose(("Unset", "Error"), has_failed).to_words(),
-        "StatusMessage": _same("", count),
+        "StatusMessage": x.message.take(rows).or_else("").to_strings(),
         "Source": constant("ebpf", count).to_words(),
         "DestinationLabel": parts.destination.to_words(),
         "UnknownReason": parts.unknown_reason.or_else("").to_words(),
@@ -133,12 +144,17 @@ def _ends(x: Exchanges, parts: SpanParts) -> Entries:
         ("network.local.port", local_port),
         ("network.type", choose(("ipv4", "ipv6"), is_v6)),
         ("network.transport", constant("tcp", len(rows))),
-        ("network.protocol.name", x.protocol.take(rows)),
+        ("network.protocol.name", x.protocol.take(rows).renamed(lambda p: HTTP2.get(p, p))),
+        (
+            "network.protocol.version",
+            constant("2", len(rows)).only(_is_one_of(x.protocol.take(rows), HTTP2)),
+        ),
     ]
 
 
 def _request(x: Exchanges, rows: Codes, is_http: Mask) -> Entries:
     has_tls = x.ends.has(ExchangeFlag.TLS)[rows]
+    has_size = _is_one_of(x.protocol.take(rows), frozenset({"http"}))
     return [
         ("http.request.method", x.operation.take(rows).only(is_http)),
         ("http.response.status_code", numbers(x.status[rows], is_http & (x.status[rows] > 0))),
@@ -147,9 +163,29 @@ def _request(x: Exchanges, rows: Codes, is_http: Mask) -> Entries:
         ("url.scheme", choose(("http", "https"), has_tls).only(is_http)),
         ("user_agent.original", x.user_agent.take(rows).only(is_http)),
         ("http.request.header.content-type", x.content_type.take(rows).only(is_http)),
-        ("http.request.size", numbers(x.request_bytes[rows], is_http)),
-        ("http.response.size", numbers(x.response_bytes[rows], is_http)),
+        # Of HTTP/2 only the sizes of heads are known.
+        ("http.request.size", numbers(x.request_bytes[rows], has_size)),
+        ("http.response.size", numbers(x.response_bytes[rows], has_size)),
     ]
+
+
+def _rpc(x: Exchanges, rows: Codes) -> Entries:
+    is_grpc = _is_one_of(x.protocol.take(rows), frozenset({"grpc"}))
+    if not is_grpc.any():
+        return []
+    path = x.target.take(rows).only(is_grpc)
+    return [
+        ("rpc.system", constant("grpc", len(rows)).only(is_grpc)),
+        ("rpc.service", path.renamed(lambda p: split_method(p)[0])),
+        ("rpc.method", path.renamed(lambda p: split_method(p)[1])),
+        ("rpc.grpc.status_code", x.rpc_status.take(rows).only(is_grpc)),
+    ]
+
+
+def split_method(path: str) -> tuple[str, str]:
+    """`/package.Service/Method` → service and method (gRPC over HTTP/2: Path)."""
+    service, _, method = path.removeprefix("/").rpartition("/")
+    return service, method
 
 
 def _database(x: Exchanges, rows: Codes) -> Entries:
@@ -202,11 +238,21 @@ def _error_types(x: Exchanges, rows: Codes, is_http: Mask, *, is_server: bool) -
     has_failed = is_http & (status >= (500 if is_server else 400))
     is_silent = x.ends.has(ExchangeFlag.NO_RESPONSE)[rows]
     by_status = numbers(status, has_failed)
-    values = pa.concat_arrays([error.values, by_status.values, texts_array(["no_response"])])
+    by_rpc = x.rpc_status.take(rows).renamed(name_grpc_status)
+    fails = GRPC_SERVER_ERRORS if is_server else frozenset(GRPC_CODES[1:])
+    by_rpc = by_rpc.only(_is_one_of(by_rpc, fails))
+    values = pa.concat_arrays(
+        [error.values, by_status.values, by_rpc.values, texts_array(["no_response"])]
+    )
     offset = len(error.values)
     codes = np.where(by_status.present, by_status.codes + offset, -1)
+    codes = np.where(by_rpc.present, by_rpc.codes + offset + len(by_status.values), codes)
     codes = np.where(is_silent, len(values) - 1, codes)
     return Coded(values, np.where(error.present, error.codes, codes))
+
+
+def name_grpc_status(code: str) -> str:
+    return GRPC_CODES[int(code)] if code.isdigit() and int(code) < len(GRPC_CODES) else code
 
 
 def _flag_words(x: Exchanges, rows: Codes) -> Coded:
@@ -232,6 +278,8 @@ def _span_names(x: Exchanges, rows: Codes) -> Coded:
 
 @lru_cache(maxsize=16_384)
 def span_name(protocol: str, operation: str | None, target: str | None) -> str:
+    if protocol == "grpc":
+        return (target or "").removeprefix("/")[:MAX_NAME_CHARACTERS] or protocol.upper()
     if protocol not in HTTP_PROTOCOLS or not target:
         return operation or protocol.upper()
     return f"{operation or 'HTTP'} {mask_path(target)}"[:MAX_NAME_CHARACTERS]
@@ -245,7 +293,7 @@ def mask_path(path: str) -> str:
     return "/".join(masked)
 
 
-def _is_one_of(coded: Coded, words: frozenset[str]) -> Mask:
+def _is_one_of(coded: Coded, words: Container[str]) -> Mask:
     fits = np.array([text in words for text in coded.texts()] + [False], np.bool_)
     return fits[coded.codes]  # code -1 finds the False
 

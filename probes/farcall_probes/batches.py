@@ -28,6 +28,8 @@ PROTOCOLS = {
     events.PROTO_MYSQL: "mysql",
     events.PROTO_MEMCACHED: "memcached",
     events.PROTO_TCP: "tcp",
+    events.PROTO_HTTP2: "http2",
+    events.PROTO_GRPC: "grpc",
 }
 _HEADER_FIELDS = list(events.EXCHANGE.names or ())
 _IDENTITY_COLUMNS = (
@@ -169,6 +171,10 @@ def _text_columns(texts: list[Columns]) -> dict[str, pa.Array]:
             return cast("Sequence[Any]", getattr(texts[0], name))
         return [value for t in texts for value in getattr(t, name)]
 
+    def joined_or_null(name: str) -> Sequence[Any]:
+        found = [(getattr(t, name), len(t.rows)) for t in texts]
+        return [value for values, rows in found for value in values or [None] * rows]
+
     status = np.concatenate([t.status for t in texts])
     return {
         "operation": columns.words(joined("operation")),
@@ -177,6 +183,8 @@ def _text_columns(texts: list[Columns]) -> dict[str, pa.Array]:
         "host": columns.texts(joined("host")),
         "status": columns.numbers(status, status == 0),
         "error": columns.words(joined("error")),
+        "rpc_status": columns.words(joined_or_null("rpc_status")),
+        "message": columns.texts(joined_or_null("message")),
         "batch_size": columns.optional_numbers(joined("batch_size"), np.uint32),
         "user_agent": columns.words(joined("user_agent")),
         "content_type": columns.words(joined("content_type")),

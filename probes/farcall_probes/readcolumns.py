@@ -30,6 +30,8 @@ class Columns:
     content_type: Text
     trace_id: Sequence[bytes | None]
     parent_span_id: Sequence[bytes | None]
+    rpc_status: Text | None = None  # None: the protocol has none
+    message: Text | None = None
 
 
 def captured(block: Records, field: str, length: str) -> list[bytes]:

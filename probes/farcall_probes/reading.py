@@ -5,6 +5,7 @@ row is flagged CUT. A record that is no message of its protocol is dropped and c
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -93,6 +94,9 @@ class Reader:
             else:
                 found[row] = head
         return found
+
+    def mask_queries(self, columns: Columns) -> Columns:
+        return replace(columns, query=[self._query(q) if q else q for q in columns.query])
 
     def _query(self, query: str) -> str:
         if not self._masking:

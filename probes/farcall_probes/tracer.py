@@ -25,6 +25,8 @@ from farcall_probes.identity import Identities, Identity, Seen
 from farcall_probes.policy import Policy
 from farcall_probes.reading import Reader
 from farcall_probes.resolvers import address_text
+from farcall_probes.streamrows import Exchanges, select
+from farcall_probes.streams import Streams
 from farcall_probes.wire import dns
 from farcall_probes.wire.outcomes import Truncated
 
@@ -72,6 +74,7 @@ class Tracer:
         self.evidence = Evidence()
         self.connections = Connections()
         self._heads = Heads()
+        self._streams = Streams()
         self._rows = ExchangeRows()
         self._new_connections: list[Connection] = []
         self._dns_rows: list[DnsRow] = []
@@ -117,8 +120,8 @@ class Tracer:
         if len(drained.heads):
             self._heads.add(drained.heads)
         for block in (drained.small, drained.large):
-            if len(block):  # a ring's records lie a header apart: packed once, viewed many times
-                self._take_exchanges(np.ascontiguousarray(block), now_ns)
+            if len(block):
+                self._take_records(block, now_ns)
         if self._oldest_row_ns is None and self.pending_rows:
             self._oldest_row_ns = now_ns
 
@@ -180,7 +183,51 @@ class Tracer:
                 DnsRow(time_ns, identity, resolver, name, kind, rcode, packed, ttl_s, canonical)
             )
 
+    def _take_records(self, block: Records, now_ns: int) -> None:
+        is_segment = block["segment"] != events.SEGMENT_NONE
+        if (
+            not is_segment.any()
+        ):  # a ring's records lie a header apart: packed once, viewed many times
+            self._take_exchanges(np.ascontiguousarray(block), now_ns)
+            return
+        if not is_segment.all():
+            self._take_exchanges(block[~is_segment], now_ns)
+        ended = self._streams.take(
+            block, np.flatnonzero(is_segment & (block["proto"] == events.PROTO_HTTP2))
+        )
+        if ended is not None:
+            self._take_streams(ended, now_ns)
+
+    def _take_streams(self, ended: Exchanges, now_ns: int) -> None:
+        used, owners = self._find_connections(ended.block, now_ns)
+        kept = self._find_kept(used, owners)
+        rows = np.flatnonzero(kept & np.isin(ended.block["proto"], list(self._protocols)))
+        if len(rows) < len(ended.block):
+            ended, owners = select(ended, rows), owners[rows]
+        columns = self._reader.mask_queries(ended.columns)
+        self._rows.add(ended.block, used, owners, columns)
+
     def _take_exchanges(self, block: Records, now_ns: int) -> None:
+        used, owners = self._find_connections(block, now_ns)
+        kept = self._find_kept(used, owners)
+        for code in self._protocols:
+            rows = np.flatnonzero((block["proto"] == code) & kept)
+            if len(rows):
+                whole = len(rows) == len(block)
+                part, its_owners = (block, owners) if whole else (block[rows], owners[rows])
+                self._rows.add(part, used, its_owners, self._reader.read(code, part))
+
+    def _find_kept(
+        self, used: list[Connection], owners: npt.NDArray[np.intp]
+    ) -> npt.NDArray[np.bool_]:
+        kept = np.array([c.kept for c in used])[owners]
+        self._counters["unwanted_exchanges"] += int((~kept).sum())
+        return kept
+
+    def _find_connections(
+        self, block: Records, now_ns: int
+    ) -> tuple[list[Connection], npt.NDArray[np.intp]]:
+        """The connections of these records, and each record's index among them."""
         keys, first, owners = np.unique(
             connections.keys_of(block), return_index=True, return_inverse=True
         )
@@ -192,19 +239,7 @@ class Tracer:
                 found[at] = self._open(int(keys[at]), sight, now_ns)
         used = [c for c in found if c is not None]
         self._touch(block, used, owners)
-        kept = np.array([c.kept for c in used])[owners]
-        for code in self._protocols:
-            rows = np.flatnonzero((block["proto"] == code) & kept)
-            if len(rows) == len(block):
-                self._read(code, block, used, owners)
-            elif len(rows):
-                self._read(code, block[rows], used, owners[rows])
-        self._counters["unwanted_exchanges"] += int((~kept).sum())
-
-    def _read(
-        self, code: int, block: Records, used: list[Connection], owners: npt.NDArray[np.intp]
-    ) -> None:
-        self._rows.add(block, used, owners, self._reader.read(code, block))
+        return used, owners
 
     def _open(self, key: int, sight: Sight, now_ns: int) -> Connection:
         identity = self._identities.find(
@@ -337,6 +372,7 @@ class Tracer:
     def counters(self) -> dict[str, int]:
         return {
             **(self._counters + self._retired + Counter(self._reader_counters())),
+            **self._streams.counters,
             "heads_dropped": self._heads.dropped,
             "evidence_addresses_dropped": self.evidence.evicted,
             "processes_gone": self._identities.gone,

@@ -41,6 +41,7 @@ enum fc_protocol {
 	FC_PROTO_KAFKA = 8,
 	FC_PROTO_MONGODB = 9,
 	FC_PROTO_CASSANDRA = 10,
+	FC_PROTO_GRPC = 11, /* never from the kernel: user space says so of HTTP/2 by its content type */
 };
 
 enum fc_role {
@@ -69,6 +70,9 @@ enum fc_flag {
  *   req_bytes    is the message's length as its header says, the header included; resp_bytes is 0
  *   request_seq  is the TCP sequence number of its first byte, in its own direction
  *   req_cap      bytes were captured, from `req` on and on into what is `resp` in an exchange; resp_cap is 0
+ * A frame of HTTP/2 that does not fit one record, or comes in several calls, is several records: resp_bytes is where in the
+ * frame their bytes begin, FC_FLAG_CUT on the last one says that the rest is not shipped.
+ * A segment record with FC_FLAG_NO_RESPONSE and without bytes says that the connection is closed.
  */
 enum fc_segment {
 	FC_SEGMENT_NONE = 0, /* the record is a whole exchange */

@@ -1,0 +1,277 @@
+"""HTTP/2 frames of many connections → exchanges: streams are told apart, and requests meet their answers.
+
+The kernel side ships the frames that say something (events.h, enum fc_segment), numbered per connection and direction; what
+was lost shows as a gap. A gap may hide header blocks, which shift every index behind them, and answers: so the direction's
+table is unknown from there on, and the connection's streams are given up. An exchange is right, or it is not made.
+
+An exchange ends at the response's first HEADERS; a gRPC call, known by its content type, at the trailers, which hold its
+status. A server's pushes are decoded, since its table depends on them, and not reported.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from farcall_probes import events
+from farcall_probes.capture import Records
+from farcall_probes.streamrows import Exchanges, Stream, StreamRows
+from farcall_probes.wire import hpack, http2
+from farcall_probes.wire.hpack import Fields
+from farcall_probes.wire.http2blocks import Direction, Event
+
+MAX_SESSIONS = 2048  # in each of two generations; some 10 kB each, most of it tables
+MAX_IN_FLIGHT = 32_768  # streams of all connections: 0.7 kB each
+GRPC = "application/grpc"
+RESET = "reset"
+GOAWAY = "goaway"
+
+_HEAD_BYTES = events.EXCHANGE.itemsize
+_FIELDS = events.EXCHANGE.fields
+_IDENTITY_AT = _FIELDS["isn_client"][1] if _FIELDS else 0  # isn_server stands behind it
+_BEGINNING_BYTES = _HEAD_BYTES + 128
+_BEGINNING = np.dtype(
+    {
+        "names": ["bytes"],
+        "formats": [f"V{_BEGINNING_BYTES}"],
+        "offsets": [0],
+        "itemsize": events.LARGE.itemsize,
+    }
+)
+_RECORD_FIELDS = (
+    "conn_id",
+    "seq",
+    "ts_req_ns",
+    "flags",
+    "req_cap",
+    "resp_bytes",  # of a segment: where in its frame the captured bytes begin
+    "segment",
+)
+_COUNTERS = (
+    "http2_gaps",  # places where segments of a connection were lost
+    "http2_streams_lost",  # requests given up there
+    "http2_streams_dropped",  # more in flight than are remembered
+    "http2_connections_dropped",  # more than are remembered
+    "http2_orphans",  # responses without a request seen
+    "http2_unread",  # frames and header blocks that are none
+    "http2_cut",  # header blocks that were not captured whole
+    "http2_pushes",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """When a frame began, and the fixed part of its record."""
+
+    ts_ns: int
+    flags: int
+    head: bytes
+
+
+class _Session:
+    """One connection."""
+
+    __slots__ = ("has_grpc", "identity", "request", "response", "streams")
+
+    def __init__(self, texts: hpack.Texts, *, complete: bool) -> None:
+        self.request: Direction[Mark] = Direction(hpack.Decoder(complete=complete, texts=texts))
+        self.response: Direction[Mark] = Direction(hpack.Decoder(complete=complete, texts=texts))
+        self.streams: dict[int, Stream] = {}
+        self.identity = b""
+        self.has_grpc = False
+
+
+class Streams:
+    """All HTTP/2 connections. `take` is given the records in the order in which the kernel made them."""
+
+    def __init__(self, *, max_sessions: int = MAX_SESSIONS, max_in_flight: int = MAX_IN_FLIGHT):
+        self._max_sessions, self._max_in_flight = max_sessions, max_in_flight
+        self._texts = hpack.Texts()
+        self._young: dict[int, _Session] = {}
+        self._old: dict[int, _Session] = {}
+        self._in_flight = 0
+        self._rows = StreamRows()
+        self.counters: Counter[str] = Counter(dict.fromkeys(_COUNTERS, 0))
+
+    def take(self, block: Records, rows: npt.NDArray[np.intp]) -> Exchanges | None:
+        """`block`: records as events.LARGE; `rows`: those that are segments of HTTP/2. What ended with them, or None."""
+        columns = [block[name][rows].tolist() for name in _RECORD_FIELDS]
+        # Most frames are short, and a record is long: what is not needed is not copied.
+        beginnings = block.view(_BEGINNING)["bytes"][rows].tolist()
+        for row, raw, conn_id, seq, ts_ns, flags, cap, offset, segment in zip(
+            rows.tolist(), beginnings, *columns, strict=True
+        ):
+            session = self._young.get(conn_id)
+            if session is None:
+                session = self._find(conn_id, flags)
+            is_request = segment == events.SEGMENT_REQUEST
+            direction = session.request if is_request else session.response
+            if seq != direction.next_seq:
+                self._lose(session, direction)
+            direction.next_seq = seq + 1
+            if flags & events.FLAG_IDENTITY and not session.identity:
+                session.identity = raw[_IDENTITY_AT : _IDENTITY_AT + 8]
+            if flags & events.FLAG_NO_RESPONSE:
+                self._close(conn_id, ts_ns)
+                continue
+            if cap <= _BEGINNING_BYTES - _HEAD_BYTES:
+                data = raw[_HEAD_BYTES : _HEAD_BYTES + cap]
+            else:
+                data = block[row].tobytes()[_HEAD_BYTES : _HEAD_BYTES + cap]
+            if (  # nearly always: HEADERS, whole, END_HEADERS set, neither padded nor with a priority
+                cap > http2.HEADER_BYTES
+                and data[3] == http2.HEADERS
+                and data[4] & _SHAPE == http2.END_HEADERS
+                and not offset
+                and (data[0] << 16 | data[1] << 8 | data[2]) + http2.HEADER_BYTES == cap
+                and direction.is_idle
+            ):
+                fields = direction.decoder.decode(data[http2.HEADER_BYTES :])
+                if type(fields) is not list:
+                    self.counters["http2_unread"] += 1
+                    fields = hpack.make_unknown()
+                number = int.from_bytes(data[5:9], "big") & 0x7FFFFFFF
+                if is_request:
+                    head = raw[:_HEAD_BYTES]
+                    self._begin(session, number, Stream(number, head, flags, ts_ns, fields))
+                else:
+                    self._answer(session, number, fields, data[4], ts_ns, cap)
+                continue
+            unread = direction.unread
+            cut = bool(flags & events.FLAG_CUT)
+            mark = Mark(ts_ns, flags, raw[:_HEAD_BYTES])
+            for event in direction.feed(data, mark, offset=offset, cut=cut):
+                self._take_event(session, event, is_request, cap)
+            self.counters["http2_unread"] += direction.unread - unread
+        return self._rows.take()
+
+    # ---- connections ------------------------------------------------------------------------------------------
+
+    def _find(self, conn_id: int, flags: int) -> _Session:
+        session = self._old.pop(conn_id, None)
+        if session is None:
+            session = _Session(self._texts, complete=not flags & events.FLAG_LATE)
+        if len(self._young) >= self._max_sessions:
+            self.counters["http2_connections_dropped"] += len(self._old)
+            for gone in self._old.values():
+                self._give_up(gone)
+            self._old, self._young = self._young, {}
+        self._young[conn_id] = session
+        return session
+
+    def _lose(self, session: _Session, direction: Direction[Mark]) -> None:
+        self.counters["http2_gaps"] += 1
+        direction.forget()
+        self._give_up(session)
+
+    def _give_up(self, session: _Session) -> None:
+        self.counters["http2_streams_lost"] += len(session.streams)
+        self._in_flight -= len(session.streams)
+        session.streams.clear()
+
+    def _close(self, conn_id: int, ts_ns: int) -> None:
+        session = self._young.pop(conn_id)
+        for stream in session.streams.values():
+            self._finish(session, stream, ts_ns, error=RESET if stream.answered_ns else None)
+        self._in_flight -= len(session.streams)
+
+    # ---- streams ----------------------------------------------------------------------------------------------
+
+    def _begin(self, session: _Session, number: int, stream: Stream) -> None:
+        if number in session.streams:
+            return  # the client's trailers
+        if self._in_flight >= self._max_in_flight:
+            self.counters["http2_streams_dropped"] += 1
+            return
+        session.streams[number] = stream
+        self._in_flight += 1
+
+    def _answer(
+        self, session: _Session, number: int, fields: Fields, flags: int, ts_ns: int, size: int
+    ) -> None:
+        stream = session.streams.get(number)
+        status = fields[hpack.STATUS]
+        if stream is None:
+            # A plain exchange ended at its first HEADERS; trailers, which have no status, come after it.
+            self.counters["http2_orphans"] += status is not None
+            return
+        is_end = flags & http2.END_STREAM
+        if not stream.answered_ns:
+            if type(status) is str and status[:1] == "1" and not is_end:
+                return  # 100, 103: not the answer
+            stream.answered_ns = ts_ns
+            stream.status = status
+            stream.answer_bytes = size
+            if not is_end and self._is_grpc(session, stream, fields):
+                return
+        if fields[hpack.GRPC_STATUS] is not None:
+            session.has_grpc = stream.is_grpc = True
+        elif is_end and stream.is_grpc is None:
+            self._is_grpc(session, stream, fields)
+        stream.rpc_status = fields[hpack.GRPC_STATUS]
+        stream.rpc_message = fields[hpack.GRPC_MESSAGE]
+        del session.streams[number]
+        self._in_flight -= 1
+        self._finish(session, stream, ts_ns if stream.is_grpc else stream.answered_ns)
+
+    def _is_grpc(self, session: _Session, stream: Stream, answer: Fields) -> bool:
+        """By the content type of the request, else of the answer; where neither is known, as the connection's others."""
+        kind = stream.fields[hpack.CONTENT_TYPE]
+        if kind is None:
+            kind = answer[hpack.CONTENT_TYPE]
+        if type(kind) is str:
+            stream.is_grpc = kind.startswith(GRPC)
+            session.has_grpc = session.has_grpc or stream.is_grpc
+        else:
+            unknown = stream.fields[hpack.UNKNOWN] and answer[hpack.UNKNOWN]
+            stream.is_grpc = bool(unknown and session.has_grpc)
+        return stream.is_grpc
+
+    def _take_event(
+        self, session: _Session, event: Event[Mark], is_request: bool, size: int
+    ) -> None:
+        mark = event.mark
+        self.counters["http2_cut"] += event.is_cut
+        if event.kind == http2.RST_STREAM:
+            self._end(session, [event.stream], mark.ts_ns, _name_reset(event.error))
+        elif event.kind == http2.GOAWAY:
+            if not is_request:
+                refused = [number for number in session.streams if number > event.stream]
+                self._end(session, refused, mark.ts_ns, GOAWAY)
+        elif event.kind == http2.PUSH_PROMISE:
+            self.counters["http2_pushes"] += 1
+        elif is_request:
+            stream = Stream(event.stream, mark.head, mark.flags, mark.ts_ns, event.fields)
+            stream.is_cut = event.is_cut
+            self._begin(session, event.stream, stream)
+        else:
+            self._answer(session, event.stream, event.fields, event.flags, mark.ts_ns, size)
+
+    def _end(self, session: _Session, numbers: list[int], ts_ns: int, error: str) -> None:
+        """Streams that will not be answered any more."""
+        for number in numbers:
+            stream = session.streams.pop(number, None)
+            if stream is not None:
+                self._in_flight -= 1
+                self._finish(session, stream, ts_ns, error=error)
+
+    def _finish(
+        self, session: _Session, stream: Stream, end_ns: int, *, error: str | None = None
+    ) -> None:
+        if not stream.flags & events.FLAG_IDENTITY and session.identity:
+            stream.flags |= events.FLAG_IDENTITY
+            stream.head = (
+                stream.head[:_IDENTITY_AT] + session.identity + stream.head[_IDENTITY_AT + 8 :]
+            )
+        if stream.is_grpc is None:
+            self._is_grpc(session, stream, _NO_ANSWER)
+        self._rows.add(stream, end_ns, error)
+
+
+_SHAPE = http2.END_HEADERS | http2.PADDED | http2.PRIORITY
+_NO_ANSWER = hpack.make_unknown()
+
+
+def _name_reset(error: str) -> str:
+    return RESET if error == "NO_ERROR" else error

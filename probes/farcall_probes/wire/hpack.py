@@ -1,0 +1,326 @@
+"""HPACK (RFC 7541) for somebody who only listens: late, with losses, and wanting few of the headers.
+
+    indexed            1xxxxxxx
+    literal, indexed   01xxxxxx [name] value
+    size update        001xxxxx
+    literal            0000xxxx or 0001xxxx (never indexed) [name] value
+
+Three things differ from a decoder that takes part:
+
+*Only the headers that may leave the agent are turned into text.* Of every other, a secret's among them, not even the
+Huffman code is undone: its entry in the table says "not wanted" and holds no value.
+
+*An index counts from the newest entry*, so whoever joins late, or has lost some blocks, knows exactly the entries that were
+made since; what lies behind them is unknown, never wrong. That also makes evictions harmless: an entry that is kept longer
+than the encoder's is one that no index can reach. So sizes need not be exact (of what is not decoded they are a lower bound),
+and SETTINGS_HEADER_TABLE_SIZE need not be followed: an encoder says which size it uses within its blocks (4.2, 6.3).
+
+*A block that is missing or cut may have made entries*, which shifts every index: the table must be `reset`.
+"""
+
+from binascii import unhexlify
+from typing import Final
+
+from farcall_probes.wire import huffman
+from farcall_probes.wire.http1 import MAX_HOST, MAX_WORD, parse_traceparent
+from farcall_probes.wire.outcomes import MAX_TEXT, NOT_MINE, Outcome, Truncated, text
+
+DEFAULT_TABLE_BYTES = 4096  # RFC 9113, 6.5.2
+MAX_TABLE_BYTES = 65_536  # kept of any table; what an encoder keeps beyond is unknown here
+ENTRY_BYTES = 32  # RFC 7541, 4.1: of an entry beside its name and value
+MAX_INTEGER_BYTES = 4  # behind the prefix: 2^28 is beyond every length and index that can be meant
+MAX_MEMO_BLOCK = 256  # bytes of a block that is worth remembering
+MEMO_ENTRIES = 64
+TEXT_MEMO_ENTRIES = 2048
+
+# Places in `Fields`.
+METHOD = 0
+PATH = 1
+AUTHORITY = 2
+HOST = 3
+STATUS = 4
+CONTENT_TYPE = 5
+USER_AGENT = 6
+TRACEPARENT = 7
+GRPC_STATUS = 8
+GRPC_MESSAGE = 9
+UNWANTED = 10  # a header that never leaves
+UNKNOWN = 11  # set: there were headers that nobody here knows, so what is missing may have been among them
+FIELDS = 12
+
+# Text, but for TRACEPARENT: (trace ID, span ID). None: not there.
+Value = str | tuple[bytes | None, bytes | None] | bool | None
+Fields = list[Value]
+_Entry = tuple[int, Value]  # place and value
+
+_NAMES = {
+    b":method": METHOD,
+    b":path": PATH,
+    b":authority": AUTHORITY,
+    b"host": HOST,
+    b":status": STATUS,
+    b"content-type": CONTENT_TYPE,
+    b"user-agent": USER_AGENT,
+    b"traceparent": TRACEPARENT,
+    b"grpc-status": GRPC_STATUS,
+    b"grpc-message": GRPC_MESSAGE,
+}
+_LIMITS = {
+    METHOD: 32,
+    PATH: 2 * MAX_TEXT,  # the query is behind it
+    AUTHORITY: MAX_HOST,
+    HOST: MAX_HOST,
+    STATUS: 3,
+    CONTENT_TYPE: MAX_WORD,
+    USER_AGENT: MAX_WORD,
+    GRPC_STATUS: 10,
+    GRPC_MESSAGE: MAX_WORD,
+}
+
+# RFC 7541, appendix A: what is wanted of it. The others are names alone or not wanted.
+_STATIC: list[_Entry] = [(UNWANTED, None)] * 62
+_STATIC[1] = (AUTHORITY, "")
+_STATIC[2:4] = [(METHOD, "GET"), (METHOD, "POST")]
+_STATIC[4:6] = [(PATH, "/"), (PATH, "/index.html")]
+_STATIC[8:15] = [(STATUS, s) for s in "200 204 206 304 400 404 500".split()]
+_STATIC[31] = (CONTENT_TYPE, "")
+_STATIC[38] = (HOST, "")
+_STATIC[58] = (USER_AGENT, "")
+
+_LITERAL_NAMES = {(name, False): place for name, place in _NAMES.items()} | {
+    (huffman.encode(name), True): place for name, place in _NAMES.items()
+}
+_UNKNOWN_ENTRY: Final[_Entry] = (UNKNOWN, True)
+
+
+class _End(Exception):
+    """The block ends within a field."""
+
+
+class _Malformed(Exception):
+    """No encoder makes such a block."""
+
+
+class Decoder:
+    """One direction of one connection. `complete`: every block from the connection's first on was seen."""
+
+    __slots__ = ("_entries", "_max_bytes", "_memo", "_room", "_texts", "complete")
+
+    def __init__(self, *, complete: bool, texts: "Texts | None" = None) -> None:
+        self.complete = complete
+        self._entries: list[_Entry] = []  # newest last: index 62 is [-1]
+        self._max_bytes = DEFAULT_TABLE_BYTES
+        self._room = 2 * DEFAULT_TABLE_BYTES
+        self._memo: dict[
+            bytes, Fields
+        ] = {}  # blocks that leave the table as it is, until it changes
+        self._texts = texts if texts is not None else Texts()
+
+    def reset(self) -> None:
+        """Blocks were lost: all older entries are unknown from now on."""
+        self.complete = False
+        self._entries.clear()
+        self._memo.clear()
+        self._room = 2 * self._max_bytes
+
+    def decode(self, block: bytes, *, cut: bool = False) -> Fields | Truncated[Fields] | Outcome:
+        """The wanted headers of a whole block, in their places; not to be changed, they may be remembered.
+
+        `cut`: the block's end is missing. Truncated and NOT_MINE leave the table reset.
+        """
+        known = self._memo.get(block)
+        if known is not None and not cut:
+            return known
+        fields: Fields = [None] * FIELDS
+        try:
+            has_changed = self._read(block, fields)
+        except _End:
+            self.reset()
+            fields[UNKNOWN] = True
+            return Truncated(fields) if cut else NOT_MINE
+        except _Malformed:
+            self.reset()
+            return NOT_MINE
+        if cut:  # it was cut between two fields
+            self.reset()
+            fields[UNKNOWN] = True
+            return Truncated(fields)
+        if has_changed:
+            if self._memo:
+                self._memo.clear()
+        elif len(block) <= MAX_MEMO_BLOCK:
+            if len(self._memo) >= MEMO_ENTRIES:
+                self._memo.clear()
+            self._memo[block] = fields
+        return fields
+
+    def _read(self, block: bytes, fields: Fields) -> bool:
+        """Whether the table has changed. The hot loop: written out, commonest first."""
+        has_changed = False
+        at, end = 0, len(block)
+        entries = self._entries
+        while at < end:
+            first = block[at]
+            at += 1
+            if first >= 0x80:  # indexed
+                if first < 0xBE:
+                    place, value = _STATIC[first - 0x80] if first > 0x80 else self._find(0)
+                elif first - 0xBE < len(entries) and first < 0xFF:
+                    place, value = entries[0xBD - first]
+                else:
+                    index = first - 0x80
+                    if index == 0x7F:
+                        index, at = _read_integer(block, at, 0x7F)
+                    place, value = self._find(index)
+                fields[place] = value
+                continue
+            if first >= 0x40:
+                mask = 0x3F
+            elif first >= 0x20:
+                size = first & 0x1F
+                if size == 0x1F:
+                    size, at = _read_integer(block, at, 0x1F)
+                self._resize(size)
+                has_changed = True
+                continue
+            else:
+                mask = 0x0F
+            index = first & mask
+            if index == 0:
+                place, at = _read_name(block, at)
+            else:
+                if index == mask:
+                    index, at = _read_integer(block, at, mask)
+                place = self._find(index)[0]
+            if at >= end:
+                raise _End
+            length = block[at]
+            at += 1
+            is_coded = length >= 0x80
+            if is_coded:
+                length -= 0x80
+            if length == 0x7F:
+                length, at = _read_integer(block, at, 0x7F)
+            begin, at = at, at + length
+            if at > end:
+                raise _End
+            if place < UNWANTED:
+                value = self._texts.read(place, block[begin:at], is_coded)
+                if place == TRACEPARENT and fields[TRACEPARENT] is not None:
+                    value = (None, None)  # of two, neither can be believed
+            else:
+                value = None if place == UNWANTED else True
+            fields[place] = value
+            if mask == 0x3F:
+                has_changed = True
+                entries.append((place, value))
+                self._room -= ENTRY_BYTES + length if place < UNWANTED else ENTRY_BYTES
+                if self._room < 0:
+                    self._evict()
+        return has_changed
+
+    def _find(self, index: int) -> _Entry:
+        if index < 62:
+            if index == 0:
+                raise _Malformed
+            return _STATIC[index]
+        if index - 61 <= len(self._entries):
+            return self._entries[61 - index]
+        if self.complete:
+            raise _Malformed  # an index that was never given: something was missed after all
+        return _UNKNOWN_ENTRY
+
+    def _evict(self) -> None:
+        """Drops entries that the encoder has dropped for sure: of each, no more than 32 and its text are counted."""
+        kept = total = 0
+        for _, value in reversed(self._entries):
+            total += ENTRY_BYTES + (len(value) if type(value) is str else 0)
+            if total > self._max_bytes:
+                break
+            kept += 1
+        del self._entries[: len(self._entries) - kept]
+        self._room = 2 * self._max_bytes - min(total, self._max_bytes)
+
+    def _resize(self, size: int) -> None:
+        if size > MAX_TABLE_BYTES:
+            self.complete = (
+                False  # what is not kept here is unknown, and no mistake of the encoder's
+            )
+        self._max_bytes = min(size, MAX_TABLE_BYTES)
+        self._evict()
+
+
+class Texts:
+    """Values as text, remembered: the same paths and names come again and again. One for all connections."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        # by place, plain ones before coded ones
+        self._known: list[dict[bytes, str]] = [{} for _ in range(2 * FIELDS)]
+
+    def read(self, place: int, raw: bytes, is_coded: bool) -> Value:
+        if place == TRACEPARENT:  # no two are the same
+            plain = huffman.decode(raw) if is_coded else raw
+            return read_traceparent(plain) if plain is not None else (None, None)
+        known = self._known[place + FIELDS if is_coded else place]
+        value = known.get(raw)
+        if value is None:
+            plain = huffman.decode(raw) if is_coded else raw
+            if plain is None:
+                raise _Malformed
+            value = text(plain, _LIMITS[place])
+            if len(known) >= TEXT_MEMO_ENTRIES:
+                known.clear()
+            if len(raw) <= MAX_WORD:
+                known[raw] = value
+        return value
+
+
+def read_traceparent(raw: bytes) -> tuple[bytes | None, bytes | None]:
+    """As parse_traceparent; of version 00 in its ordinary shape in a third of the time."""
+    if len(raw) == 55 and raw[:3] == b"00-" and raw[35] == raw[52] == 0x2D and raw == raw.lower():
+        try:
+            trace_id, span_id = unhexlify(raw[3:35]), unhexlify(raw[36:52])
+            unhexlify(raw[53:])
+        except ValueError:
+            return None, None
+        return (trace_id, span_id) if any(trace_id) and any(span_id) else (None, None)
+    return parse_traceparent(raw)
+
+
+def _read_integer(block: bytes, at: int, prefix: int) -> tuple[int, int]:
+    """RFC 7541, 5.1, behind a prefix of all ones: (value, where it ends)."""
+    value = prefix
+    for count in range(MAX_INTEGER_BYTES):
+        if at >= len(block):
+            raise _End
+        byte = block[at]
+        at += 1
+        value += (byte & 0x7F) << 7 * count
+        if byte < 0x80:
+            return value, at
+    raise _Malformed
+
+
+def _read_name(block: bytes, at: int) -> tuple[int, int]:
+    """(place, where it ends) of a literal name; that of others is never decoded."""
+    if at >= len(block):
+        raise _End
+    length = block[at]
+    at += 1
+    is_coded = length >= 0x80
+    length &= 0x7F
+    if length == 0x7F:
+        length, at = _read_integer(block, at, 0x7F)
+    end = at + length
+    if end > len(block):
+        raise _End
+    return _LITERAL_NAMES.get((block[at:end], is_coded), UNWANTED), end
+
+
+def make_unknown() -> Fields:
+    """What is known of a block that could not be read."""
+    fields: Fields = [None] * FIELDS
+    fields[UNKNOWN] = True
+    return fields

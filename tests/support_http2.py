@@ -1,0 +1,123 @@
+"""HTTP/2 as the kernel side ships it, made with another implementation's encoder; and where frames lie in captured bytes."""
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hpack import Encoder
+
+from farcall_probes import events
+from farcall_probes.capture import Records
+from farcall_probes.wire import http2
+from support_agent import make_segment
+
+CAPTURED = events.LARGE_REQ + events.LARGE_RESP
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+Headers = Sequence[tuple[str, str]]
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def split_frames(data: bytes) -> Iterator[bytes]:
+    """The frames of one direction, its preface left out."""
+    at = len(http2.PREFACE) if data.startswith(http2.PREFACE) else 0
+    while at + http2.HEADER_BYTES <= len(data):
+        end = at + http2.HEADER_BYTES + int.from_bytes(data[at : at + 3], "big")
+        yield data[at:end]
+        at = end
+
+
+def grpc_headers(path: str = "/shop.Cart/AddItem", *more: tuple[str, str]) -> Headers:
+    return [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "cart.example.com:50051"),
+        ("content-type", "application/grpc"),
+        ("user-agent", "grpc-go/1.60.1"),
+        ("te", "trailers"),
+        *more,
+    ]
+
+
+def get_headers(path: str = "/a?b=c", *more: tuple[str, str]) -> Headers:
+    return [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "api.example.com"),
+        ("user-agent", "curl/8.5"),
+        *more,
+    ]
+
+
+class Talk:
+    """One connection. Every method gives the records of one frame; times pass by 1 µs a frame."""
+
+    def __init__(self, **common: Any) -> None:
+        self._encoders = (Encoder(), Encoder())
+        self._seqs = [0, 0]
+        self._common = common
+        self.now_ns = 10_000
+
+    def ship(self, direction: int, data: bytes, **values: Any) -> list[Records]:
+        records = []
+        self.now_ns += 1_000
+        for offset in range(0, len(data), CAPTURED):
+            records.append(
+                make_segment(
+                    data[offset : offset + CAPTURED],
+                    segment=events.SEGMENT_RESPONSE if direction else events.SEGMENT_REQUEST,
+                    seq=self._seqs[direction],
+                    resp_bytes=offset,
+                    **{
+                        "req_bytes": len(data),
+                        "ts_req_ns": self.now_ns,
+                        **self._common,
+                        **values,
+                    },
+                )
+            )
+            self._seqs[direction] += 1
+        return records
+
+    def headers(
+        self, direction: int, stream: int, headers: Headers, *, end: bool = False, **values: Any
+    ) -> list[Records]:
+        block = self._encoders[direction].encode(headers)
+        flags = http2.END_HEADERS | (http2.END_STREAM if end else 0)
+        return self.ship(direction, frame(http2.HEADERS, flags, stream, block), **values)
+
+    def ask(self, stream: int, headers: Headers, **values: Any) -> list[Records]:
+        return self.headers(0, stream, headers, **values)
+
+    def answer(self, stream: int, status: int = 200, *more: tuple[str, str]) -> list[Records]:
+        return self.headers(1, stream, [(":status", str(status)), *more])
+
+    def grpc_answer(self, stream: int) -> list[Records]:
+        return self.answer(stream, 200, ("content-type", "application/grpc"))
+
+    def trailers(self, stream: int, status: int = 0, message: str = "") -> list[Records]:
+        headers = [("grpc-status", str(status)), ("grpc-message", message)]
+        return self.headers(1, stream, headers, end=True)
+
+    def reset(self, direction: int, stream: int, code: int) -> list[Records]:
+        return self.ship(direction, frame(http2.RST_STREAM, 0, stream, struct.pack(">I", code)))
+
+    def goaway(self, last: int, code: int = 0) -> list[Records]:
+        return self.ship(1, frame(http2.GOAWAY, 0, 0, struct.pack(">II", last, code)))
+
+    def close(self) -> list[Records]:
+        self.now_ns += 1_000
+        closed = make_segment(
+            b"",
+            segment=events.SEGMENT_REQUEST,
+            seq=self._seqs[0],
+            ts_req_ns=self.now_ns,
+            flags=events.FLAG_NO_RESPONSE,
+            **self._common,
+        )
+        self._seqs[0] += 1
+        return [closed]

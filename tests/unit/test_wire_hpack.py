@@ -1,0 +1,232 @@
+"""HPACK against another implementation's encoder: all blocks, some blocks, cut blocks, and any bytes at all."""
+
+from collections.abc import Sequence
+
+import pytest
+from hpack import Encoder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farcall_probes.wire import hpack, huffman
+from farcall_probes.wire.hpack import UNKNOWN, Decoder, Fields
+from farcall_probes.wire.http1 import parse_traceparent
+from farcall_probes.wire.outcomes import NOT_MINE, Outcome, Truncated
+
+pytestmark = pytest.mark.unit
+
+Headers = Sequence[tuple[str, str]]
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+PLACES = {
+    ":method": hpack.METHOD,
+    ":path": hpack.PATH,
+    ":authority": hpack.AUTHORITY,
+    "host": hpack.HOST,
+    ":status": hpack.STATUS,
+    "content-type": hpack.CONTENT_TYPE,
+    "user-agent": hpack.USER_AGENT,
+    "grpc-status": hpack.GRPC_STATUS,
+    "grpc-message": hpack.GRPC_MESSAGE,
+}
+
+
+def grpc_request(number: int = 0) -> Headers:
+    return [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/shop.Cart/AddItem"),
+        (":authority", "cart.example.com:50051"),
+        ("content-type", "application/grpc"),
+        ("user-agent", "grpc-go/1.60.1"),
+        ("te", "trailers"),
+        ("grpc-timeout", f"{900_000 + number}u"),
+        ("traceparent", TRACE),
+    ]
+
+
+def read(decoder: Decoder, block: bytes) -> Fields:
+    fields = decoder.decode(block)
+    assert isinstance(fields, list)
+    return fields
+
+
+def expect(headers: Headers) -> Fields:
+    fields: Fields = [None] * hpack.FIELDS
+    for name, value in headers:
+        if name in PLACES:
+            fields[PLACES[name]] = value
+    return fields
+
+
+names = st.sampled_from([*PLACES, "cookie", "authorization", "x-a", "x-long-name-of-somebody"])
+# The wanted ones are cut at their limits and escaped, which is wire/outcomes.py's: here they are short and print.
+values = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
+statuses = st.integers(100, 999).map(str)
+
+
+@st.composite
+def blocks_of_headers(draw: st.DrawFn) -> list[tuple[Headers, bool, int | None]]:
+    """(headers, Huffman or not, a new table size or none) of some blocks."""
+    made = []
+    for _ in range(draw(st.integers(1, 12))):
+        headers = {}
+        for name in draw(st.lists(names, max_size=8)):
+            value = draw(statuses if name == ":status" else values)
+            headers[name] = value[:10] if name == "grpc-status" else value[:32]
+        made.append(
+            (
+                list(headers.items()),
+                draw(st.booleans()),
+                draw(st.none() | st.sampled_from([0, 64, 200, 4096, 65_536, 200_000])),
+            )
+        )
+    return made
+
+
+def encode_all(blocks: list[tuple[Headers, bool, int | None]]) -> list[bytes]:
+    encoder = Encoder()
+    encoded = []
+    for headers, is_coded, size in blocks:
+        if size is not None:
+            encoder.header_table_size = size
+        encoded.append(encoder.encode(headers, huffman=is_coded))
+    return encoded
+
+
+@given(blocks_of_headers())
+def test_what_another_implementation_encodes_is_read(
+    blocks: list[tuple[Headers, bool, int | None]],
+) -> None:
+    decoder = Decoder(complete=True)
+    for (headers, _, _), block in zip(blocks, encode_all(blocks), strict=True):
+        found = read(decoder, block)
+        assert found[: hpack.UNWANTED] == expect(headers)[: hpack.UNWANTED]
+        assert found[UNKNOWN] is None
+
+
+@given(blocks_of_headers(), st.data())
+def test_who_joins_late_or_loses_blocks_knows_less_and_nothing_wrong(
+    blocks: list[tuple[Headers, bool, int | None]], data: st.DataObject
+) -> None:
+    decoder = Decoder(complete=False)
+    for (headers, _, _), block in zip(blocks, encode_all(blocks), strict=True):
+        if data.draw(st.booleans(), "lost"):
+            decoder.reset()
+            continue
+        found = read(decoder, block)
+        expected = expect(headers)
+        for place in range(hpack.UNWANTED):
+            assert found[place] == expected[place] or (found[place] is None and found[UNKNOWN])
+
+
+@given(blocks_of_headers(), st.data())
+def test_a_cut_block_gives_what_was_there_and_shifts_nothing(
+    blocks: list[tuple[Headers, bool, int | None]], data: st.DataObject
+) -> None:
+    decoder = Decoder(complete=True)
+    for (headers, _, _), block in zip(blocks, encode_all(blocks), strict=True):
+        cut_at = data.draw(st.integers(0, len(block)), "cut at")
+        if cut_at == len(block):
+            found = read(decoder, block)
+        else:
+            outcome = decoder.decode(block[:cut_at], cut=True)
+            assert isinstance(outcome, Truncated)
+            found = outcome.partial
+            assert found[UNKNOWN]
+        expected = expect(headers)
+        for place in range(hpack.UNWANTED):
+            assert found[place] == expected[place] or (found[place] is None and found[UNKNOWN])
+
+
+def test_late_joiners_know_a_path_again_once_the_table_has_turned_over() -> None:
+    encoder = Encoder()
+    blocks = [encoder.encode(grpc_request(number)) for number in range(600)]
+    decoder = Decoder(complete=False)
+    paths = [read(decoder, block)[hpack.PATH] for block in blocks[100:]]
+
+    assert set(paths) == {None, "/shop.Cart/AddItem"}
+    assert paths.count("/shop.Cart/AddItem") > 300
+
+
+def test_constant_headers_stay_unknown_and_are_said_to_be() -> None:
+    encoder = Encoder()
+    encoder.encode(grpc_request())
+    found = read(Decoder(complete=False), encoder.encode(grpc_request()))
+
+    assert found[hpack.METHOD] == "POST"  # of the static table
+    assert found[hpack.PATH] is None and found[UNKNOWN]
+
+
+def test_a_block_of_a_connection_seen_whole_has_no_unknown_index() -> None:
+    assert Decoder(complete=True).decode(b"\xbe") is NOT_MINE
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"\x80",  # index 0
+        b"\xff\xff\xff\xff\xff\xff\x7f",  # an index beyond all sense
+        b"\x44",  # a name without its value
+        b"\x44\x85abc",  # a value that ends early
+        b"\x44\x81\x00",  # wrong padding
+        b"\x44\x84\xff\xff\xff\xff",  # the end-of-string symbol
+    ],
+)
+def test_what_no_encoder_makes_is_refused_and_forgets_the_table(block: bytes) -> None:
+    decoder = Decoder(complete=True)
+    read(decoder, Encoder().encode([("x-a", "b")]))
+
+    assert decoder.decode(block) is NOT_MINE
+    assert not decoder.complete and read(decoder, b"\xbe")[UNKNOWN]
+
+
+@given(st.lists(st.binary(max_size=200), max_size=5), st.booleans(), st.booleans())
+def test_any_bytes_have_an_outcome(blocks: list[bytes], cut: bool, complete: bool) -> None:
+    decoder = Decoder(complete=complete)
+    for block in blocks:
+        assert isinstance(decoder.decode(block, cut=cut), list | Truncated | Outcome)
+
+
+def test_secrets_are_in_no_table() -> None:
+    decoder = Decoder(complete=True)
+    secret = "Bearer t0ps3cret"
+    block = Encoder().encode([("authorization", secret), ("cookie", secret), (":path", "/a")])
+    read(decoder, block)
+
+    assert secret not in repr([getattr(decoder, name) for name in Decoder.__slots__])
+
+
+def test_a_table_is_bounded_however_long_its_entries() -> None:
+    encoder = Encoder()
+    decoder = Decoder(complete=True)
+    for number in range(5_000):
+        read(decoder, encoder.encode([(":path", f"/{number}" + "x" * 500), ("x-a", str(number))]))
+
+    assert sum(len(str(entry)) for entry in decoder._entries) < 20_000
+
+
+def test_one_traceparent_counts_and_of_two_none() -> None:
+    decoder = Decoder(complete=True)
+    expected = parse_traceparent(TRACE.encode())
+
+    assert read(decoder, Encoder().encode([("traceparent", TRACE)]))[hpack.TRACEPARENT] == expected
+    twice = Encoder().encode([("traceparent", TRACE), ("traceparent", TRACE.replace("0af", "1af"))])
+    assert read(Decoder(complete=True), twice)[hpack.TRACEPARENT] == (None, None)
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        st.from_regex(rb"\A0[0-9a-f]-[0-9a-fA-F]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-x)?\Z"),
+        st.sampled_from([b"00-" + b"0" * 32 + b"-" + b"1" * 16 + b"-01"]),
+    )
+)
+def test_the_quick_way_to_read_a_traceparent_finds_what_the_pattern_finds(raw: bytes) -> None:
+    assert hpack.read_traceparent(raw) == parse_traceparent(raw)
+
+
+@given(st.binary(max_size=60))
+def test_huffman_strings_come_back_whole(raw: bytes) -> None:
+    coded = huffman.encode(raw)
+
+    assert huffman.decode(coded) == raw
+    assert huffman.decode(coded + b"\xff") is None  # eight bits of padding
