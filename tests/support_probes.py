@@ -113,8 +113,20 @@ class Watch:
         for drained in self._drained:
             for records in (drained.large, drained.small):
                 mask = np.isin(records["lport"], ports) | np.isin(records["rport"], ports)
+                mask &= records["segment"] == events.SEGMENT_NONE
                 found += [see(record) for record in records[mask]]
         return [seen for seen in found if role is None or seen.role == role]
+
+    def segments(self, *ports: int) -> list[np.void]:
+        """The same for records that are one message."""
+        self.drain()
+        found = []
+        for drained in self._drained:
+            records = drained.large
+            mask = np.isin(records["lport"], ports) | np.isin(records["rport"], ports)
+            mask &= records["segment"] != events.SEGMENT_NONE
+            found += [record.copy() for record in records[mask]]
+        return found
 
     def sides(self, *ports: int) -> tuple[list[Seen], list[Seen]]:
         """(client's, server's)"""

@@ -42,8 +42,8 @@ class Tier:
 DAY_S = 86_400
 
 # Why so much. Measured on two shared cores, x86-64, so upper bounds for the processor (bench/results):
-# - The agent holds 130 MB at rest and 136 MB at 1,000 records/s, and beside it the kernel counts 33 MiB of BPF maps for
-#   the pod, of which the rings (12 MiB) are mapped and in the first figure already: 151 MiB. It takes 2 % of a core idle
+# - The agent holds 130 MB at rest and 136 MB at 1,000 records/s, and beside it the kernel counts 35 MiB of BPF maps for
+#   the pod, of which the rings (12 MiB) are mapped and in the first figure already: 153 MiB. It takes 2 % of a core idle
 #   and 20-31 us a record: 100m are some 3,000 records/s, 200m some 6,000.
 # - An answer takes 713 bytes of Redis for the first client that is told an address, with its tombstone and the cluster's
 #   key, and 534 for each further one. Hobby's 72 MiB (75 % of 96) hold some 100,000 within an hour, Scale's 614 MiB (60 %

@@ -25,4 +25,9 @@ KERNEL_COUNTERS = (
     "kernel_identity_torn",  # two sights of a connection's identity disagreed
     "kernel_head_cut",  # request heads in more calls than parts are shipped for
     "kernel_no_response",  # closed before the first response byte
+    "kernel_segment",  # records submitted that are one message of a protocol that answers out of order
+    "kernel_segment_lost",  # ring full
+    "kernel_segment_beyond_lost",  # messages of one call past the bound
+    "kernel_segment_resync_lost",  # a direction's place in the stream was lost, and messages until it is found
+    "kernel_segment_given_up",  # connections that made no sense for long and go on as plain TCP
 )

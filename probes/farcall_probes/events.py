@@ -38,6 +38,7 @@ PROTO_GRPC = 11
 SEGMENT_NONE = 0  # the record is a whole exchange
 SEGMENT_REQUEST = 1
 SEGMENT_RESPONSE = 2
+SEGMENT_CLOSED = 3  # what is in flight on this connection will not be answered any more
 
 ROLE_CLIENT = 0  # this end sent the request
 ROLE_SERVER = 1  # this end was asked
@@ -78,6 +79,11 @@ class Counter(IntEnum):
     IDENTITY_TORN = 17
     HEAD_CUT = 18
     NO_RESPONSE = 19
+    SEGMENT = 20
+    SEGMENT_LOST = 21
+    SEGMENT_BEYOND_LOST = 22
+    SEGMENT_RESYNC_LOST = 23
+    SEGMENT_GIVEN_UP = 24
 
 
 COUNT_MAX = 32

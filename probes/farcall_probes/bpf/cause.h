@@ -70,20 +70,24 @@ FC_INLINE void end_serving(void)
 		s->conn_id = 0;
 }
 
+/* The thread sends a request. */
+FC_INLINE void add_cause(struct call *c, struct fc_who *w)
+{
+	struct serving *s = map_lookup(MAP(MAP_SERVING), &c->pid_tgid);
+
+	if (!s || s->loop || !s->conn_id || !is_served(s))
+		return;
+	w->cause_conn_id = s->conn_id;
+	w->cause_seq = s->seq;
+}
+
 /* A request was told: whose cause it may be, or what its own is. */
 FC_INLINE void note_cause(struct call *c, u64 sk, struct conn *k)
 {
-	struct serving *s;
-
-	if (k->large.x.role == FC_ROLE_SERVER) {
+	if (k->large.x.role == FC_ROLE_SERVER)
 		begin_serving(c, sk, k);
-		return;
-	}
-	s = map_lookup(MAP(MAP_SERVING), &c->pid_tgid);
-	if (!s || s->loop || !s->conn_id || !is_served(s))
-		return;
-	k->large.x.who.cause_conn_id = s->conn_id;
-	k->large.x.who.cause_seq = s->seq;
+	else
+		add_cause(c, &k->large.x.who);
 }
 
 #endif

@@ -33,6 +33,8 @@ FC_INLINE void close_conn(u64 sk)
 		x->flags |= FC_FLAG_NO_RESPONSE;
 		count(c, FC_COUNT_NO_RESPONSE);
 		finish_exchange(c, sk, k);
+	} else if (c && k->state == CONN_FRAMED) {
+		ship_close(c, k);
 	} else if (c && k->told_ns) {
 		tell_plain(c, sk, k, read_clock());
 	}

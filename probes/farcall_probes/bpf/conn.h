@@ -96,6 +96,17 @@ FC_INLINE void fill_opened(u64 sk, struct conn *k)
 	k->connector = o ? (u8)o->connector : guess_connector(sk);
 }
 
+FC_INLINE void reset_framing(struct framing *f)
+{
+	f->boundary = 0;
+	f->seq = 0;
+	f->mark = 0;
+	f->left = 0;
+	f->held = 0;
+	f->synced = 0;
+	f->misses = 0;
+}
+
 FC_INLINE void reset_conn(struct conn *k)
 {
 	k->last_ns = 0;
@@ -116,6 +127,10 @@ FC_INLINE void reset_conn(struct conn *k)
 	k->told_ns = 0;
 	k->told_sent = 0;
 	k->told_received = 0;
+	k->never_framed = 0;
+	k->wrapped = 0;
+	reset_framing(&k->framing[HALF_REQUESTS]);
+	reset_framing(&k->framing[HALF_RESPONSES]);
 	k->large.x.proto = FC_PROTO_UNKNOWN;
 }
 

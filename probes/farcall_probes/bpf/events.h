@@ -72,12 +72,15 @@ enum fc_flag {
  *   req_cap      bytes were captured, from `req` on and on into what is `resp` in an exchange; resp_cap is 0
  * A frame of HTTP/2 that does not fit one record, or comes in several calls, is several records: resp_bytes is where in the
  * frame their bytes begin, FC_FLAG_CUT on the last one says that the rest is not shipped.
- * A segment record with FC_FLAG_NO_RESPONSE and without bytes says that the connection is closed.
+ * A connection that was followed so and closes says it in a record of its own, without bytes and with FC_FLAG_NO_RESPONSE:
+ * ts_req_ns is the time, req_bytes and resp_bytes are how many requests and responses were numbered on it, seq is what the
+ * next response's would have been.
  */
 enum fc_segment {
 	FC_SEGMENT_NONE = 0, /* the record is a whole exchange */
 	FC_SEGMENT_REQUEST = 1,
 	FC_SEGMENT_RESPONSE = 2,
+	FC_SEGMENT_CLOSED = 3, /* what is in flight on this connection will not be answered any more */
 };
 
 /* Who, where and which connection: the first part of every record. 128 bytes. */
@@ -189,6 +192,11 @@ enum fc_counter {
 	FC_COUNT_IDENTITY_TORN = 17, /* two sights of a connection's identity disagreed */
 	FC_COUNT_HEAD_CUT = 18,    /* request heads in more calls than parts are shipped for */
 	FC_COUNT_NO_RESPONSE = 19, /* closed before the first response byte: records submitted or lost like any other */
+	FC_COUNT_SEGMENT = 20,      /* records submitted that are one message, or say that its connection closed */
+	FC_COUNT_SEGMENT_LOST = 21, /* ring full */
+	FC_COUNT_SEGMENT_BEYOND_LOST = 22,   /* messages of one call past the bound: numbered, not submitted */
+	FC_COUNT_SEGMENT_RESYNC_LOST = 23,   /* a direction's place in the stream was lost: messages until it is found again */
+	FC_COUNT_SEGMENT_GIVEN_UP = 24, /* connections that made no sense for long and go on as plain TCP */
 	FC_COUNT_MAX = 32,
 };
 

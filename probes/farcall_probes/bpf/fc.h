@@ -105,6 +105,11 @@ FC_INLINE u16 swap16(u16 n)
 	return (u16)((n << 8) | (n >> 8));
 }
 
+FC_INLINE u32 swap32(u32 n)
+{
+	return n << 24 | (n & 0xff00) << 8 | (n >> 8 & 0xff00) | n >> 24;
+}
+
 FC_INLINE u64 load_u64(const void *from)
 {
 	u64 v = 0;

@@ -31,6 +31,10 @@
 #define STEP_STREAM 5
 #define STEP_REPLY 6
 #define STEP_MEET 7
+#define STEP_FRAMES 8
+#define STEP_MESSAGE 9
+#define STEP_PASS 10
+#define STEP_RECOGNISE 11
 
 /* OFF_*: a member's offset, added to a pointer. */
 #define OFF_TASK_FILES 1
@@ -95,10 +99,10 @@
 
 /* SIZE_*: what the loader makes maps with; held against sizeof in maps.h. */
 #define SIZE_FDENT 24
-#define SIZE_CONN 1088
+#define SIZE_CONN 1152
 #define SIZE_OPENED 16
 #define SIZE_SETTINGS 24
-#define SIZE_CALL 2904
+#define SIZE_CALL 4824
 #define SIZE_SERVING 24
 
 #endif

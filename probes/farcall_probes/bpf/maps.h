@@ -33,11 +33,32 @@ enum conn_state {
 	CONN_REQUEST = 2,  /* in flight */
 	CONN_RESPONSE = 3, /* in flight, a few response bytes seen */
 	CONN_ANSWERED = 4, /* record submitted; what follows in that direction is the response's rest */
+	CONN_FRAMED = 5,   /* followed message by message, see framing.h */
 };
 
 enum direction { DIR_OUT = 0, DIR_IN = 1 };
 enum connector { CONNECTOR_UNKNOWN = 0, CONNECTOR_SELF = 1, CONNECTOR_PEER = 2 };
 enum head_state { HEAD_UNKNOWN = 0, HEAD_ENDED = 1, HEAD_SHIPPING = 2 };
+
+/* Where one direction of a connection that is followed message by message stands. Places are TCP sequence numbers: what is
+ * written twice (EAGAIN) or by a call that is not hooked (sendfile) does not shift them. */
+struct framing {
+	u64 first_ns; /* of the first of the bytes that are held */
+	u32 boundary; /* where the message begins that is held, or is to come next */
+	u32 seq;      /* of the next segment; a number that is left out is a loss */
+	u32 mark;     /* requests: Kafka's last correlation ID */
+	u32 left;     /* of a message that goes on in further frames */
+	u16 held;     /* bytes of its beginning that came in earlier calls */
+	u8 synced;    /* boundary is right */
+	u8 misses;    /* in a row */
+	u32 spare;
+};
+
+#define FC_SEGMENT_BYTES (FC_LARGE_REQ + FC_LARGE_RESP)
+/* Of a message that arrives in pieces, per direction: they share what is the record's request and response otherwise. */
+#define FC_HOLD (FC_SEGMENT_BYTES / 2)
+
+enum half { HALF_REQUESTS = 0, HALF_RESPONSES = 1 };
 
 /* The record lies in the state as it will be submitted: one copy, and no byte of another connection in it. Requests
  * are collected at one offset for both classes; the small class' response overlays the large one's request. */
@@ -64,7 +85,10 @@ struct conn {
 	u8 dns_have;  /* bytes of the length prefix that were read apart */
 	u8 is_dns;
 	u32 tgid;     /* in the first PID namespace, whatever the record says */
-	u32 spare;
+	u8 never_framed; /* given up once */
+	u8 wrapped;      /* messages lie in outer frames (Cassandra 5) */
+	u16 spare;
+	struct framing framing[2]; /* by enum half */
 	/* Of a connection whose protocol is not known: when its bytes were last told of, and how many there were. */
 	u64 told_ns;
 	u64 told_sent;
@@ -116,11 +140,18 @@ struct call {
 	u64 nonblocking; /* the call itself said so */
 	u64 last_id;
 	u64 sk;     /* for the next step */
-	u64 before; /* for the next step: bytes of the request that came in earlier calls */
+	u64 before; /* for the next step: bytes of the request that came in earlier calls; or where in the call it goes on */
 	u32 default_policy; /* of struct settings */
 	u32 dns_port;
+	u32 more;     /* the call has pieces beyond those that are looked at */
+	/* Of a call that is taken message by message: */
+	u32 position; /* TCP sequence number of its first byte */
+	u32 segments; /* messages taken so far */
+	u32 unseen;   /* bytes went by before it, of the message that is held */
 	struct conn fresh;        /* its request and response bytes are never written, so they stay zero */
 	u8 buf[2 * FC_LARGE_REQ]; /* twice: offset and length are bounded each by itself, not as a pair */
+	struct fc_large segment;  /* as it will be submitted: two threads may use a connection's directions at once */
+	u8 slack[FC_SEGMENT_BYTES]; /* for the same reason */
 };
 
 _Static_assert(sizeof(struct fdent) == SIZE_FDENT, "SIZE_FDENT");
@@ -172,6 +203,7 @@ FC_INLINE struct call *open_call(u64 dir)
 	c->name = 0;
 	c->file = 0;
 	c->nonblocking = 0;
+	c->more = 0;
 	c->default_policy = settings->default_policy;
 	c->dns_port = settings->dns_port;
 	return c;

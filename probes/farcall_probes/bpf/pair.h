@@ -12,6 +12,7 @@
 #include "cause.h"
 #include "databases.h"
 #include "emit.h"
+#include "framing.h"
 #include "http1.h"
 #include "io.h"
 #include "redis.h"
@@ -30,6 +31,8 @@ FC_INLINE u8 classify_request(struct call *c, struct conn *k, u64 head)
 		return FC_PROTO_UNKNOWN;
 	if (is_redis_request(head))
 		return FC_PROTO_REDIS;
+	if (is_mongodb_request(k->large.req, k->large.x.req_cap)) /* which may read as theirs: step__recognise is next */
+		return FC_PROTO_UNKNOWN;
 	return classify_database(head, k->large.x.req_bytes);
 }
 
@@ -102,7 +105,10 @@ FC_INLINE bool begin_request(struct call *c, u64 sk, struct conn *k)
 	}
 	proto = classify_request(c, k, load_head(k));
 	if (!proto) {
-		k->state = k->state == CONN_ANSWERED ? CONN_ANSWERED : CONN_IDLE;
+		if (may_be_followed(c, k))
+			k->state = CONN_MAYBE;
+		else
+			k->state = k->state == CONN_ANSWERED ? CONN_ANSWERED : CONN_IDLE;
 		return false;
 	}
 	confirm_request(c, k, proto);
@@ -153,6 +159,7 @@ FC_INLINE bool continue_request(struct call *c, u64 sk, struct conn *k)
 	}
 	if (at + c->total > x->req_bytes)
 		x->req_bytes = at + c->total;
+	c->before = at;
 	if (k->state == CONN_MAYBE) {
 		u8 proto;
 
@@ -160,14 +167,14 @@ FC_INLINE bool continue_request(struct call *c, u64 sk, struct conn *k)
 			return false;
 		proto = classify_request(c, k, load_head(k));
 		if (!proto) {
-			k->state = CONN_IDLE;
+			if (!may_be_followed(c, k))
+				k->state = CONN_IDLE;
 			return false;
 		}
 		confirm_request(c, k, proto);
 		note_cause(c, sk, k);
 		see_identity(c, sk, k);
 	}
-	c->before = at;
 	return has_head_left(c, k, at);
 }
 

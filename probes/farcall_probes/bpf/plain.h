@@ -16,6 +16,12 @@ FC_INLINE bool is_plain(const struct conn *k)
 	return k->large.x.proto == FC_PROTO_UNKNOWN || k->large.x.proto == FC_PROTO_TCP;
 }
 
+/* It began with a TLS handshake, whose bytes are kept for the name in them: no other protocol will be seen on it. */
+FC_INLINE bool is_sealed(const struct conn *k)
+{
+	return k->told_ns && is_plain(k) && *(u16 *)k->large.req == (0x16 | 0x03 << 8);
+}
+
 FC_INLINE bool is_plain_due(const struct conn *k)
 {
 	return is_plain(k) && k->state == CONN_IDLE &&

@@ -14,11 +14,6 @@
 #define FC_POSTGRES_PIECE 4096
 #define FC_POSTGRES_LONGEST (1 << 24)
 
-FC_INLINE u32 swap32(u32 n)
-{
-	return n << 24 | (n & 0xff00) << 8 | (n >> 8 & 0xff00) | n >> 24;
-}
-
 /* Whether a message with this length may stand first in `total` bytes. */
 FC_INLINE bool has_postgres_length(u64 head, u64 total)
 {

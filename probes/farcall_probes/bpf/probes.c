@@ -34,11 +34,18 @@ int step__begin(void *ctx)
 	if (!c)
 		return 0;
 	k = confirm_conn(c, &sk);
-	if (!k || !begin_request(c, sk, k))
+	if (!k)
 		return 0;
-	c->sk = sk;
 	c->before = 0;
-	go_to(ctx, STEP_HEAD);
+	if (begin_request(c, sk, k)) {
+		c->sk = sk;
+		go_to(ctx, STEP_HEAD);
+	} else if (k->state == CONN_MAYBE) {
+		c->sk = sk;
+		go_to(ctx, STEP_RECOGNISE);
+	} else if (is_plain_due(k)) {
+		go_to(ctx, STEP_MEET);
+	}
 	return 0;
 }
 
@@ -58,8 +65,80 @@ int step__continue(void *ctx)
 	if (!c)
 		return 0;
 	k = find_conn(c, &sk);
-	if (k && continue_request(c, sk, k))
+	if (!k)
+		return 0;
+	if (continue_request(c, sk, k))
 		go_to(ctx, STEP_HEAD);
+	else if (k->state == CONN_MAYBE)
+		go_to(ctx, STEP_RECOGNISE);
+	else if (is_plain_due(k))
+		go_to(ctx, STEP_MEET);
+	return 0;
+}
+
+/* None of the others, but it may be a protocol that answers out of order. */
+int step__recognise(void *ctx)
+{
+	struct call *c = find_workspace(WORKSPACE_CALL);
+	struct conn *k;
+	u64 sk;
+
+	if (!c)
+		return 0;
+	k = find_conn(c, &sk);
+	if (!k)
+		return 0;
+	recognise(c, k, c->before);
+	if (k->state == CONN_FRAMED)
+		go_to(ctx, STEP_FRAMES);
+	else if (is_plain_due(k))
+		go_to(ctx, STEP_MEET);
+	return 0;
+}
+
+/* A call on a connection that is followed message by message. Its descriptor is walked anew, as at each request. */
+int step__frames(void *ctx)
+{
+	struct call *c = find_workspace(WORKSPACE_CALL);
+	struct conn *k;
+	u64 sk = 0;
+
+	if (!c)
+		return 0;
+	k = confirm_conn(c, &sk);
+	if (!k || k->state != CONN_FRAMED)
+		return 0;
+	c->sk = sk;
+	if (place_call(c, sk, k))
+		go_to(ctx, STEP_MESSAGE);
+	return 0;
+}
+
+int step__message(void *ctx)
+{
+	struct call *c = find_workspace(WORKSPACE_CALL);
+	struct conn *k;
+	u64 sk;
+
+	if (!c)
+		return 0;
+	k = find_conn(c, &sk);
+	if (k && take_message(c, sk, k))
+		go_to(ctx, c->segments < FC_SEGMENTS_PER_CALL ? STEP_MESSAGE : STEP_PASS);
+	return 0;
+}
+
+int step__pass(void *ctx)
+{
+	struct call *c = find_workspace(WORKSPACE_CALL);
+	struct conn *k;
+	u64 sk;
+
+	if (!c)
+		return 0;
+	k = find_conn(c, &sk);
+	if (k)
+		pass_messages(c, sk, k);
 	return 0;
 }
 

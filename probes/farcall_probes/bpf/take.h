@@ -43,13 +43,20 @@ FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e, struct con
 	u64 head = peek_user(c);
 	bool maybe = false;
 
+	if (k && is_sealed(k)) {
+		if (is_plain_due(k))
+			go_to(ctx, STEP_MEET);
+		return;
+	}
 	if (c->len[0] < 8) {
 		u32 first = 0;
 
 		read_user(&first, c->len[0] < 4 ? 1 : 4, (void *)c->base[0]);
-		maybe = may_begin_request((u8)first) || may_begin_database(first, c->total);
+		maybe = may_begin_request((u8)first) || may_begin_database(first, c->total) ||
+			may_begin_multiplexed(first, c->len[0]);
 	}
-	if (!maybe && !is_http_request(head) && !is_redis_request(head) && !classify_database(head, c->total)) {
+	if (!maybe && !is_http_request(head) && !is_redis_request(head) && !classify_database(head, c->total) &&
+	    !(c->len[0] >= 8 && may_be_multiplexed(head))) {
 		if (is_http_response(head))
 			count(c, FC_COUNT_ORPHAN);
 		/* A database's bulk copies are long, and a query follows at once. */
@@ -87,6 +94,10 @@ FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e)
 		if (state == CONN_IDLE && read_clock() < e->until)
 			return;
 		e->until = 0;
+	}
+	if (state == CONN_FRAMED) {
+		go_to(ctx, STEP_FRAMES);
+		return;
 	}
 	if (k && (state == CONN_REQUEST || state == CONN_RESPONSE || state == CONN_MAYBE)) {
 		if (k->dir == c->dir) {

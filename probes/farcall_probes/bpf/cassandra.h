@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Telling Cassandra's messages (CQL binary protocol, versions 3 to 5): version, flags, stream, opcode, big-endian length of
+ * the body. Bit 7 of the version says who speaks.
+ */
+#ifndef FARCALL_CASSANDRA_H
+#define FARCALL_CASSANDRA_H
+
+#include "maps.h"
+
+#define FC_CASSANDRA_HEADER 9
+#define FC_CASSANDRA_LONGEST (1 << 28) /* 256 MB, native_protocol_v4.spec, 2.5 */
+#define FC_CASSANDRA_FLAGS 0x1f
+
+/* STARTUP, OPTIONS, QUERY, PREPARE, EXECUTE, REGISTER, BATCH, AUTH_RESPONSE */
+#define FC_CASSANDRA_ASKS (1 << 0x01 | 1 << 0x05 | 1 << 0x07 | 1 << 0x09 | 1 << 0x0a | 1 << 0x0b | 1 << 0x0d | 1 << 0x0f)
+/* ERROR, READY, AUTHENTICATE, SUPPORTED, RESULT, EVENT, AUTH_CHALLENGE, AUTH_SUCCESS */
+#define FC_CASSANDRA_SAYS (1 << 0x00 | 1 << 0x02 | 1 << 0x03 | 1 << 0x06 | 1 << 0x08 | 1 << 0x0c | 1 << 0x0e | 1 << 0x10)
+
+/* By the first eight bytes. A request's stream is never negative. */
+FC_INLINE bool may_be_cassandra(u64 lo, bool is_response)
+{
+	u8 version = (u8)lo;
+	u8 opcode = lo >> 32;
+
+	if (is_response)
+		version ^= 0x80;
+	if (version < 3 || version > 5 || (u8)(lo >> 8) & ~FC_CASSANDRA_FLAGS || opcode > 0x10)
+		return false;
+	if (is_response)
+		return FC_CASSANDRA_SAYS >> opcode & 1;
+	return FC_CASSANDRA_ASKS >> opcode & 1 && !((u8)(lo >> 16) & 0x80);
+}
+
+FC_INLINE u32 weigh_cassandra(u64 lo, u64 hi, bool is_response)
+{
+	u32 length = swap32((u32)(lo >> 40 | hi << 24));
+
+	return may_be_cassandra(lo, is_response) && length <= FC_CASSANDRA_LONGEST ? length + FC_CASSANDRA_HEADER : 0;
+}
+
+/* Whether a body of `length` bytes may begin so: a string is no longer than what it is in, an ID has a few bytes, a batch
+ * is of three kinds, OPTIONS says nothing. */
+FC_INLINE bool is_cassandra_body(u8 opcode, u32 first, u32 length)
+{
+	u32 text = swap32(first);
+	u32 size = text >> 16; /* or a count */
+
+	switch (opcode) {
+	case 0x05:
+		return !length;
+	case 0x07:
+	case 0x09:
+	case 0x0f:
+		return text && text + 4 <= length;
+	case 0x0d:
+		return text >> 24 <= 2 && length > 4;
+	}
+	return size && size <= 64 && size + 2 <= length;
+}
+
+/* Little tells such a header from others, so the message must be there as it says, or be longer than a call moves. */
+FC_INLINE bool is_cassandra_request(const u8 *head, u64 n, u64 total)
+{
+	u64 length = weigh_cassandra(*(u64 *)head, *(u64 *)(head + 8), false);
+	u32 first = *(u32 *)(head + 9);
+
+	if (n < FC_CASSANDRA_HEADER || !length)
+		return false;
+	if (total == FC_CASSANDRA_HEADER)
+		return length < 4096;
+	return (length <= total || total >= 4096) && (n < 13 ? length == n : true) &&
+	       is_cassandra_body(head[4], first, (u32)length - FC_CASSANDRA_HEADER);
+}
+
+#endif

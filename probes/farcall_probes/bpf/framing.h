@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Connections that are followed message by message: each becomes a segment record, user space pairs them.
+ *
+ * Each direction has a place, the TCP sequence number where its next message begins. A call's bytes have theirs, so it does
+ * not matter how messages are cut into calls, whether a write is repeated, or whether bytes went by unseen in the middle of
+ * a message. Where a message should begin and none does, the place is lost: a segment number is left out, and each call's
+ * first bytes are tried until they are a header. A direction in which none ever is makes the connection plain TCP again.
+ */
+#ifndef FARCALL_FRAMING_H
+#define FARCALL_FRAMING_H
+
+#include "cause.h"
+#include "emit.h"
+#include "io.h"
+#include "multiplexed.h"
+#include "plain.h"
+
+/* The kernel allows 33 steps from program to program. */
+#define FC_SEGMENTS_PER_CALL 24
+/* Of one call, behind those: stepped over. */
+#define FC_PASSED_PER_CALL 128
+#define FC_MISSES_MAX 250
+
+enum synced { SYNCED_NO = 0, SYNCED_TRIAL = 1, SYNCED_YES = 2 };
+
+FC_INLINE u8 which_half(const struct call *c, const struct conn *k)
+{
+	return (u8)c->dir == k->dir ? HALF_REQUESTS : HALF_RESPONSES;
+}
+
+FC_INLINE struct framing *find_framing(struct conn *k, u8 half)
+{
+	return half == HALF_REQUESTS ? &k->framing[HALF_REQUESTS] : &k->framing[HALF_RESPONSES];
+}
+
+FC_INLINE u8 *find_hold(struct conn *k, u8 half)
+{
+	u8 *area = (u8 *)&k->large + sizeof(struct fc_exchange);
+
+	return half == HALF_REQUESTS ? area : area + FC_HOLD;
+}
+
+/* A request of such a protocol was recognised: `held` of its bytes came in earlier calls and lie where requests are held. */
+FC_INLINE void begin_frames(struct call *c, struct conn *k, u8 proto, u16 held)
+{
+	struct fc_exchange *x = &k->large.x;
+	struct framing *f = &k->framing[HALF_REQUESTS];
+	struct framing *r = &k->framing[HALF_RESPONSES];
+
+	k->told_ns = 0;
+	x->proto = proto;
+	x->role = k->dir == DIR_OUT ? FC_ROLE_CLIENT : FC_ROLE_SERVER;
+	if (k->connector == CONNECTOR_UNKNOWN)
+		k->connector = k->dir == DIR_OUT ? CONNECTOR_SELF : CONNECTOR_PEER;
+	x->flags = (x->who.conn_open_ns ? 0 : FC_FLAG_LATE) | (k->connector == CONNECTOR_SELF ? FC_FLAG_CONNECTOR : 0);
+	f->boundary = x->request_seq;
+	f->first_ns = x->ts_req_ns;
+	f->held = held;
+	f->synced = SYNCED_YES;
+	f->seq += f->seq > 0; /* the policy had dropped the connection for a while */
+	f->misses = 0;
+	r->seq += r->seq > 0;
+	r->synced = SYNCED_NO;
+	r->held = 0;
+	r->misses = 0;
+	k->state = CONN_FRAMED;
+}
+
+/* Worth a closer look, in a step of its own. */
+FC_INLINE bool may_be_followed(const struct call *c, const struct conn *k)
+{
+	u8 proto = k->large.x.proto;
+
+	/* Only the end that called connect asks. */
+	if (k->connector == (c->dir == DIR_OUT ? CONNECTOR_PEER : CONNECTOR_SELF))
+		return false;
+	return (is_plain(k) || is_multiplexed(proto)) && !k->never_framed && may_be_multiplexed(*(u64 *)k->large.req);
+}
+
+/* Too few bytes to tell, but so far they could be a header. */
+FC_INLINE bool is_undecided(const struct conn *k)
+{
+	u64 n = k->large.x.req_cap;
+
+	return n < 8 || (n < FC_FRAME_HEADER && n == k->large.x.req_bytes);
+}
+
+/* Bytes of a connection that may be anything were collected, `before` of them in earlier calls. */
+FC_INLINE void recognise(struct call *c, struct conn *k, u64 before)
+{
+	struct fc_exchange *x = &k->large.x;
+	u8 proto = may_be_followed(c, k) ? classify_multiplexed(k->large.req, x->req_cap, x->req_bytes) : FC_PROTO_UNKNOWN;
+
+	if (proto)
+		begin_frames(c, k, proto, (u16)before);
+	else if (!is_undecided(k))
+		k->state = CONN_IDLE;
+}
+
+FC_INLINE void lose_place(struct call *c, struct framing *f)
+{
+	if (f->synced == SYNCED_YES) {
+		f->seq++;
+		count(c, FC_COUNT_SEGMENT_RESYNC_LOST);
+	}
+	f->synced = SYNCED_NO;
+	f->held = 0;
+}
+
+/* What was in flight is unknown from here on; bytes are told of as those of any connection. */
+FC_INLINE void give_up(struct call *c, u64 sk, struct conn *k)
+{
+	k->state = CONN_IDLE;
+	k->never_framed = 1;
+	k->large.x.proto = FC_PROTO_UNKNOWN;
+	k->large.x.req_cap = 0;
+	k->told_ns = c->now;
+	k->told_sent = load_sent(sk, k);
+	k->told_received = load_received(sk);
+	count(c, FC_COUNT_SEGMENT_GIVEN_UP);
+}
+
+FC_INLINE void miss_message(struct call *c, u64 sk, struct conn *k, struct framing *f)
+{
+	lose_place(c, f);
+	if (++f->misses >= FC_MISSES_MAX)
+		give_up(c, sk, k);
+}
+
+/* Sets where in the call the next message begins, or goes on. False when the call is nothing but a message's middle. */
+FC_INLINE bool place_call(struct call *c, u64 sk, struct conn *k)
+{
+	struct framing *f = find_framing(k, which_half(c, k));
+	s32 ahead, missing;
+
+	c->position = c->dir == DIR_OUT ? locate_write(sk) : locate_read(sk, c->total);
+	c->segments = 0;
+	c->unseen = 0;
+	c->before = 0;
+	see_identity(c, sk, k);
+	ahead = (s32)(f->boundary - c->position);
+	missing = ahead + f->held;
+	if (f->synced && f->held && ahead < 0) {
+		c->before = missing > 0 ? missing : 0; /* written again, from its middle */
+		c->unseen = missing < 0;
+		return c->before < c->total;
+	}
+	f->held = 0;
+	if (f->synced && ahead < 0)
+		lose_place(c, f);
+	if (!f->synced) {
+		f->boundary = c->position;
+		f->synced = SYNCED_TRIAL;
+		return true;
+	}
+	c->before = ahead;
+	return c->before < c->total;
+}
+
+/* Copies the call's bytes from `at` on to `to` behind `have` bytes, up to FC_SEGMENT_BYTES in all; as many again must lie
+ * behind them. Returns the bytes that `to` then holds, or -1. */
+FC_INLINE s64 gather(struct call *c, u8 *to, u64 have, u64 at)
+{
+	u32 i;
+
+#pragma unroll
+	for (i = 0; i < CALL_PIECES; i++) {
+		u64 n = c->len[i];
+
+		if (i >= c->pieces)
+			break;
+		if (at >= n) {
+			at -= n;
+			continue;
+		}
+		n -= at;
+		FC_CLAMP(have, FC_SEGMENT_BYTES);
+		if (n > FC_SEGMENT_BYTES - have)
+			n = FC_SEGMENT_BYTES - have;
+		FC_CLAMP(n, FC_SEGMENT_BYTES);
+		if (!n)
+			break;
+		if (read_user(to + have, (u32)n, (void *)(c->base[i] + at)))
+			return -1;
+		have += n;
+		at = 0;
+	}
+	FC_CLAMP(have, FC_SEGMENT_BYTES);
+	return have;
+}
+
+FC_INLINE void submit_segment(u64 *counts, struct fc_large *s)
+{
+	if (ring_output(MAP(MAP_RING_LARGE), s, sizeof(*s), FC_NO_WAKEUP))
+		counts[FC_COUNT_SEGMENT_LOST]++;
+	else
+		counts[FC_COUNT_SEGMENT]++;
+}
+
+/* `cap` bytes lie in the record already. */
+FC_INLINE void ship_segment(struct call *c, struct conn *k, struct framing *f, u8 half, u64 cap, u32 length)
+{
+	struct fc_exchange *x = &c->segment.x;
+
+	read_kernel(x, sizeof(*x), &k->large.x);
+	x->who.tid = (u32)c->pid_tgid;
+	x->who.cause_conn_id = 0;
+	x->who.cause_seq = 0;
+	if (half == HALF_REQUESTS && x->role == FC_ROLE_CLIENT)
+		add_cause(c, &x->who);
+	x->ts_req_ns = f->held ? f->first_ns : c->now;
+	x->ts_resp_ns = 0;
+	x->req_bytes = length;
+	x->resp_bytes = 0;
+	x->seq = f->seq++;
+	x->request_seq = f->boundary;
+	x->req_cap = (u16)cap;
+	x->resp_cap = 0;
+	x->segment = half == HALF_REQUESTS ? FC_SEGMENT_REQUEST : FC_SEGMENT_RESPONSE;
+	if (cap < length)
+		x->flags |= FC_FLAG_CUT;
+	if (k->sights >= 2) {
+		x->isn_client = k->isn_client;
+		x->isn_server = k->isn_server;
+		x->flags |= FC_FLAG_IDENTITY;
+	}
+	submit_segment(c->counts, &c->segment);
+}
+
+FC_INLINE void hold_bytes(struct call *c, struct conn *k, struct framing *f, u8 half, u64 n)
+{
+	FC_CLAMP(n, FC_HOLD);
+	read_kernel(find_hold(k, half), (u32)n, c->segment.req);
+	if (!f->held)
+		f->first_ns = c->now;
+	f->held = (u16)n;
+}
+
+/* One message, or as much of it as there is. True when the call holds another. */
+FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
+{
+	u8 half = which_half(c, k);
+	struct framing *f = find_framing(k, half);
+	u8 *bytes = c->segment.req;
+	u64 held = f->held;
+	u64 all, lo, hi, cap;
+	u32 length;
+	s64 n;
+
+	FC_CLAMP(held, FC_HOLD);
+	if (held)
+		read_kernel(bytes, (u32)held, find_hold(k, half));
+	n = c->unseen ? held : gather(c, bytes, held, c->before);
+	if (n < 0) {
+		count(c, FC_COUNT_READ_FAULT);
+		lose_place(c, f);
+		return false;
+	}
+	all = c->unseen ? held : held + c->total - c->before;
+	if (n < measure_header(k->large.x.proto, half)) {
+		if (c->unseen || c->more || n < all)
+			lose_place(c, f);
+		else
+			hold_bytes(c, k, f, half, n);
+		return false;
+	}
+	lo = *(u64 *)bytes;
+	hi = *(u64 *)(bytes + 8);
+	length = weigh_message(k, half, f->synced == SYNCED_YES, lo, hi);
+	if (!length) {
+		miss_message(c, sk, k, f);
+		return false;
+	}
+	f->synced = SYNCED_YES;
+	f->misses = 0;
+	if (all < length && all <= FC_HOLD && n == all && !c->more && !c->unseen) {
+		hold_bytes(c, k, f, half, n);
+		return false;
+	}
+	cap = n < length ? n : length;
+	if (is_told(k, half, lo, hi))
+		ship_segment(c, k, f, half, cap, length);
+	f->boundary += length;
+	f->held = 0;
+	c->segments++;
+	c->unseen = 0;
+	if ((s32)(f->boundary - c->position) < 0) { /* more went by unseen than the message's rest */
+		lose_place(c, f);
+		f->boundary = c->position;
+		f->synced = SYNCED_TRIAL;
+	}
+	c->before = f->boundary - c->position;
+	return c->before < c->total;
+}
+
+/* Messages past the bound: only their headers are read. */
+FC_INLINE void pass_messages(struct call *c, u64 sk, struct conn *k)
+{
+	u8 half = which_half(c, k);
+	struct framing *f = find_framing(k, half);
+	u32 i;
+
+	for (i = 0; i < FC_PASSED_PER_CALL; i++) {
+		u64 at = f->boundary - c->position;
+		u64 head[2] = {};
+		u32 length;
+
+		if (at >= c->total)
+			return;
+		if (c->pieces != 1 || c->total - at < FC_FRAME_HEADER)
+			break;
+		if (read_user(head, sizeof(head), (void *)(c->base[0] + at)))
+			break;
+		length = weigh_message(k, half, true, head[0], head[1]);
+		if (!length)
+			break;
+		f->boundary += length;
+		f->seq++;
+		count(c, FC_COUNT_SEGMENT_BEYOND_LOST);
+	}
+	lose_place(c, f);
+}
+
+/* Its connection is gone: what is in flight will not be answered. In the workspace of closes. */
+FC_INLINE void ship_close(struct call *c, struct conn *k)
+{
+	struct fc_exchange *x = &c->segment.x;
+
+	if (!k->framing[HALF_REQUESTS].seq)
+		return;
+	read_kernel(x, sizeof(*x), &k->large.x);
+	x->ts_req_ns = read_clock();
+	x->ts_resp_ns = 0;
+	x->seq = k->framing[HALF_RESPONSES].seq;
+	x->flags |= FC_FLAG_NO_RESPONSE;
+	x->req_bytes = k->framing[HALF_REQUESTS].seq;
+	x->resp_bytes = k->framing[HALF_RESPONSES].seq;
+	x->request_seq = 0;
+	x->req_cap = 0;
+	x->resp_cap = 0;
+	x->segment = FC_SEGMENT_CLOSED;
+	submit_segment(c->counts, &c->segment);
+}
+
+#endif

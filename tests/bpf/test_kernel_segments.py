@@ -1,0 +1,437 @@
+"""Kafka, MongoDB and Cassandra over real connections: every message leaves one segment at each end, however it is cut."""
+
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from farcall_probes import events
+from farcall_probes.events import PROTO_CASSANDRA, PROTO_KAFKA, PROTO_MONGODB, Flag
+from farcall_probes.selftest import Pair, open_pair
+from support_probes import CLIENT, SERVER, Watch, connection, port_of, receive
+from support_segments import (
+    CAPTURED,
+    CLOSED,
+    REQUEST,
+    RESPONSE,
+    Segment,
+    cassandra_request,
+    cassandra_response,
+    kafka_request,
+    kafka_response,
+    list_segments,
+    mongodb_request,
+    mongodb_response,
+    texts,
+)
+
+pytestmark = pytest.mark.bpf
+
+Make = Callable[..., bytes]
+PROTOCOLS = [
+    pytest.param(PROTO_KAFKA, kafka_request, kafka_response, id="kafka"),
+    pytest.param(PROTO_MONGODB, mongodb_request, mongodb_response, id="mongodb"),
+    pytest.param(PROTO_CASSANDRA, cassandra_request, cassandra_response, id="cassandra"),
+]
+
+
+def check(
+    segments: list[Segment], requests: list[bytes], responses: list[bytes], proto: int
+) -> None:
+    """What one end left behind, exactly."""
+    assert texts(segments, REQUEST) == [r[:CAPTURED] for r in requests]
+    assert texts(segments, RESPONSE) == [r[:CAPTURED] for r in responses]
+    for kind, messages in ((REQUEST, requests), (RESPONSE, responses)):
+        of_kind = [s for s in segments if s.kind == kind]
+        assert [s.seq for s in of_kind] == list(range(len(messages)))
+        assert [s.length for s in of_kind] == [len(m) for m in messages]
+        assert [bool(s.flags & Flag.CUT) for s in of_kind] == [len(m) > CAPTURED for m in messages]
+        starts = [s.request_seq - of_kind[0].request_seq & 0xFFFFFFFF for s in of_kind]
+        assert starts == [sum(map(len, messages[:i])) for i in range(len(messages))]
+    assert {s.proto for s in segments} == {proto}
+
+
+def check_both(
+    watch: Watch, pair: Pair, requests: list[bytes], responses: list[bytes], proto: int
+) -> None:
+    port = port_of(pair)
+    for role in (CLIENT, SERVER):
+        segments = list_segments(watch, port, role=role)
+        check([s for s in segments if s.kind != CLOSED], requests, responses, proto)
+
+
+def send(pair: Pair, data: bytes) -> None:
+    pair.client.sendall(data)
+    receive(pair.server, len(data))
+
+
+def answer(pair: Pair, data: bytes) -> None:
+    pair.server.sendall(data)
+    receive(pair.client, len(data))
+
+
+@pytest.mark.parametrize(("proto", "ask", "say"), PROTOCOLS)
+def test_messages_are_segments_with_their_times_and_places(
+    watch: Watch, proto: int, ask: Make, say: Make
+) -> None:
+    requests, responses = [ask(i + 1) for i in range(5)], [say(i + 1) for i in range(5)]
+    with connection() as pair:
+        before = time.monotonic_ns()
+        for request, response in zip(requests, responses, strict=True):
+            send(pair, request)
+            answer(pair, response)
+        after = time.monotonic_ns()
+        check_both(watch, pair, requests, responses, proto)
+        segments = list_segments(watch, port_of(pair))
+
+    assert all(before <= s.ts_ns <= after for s in segments)
+    places = {
+        role: [
+            (int(s.record["isn_client"]), int(s.record["isn_server"]), s.request_seq)
+            for s in segments
+            if s.role == role and s.flags & Flag.IDENTITY
+        ]
+        for role in (CLIENT, SERVER)
+    }
+    assert len(places[CLIENT]) >= 9
+    assert set(places[CLIENT]) == set(places[SERVER])
+
+
+@pytest.mark.parametrize(("proto", "ask", "say"), PROTOCOLS)
+def test_answers_in_another_order_and_several_in_flight(
+    watch: Watch, proto: int, ask: Make, say: Make
+) -> None:
+    requests = [ask(i) for i in range(1, 8)]
+    responses = [say(i) for i in (3, 1, 2, 7, 6, 4, 5)]
+    with connection() as pair:
+        for request in requests:
+            send(pair, request)
+        for response in responses:
+            answer(pair, response)
+        check_both(watch, pair, requests, responses, proto)
+
+
+@pytest.mark.parametrize("count", [2, 20, 24])
+@pytest.mark.parametrize(("proto", "ask", "say"), PROTOCOLS)
+def test_several_messages_of_one_call_are_a_segment_each(
+    watch: Watch, proto: int, ask: Make, say: Make, count: int
+) -> None:
+    requests = [ask(i + 1) for i in range(count)]
+    responses = [say(i + 1) for i in range(count)]
+    with connection() as pair:
+        send(pair, b"".join(requests))
+        answer(pair, b"".join(responses))
+        check_both(watch, pair, requests, responses, proto)
+
+
+@pytest.mark.parametrize(("proto", "ask", "say"), PROTOCOLS)
+def test_messages_past_the_bound_are_counted_and_the_next_call_is_right(
+    watch: Watch, proto: int, ask: Make, say: Make
+) -> None:
+    first, then = [ask(i + 1) for i in range(90)], ask(91)
+    with connection() as pair:
+        send(pair, b"".join(first))
+        send(pair, then)
+        for role in (CLIENT, SERVER):
+            segments = list_segments(watch, port_of(pair), role=role)
+            assert texts(segments, REQUEST) == [*first[:24], then]
+            assert [s.seq for s in segments] == [*range(24), 90]
+
+    assert watch.count("segment_beyond_lost") == 2 * 66
+    assert watch.count("segment_resync_lost") == 0
+
+
+@pytest.mark.parametrize(("proto", "ask", "say"), PROTOCOLS)
+def test_messages_over_several_calls_are_one_segment(
+    watch: Watch, proto: int, ask: Make, say: Make
+) -> None:
+    requests = [ask(1, body=b"a" * 20_000), ask(2), ask(3, body=b"b" * 3_000)]
+    responses = [say(1, body=b"c" * 100_000), say(2), say(3, body=b"d" * 3_000)]
+    with connection() as pair:
+        for messages, sender, reader in (
+            (requests, pair.client, pair.server),
+            (responses, pair.server, pair.client),
+        ):
+            for message in messages:
+                for at in range(0, len(message), 5_000):
+                    sender.sendall(message[at : at + 5_000])
+                    receive(reader, len(message[at : at + 5_000]))
+        check_both(watch, pair, requests, responses, proto)
+
+
+@pytest.mark.parametrize(("proto", "ask", "say"), PROTOCOLS)
+def test_a_message_cut_anywhere_is_one_segment_and_whole_while_it_is_short(
+    watch: Watch, proto: int, ask: Make, say: Make
+) -> None:
+    requests, responses = [ask(1)], [say(1)]
+    with connection() as pair:
+        send(pair, requests[0])
+        answer(pair, responses[0])
+        for cut in range(1, len(ask(2))):
+            requests.append(ask(cut + 1))
+            send(pair, requests[-1][:cut])
+            send(pair, requests[-1][cut:])
+            responses.append(say(cut + 1))
+            answer(pair, responses[-1][:cut])
+            if cut < len(responses[-1]):
+                answer(pair, responses[-1][cut:])
+        check_both(watch, pair, requests, responses, proto)
+
+
+@pytest.mark.parametrize(("proto", "ask", "say"), PROTOCOLS)
+def test_a_message_that_comes_byte_by_byte_is_one_segment(
+    watch: Watch, proto: int, ask: Make, say: Make
+) -> None:
+    requests = [ask(1), ask(2), ask(3)]
+    with connection() as pair:
+        send(pair, requests[0])
+        for at in range(len(requests[1])):
+            send(pair, requests[1][at : at + 1])
+        send(pair, requests[2])
+        check_both(watch, pair, requests, [], proto)
+
+
+@pytest.mark.parametrize(("proto", "ask", "say"), PROTOCOLS)
+def test_headers_that_are_read_apart_are_joined_with_what_follows(
+    watch: Watch, proto: int, ask: Make, say: Make
+) -> None:
+    """Brokers read a length of four bytes and then the rest, mongod a header of sixteen."""
+    apart = {PROTO_KAFKA: 4, PROTO_MONGODB: 16, PROTO_CASSANDRA: 9}[proto]
+    requests = [ask(1), ask(2), ask(3, body=b"x" * 1_500)]
+    responses = [say(1), say(2), say(3, body=b"y" * 1_500)]
+    with connection() as pair:
+        for request, response in zip(requests, responses, strict=True):
+            pair.client.sendall(request)
+            receive(pair.server, apart)
+            receive(pair.server, len(request) - apart)
+            pair.server.sendall(response)
+            receive(pair.client, 4)
+            receive(pair.client, len(response) - 4)
+        check_both(watch, pair, requests, responses, proto)
+
+
+@pytest.mark.parametrize("pieces", [2, 4, 9])
+@pytest.mark.parametrize(("proto", "ask", "say"), PROTOCOLS)
+def test_vectors_are_read_piece_by_piece(
+    watch: Watch, proto: int, ask: Make, say: Make, pieces: int
+) -> None:
+    requests = [ask(i, body=b"v" * 200) for i in (1, 2, 3)]
+    size = -(-len(requests[0]) // pieces)
+    with connection() as pair:
+        send(pair, requests[0])
+        for request in requests[1:]:
+            parts = [request[at : at + size] for at in range(0, len(request), size)]
+            assert os.writev(pair.client.fileno(), parts) == len(request)
+            receive(pair.server, len(request))
+        client = list_segments(watch, port_of(pair), role=CLIENT)
+        served = list_segments(watch, port_of(pair), role=SERVER)
+
+    check(served, requests, [], proto)
+    assert [s.seq for s in client] == [0, 1, 2]
+    assert [s.length for s in client] == [len(r) for r in requests]
+    seen = [requests[0], *(r[: size * min(pieces, 4)] for r in requests[1:])]
+    assert texts(client, REQUEST) == seen
+
+
+@pytest.mark.parametrize(("proto", "ask", "say"), PROTOCOLS)
+def test_a_write_that_was_short_or_refused_is_not_counted_twice(
+    watch: Watch, proto: int, ask: Make, say: Make
+) -> None:
+    requests = [ask(1), ask(2, body=b"z" * 4_000_000), ask(3)]
+    with connection() as pair:
+        send(pair, requests[0])
+        pair.client.setblocking(False)
+        at, refused = 0, 0
+        while at < len(requests[1]):
+            try:
+                at += pair.client.send(requests[1][at:])
+            except BlockingIOError:
+                refused += 1
+                receive(pair.server, 65_536)
+        pair.client.setblocking(True)
+        left = len(requests[1]) - 65_536 * refused
+        receive(pair.server, left)
+        send(pair, requests[2])
+        assert refused
+        check_both(watch, pair, requests, [], proto)
+
+
+@pytest.mark.parametrize(("proto", "ask", "say"), PROTOCOLS)
+def test_bytes_that_no_hook_sees_do_not_shift_the_messages(
+    watch: Watch, proto: int, ask: Make, say: Make
+) -> None:
+    """Brokers send stored records by sendfile(2)."""
+    requests = [ask(1), ask(2)]
+    responses = [say(1, body=b"r" * 30_000), say(2)]
+    with connection() as pair, open("/dev/shm/farcall-segments", "w+b") as file:
+        os.unlink("/dev/shm/farcall-segments")
+        file.write(responses[0][900:])
+        file.flush()
+        send(pair, requests[0])
+        pair.server.sendall(responses[0][:900])
+        at = 0
+        while at < len(responses[0]) - 900:
+            at += os.sendfile(pair.server.fileno(), file.fileno(), at, 30_000)
+        receive(pair.client, len(responses[0]))
+        send(pair, requests[1])
+        answer(pair, responses[1])
+        check_both(watch, pair, requests, responses, proto)
+
+
+@pytest.mark.parametrize(("proto", "ask", "say"), PROTOCOLS)
+def test_a_connection_that_closes_says_how_many_there_were(
+    watch: Watch, proto: int, ask: Make, say: Make
+) -> None:
+    pair = open_pair()
+    port = port_of(pair)
+    for i in range(3):
+        send(pair, ask(i + 1))
+    answer(pair, say(1))
+    before = time.monotonic_ns()
+    pair.close()
+    closed = [s for s in list_segments(watch, port) if s.kind == CLOSED]
+
+    assert {s.role for s in closed} == {CLIENT, SERVER}
+    assert [(s.length, s.responses, s.data) for s in closed] == [(3, 1, b"")] * 2
+    assert all(before <= s.ts_ns <= time.monotonic_ns() for s in closed)
+
+
+@pytest.mark.parametrize(("proto", "ask", "say"), PROTOCOLS)
+def test_what_makes_no_sense_loses_the_place_until_a_message_begins_with_a_call(
+    watch: Watch, proto: int, ask: Make, say: Make
+) -> None:
+    with connection() as pair:
+        send(pair, ask(1))
+        answer(pair, say(1))
+        send(pair, b"\xff" * 300)
+        send(pair, b"text " * 100)
+        send(pair, ask(2))
+        answer(pair, say(2))
+        for role in (CLIENT, SERVER):
+            segments = list_segments(watch, port_of(pair), role=role)
+            assert texts(segments, REQUEST) == [ask(1), ask(2)]
+            assert [s.seq for s in segments if s.kind == REQUEST] == [0, 2]
+            assert texts(segments, RESPONSE) == [say(1), say(2)]
+
+    assert watch.count("segment_resync_lost") == 2
+    assert watch.count("segment_given_up") == 0
+
+
+@pytest.mark.parametrize(("proto", "ask", "say"), PROTOCOLS)
+def test_what_never_makes_sense_is_plain_tcp_from_then_on(
+    watch: Watch, proto: int, ask: Make, say: Make
+) -> None:
+    pair = open_pair()
+    port = port_of(pair)
+    send(pair, ask(1))
+    for _ in range(260):
+        send(pair, b"\xff" * 300)
+    send(pair, ask(2))
+    pair.close()
+    segments = list_segments(watch, port)
+    plain = watch.exchanges(port)
+
+    assert [s.data for s in segments if s.kind == REQUEST] == [ask(1)] * 2
+    assert watch.count("segment_given_up") == 2
+    assert {s.proto for s in plain} == {events.PROTO_TCP}
+    assert sorted(s.role for s in plain) == [CLIENT, SERVER]
+
+
+@pytest.mark.parametrize(("proto", "ask", "say"), PROTOCOLS)
+def test_a_connection_met_in_the_middle_is_followed_from_its_next_request_on(
+    watch: Watch, proto: int, ask: Make, say: Make
+) -> None:
+    with connection() as pair:
+        send(pair, b"\xff\xfe" * 400)
+        answer(pair, b"\xfd\xfc" * 400)
+        send(pair, ask(7))
+        answer(pair, b"\xfb\xfa" * 300)
+        answer(pair, say(7))
+        for role in (CLIENT, SERVER):
+            segments = list_segments(watch, port_of(pair), role=role)
+            check([s for s in segments if s.kind != CLOSED], [ask(7)], [say(7)], proto)
+
+
+OTHERS = [
+    # A startup of PostgreSQL reads as Metadata, version 0.
+    struct.pack(">ii", 180, 196_608) + b"user\0application_with_a_name\0" + b"o" * 142 + b"\0",
+    # ZooKeeper: connect, getData, ping
+    struct.pack(">iiqiq", 44, 0, 0, 30_000, 0) + struct.pack(">i", 16) + b"\0" * 16,
+    struct.pack(">iiii", 14, 1, 4, 5) + b"/path\0"[:6],
+    struct.pack(">iii", 8, -2, 11),
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x11" * 506,
+    b"\x17\x03\x03\x00\x40" + b"\x05" * 64,
+    b"\x05\0\0\0\x03SLEE",
+    b"\x04\0\0\0\x05name",
+    b"*1\r\n$4\r\nPING\r\n",
+    b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+    b"Q\0\0\0\x0dSELECT 1\0",
+    b"\x80\0\0\x03\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\0\0\0\0\0key",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0\0\0\0\0",
+    b"\0\0\x08\x06\0\0\0\0\0" + b"\0" * 8,
+    b"\0\0\x04\x08\0\0\0\0\0\0\x0f\0\x01",
+    b"\0\0\x2a\x00\x00\0\0\0\x01" + b"\0\0\0\0\x25" + b"p" * 37,
+    b"AMQP\0\0\x09\x01",
+    b"\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\0\x80\0",
+    b"\0\0\0\x1c\x80\x01\0\x01\0\0\0\x04ping\0\0\0\0\0",
+    b"\x05\x01\0",
+    b"\x04\x01\0\x50\x7f\0\0\x01user\0",
+]
+
+
+@pytest.mark.parametrize("first", OTHERS, ids=range(len(OTHERS)))
+def test_other_protocols_are_not_mistaken_for_them(watch: Watch, first: bytes) -> None:
+    with connection() as pair:
+        for _ in range(3):
+            send(pair, first)
+            answer(pair, first[::-1])
+        assert list_segments(watch, port_of(pair)) == []
+
+
+def test_random_bytes_are_no_messages(watch: Watch) -> None:
+    with connection() as pair:
+        for _ in range(400):
+            data = os.urandom(64)
+            send(pair, data)
+            answer(pair, data)
+        assert list_segments(watch, port_of(pair)) == []
+
+
+def test_only_the_end_that_connected_asks(watch: Watch) -> None:
+    with connection() as pair:
+        answer(pair, kafka_request(1))
+        answer(pair, mongodb_request(1))
+        answer(pair, cassandra_request(1))
+        assert list_segments(watch, port_of(pair)) == []
+
+
+def test_two_threads_may_use_both_directions_at_once(watch: Watch) -> None:
+    count = 600
+    requests = [kafka_request(i + 1, body=b"%d" % i * 30) for i in range(count)]
+    responses = [kafka_response(i + 1, body=b"%d" % i * 30) for i in range(count)]
+
+    def serve(server: socket.socket) -> None:
+        for request, response in zip(requests, responses, strict=True):
+            receive(server, len(request))
+            server.sendall(response)
+
+    def read(client: socket.socket) -> None:
+        for response in responses:
+            receive(client, len(response))
+
+    with connection() as pair:
+        threads = [
+            threading.Thread(target=serve, args=(pair.server,)),
+            threading.Thread(target=read, args=(pair.client,)),
+        ]
+        for thread in threads:
+            thread.start()
+        for request in requests:
+            pair.client.sendall(request)
+        for thread in threads:
+            thread.join()
+        check_both(watch, pair, requests, responses, PROTO_KAFKA)
