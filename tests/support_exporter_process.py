@@ -169,6 +169,7 @@ def running_exporter(folder: Path, **exporter_settings: object) -> Iterator[Expo
         update={
             "exporter_ingest": f"http://127.0.0.1:{find_free_port()}",
             "exporter_otlp_http": f"http://127.0.0.1:{find_free_port()}",
+            "exporter_otlp_grpc": f"http://127.0.0.1:{find_free_port()}",
             "redis": cache.url,
         }
     )

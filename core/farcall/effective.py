@@ -106,6 +106,11 @@ class Endpoints(Section):
     exporter_otlp_http: str = _field(
         "restart", "Applications send OTLP over HTTP here: http://host:port."
     )
+    exporter_otlp_grpc: str | None = _field(
+        "restart",
+        "Applications send OTLP over gRPC here: http://host:port; nobody listens when null.",
+        default=None,
+    )
     redis: str = _field(
         "restart", "unix:///path or redis(s)://host:port; user and password come from secrets_dir."
     )

@@ -36,6 +36,7 @@ class Answer:
     body: bytes = b""
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
+    detail: str = ""  # a refusal's sentence, for who answers in another protocol
 
 
 @dataclass

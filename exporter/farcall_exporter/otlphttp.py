@@ -72,7 +72,7 @@ class OtlpApp:
 
     async def _submit(self, path: str, body: bytes, *, is_json: bool) -> Answer:
         def job() -> Answer:
-            return self._take(path, body, is_json=is_json)
+            return take_request(self._pipeline, path, body, is_json=is_json)
 
         try:
             future = self._pipeline.submit(job, len(body))
@@ -87,24 +87,26 @@ class OtlpApp:
             return failure(500, "the exporter failed", is_json=is_json)
         return answer
 
-    def _take(self, path: str, body: bytes, *, is_json: bool) -> Answer:
-        """Runs on the pipeline's thread: parse, commit, answer."""
+
+def take_request(pipeline: Pipeline, path: str, body: bytes, *, is_json: bool) -> Answer:
+    """Runs on the pipeline's thread: parse, commit, answer. Raises StoreError when nothing could be written."""
+    counters = pipeline.context.counters
+    try:
+        taken = PARSERS[path](body, is_json=is_json)
+    except OtlpError as e:
+        counters.add("otlp_refused", 1)
+        return failure(400, str(e), is_json=is_json)
+    if taken.table.num_rows:
+        # A sender's retry has the same bytes, so the same token, and changes nothing.
+        token = f"otlp:{hashlib.blake2b(body, digest_size=16).hexdigest()}"
         try:
-            taken = PARSERS[path](body, is_json=is_json)
-        except OtlpError as e:
-            self._counters.add("otlp_refused", 1)
-            return failure(400, str(e), is_json=is_json)
-        if taken.table.num_rows:
-            # A sender's retry has the same bytes, so the same token, and changes nothing.
-            token = f"otlp:{hashlib.blake2b(body, digest_size=16).hexdigest()}"
-            try:
-                self._pipeline.commit({taken.table_name: taken.table}, token)
-            except StoreRefusedError as e:
-                self._counters.add("otlp_refused", 1)
-                return failure(400, f"the store refused it: {e}", is_json=is_json)
-        self._counters.add(COUNTS[path], taken.table.num_rows)
-        self._counters.add("otlp_rejected_lost", taken.rejected)
-        return success(path, taken, is_json=is_json)
+            pipeline.commit({taken.table_name: taken.table}, token)
+        except StoreRefusedError as e:
+            counters.add("otlp_refused", 1)
+            return failure(400, f"the store refused it: {e}", is_json=is_json)
+    counters.add(COUNTS[path], taken.table.num_rows)
+    counters.add("otlp_rejected_lost", taken.rejected)
+    return success(path, taken, is_json=is_json)
 
 
 RETRY = (("retry-after", "2"),)
@@ -176,10 +178,10 @@ def failure(
     code, message = _CODES.get(status, 2), detail[:512]
     if is_json:
         body = json.dumps({"code": code, "message": message}).encode()
-        return Answer(status=status, body=body, content_type=JSON, headers=headers)
+        return Answer(status=status, body=body, content_type=JSON, headers=headers, detail=message)
     text = message.encode()
     body = bytes([0x08, code, 0x12]) + _varint(len(text)) + text
-    return Answer(status=status, body=body, content_type=PROTOBUF, headers=headers)
+    return Answer(status=status, body=body, content_type=PROTOBUF, headers=headers, detail=message)
 
 
 def _varint(value: int) -> bytes:

@@ -25,6 +25,7 @@ from farcall_exporter.counters import Counters
 from farcall_exporter.ingest import IngestApp
 from farcall_exporter.listeners import ListenError, Listeners, bind, read_identity
 from farcall_exporter.lookups import Lookups
+from farcall_exporter.otlpgrpc import OtlpGrpc
 from farcall_exporter.otlphttp import OtlpApp
 from farcall_exporter.otlpout import OtlpOut
 from farcall_exporter.pipeline import Pipeline
@@ -75,6 +76,8 @@ class Exporter:
         listener = bind(config, ingest, AGENTS)
         self._listeners.add(IngestApp(self.pipeline, token), listener, self._identity)
         self._listeners.add(OtlpApp(self.pipeline), bind(config, otlp, "the OTLP listener"))
+        grpc = config.endpoints.exporter_otlp_grpc
+        self._grpc = OtlpGrpc(self.pipeline, config, grpc) if grpc is not None else None
 
     async def run(self, launch: Launch) -> None:
         stop, started = asyncio.Event(), asyncio.Event()
@@ -90,11 +93,15 @@ class Exporter:
                 serving = group.create_task(self._listeners.serve(stop, on_started=started))
                 watching = group.create_task(self._watch_files(launch))
                 await started.wait()
+                if self._grpc is not None:
+                    self._grpc.start()
                 launch.mark_ready()
                 log.info("ready")
                 await serving
                 watching.cancel()
         finally:
+            if self._grpc is not None:
+                await asyncio.to_thread(self._grpc.stop)
             await asyncio.to_thread(self.pipeline.stop, STOP_WITHIN_S / 2)
             self._out.stop()
             log.info("stopped")

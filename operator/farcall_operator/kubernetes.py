@@ -60,6 +60,7 @@ UNSEEN_BY_PROBE = frozenset(
         "exporter",
         "state_dir",
         "endpoints.exporter_otlp_http",
+        "endpoints.exporter_otlp_grpc",
         "endpoints.store",
         "endpoints.console",
     }
@@ -131,6 +132,7 @@ def build_place(config: TracingConfig, context: Context, *, has_store: bool) -> 
         endpoints=Endpoints(
             exporter_ingest=f"{'https' if tls else 'http'}://{exporter}:{PORTS['ingest']}",
             exporter_otlp_http=f"http://{exporter}:{PORTS['otlp']}",
+            exporter_otlp_grpc=f"http://{exporter}:{PORTS['otlp-grpc']}",
             redis=f"{'rediss' if tls else 'redis'}://{redis}:{PORTS['redis']}",
             # The store is beside its clients in one pod, and nobody else may reach it.
             store=clickhouse.url if clickhouse else f"http://127.0.0.1:{PORTS['store']}",

@@ -15,7 +15,14 @@ STORE_DIR = (
 )
 DATA_DIR = "/data"  # Redis'
 REDIS_PORT = 6379
-PORTS = {"ingest": 8440, "otlp": 4318, "console": 8430, "store": 8640, "redis": REDIS_PORT}
+PORTS = {
+    "ingest": 8440,
+    "otlp": 4318,
+    "otlp-grpc": 4317,
+    "console": 8430,
+    "store": 8640,
+    "redis": REDIS_PORT,
+}
 # As the images are built (Dockerfile); root only for the probe, whose capabilities need it.
 USER_ID = 10_001
 REDIS_USER_ID = 999  # of the official Redis and Valkey images
@@ -66,6 +73,10 @@ def _port(name: str) -> dict[str, Any]:
 
 POD_CONTAINERS = (
     PodContainer(name="store", image="exporter", ports=(), has_data=True),
-    PodContainer(name="exporter", image="exporter", ports=(_port("ingest"), _port("otlp"))),
+    PodContainer(
+        name="exporter",
+        image="exporter",
+        ports=(_port("ingest"), _port("otlp"), _port("otlp-grpc")),
+    ),
     PodContainer(name="console", image="console", ports=(_port("console"),)),
 )

@@ -46,7 +46,7 @@ BOUND_EVERY_S = 5.0
 # --once must end by itself: with every component starting one after the other on a busy machine it takes 20 s.
 ONCE_READY_WITHIN_S = 180.0
 RESOLV_CONF = Path("/etc/resolv.conf")
-FIRST_PORT = {"console": 8430, "otlp": 4318, "ingest": 8440, "store": 8640}
+FIRST_PORT = {"console": 8430, "otlp": 4318, "otlp-grpc": 4317, "ingest": 8440, "store": 8640}
 DEMO = "demo"
 THIS_FARCALL = (sys.executable, "-m", "farcall.commands")
 
@@ -55,6 +55,7 @@ THIS_FARCALL = (sys.executable, "-m", "farcall.commands")
 class Ports:
     console: int
     otlp: int
+    otlp_grpc: int
     ingest: int
     store: int
 
@@ -62,6 +63,7 @@ class Ports:
         return Endpoints(
             exporter_ingest=f"http://{LOOPBACK}:{self.ingest}",
             exporter_otlp_http=f"http://{LOOPBACK}:{self.otlp}",
+            exporter_otlp_grpc=f"http://{LOOPBACK}:{self.otlp_grpc}",
             redis=f"unix://{run_dir.redis_socket}",
             store=f"http://{LOOPBACK}:{self.store}",
             console=f"http://{LOOPBACK}:{self.console}",
@@ -76,6 +78,7 @@ def choose_ports(claims: PortClaims, *, console: int | None, otlp: int | None) -
     return Ports(
         console=console or claims.claim_from(FIRST_PORT["console"]),
         otlp=otlp or claims.claim_from(FIRST_PORT["otlp"]),
+        otlp_grpc=claims.claim_from(FIRST_PORT["otlp-grpc"]),
         ingest=claims.claim_from(FIRST_PORT["ingest"]),
         store=claims.claim_from(FIRST_PORT["store"]),
     )
@@ -267,7 +270,11 @@ class Session:
         ):
             if wanted != got:
                 self._say(f"{what} is on port {got}, not on the usual {wanted}")
-        self._say(f"applications send OTLP over HTTP to {effective.endpoints.exporter_otlp_http}")
+        endpoints = effective.endpoints
+        self._say(
+            f"applications send OTLP over HTTP to {endpoints.exporter_otlp_http}, "
+            f"over gRPC to {endpoints.exporter_otlp_grpc}"
+        )
 
     def _title(self, desired: Desired) -> str:
         ttl_h = desired.effective.dns.ttl_s // 3_600
