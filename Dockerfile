@@ -26,52 +26,62 @@ RUN npm ci --no-audit --no-fund --loglevel=error
 COPY console/web ./
 RUN npm run --silent build
 
-# The packages of each image, in the versions and with the hashes of the lock.
-FROM ${PYTHON} AS packages
-RUN python -m venv /pip
+# Which packages each image needs, of the lock. A stage of its own, so that an edit of pyproject.toml that changes none of
+# these lists installs nothing anew.
+FROM ${PYTHON} AS requirements
 WORKDIR /src
 COPY pyproject.toml requirements.lock ./
 COPY deploy/pick_requirements.py deploy/
-RUN for image in probes "exporter store" console operator; do \
-         python deploy/pick_requirements.py $image > /tmp/requirements.txt \
-         && /pip/bin/pip install --no-cache-dir --no-compile --require-hashes --target /packages/${image%% *} \
-              -r /tmp/requirements.txt || exit 1; \
+RUN mkdir /requirements && for image in probes "exporter store" console operator hatchling; do \
+         python deploy/pick_requirements.py $image > /requirements/${image%% *}.txt || exit 1; \
        done
-COPY deploy/trim_packages.py deploy/
-RUN python deploy/trim_packages.py /packages/*
+
+# The packages themselves, by their hashes.
+FROM ${PYTHON} AS packages
+RUN python -m venv /pip
+COPY --from=requirements /requirements /requirements
+RUN /pip/bin/pip install --no-cache-dir --require-hashes -r /requirements/hatchling.txt \
+    && for image in probes exporter console operator; do \
+         /pip/bin/pip install --no-cache-dir --no-compile --require-hashes --target /packages/$image \
+           -r /requirements/$image.txt || exit 1; \
+       done
+COPY deploy/trim_packages.py /trim_packages.py
+RUN python /trim_packages.py /packages/*
 
 # The wheel with everything in it, unpacked: the images below take rooms from it.
 FROM packages AS wheel
-RUN python deploy/pick_requirements.py hatchling > /tmp/build.txt \
-    && /pip/bin/pip install --no-cache-dir --require-hashes -r /tmp/build.txt
+WORKDIR /src
 COPY . .
 COPY --from=bpf /src/probes/farcall_probes/bpf/artefact.json probes/farcall_probes/bpf/artefact.json
 COPY --from=web /src/console/farcall_console/static/build console/farcall_console/static/build
 RUN /pip/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheel . \
     && python -m zipfile -e /wheel/*.whl /rooms \
-    && python deploy/trim_packages.py /rooms
+    && python /trim_packages.py /rooms
 
 # ---- the images ------------------------------------------------------------------------------------------------------
 
-# Python, our user, and the language that all rooms share. Numbers, not names: Kubernetes checks runAsNonRoot by number.
+# Python and our user. Numbers, not names: Kubernetes checks runAsNonRoot by number. What changes seldom lies lowest in each
+# image: an edit of ours makes small layers anew, and not those of the packages.
 FROM ${PYTHON} AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PATH=/opt/farcall/bin:$PATH
 RUN python -m venv --without-pip /opt/farcall \
     && groupadd --gid 10001 farcall && useradd --uid 10001 --gid 10001 --no-create-home farcall
 COPY deploy/farcall /opt/farcall/bin/farcall
-COPY --from=wheel /rooms/farcall-*.dist-info /opt/farcall/lib/python3.11/site-packages/farcall.dist-info
-COPY --from=wheel /rooms/farcall /opt/farcall/lib/python3.11/site-packages/farcall
 ENTRYPOINT ["farcall"]
 
 # User 0: the tracing file system is open to root alone. Which capabilities it needs is in the manifests.
 FROM base AS probes
 COPY --from=packages /packages/probes /opt/farcall/lib/python3.11/site-packages
+COPY --from=wheel /rooms/farcall-*.dist-info /opt/farcall/lib/python3.11/site-packages/farcall.dist-info
+COPY --from=wheel /rooms/farcall /opt/farcall/lib/python3.11/site-packages/farcall
 COPY --from=wheel /rooms/farcall_probes /opt/farcall/lib/python3.11/site-packages/farcall_probes
 CMD ["agent", "--help"]
 
 # The store is a process of its own, beside the exporter in one pod and from one image.
 FROM base AS exporter
 COPY --from=packages /packages/exporter /opt/farcall/lib/python3.11/site-packages
+COPY --from=wheel /rooms/farcall-*.dist-info /opt/farcall/lib/python3.11/site-packages/farcall.dist-info
+COPY --from=wheel /rooms/farcall /opt/farcall/lib/python3.11/site-packages/farcall
 COPY --from=wheel /rooms/farcall_exporter /opt/farcall/lib/python3.11/site-packages/farcall_exporter
 COPY --from=wheel /rooms/farcall_store /opt/farcall/lib/python3.11/site-packages/farcall_store
 USER 10001:10001
@@ -79,6 +89,8 @@ CMD ["exporter", "--help"]
 
 FROM base AS console
 COPY --from=packages /packages/console /opt/farcall/lib/python3.11/site-packages
+COPY --from=wheel /rooms/farcall-*.dist-info /opt/farcall/lib/python3.11/site-packages/farcall.dist-info
+COPY --from=wheel /rooms/farcall /opt/farcall/lib/python3.11/site-packages/farcall
 COPY --from=wheel /rooms/farcall_console /opt/farcall/lib/python3.11/site-packages/farcall_console
 COPY --from=wheel /rooms/farcall_store /opt/farcall/lib/python3.11/site-packages/farcall_store
 COPY --from=wheel /rooms/farcall_templates /opt/farcall/lib/python3.11/site-packages/farcall_templates
@@ -87,6 +99,8 @@ CMD ["console", "--help"]
 
 FROM base AS operator
 COPY --from=packages /packages/operator /opt/farcall/lib/python3.11/site-packages
+COPY --from=wheel /rooms/farcall-*.dist-info /opt/farcall/lib/python3.11/site-packages/farcall.dist-info
+COPY --from=wheel /rooms/farcall /opt/farcall/lib/python3.11/site-packages/farcall
 COPY --from=wheel /rooms/farcall_operator /opt/farcall/lib/python3.11/site-packages/farcall_operator
 COPY --from=wheel /rooms/farcall_templates /opt/farcall/lib/python3.11/site-packages/farcall_templates
 USER 10001:10001

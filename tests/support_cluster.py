@@ -9,13 +9,13 @@ import os
 import re
 import shutil
 import subprocess
-import threading
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from farcall.api import Span, SpanQuery, Window
 from farcall.client import ApiClient, ApiError, Server
@@ -135,25 +135,18 @@ class Cluster:
     @contextmanager
     def forward(self, target: str, port: int, namespace: str = NAMESPACE) -> Iterator[int]:
         """A port of this machine that leads there."""
-        process = subprocess.Popen(
-            [str(self.kubectl_path), "--kubeconfig", str(KUBECONFIG), "-n", namespace,
-             "port-forward", "--address", "127.0.0.1", target, f":{port}"],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        assert process.stdout is not None
-        try:
-            said = ""
-            for line in process.stdout:
-                said += line
-                if match := _FORWARDING.match(line):
-                    # kubectl writes a line per connection, and would wait for a reader when the pipe is full.
-                    threading.Thread(target=process.stdout.read, daemon=True).start()
-                    yield int(match[1])
-                    return
-            raise AssertionError(f"no way to {target}: {said}")
-        finally:
-            process.terminate()
-            process.wait(30)
+        command = [str(self.kubectl_path), "--kubeconfig", str(KUBECONFIG), "-n", namespace]
+        command += ["port-forward", "--address", "127.0.0.1", target, f":{port}"]
+        # A file, because kubectl writes a line per connection and waits for a reader when a pipe is full.
+        with tempfile.TemporaryFile("w+") as said:
+            with subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT) as process:
+                try:
+                    yield wait_until(
+                        lambda: find_forwarded(said, process),
+                        f"a way to {target}", within_s=30, every_s=0.05,
+                    )  # fmt: skip
+                finally:
+                    process.terminate()
 
     # ---- nodes and the world outside -----------------------------------------------------------------------------
 
@@ -193,6 +186,16 @@ class Cluster:
                 if done.returncode == 0:
                     suffix = ".previous" if previous == "true" else ""
                     (folder / f"{pod.replace('/', '-')}{suffix}.log").write_text(done.stdout)
+
+
+def find_forwarded(said: IO[str], process: "subprocess.Popen[bytes]") -> int | None:
+    said.seek(0)
+    text = said.read()
+    if match := _FORWARDING.search(text):
+        return int(match[1])
+    if process.poll() is not None:
+        raise RuntimeError(f"kubectl has ended: {text}")
+    return None
 
 
 def docker(*arguments: str, check: bool = True) -> str:

@@ -14,12 +14,8 @@ SHOP = "shop"
 CONFIG = "main"
 ZONE = "partner.test"
 NODE_PORT = 30080
-PODS_CIDR, SERVICES_CIDR = "10.244.0.0/16", "10.96.0.0/16"
-SPEC: Object = {
-    "tier": "Hobby",
-    "clusterCIDRs": [PODS_CIDR, SERVICES_CIDR],
-    "namespaces": {"exclude": ["kube-system"]},
-}
+# No clusterCIDRs: the networks are discovered, and the addresses of nodes are among them.
+SPEC: Object = {"tier": "Hobby", "namespaces": {"include": [SHOP]}}
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,9 @@ class Agent:
         now_ns = time.monotonic_ns()
         self._take(drained, now_ns)
         self._write_cache()
-        if self._tracer.pending_rows >= FLUSH_ROWS or self._tracer.age_ns(now_ns) >= FLUSH_NS:
+        # A batch costs the exporter a commit, whatever is in it: one that is slow must not get them at the same pace.
+        is_due = self._tracer.age_ns(now_ns) >= FLUSH_NS and not self._sender.is_behind
+        if is_due or self._tracer.pending_rows >= FLUSH_ROWS:
             self._flush()
         return drained.full
 

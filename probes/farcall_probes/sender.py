@@ -25,6 +25,7 @@ from farcall.tlsfiles import CA, PinnedAuthority, TlsFault, TlsFileError, find_t
 
 MAX_QUEUE_BYTES = 32 * 1024 * 1024
 MAX_QUEUE_BATCHES = 512
+BEHIND_BATCHES = 6  # two rounds of the three kinds: below it an exporter is merely answering
 TIMEOUT_S = 10.0
 BACKOFF_FIRST_S = 0.2
 BACKOFF_LAST_S = 15.0
@@ -101,6 +102,11 @@ class Sender:
             while self._queue_bytes > max_bytes or len(self._queue) > max_batches:
                 self._drop_oldest()
             self._changed.notify()
+
+    @property
+    def is_behind(self) -> bool:
+        """Batches wait: rows do better to wait too, and go in fewer and larger ones."""
+        return len(self._queue) >= BEHIND_BATCHES
 
     def _drop_oldest(self) -> None:
         oldest = self._queue.popleft()

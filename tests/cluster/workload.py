@@ -54,7 +54,8 @@ class Redis:
             if url not in self._kept:
                 address = (parts.hostname or "", parts.port or 6379)
                 self._kept[url] = socket.create_connection(address, TIMEOUT_S)
-            self._kept[url].sendall(f"GET {parts.path.lstrip('/')}\r\n".encode())
+            key = parts.path.lstrip("/").encode()
+            self._kept[url].sendall(b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key))
             self._kept[url].recv(4096)
         except OSError:
             if kept := self._kept.pop(url, None):

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from farcall.effective import EffectiveWatcher, write_effective
-from farcall.envelope import STATUS_PATH, parse_agent_status
+from farcall.envelope import BATCH_PATH, STATUS_PATH, parse_agent_status
 from farcall_probes.agent import Agent, Surroundings
 from support_agent import (
     TOKEN,
     FakeCapture,
     FakeExporter,
+    Posted,
+    Reply,
     a_answer,
     make_config,
     make_dns,
@@ -99,6 +101,33 @@ def test_status_says_what_is_seen_and_lost(tmp_path: Path) -> None:
     assert status.counters["kernel_small_lost"] == 5
     assert status.gauges["rss_bytes"] > 1_000_000
     assert status.capabilities[0].name == "fake"
+
+
+def test_rows_wait_and_go_in_fewer_batches_while_the_exporter_is_behind(tmp_path: Path) -> None:
+    """Each round would be two batches of its own, of exchanges and of connections."""
+    rounds = 10
+    capture = FakeCapture()
+    is_open = threading.Event()
+
+    def answer(posted: Posted) -> Reply:
+        is_batch = posted.path == BATCH_PATH
+        return Reply(status=503 if is_batch and not is_open.is_set() else 200)
+
+    with FakeExporter(answer) as exporter, running(make_agent(tmp_path, exporter, capture)):
+        for number in range(rounds):
+            capture.waiting.append(make_drained(large=[make_http(GET, conn_id=100 + number)]))
+            time.sleep(0.7)  # longer than rows wait for company
+        is_open.set()
+    taken = {
+        header.number: rows_of([table])
+        for header, table in (p.table() for p in exporter.posted if p.path == BATCH_PATH)
+        if header.kind == "exchanges"
+    }
+
+    assert {row["connection_id"] for rows in taken.values() for row in rows} == {
+        100 + number for number in range(rounds)
+    }
+    assert len(taken) <= 5  # three until it is behind, and what waited then
 
 
 def test_rows_of_the_last_moment_are_sent_when_it_stops(tmp_path: Path) -> None:
