@@ -2,7 +2,8 @@
 
 Measured is what the pipeline's thread does for a batch but the store's write: decode and validate, resolve, sides,
 join, link, rows. Three mixes: what a node sends (half the rows are server's sights joined in the same batch), client's
-sights alone (all external, named by Host), and the worst case for naming (every row its own connection, asked of the cache).
+sights alone (all external, named by Host), the worst case for naming (every row its own connection, asked of the cache), and
+calls inside a cluster of 10,000 pods and 1,000 services, whose catalog's memory is measured as well.
 
     make bench-exporter            figures go to bench/results/exporter.json; QUICK=1 for fewer rounds
     python bench/bench_exporter.py --profile
@@ -10,6 +11,7 @@ sights alone (all external, named by Host), and the worst case for naming (every
 
 import argparse
 import cProfile
+import gc
 import json
 import os
 import platform
@@ -17,6 +19,7 @@ import pstats
 import statistics
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +28,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import pyarrow as pa
 
 from farcall_exporter.batches import build_batch
+from farcall_exporter.cluster.catalog import Catalog
 from farcall_exporter.decode import decode_batch
+from support_cluster_objects import controller, owned_by, pod, put, service
 from support_exporter import (
     IDENTITY,
     NS,
@@ -113,16 +118,88 @@ def naming_mix() -> list[Row]:
     ]
 
 
+PODS, SERVICES = 10_000, 1_000
+
+
+def cluster_mix() -> list[Row]:
+    """Half to cluster IPs, half to pods, from 400 pods of the node; every second one is joined in the same batch."""
+    rows: list[Row] = []
+    for i in range(ROWS * 2 // 3):
+        connection = i % CONNECTIONS
+        target = (i * 7 % 500) * 20  # a node calls a few hundred of them
+        by_service = i % 2 == 0
+        client = exchange(
+            start=T0 + i * 100_000,
+            flags=WATCHED | IDENTITY,
+            connection_id=connection,
+            sequence=i,
+            isn_client=connection + 1,
+            isn_server=connection + 77,
+            request_seq=1_000 + 120 * (i // CONNECTIONS),
+            peer_address=service_address(target % SERVICES) if by_service else pod_address(target),
+            peer_port=80 if by_service else 8080,
+            host=f"app-{target % SERVICES}.shop.svc:8080",
+            pod_uid=f"00000000-0000-4000-8000-{connection:012}",
+            target=f"/stock/{i % 97}",
+        )
+        rows.append(client)
+        if i % 2:
+            rows.append(seen_from_server(client, pod_uid=f"00000000-0000-4000-8000-{target:012}"))
+    return rows[:ROWS]
+
+
+def pod_address(number: int) -> str:
+    return f"10.244.{number // 250}.{number % 250 + 2}"
+
+
+def service_address(number: int) -> str:
+    return f"10.96.{number // 250}.{number % 250 + 2}"
+
+
+def fill_catalog(catalog: Catalog) -> None:
+    """Ten pods a Deployment, each selected by one service; as JSON text, as the API server sends it."""
+    for number in range(SERVICES):
+        replicas = controller(
+            "ReplicaSet", f"app-{number}-7d9c", {"kind": "Deployment", "name": f"app-{number}", "uid": f"d-{number}"}
+        )  # fmt: skip
+        selector = {"app": f"app-{number}"}
+        put(catalog, replicas, service(f"app-{number}", service_address(number), selector=selector))
+        for pod_number in range(number, PODS, SERVICES):
+            made = pod(
+                f"app-{number}-7d9c-{pod_number:05}",
+                pod_address(pod_number),
+                owner=owned_by(replicas),
+                labels={**selector, "pod-template-hash": "7d9c", "team": f"team-{number % 20}"},
+                node=f"node-{pod_number % 100}",
+            )
+            made["metadata"]["uid"] = f"00000000-0000-4000-8000-{pod_number:012}"
+            put(catalog, json.loads(json.dumps(made)))
+
+
+def measure_catalog() -> dict[str, float]:
+    catalog = Catalog()
+    gc.collect()
+    tracemalloc.start()
+    fill_catalog(catalog)
+    gc.collect()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return {"pods": PODS, "services": SERVICES, "mb": round(held / 2**20, 1)}
+
+
 MIXES: dict[str, Callable[[], list[Row]]] = {
     "node": node_mix,
     "client": client_mix,
     "naming": naming_mix,
+    "cluster": cluster_mix,
 }
 
 
 def measure(name: str, rounds: int) -> dict[str, float]:
     table = to_table("exchanges", MIXES[name]())
     context = make_context()
+    if name == "cluster":
+        fill_catalog(context.catalog)
     times: list[float] = []
     spans = 0
     body = to_bytes(table, header(number=1))
@@ -155,6 +232,7 @@ def main() -> int:
     arguments = parser.parse_args()
     pa.set_cpu_count(1)
     results = {name: measure(name, arguments.rounds) for name in MIXES}
+    results["catalog"] = measure_catalog()
     print(
         f"{platform.machine()}, Python {platform.python_version()}, pyarrow {pa.__version__}, one thread"
     )

@@ -199,10 +199,35 @@ _ALL = (
         example="python3",
     ),
     Attribute(key="container.id", type="string", brief="Container ID.", example="4c01db0b339c"),
+    # Among the resource's attributes these speak of this end, among the span's own of the destination inside the cluster.
     Attribute(
-        key="k8s.namespace.name", type="string", brief="Namespace of this end.", example="shop"
+        key="k8s.namespace.name",
+        type="string",
+        brief="Namespace: of this end among the resource's attributes, of the destination among the span's.",
+        example="shop",
     ),
-    Attribute(key="k8s.pod.name", type="string", brief="Pod of this end.", example="checkout-7d9c"),
+    Attribute(
+        key="k8s.pod.name",
+        type="string",
+        brief="Pod: of this end among the resource's attributes, of the destination among the span's.",
+        example="checkout-7d9c",
+    ),
+    *(
+        Attribute(
+            key=f"k8s.{word}.name",
+            type="string",
+            brief=f"{kind} that the pod belongs to: this end's among the resource's attributes, the destination's among the span's.",
+            example=example,
+        )
+        for word, kind, example in (
+            ("deployment", "Deployment", "checkout"),
+            ("statefulset", "StatefulSet", "redis"),
+            ("daemonset", "DaemonSet", "node-exporter"),
+            ("replicaset", "ReplicaSet (without a Deployment)", "checkout-7d9c"),
+            ("cronjob", "CronJob", "backup"),
+            ("job", "Job (without a CronJob)", "import-2026"),
+        )
+    ),
     Attribute(
         key="k8s.pod.uid",
         type="string",
@@ -213,10 +238,16 @@ _ALL = (
         key="k8s.container.name", type="string", brief="Container of this end.", example="app"
     ),
     Attribute(
-        key="k8s.service.name", type="string", brief="Service that was called.", example="cart"
+        key="k8s.service.name",
+        type="string",
+        brief="Service that was called, where the cluster leaves no doubt which.",
+        example="cart",
     ),
     Attribute(
-        key="k8s.node.name", type="string", brief="Node that saw this end.", example="node-1"
+        key="k8s.node.name",
+        type="string",
+        brief="Node: that saw this end among the resource's attributes, of the destination among the span's.",
+        example="node-1",
     ),
     # Ours
     Attribute(

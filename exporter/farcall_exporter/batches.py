@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from farcall.rows import TableName
 from farcall_exporter.clientspans import build_client_spans, keep_unknown
+from farcall_exporter.cluster.destinations import Places, find_own, find_places
 from farcall_exporter.columns import Codes, Mask, code_column, hex_ids, integers
 from farcall_exporter.context import Context
 from farcall_exporter.decode import Decoded
@@ -43,29 +44,44 @@ def _build_connections(decoded: Decoded, context: Context) -> pa.Table:
     table = decoded.table
     owner, ends = Owner.of(table), Ends.of(table, opened="opened")
     rules = context.settings.rules
+    inside, rows = context.inside(ends.peer), np.arange(table.num_rows)
     named = name_rows(
         owner=owner,
         ends=ends,
         host=None,
         protocol=code_column(table, "protocol"),
         at_ns=integers(table, "time"),
-        peer_inside=context.settings.cluster.mask(ends.peer),
-        rows=np.arange(table.num_rows),
+        peer_inside=inside,
+        rows=rows,
         rules=rules,
         lookups=context.lookups,
     )
-    role = integers(table, "role")
+    places = find_places(
+        context.identities, ends, integers(table, "time"), rows, named.texts("server_address")
+    )
     return build_connections(
-        decoded, owner=owner, ends=ends, role=role, named=named, ttl_s=rules.ttl_s
+        decoded,
+        owner=owner,
+        ends=ends,
+        role=integers(table, "role"),
+        named=named,
+        places=places.only(inside),
+        ttl_s=rules.ttl_s,
     )
 
 
 def _build_exchanges(x: Exchanges, context: Context) -> Tables:
-    sides = decide_sides(x, context.settings.cluster)
+    sides = decide_sides(x, context.inside)
     plan = plan_joins(x, sides, context.clients, context.waiting)
     trace_id, span_id = _ids(x)
     stage = Stage(
-        x=x, sides=sides, plan=plan, links=read_links(x), trace_id=trace_id, span_id=span_id
+        x=x,
+        sides=sides,
+        plan=plan,
+        links=read_links(x),
+        trace_id=trace_id,
+        span_id=span_id,
+        own=find_own(context.identities, x.owner, np.where(x.is_client, 0, x.ends.local_port)),
     )
     client_rows = np.flatnonzero(sides.client_spans & ~plan.late)
     named = name_rows(
@@ -79,7 +95,10 @@ def _build_exchanges(x: Exchanges, context: Context) -> Tables:
         rules=context.settings.rules,
         lookups=context.lookups,
     )
-    client_spans, unnamed = build_client_spans(stage, client_rows, named, version=context.version)
+    places = _places(stage, client_rows, named, context)
+    client_spans, unnamed = build_client_spans(
+        stage, client_rows, named, places, version=context.version
+    )
     server_rows = np.flatnonzero(sides.server_spans)
     server_spans = build_server_spans(stage, server_rows, version=context.version)
     waiting_rows = np.flatnonzero(sides.server_sights & ~plan.settled)
@@ -94,8 +113,15 @@ def _build_exchanges(x: Exchanges, context: Context) -> Tables:
         "sights": build_sight_rows(sights, [(s, "joined") for s in plan.consumed]),
     }
     _remember(stage, client_rows, named, unnamed, sights, context)
-    _count(stage, named, len(sights), context)
+    _count(stage, named, places, context)
     return drop_empty(tables)
+
+
+def _places(stage: Stage, rows: Codes, named: Named, context: Context) -> Places:
+    """What is inside has the cluster's own names, whatever a request says."""
+    asked = named.texts("server_address")
+    found = find_places(context.identities, stage.x.ends, stage.x.start, rows, asked)
+    return found.only(stage.sides.peer_inside[rows])
 
 
 def _ids(x: Exchanges) -> tuple[pa.Array, pa.Array]:
@@ -186,12 +212,13 @@ def _unproven(x: Exchanges, rows: Codes) -> list[tuple[str, int, int]]:
     ]
 
 
-def _count(stage: Stage, named: Named, waiting: int, context: Context) -> None:
+def _count(stage: Stage, named: Named, places: Places, context: Context) -> None:
     plan, add = stage.plan, context.counters.add
     by_overlap = int((plan.kinds == 2).sum()) + sum(j.kind == 2 for j in plan.stored)
     is_unknown = np.array([d.reason is not None for d in named.decisions] or [False], np.bool_)
     add("spans_written", len(named.groups) + int(stage.sides.server_spans.sum()))
     add("spans_unknown", int(is_unknown[named.groups].sum()))
+    add("kubernetes_named", int(places.certain.sum()))
     add("outside_client_sights", int(stage.sides.dropped.sum()))
     add("client_sights_late_lost", int(plan.late.sum()))
     add("joins_same_batch", int((plan.servers >= 0).sum()))

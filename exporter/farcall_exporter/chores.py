@@ -37,14 +37,23 @@ class Chores:
         self._unwritten: deque[tuple[str, Tables]] = deque()
         self._ask_at = 0.0
         self._try_at = 0.0
+        self._refused = 0
 
     def run(self, now: float) -> None:
+        self._forget_cluster()
         if now < self._try_at:
             return
         if not self._unwritten:
             self._keep_sights(now)
             self._ask_again(now)
         self._write(now)
+
+    def _forget_cluster(self) -> None:
+        catalog = self._context.catalog
+        catalog.forget(time.time_ns())
+        refused = catalog.refused
+        self._context.counters.add("kubernetes_objects_refused", refused - self._refused)
+        self._refused = refused
 
     def _keep_sights(self, now: float) -> None:
         context = self._context

@@ -5,7 +5,17 @@ import pyarrow as pa
 
 from farcall.names import Confidence, DestinationKind, NameSource
 from farcall_exporter.clients import NONE
-from farcall_exporter.columns import Coded, Codes, Mask, choose, constant, numbers, texts_array
+from farcall_exporter.cluster.destinations import Places
+from farcall_exporter.columns import (
+    Coded,
+    Codes,
+    Mask,
+    choose,
+    constant,
+    numbers,
+    overlay,
+    texts_array,
+)
 from farcall_exporter.join import KIND_WORDS
 from farcall_exporter.late import LateBook, SpanKey, is_mendable
 from farcall_exporter.naming import Named
@@ -14,19 +24,21 @@ from farcall_exporter.stage import Stage
 
 
 def build_client_spans(
-    stage: Stage, rows: Codes, named: Named, *, version: str
+    stage: Stage, rows: Codes, named: Named, places: Places, *, version: str
 ) -> tuple[pa.Table, Mask]:
-    """The spans of `rows`, and which of them still have a bare address for a label."""
-    joined, service = _joined(stage, rows)
+    """The spans of `rows`, and which of them a server's sight may still name better: by now a bare address, or a node."""
+    joined, service, pod = _joined(stage, rows)
     by_address = _by_address(named)
-    takes_service = by_address & service.present
-    label = _overlay(named.texts("label"), service, takes_service)
-    source = _overlay(named.texts("source"), constant(NameSource.SERVER, len(rows)), takes_service)
-    confidence = _overlay(
-        named.texts("confidence"), constant(Confidence.EXACT, len(rows)), takes_service
-    )
+    takes_service = by_address & service.present & ~places.certain
+    takes_place = places.certain | (by_address & ~takes_service & places.known)
+    place = places.texts(lambda identity: identity.label)
+    label = overlay(overlay(named.texts("label"), service, takes_service), place, takes_place)
+    source = _source(named, takes_service, takes_place)
+    is_exact = takes_service | takes_place
+    confidence = overlay(named.texts("confidence"), constant(Confidence.EXACT, len(rows)), is_exact)
     parts = SpanParts(
         rows=rows,
+        own=stage.own.take(rows),
         is_server=False,
         trace_id=stage.trace_id.take(pa.array(rows)),
         span_id=stage.span_id.take(pa.array(rows)),
@@ -38,12 +50,27 @@ def build_client_spans(
             ("farcall.destination.kind", named.texts("kind")),
             ("farcall.name.source", source),
             ("farcall.name.confidence", confidence),
-            ("farcall.name.age_s", named.age_s(stage.x.start[rows])),
+            ("farcall.name.age_s", named.age_s(stage.x.start[rows]).only(~is_exact)),
+            *_place_entries(places, pod),
             *joined,
         ],
     )
     spans = build_spans(stage.x, parts, version=version, links=stage.links)
-    return spans, by_address & ~takes_service
+    return spans, by_address & ~takes_service & ~places.certain
+
+
+def _source(named: Named, by_server: Mask, by_cluster: Mask) -> Coded:
+    count = len(by_server)
+    below = overlay(named.texts("source"), constant(NameSource.SERVER, count), by_server)
+    return overlay(below, constant(NameSource.KUBERNETES, count), by_cluster)
+
+
+def _place_entries(places: Places, joined_pod: Coded) -> Entries:
+    """Behind a service's address the joined server's sight tells which pod answered."""
+    return [
+        (key, overlay(joined_pod.only(places.certain), texts) if key == "k8s.pod.name" else texts)
+        for key, texts in places.entries()
+    ]
 
 
 def _by_address(named: Named) -> Mask:
@@ -54,23 +81,8 @@ def _by_address(named: Named) -> Mask:
     return np.array(is_bare, np.bool_)[named.groups]
 
 
-def _overlay(below: Coded, above: Coded, where: Mask) -> Coded:
-    values = pa.concat_arrays([below.values, above.values])
-    codes = np.where(where, above.codes + len(below.values), below.codes)
-    return Coded(*_once(values, codes))
-
-
-def _once(values: pa.Array, codes: Codes) -> tuple[pa.Array, Codes]:
-    """A dictionary must not hold a value twice where it becomes a column's dictionary."""
-    encoded = values.dictionary_encode()
-    again = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    if not len(again):
-        return values, codes
-    return encoded.dictionary, np.where(codes >= 0, again[np.maximum(codes, 0)], -1)
-
-
-def _joined(stage: Stage, rows: Codes) -> tuple[Entries, Coded]:
-    """The attributes of the joined server's sight, and its service's name by itself."""
+def _joined(stage: Stage, rows: Codes) -> tuple[Entries, Coded, Coded]:
+    """The attributes of the joined server's sight, and its service's and pod's names by themselves."""
     x, plan = stage.x, stage.plan
     servers = plan.servers[rows]
     here = servers >= 0
@@ -92,7 +104,7 @@ def _joined(stage: Stage, rows: Codes) -> tuple[Entries, Coded]:
         ("farcall.server.service.name", service),
         ("farcall.server.pod.name", pod),
     ]
-    return entries, service
+    return entries, service, pod
 
 
 def _put(coded: Coded, texts: list[tuple[int, str]]) -> Coded:

@@ -149,6 +149,18 @@ def spread(texts: Sequence[str | None], groups: Codes) -> Coded:
     return Coded(texts_array(list(seen)), codes[groups] if len(codes) else groups)
 
 
+def overlay(below: Coded, above: Coded, where: Mask | None = None) -> Coded:
+    """`above` where `where`, or where it is present; the values stay each once, as a column's dictionary needs them."""
+    chosen = above.present if where is None else where
+    if not chosen.any():
+        return below
+    values = pa.concat_arrays([below.values, above.values])
+    codes = np.where(chosen, above.codes + len(below.values), below.codes)
+    encoded = values.dictionary_encode()
+    again = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return Coded(encoded.dictionary, np.where(codes >= 0, again[np.maximum(codes, 0)], -1))
+
+
 def build_map(count: int, entries: Sequence[tuple[str, Coded]]) -> pa.MapArray:
     """A map column of `count` rows with the keys in the given order; null values leave their key out.
 

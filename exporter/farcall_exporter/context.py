@@ -7,6 +7,10 @@ from farcall.effective import EffectiveConfig
 from farcall_exporter.agentlist import AgentList
 from farcall_exporter.agents import AgentBook
 from farcall_exporter.clients import ClientBook
+from farcall_exporter.cluster.catalog import Catalog
+from farcall_exporter.cluster.identity import Identities
+from farcall_exporter.cluster.watching import ClusterWatch
+from farcall_exporter.columns import Coded, Mask
 from farcall_exporter.counters import Counters
 from farcall_exporter.late import LateBook
 from farcall_exporter.lookups import Lookups
@@ -25,6 +29,9 @@ class Settings:
     join_hold_s: float
     generation: int
     revision: str = ""
+    is_cluster_given: bool = (
+        True  # its CIDRs; else the addresses that the API server tells count as well
+    )
 
     @classmethod
     def of(cls, config: EffectiveConfig) -> "Settings":
@@ -37,6 +44,7 @@ class Settings:
             join_hold_s=config.exporter.join_hold_s,
             generation=config.generation,
             revision=config.revision,
+            is_cluster_given=config.cluster_cidrs_source == "given",
         )
 
 
@@ -54,7 +62,18 @@ class Context:
     unproven: UnprovenBook = field(default_factory=UnprovenBook)
     late: LateBook = field(default_factory=LateBook)
     agents: AgentBook = field(default_factory=AgentBook)
+    catalog: Catalog = field(default_factory=Catalog)  # empty where there is no cluster
+    watch: ClusterWatch | None = None
     agent_list: AgentList = field(init=False)
+    identities: Identities = field(init=False)
 
     def __post_init__(self) -> None:
         self.agent_list = AgentList(self.counters, clock=self.clock)
+        self.identities = Identities(self.catalog)
+
+    def inside(self, addresses: Coded) -> Mask:
+        """Discovered CIDRs lack the pods of network plugins that hand out addresses of their own; the catalog has them."""
+        settings = self.settings
+        return settings.cluster.mask(
+            addresses, also=None if settings.is_cluster_given else self.catalog.holds
+        )

@@ -3,8 +3,17 @@
 import numpy as np
 import pyarrow as pa
 
+from farcall.names import NameSource
 from farcall.rows import CONNECTIONS, DNS_ANSWERS
-from farcall_exporter.columns import Coded, choose, code_addresses, code_column, constant
+from farcall_exporter.cluster.destinations import Places
+from farcall_exporter.columns import (
+    Coded,
+    choose,
+    code_addresses,
+    code_column,
+    constant,
+    overlay,
+)
 from farcall_exporter.decode import Decoded
 from farcall_exporter.exchanges import CLIENT, Ends, Ints, Owner
 from farcall_exporter.naming import Named
@@ -28,12 +37,22 @@ def build_answers(decoded: Decoded) -> pa.Table:
 
 
 def build_connections(
-    decoded: Decoded, *, owner: Owner, ends: Ends, role: Ints, named: Named, ttl_s: int
+    decoded: Decoded,
+    *,
+    owner: Owner,
+    ends: Ends,
+    role: Ints,
+    named: Named,
+    places: Places,
+    ttl_s: int,
 ) -> pa.Table:
     """`named` holds a decision for each row; a server's end has no destination to name."""
     table = decoded.table
     count = table.num_rows
     is_client = role == CLIENT
+    by_cluster = places.certain
+    label = overlay(named.texts("label"), places.texts(lambda i: i.label), by_cluster)
+    source = overlay(named.texts("source"), constant(NameSource.KUBERNETES, count), by_cluster)
     columns = {
         "Timestamp": table.column("time"),
         "ConnectionId": connection_ids(decoded.header.boot_id, ends.connection).to_strings(),
@@ -49,10 +68,10 @@ def build_connections(
         "BoundName": ends.bound_name.or_else("").to_strings(),
         "BoundAnswered": table.column("bound_answered"),
         "Rivals": _rivals(table),
-        "Label": named.texts("label").only(is_client).or_else("").to_strings(),
-        "NameSource": named.texts("source").only(is_client).or_else("").to_words(),
+        "Label": label.only(is_client).or_else("").to_strings(),
+        "NameSource": source.only(is_client).or_else("").to_words(),
         "UnknownReason": named.texts("reason").only(is_client).or_else("").to_words(),
-        "AnsweredAt": _times(np.where(is_client, named.answered_ns(), 0)),
+        "AnsweredAt": _times(np.where(is_client & ~by_cluster, named.answered_ns(), 0)),
         "TtlSeconds": pa.array(np.full(count, ttl_s, np.uint32)),
     }
     return pa.Table.from_arrays([columns[name] for name in CONNECTIONS.names], schema=CONNECTIONS)

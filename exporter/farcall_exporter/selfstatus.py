@@ -12,6 +12,8 @@ from farcall_exporter.pipeline import Pipeline
 
 log = get_log("exporter")
 SAY_EVERY_S = 5.0
+WITHOUT_CACHE = "destinations that only the cache can name are unknown until it does"
+WITHOUT_CLUSTER = "destinations inside the cluster are named by the request, by DNS or by the server's process; pods have no workload"
 
 
 class SelfStatus:
@@ -33,6 +35,14 @@ class SelfStatus:
             self._pipeline.context.counters.add("status_failures", 1)
             log.warning("status not written", error=str(e))
 
+    def _list_capabilities(self) -> tuple[dict[str, str], ...]:
+        context = self._pipeline.context
+        cache_why = "" if context.lookups.is_available else "Redis does not answer"
+        found = [_capability("dns cache", cache_why, WITHOUT_CACHE)]
+        if context.watch is not None:
+            found.append(_capability("kubernetes names", context.watch.trouble(), WITHOUT_CLUSTER))
+        return tuple(found)
+
     def read(self, now: float) -> ComponentStatus:
         context = self._pipeline.context
         rules = context.settings.rules
@@ -45,25 +55,22 @@ class SelfStatus:
             config_generation=context.settings.generation,
             config_revision=context.settings.revision,
             alive=True,
-            capabilities=(
-                {
-                    "name": "dns cache",
-                    "on": "true" if context.lookups.is_available else "false",
-                    "why": "" if context.lookups.is_available else "Redis does not answer",
-                    "cost": ""
-                    if context.lookups.is_available
-                    else "destinations that only the cache can name are unknown until it does",
-                },
-            ),
+            capabilities=self._list_capabilities(),
             counters={name: str(value) for name, value in context.counters.read().items()},
             gauges={
                 "queue_jobs": float(self._pipeline.queued),
                 "sights_waiting": float(len(context.waiting.sights)),
                 "clients_remembered": float(len(context.clients)),
                 "unknown_remembered": float(len(context.late)),
+                **{f"kubernetes_{kind}": float(n) for kind, n in context.catalog.counts.items()},
                 "agents_alive": float(context.agents.count_alive(now)),
                 "dns_ttl_s": float(rules.ttl_s),
                 "cpu_seconds": sum(os.times()[:2]),
                 "rss_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0,
             },
         )
+
+
+def _capability(name: str, why: str, cost: str) -> dict[str, str]:
+    """`why` it is off, empty when it is on."""
+    return {"name": name, "on": "false" if why else "true", "why": why, "cost": cost if why else ""}

@@ -20,6 +20,8 @@ from farcall.storeport import StoreError, Writer
 from farcall.tlsfiles import CA, TlsFileError
 from farcall_exporter.asgi import TokenCheck
 from farcall_exporter.chores import Chores, restore_sights
+from farcall_exporter.cluster.apiserver import ApiServer
+from farcall_exporter.cluster.watching import ClusterWatch
 from farcall_exporter.context import Context, Settings
 from farcall_exporter.counters import Counters
 from farcall_exporter.ingest import IngestApp
@@ -36,6 +38,7 @@ log = journal.get_log("exporter")
 
 POLL_FILES_S = 1.0
 RETRY_STORE_S = 1.0
+LIST_WITHIN_S = 10.0  # the cluster's objects, so that the first spans find their names; without them it starts all the same
 AGENTS = "the agents' listener"
 
 
@@ -64,6 +67,7 @@ class Exporter:
             clock=time.monotonic,
             version=installed_version("farcall"),
         )
+        self._watch = make_watch(config, context)
         self.pipeline = Pipeline(writer, context)
         self._out = OtlpOut(config.exporter, counters)
         self.pipeline.on_committed = self._out.offer
@@ -86,6 +90,9 @@ class Exporter:
             loop.add_signal_handler(number, stop.set)
         if not await self._restore(stop):
             return
+        if self._watch is not None:
+            self._watch.start()
+            await asyncio.to_thread(self._watch.wait_listed, LIST_WITHIN_S)
         self.pipeline.start()
         self._out.start()
         try:
@@ -104,6 +111,8 @@ class Exporter:
                 await asyncio.to_thread(self._grpc.stop)
             await asyncio.to_thread(self.pipeline.stop, STOP_WITHIN_S / 2)
             self._out.stop()
+            if self._watch is not None:
+                await asyncio.to_thread(self._watch.stop)
             log.info("stopped")
 
     async def _restore(self, stop: asyncio.Event) -> bool:
@@ -142,6 +151,14 @@ class Exporter:
         except TlsFileError as e:
             self.pipeline.context.counters.add("certificate_refused", 1)
             log.error("the new certificate is unusable; the one before stays", error=str(e))
+
+
+def make_watch(config: EffectiveConfig, context: Context) -> ClusterWatch | None:
+    """Outside Kubernetes there is nothing to watch. A pod without access is no reason not to start: names degrade, and it is said."""
+    if config.mode != "kubernetes":
+        return None
+    context.watch = ClusterWatch(ApiServer.in_cluster, context.catalog, context.counters)
+    return context.watch
 
 
 def connect_cache(config: EffectiveConfig) -> CacheReader:

@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from farcall.names import DestinationKind, NameSource
 from farcall.rows import JOINS, LINKS
-from farcall_exporter.columns import Coded, Codes, choose, constant, spread
+from farcall_exporter.columns import Coded, Codes, choose, constant, overlay, spread
 from farcall_exporter.exchanges import Exchanges
 from farcall_exporter.hosts import parse_host_name
 from farcall_exporter.join import KIND_WORDS, StoredJoin
@@ -19,11 +19,12 @@ def build_server_spans(
     stage: Stage, rows: Codes, *, version: str, extra: Entries | None = None
 ) -> pa.Table:
     """The destination of a server-side span is the service itself."""
-    x = stage.x
-    service = x.owner.service.take(rows)
+    x, own = stage.x, stage.own.take(rows)
+    service = overlay(x.owner.service.take(rows), own.texts(lambda identity: identity.label))
     is_workload = x.owner.pod.take(rows).present | x.owner.container.take(rows).present
     parts = SpanParts(
         rows=rows,
+        own=own,
         is_server=True,
         trace_id=stage.trace_id.take(pa.array(rows)),
         span_id=stage.span_id.take(pa.array(rows)),
@@ -34,6 +35,7 @@ def build_server_spans(
             ("farcall.destination.name", service),
             ("farcall.destination.kind", constant(DestinationKind.SERVICE, len(rows))),
             ("farcall.name.source", constant(NameSource.KUBERNETES, len(rows)).only(is_workload)),
+            ("k8s.service.name", own.texts(lambda identity: identity.service)),
             *(extra or []),
         ],
     )

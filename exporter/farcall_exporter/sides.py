@@ -9,6 +9,7 @@
 The last row is a machine's own traffic beyond the CIDRs: nobody else reports it, and joining keeps it single.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
@@ -36,8 +37,11 @@ class Cluster:
     def is_inside(self, address: str) -> bool:
         return self._is_inside(address)
 
-    def mask(self, addresses: Coded) -> Mask:
-        inside = np.array([self.is_inside(text) for text in addresses.texts()] or [False], np.bool_)
+    def mask(self, addresses: Coded, *, also: Callable[[str], bool] | None = None) -> Mask:
+        """`also` says of further addresses that they are inside."""
+        texts = addresses.texts()
+        known = [self.is_inside(t) or (also is not None and also(t)) for t in texts]
+        inside = np.array(known or [False], np.bool_)
         return inside[np.maximum(addresses.codes, 0)]
 
     def _decide(self, text: str) -> bool:
@@ -59,9 +63,9 @@ class Sides:
     joinable: Mask  # client's spans whose server may be seen as well
 
 
-def decide_sides(exchanges: Exchanges, cluster: Cluster) -> Sides:
-    local_inside = cluster.mask(exchanges.ends.local)
-    peer_inside = cluster.mask(exchanges.ends.peer)
+def decide_sides(exchanges: Exchanges, inside: Callable[[Coded], Mask]) -> Sides:
+    local_inside = inside(exchanges.ends.local)
+    peer_inside = inside(exchanges.ends.peer)
     is_client = exchanges.is_client
     client_inside = np.where(is_client, local_inside, peer_inside)
     server_inside = np.where(is_client, peer_inside, local_inside)

@@ -17,6 +17,7 @@ import pyarrow as pa
 from farcall.attributes import IS_SERVER_SPAN
 from farcall.exchange import ExchangeFlag
 from farcall.rows import SPANS
+from farcall_exporter.cluster.destinations import Places
 from farcall_exporter.columns import (
     Coded,
     Codes,
@@ -26,6 +27,7 @@ from farcall_exporter.columns import (
     constant,
     group,
     numbers,
+    overlay,
     spread,
     texts_array,
 )
@@ -71,6 +73,7 @@ class SpanParts:
     """What others decided about the rows; all columns are as long as `rows`."""
 
     rows: Codes  # of the batch
+    own: Places  # whose end it is
     is_server: bool
     trace_id: pa.Array  # hex
     span_id: pa.Array
@@ -108,7 +111,7 @@ def build_spans(x: Exchanges, parts: SpanParts, *, version: str, links: Links) -
         "SpanName": _span_names(x, rows).to_words(),
         "SpanKind": constant("Server" if parts.is_server else "Client", count).to_words(),
         "ServiceName": x.owner.service.take(rows).to_words(),
-        "ResourceAttributes": build_map(count, _resource(x, rows)),
+        "ResourceAttributes": build_map(count, _resource(x, rows, parts.own)),
         "ScopeName": constant(SCOPE, count).to_words(),
         "ScopeVersion": constant(version, count).to_words(),
         "SpanAttributes": build_map(count, entries),
@@ -216,12 +219,17 @@ def _plain(x: Exchanges, rows: Codes) -> Entries:
     ]
 
 
-def _resource(x: Exchanges, rows: Codes) -> Entries:
+def _resource(x: Exchanges, rows: Codes, own: Places) -> Entries:
+    """The node itself knows the names of most pods; the API server knows all, and their workloads."""
     owner = x.owner
     return [
         ("service.name", owner.service.take(rows)),
-        ("k8s.namespace.name", owner.namespace.take(rows)),
-        ("k8s.pod.name", owner.pod.take(rows)),
+        (
+            "k8s.namespace.name",
+            overlay(own.texts(lambda i: i.namespace), owner.namespace.take(rows)),
+        ),
+        *own.workloads(),
+        ("k8s.pod.name", overlay(own.texts(lambda i: i.pod), owner.pod.take(rows))),
         ("k8s.pod.uid", owner.pod_uid.take(rows)),
         ("k8s.container.name", owner.container.take(rows)),
         ("k8s.node.name", constant(x.node, len(rows))),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from farcall_exporter.cluster.destinations import Places
 from farcall_exporter.exchanges import Exchanges
 from farcall_exporter.join import JoinPlan
 from farcall_exporter.links import Links
@@ -18,3 +19,4 @@ class Stage:
     links: Links
     trace_id: pa.Array  # hex, of every row
     span_id: pa.Array
+    own: Places  # this end of every row

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.unit
 def test_every_counter_is_counted_somewhere() -> None:
     folder = ROOT / "exporter" / farcall_exporter.__name__
     source = "".join(
-        path.read_text(encoding="utf-8") for path in folder.glob("*.py") if path.stem != "counters"
+        path.read_text(encoding="utf-8") for path in folder.rglob("*.py") if path.stem != "counters"
     )
     assert [name for name in NAMES if f'"{name}"' not in source] == []
 
