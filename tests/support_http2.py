@@ -113,11 +113,10 @@ class Talk:
         self.now_ns += 1_000
         closed = make_segment(
             b"",
-            segment=events.SEGMENT_REQUEST,
-            seq=self._seqs[0],
+            segment=events.SEGMENT_CLOSED,
+            req_bytes=self._seqs[0],
+            resp_bytes=self._seqs[1],
             ts_req_ns=self.now_ns,
-            flags=events.FLAG_NO_RESPONSE,
             **self._common,
         )
-        self._seqs[0] += 1
         return [closed]

@@ -47,6 +47,7 @@ _RECORD_FIELDS = (
     "req_cap",
     "resp_bytes",  # of a segment: where in its frame the captured bytes begin
     "segment",
+    "req_bytes",
 )
 _COUNTERS = (
     "http2_gaps",  # places where segments of a connection were lost
@@ -99,12 +100,15 @@ class Streams:
         columns = [block[name][rows].tolist() for name in _RECORD_FIELDS]
         # Most frames are short, and a record is long: what is not needed is not copied.
         beginnings = block.view(_BEGINNING)["bytes"][rows].tolist()
-        for row, raw, conn_id, seq, ts_ns, flags, cap, offset, segment in zip(
+        for row, raw, conn_id, seq, ts_ns, flags, cap, offset, segment, size in zip(
             rows.tolist(), beginnings, *columns, strict=True
         ):
             session = self._young.get(conn_id)
             if session is None:
                 session = self._find(conn_id, flags)
+            if segment == events.SEGMENT_CLOSED:
+                self._close(conn_id, ts_ns, requests=size, responses=offset)
+                continue
             is_request = segment == events.SEGMENT_REQUEST
             direction = session.request if is_request else session.response
             if seq != direction.next_seq:
@@ -112,9 +116,6 @@ class Streams:
             direction.next_seq = seq + 1
             if flags & events.FLAG_IDENTITY and not session.identity:
                 session.identity = raw[_IDENTITY_AT : _IDENTITY_AT + 8]
-            if flags & events.FLAG_NO_RESPONSE:
-                self._close(conn_id, ts_ns)
-                continue
             if cap <= _BEGINNING_BYTES - _HEAD_BYTES:
                 data = raw[_HEAD_BYTES : _HEAD_BYTES + cap]
             else:
@@ -170,8 +171,12 @@ class Streams:
         self._in_flight -= len(session.streams)
         session.streams.clear()
 
-    def _close(self, conn_id: int, ts_ns: int) -> None:
+    def _close(self, conn_id: int, ts_ns: int, *, requests: int, responses: int) -> None:
+        """The numbers: how many segments there were; if the last ones were lost, so may answers have been."""
         session = self._young.pop(conn_id)
+        if (requests, responses) != (session.request.next_seq, session.response.next_seq):
+            self.counters["http2_gaps"] += 1
+            self._give_up(session)
         for stream in session.streams.values():
             self._finish(session, stream, ts_ns, error=RESET if stream.answered_ns else None)
         self._in_flight -= len(session.streams)

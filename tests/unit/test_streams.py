@@ -138,6 +138,14 @@ def test_what_is_in_flight_when_the_connection_closes_has_no_response() -> None:
     assert [bool(r["flags"] & ExchangeFlag.NO_RESPONSE) for r in rows] == [True, False]
 
 
+def test_a_close_behind_lost_answers_says_nothing_of_them() -> None:
+    talk, streams = Talk(), Streams()
+    asked = talk.ask(1, get_headers())
+    talk.answer(1)  # lost
+    assert take(streams, asked, talk.close()) is None
+    assert streams.counters["http2_streams_lost"] == 1
+
+
 def test_a_head_longer_than_a_record_and_one_in_continuations_are_read_whole() -> None:
     talk, streams = Talk(), Streams()
     token = ("authorization", "x" * 3_000)

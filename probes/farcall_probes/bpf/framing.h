@@ -199,7 +199,8 @@ FC_INLINE void submit_segment(u64 *counts, struct fc_large *s)
 }
 
 /* `cap` bytes lie in the record already. */
-FC_INLINE void ship_segment(struct call *c, struct conn *k, struct framing *f, u8 half, u64 cap, u32 length)
+FC_INLINE void ship_segment(struct call *c, struct conn *k, struct framing *f, u8 half, u64 cap, u32 length,
+			     u32 offset)
 {
 	struct fc_exchange *x = &c->segment.x;
 
@@ -212,7 +213,7 @@ FC_INLINE void ship_segment(struct call *c, struct conn *k, struct framing *f, u
 	x->ts_req_ns = f->held ? f->first_ns : c->now;
 	x->ts_resp_ns = 0;
 	x->req_bytes = length;
-	x->resp_bytes = 0;
+	x->resp_bytes = offset;
 	x->seq = f->seq++;
 	x->request_seq = f->boundary;
 	x->req_cap = (u16)cap;
@@ -280,7 +281,7 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 	}
 	cap = n < length ? n : length;
 	if (is_told(k, half, lo, hi))
-		ship_segment(c, k, f, half, cap, length);
+		ship_segment(c, k, f, half, cap, length, 0);
 	f->boundary += length;
 	f->held = 0;
 	c->segments++;

@@ -35,6 +35,7 @@
 #define STEP_MESSAGE 9
 #define STEP_PASS 10
 #define STEP_RECOGNISE 11
+#define STEP_HTTP2 12
 
 /* OFF_*: a member's offset, added to a pointer. */
 #define OFF_TASK_FILES 1
@@ -102,7 +103,7 @@
 #define SIZE_CONN 1152
 #define SIZE_OPENED 16
 #define SIZE_SETTINGS 24
-#define SIZE_CALL 4824
+#define SIZE_CALL 4848
 #define SIZE_SERVING 24
 
 #endif

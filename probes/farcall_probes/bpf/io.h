@@ -33,6 +33,9 @@ FC_INLINE void set_vector(struct call *c, u64 iov, u64 n, u64 limit)
 	u32 i;
 
 	c->more = n > CALL_PIECES;
+	c->iov = iov;
+	c->iov_left = n;
+	c->limit = limit;
 	FC_CLAMP(n, CALL_PIECES);
 	if (read_user(v, (u32)(n * sizeof(v[0])) & 127, (void *)iov))
 		n = 0;

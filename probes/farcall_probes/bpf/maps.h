@@ -143,6 +143,9 @@ struct call {
 	u64 before; /* for the next step: bytes of the request that came in earlier calls; or where in the call it goes on */
 	u32 default_policy; /* of struct settings */
 	u32 dns_port;
+	u64 iov;      /* of a call of several pieces: where their list goes on, how many are left, and how many bytes */
+	u64 iov_left;
+	u64 limit;
 	u32 more;     /* the call has pieces beyond those that are looked at */
 	/* Of a call that is taken message by message: */
 	u32 position; /* TCP sequence number of its first byte */

@@ -7,6 +7,7 @@
 #define FARCALL_MULTIPLEXED_H
 
 #include "cassandra.h"
+#include "http2.h"
 #include "kafka.h"
 #include "mongodb.h"
 
@@ -15,13 +16,13 @@
 
 FC_INLINE bool is_multiplexed(u8 proto)
 {
-	return proto >= FC_PROTO_KAFKA && proto <= FC_PROTO_CASSANDRA;
+	return proto >= FC_PROTO_HTTP2 && proto <= FC_PROTO_CASSANDRA;
 }
 
 /* The first eight bytes may begin such a request: worth a closer look. */
 FC_INLINE bool may_be_multiplexed(u64 lo)
 {
-	return may_be_kafka(lo) || may_be_mongodb(lo) || may_be_cassandra(lo, false);
+	return may_be_kafka(lo) || may_be_mongodb(lo) || may_be_cassandra(lo, false) || may_be_http2(lo);
 }
 
 /* Fewer than eight bytes, of which `first` holds four if there are so many, else one. Brokers read the length alone. */

@@ -8,6 +8,7 @@
  */
 #include "close.h"
 #include "dns.h"
+#include "frames.h"
 #include "head.h"
 #include "take.h"
 
@@ -88,6 +89,8 @@ int step__recognise(void *ctx)
 	k = find_conn(c, &sk);
 	if (!k)
 		return 0;
+	if (may_be_followed(c, k) && may_be_http2(*(u64 *)k->large.req) && begin_http2(c, k, c->before))
+		go_to(ctx, STEP_FRAMES);
 	recognise(c, k, c->before);
 	if (k->state == CONN_FRAMED)
 		go_to(ctx, STEP_FRAMES);
@@ -109,8 +112,26 @@ int step__frames(void *ctx)
 	if (!k || k->state != CONN_FRAMED)
 		return 0;
 	c->sk = sk;
-	if (place_call(c, sk, k))
+	if (k->large.x.proto == FC_PROTO_HTTP2) {
+		if (place_frames(c, sk, k))
+			go_to(ctx, STEP_HTTP2);
+	} else if (place_call(c, sk, k)) {
 		go_to(ctx, STEP_MESSAGE);
+	}
+	return 0;
+}
+
+int step__http2(void *ctx)
+{
+	struct call *c = find_workspace(WORKSPACE_CALL);
+	struct conn *k;
+	u64 sk;
+
+	if (!c)
+		return 0;
+	k = find_conn(c, &sk);
+	if (k && take_frames(c, sk, k))
+		go_to(ctx, STEP_HTTP2);
 	return 0;
 }
 
