@@ -16,7 +16,7 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{broker}
+advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}
 controller.listener.names=CONTROLLER
 log.dirs={data}
 num.partitions=1
@@ -38,14 +38,20 @@ _CLUSTER = "ZmFyY2FsbC10ZXN0cy0wMQ"  # 16 bytes in base64, as the format demands
 
 
 @contextmanager
-def running_kafka() -> Iterator[int]:
-    """The broker's port. Topics are made when they are first written to or asked for."""
+def running_kafka(*, advertised: int | None = None) -> Iterator[int]:
+    """The broker's port; `advertised`: the one that clients are sent to, which leads there. Topics are made when they are first written to or asked for."""
     server = find_server("kafka")
     folder = Path(tempfile.mkdtemp(prefix="farcall-kafka-"))
     port, controller = find_free_port(), find_free_port()
     settings = folder / "server.properties"
     settings.write_text(
-        _SETTINGS.format(broker=port, controller=controller, data=folder / "data"), encoding="ascii"
+        _SETTINGS.format(
+            broker=port,
+            controller=controller,
+            advertised=advertised or port,
+            data=folder / "data",
+        ),
+        encoding="ascii",
     )
     try:
         make = java(

@@ -40,10 +40,21 @@ _MYSQL = _COMMON.format(
   | (?P<backslash2> "(?:[^"\\]|"")*\\ )
   | (?P<escaped> "(?:[^"]|"")*(?:"|\Z) )""",
 )
-Dialect = Literal["postgresql", "mysql"]
+# A backslash is a character like others; UUIDs and durations stand without quotes, and a cut one is hidden as well.
+_CASSANDRA = _COMMON.format(
+    comment=r"| //[^\n]*",
+    identifier=r'"(?:[^"]|"")*(?:"|\Z)',
+    own=r"""
+  | (?P<plain> '(?:[^']|'')*(?:'|\Z) )
+  | (?P<dollar> \$\$.*?(?:\$\$|\Z) )
+  | (?P<uuid> \b[0-9a-fA-F]{8}-[0-9a-fA-F-]{0,27} )
+  | (?P<duration> \bP(?=[0-9T])[\w:.-]* )""",
+)
+Dialect = Literal["postgresql", "mysql", "cassandra"]
 _TOKENS = {
     "postgresql": re.compile(_POSTGRES, re.VERBOSE | re.DOTALL),
     "mysql": re.compile(_MYSQL, re.VERBOSE | re.DOTALL),
+    "cassandra": re.compile(_CASSANDRA, re.VERBOSE | re.DOTALL),
 }
 _KEPT = frozenset(("identifier", "parameter", "word"))
 _SPACE = re.compile(r"\s+")
@@ -52,6 +63,11 @@ _LIST = re.compile(
 )  # (?, ?, ?) → (?): statements that differ only in it are one
 _ROWS = re.compile(r"\([?]\)(?:\s*,\s*\([?]\))+")  # VALUES (?), (?) → (?)
 _OPERATION = re.compile(r"[\s(;]*([A-Za-z]+)")
+_NAME = r'("(?:[^"]|"")+"|\w+)'
+_TABLE = re.compile(
+    rf"\b(?:FROM|INTO|UPDATE|TRUNCATE(?:\s+TABLE)?|TABLE(?:\s+IF(?:\s+NOT)?\s+EXISTS)?)\s+{_NAME}(?:\s*\.\s*{_NAME})?",
+    re.IGNORECASE,
+)
 _CREDENTIALS = re.compile(r"\b(password|identified|secret|credential)", re.IGNORECASE)
 
 
@@ -82,6 +98,15 @@ def find_operation(statement: str) -> str | None:
     """The first word, in upper case: SELECT, INSERT, BEGIN."""
     match = _OPERATION.match(statement)
     return match[1][:MAX_OPERATION].upper() if match else None
+
+
+def find_table(masked: str) -> tuple[str | None, str | None]:
+    """(keyspace, table) of the first table in a statement without literals, as far as it names them."""
+    match = _TABLE.search(masked)
+    if match is None:
+        return None, None
+    first, second = (name and name.strip('"').replace('""', '"') for name in match.groups())
+    return (first, second) if second else (None, first)
 
 
 class SqlText:

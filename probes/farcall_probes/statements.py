@@ -3,12 +3,14 @@
 from collections import OrderedDict
 from typing import NamedTuple
 
-from farcall_probes.sql import SqlText
+from farcall_probes.sql import SqlText, find_table
 from farcall_probes.wire import mysql
+from farcall_probes.wire.cassandra import CassandraRequest, CassandraResponse
 from farcall_probes.wire.mysql import MysqlRequest
 from farcall_probes.wire.outcomes import text
 from farcall_probes.wire.postgresql import PostgresRequest
 
+MAX_KEYSPACES = 8192  # connections that said USE
 MAX_STATEMENTS = 8192  # the least recently used go; a driver prepares a few per connection
 PREPARE, EXECUTE = "PREPARE", "EXECUTE"
 
@@ -17,6 +19,8 @@ class Call(NamedTuple):
     operation: str | None
     text: str | None
     executions: int
+    namespace: str | None = None
+    collection: str | None = None
 
 
 class Prepared:
@@ -89,3 +93,67 @@ class MysqlStatements:
             return Call(EXECUTE, None, 1)
         shown, operation = self._sql.render(raw)
         return Call(operation, shown, 1)
+
+
+# Cassandra's own number of a prepared statement is the MD5 of keyspace and text: the same on each node and connection. Drivers
+# prepare on one connection and execute on all of them. Shorter ones are another server's, and may mean something else elsewhere.
+_DIGEST_BYTES = 16
+_EVERYWHERE = 0
+
+
+class CassandraStatements:
+    """Statements by number, and the keyspace that a connection has chosen with USE. Both bounded."""
+
+    def __init__(self, *, masking: bool) -> None:
+        self._sql = SqlText("cassandra", masking=masking)
+        self._prepared = Prepared()
+        self._keyspaces: OrderedDict[int, str] = OrderedDict()
+
+    def find(
+        self, connection: int, request: CassandraRequest, response: CassandraResponse | None
+    ) -> Call:
+        """What the request does. A statement that was prepared before the agent came has no text."""
+        self._learn(connection, request, response)
+        raw = request.statement
+        if raw is None and request.prepared is not None:
+            raw = self._prepared.find(self._where(connection, request.prepared), request.prepared)
+        if raw is None:
+            return Call(request.operation, None, request.executions)
+        if request.is_statement_cut:
+            raw = raw[: _find_word_end(raw)]
+        shown, operation = self._sql.render(raw)
+        namespace, collection = find_table(shown)
+        own = request.operation if request.operation in ("PREPARE", "BATCH") else operation
+        return Call(
+            own,
+            shown,
+            request.executions,
+            namespace or self._keyspaces.get(connection),
+            collection,
+        )
+
+    def _learn(
+        self, connection: int, request: CassandraRequest, response: CassandraResponse | None
+    ) -> None:
+        if response is None:
+            return
+        if response.prepared is not None and request.statement is not None:
+            where = self._where(connection, response.prepared)
+            self._prepared.remember(where, response.prepared, request.statement)
+        if response.keyspace is not None:
+            self._keyspaces[connection] = response.keyspace
+            self._keyspaces.move_to_end(connection)
+            if len(self._keyspaces) > MAX_KEYSPACES:
+                self._keyspaces.popitem(last=False)
+
+    @staticmethod
+    def _where(connection: int, number: bytes) -> int:
+        return _EVERYWHERE if len(number) == _DIGEST_BYTES else connection
+
+
+def _find_word_end(cut: bytes) -> int:
+    """Where the last whole word ends: what the cut left of the next may be half of a UUID, which looks like a name."""
+    end = len(cut)
+    while end and (cut[end - 1 : end].isalnum() or cut[end - 1] in b"-_."):
+        end -= 1
+    return end
