@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from farcall.api import ComponentStatus
 from farcall.dnscache import CacheEntry, CacheQuestion, CacheUnavailableError, NamedAt, canonical_ip
+from farcall.effective import SelectionConfig
 from farcall.exchange import SCHEMAS, BatchHeader, BatchKind, ExchangeFlag, add_header
 from farcall.rows import TABLES, TableName
 from farcall.storeport import StoreError
@@ -308,6 +309,7 @@ def make_context(
     hold: bool = False,
     cidrs: Sequence[str] = CIDRS,
     join_hold_s: float = 5.0,
+    selection: SelectionConfig | None = None,
 ) -> Context:
     clock = clock or Clock()
     counters = Counters()
@@ -317,6 +319,7 @@ def make_context(
             cluster=Cluster(tuple(cidrs)),
             join_hold_s=join_hold_s,
             generation=1,
+            selection=selection or SelectionConfig(),
         ),
         counters=counters,
         lookups=Lookups(cache or FakeCache(), counters, clock=clock),

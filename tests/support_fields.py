@@ -21,6 +21,10 @@ CHANGES: dict[str, Any] = {
     "capture.hostProcesses": True,
     "capture.headers": ["x-a"],
     "capture.masking.enabled": False,
+    "capture.sampling.percent": 7,
+    "capture.sampling.slowerThanMilliseconds": 9,
+    "capture.filters": [{"paths": ["/health*"]}],
+    "capture.rateLimits.spansPerSecond": 9,
     **{
         f"{part}.{field}": value
         for part in ("probe", "dnsCache", "exporter")
@@ -76,6 +80,7 @@ CHANGES: dict[str, Any] = {
 BESIDE: dict[str, dict[str, Any]] = {
     "tls.secretRef": {"tls": {"mode": "secret", "secretRef": "theirs"}},
     "deletionPolicy": {"dnsCache": {"persistence": {"enabled": True}}},
+    "capture.sampling.": {"capture": {"sampling": {"percent": 50}}},
     "dnsCache.persistence.size": {"dnsCache": {"persistence": {"enabled": True}}},
     "dnsCache.persistence.storageClassName": {"dnsCache": {"persistence": {"enabled": True}}},
     "exporter.clickhouse.secretRef": {"exporter": {"clickhouse": {"url": "http://c:8123"}}},

@@ -36,6 +36,10 @@ EXPORTER_FIELDS = {
     "dns.ttl_override_s",
     "dns.hold_while_connected",
     "exporter.join_hold_s",
+    "selection.percent",
+    "selection.slower_than_s",
+    "selection.drop",
+    "selection.spans_per_second",
 }
 STORE_FIELDS = {
     "generation",

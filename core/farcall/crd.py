@@ -260,12 +260,12 @@ class FieldEntry:
     description: str
 
 
-def list_fields() -> Iterator[FieldEntry]:
-    """Every field of the spec, parents first."""
-    yield from _list_fields(build_spec_schema(), "")
+def list_fields(*, of_entries: bool = False) -> Iterator[FieldEntry]:
+    """Every field of the spec, parents first; with `of_entries` also those of a list's objects, as `list[].field`."""
+    yield from _list_fields(build_spec_schema(), "", of_entries)
 
 
-def _list_fields(schema: Schema, prefix: str) -> Iterator[FieldEntry]:
+def _list_fields(schema: Schema, prefix: str, of_entries: bool) -> Iterator[FieldEntry]:
     for name, field in schema.get("properties", {}).items():
         path = f"{prefix}{name}"
         yield FieldEntry(
@@ -275,7 +275,9 @@ def _list_fields(schema: Schema, prefix: str) -> Iterator[FieldEntry]:
             allowed=_tell_allowed(field),
             description=field.get("description", ""),
         )
-        yield from _list_fields(field, f"{path}.")
+        yield from _list_fields(field, f"{path}.", of_entries)
+        if of_entries and "items" in field:
+            yield from _list_fields(field["items"], f"{path}[].", of_entries)
 
 
 def _name_type(field: Schema) -> str:

@@ -60,6 +60,15 @@ _RESOURCES = Rule(
 RULES: dict[str, tuple[Rule, ...]] = {
     "clusterCIDRs[]": (_CIDR,),
     "dns.resolvers[]": (Rule("isIP(self)", "must be an IP address"),),
+    "capture.filters[]": (
+        Rule(
+            " || ".join(
+                f"(has(self.{name}) && size(self.{name}) > 0)"
+                for name in ("namespaces", "services", "paths")
+            ),
+            "a filter needs namespaces, services or paths",
+        ),
+    ),
     "retention.traces": (_RETENTION,),
     "retention.logs": (_RETENTION,),
     "retention.maxSize": (_SIZE,),

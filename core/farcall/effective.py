@@ -118,6 +118,27 @@ class Endpoints(Section):
     console: str = _field("restart", "The console and the HTTP API: http://host:port.")
 
 
+class DropRule(Section):
+    """Spans that match every list that is not empty are left out; `*` in a pattern is any text."""
+
+    namespaces: list[str] = Field(default=[])
+    services: list[str] = Field(default=[])
+    paths: list[str] = Field(default=[])
+
+
+class SelectionConfig(Section):
+    percent: int = _field(
+        "live", "How many of a hundred traces are stored.", ge=1, le=100, default=100
+    )
+    slower_than_s: float = _field(
+        "live", "A call that took longer is stored whatever the sample says.", ge=0, default=1.0
+    )
+    drop: list[DropRule] = _field("live", "Calls that are not stored.", default=[])
+    spans_per_second: int | None = _field(
+        "live", "Of each service, in each exporter; no limit when null.", ge=1, default=None
+    )
+
+
 class ExporterConfig(Section):
     join_hold_s: float = _field(
         "live",
@@ -164,6 +185,9 @@ class EffectiveConfig(Section):
     dns: DnsConfig = _field("live", "Naming by DNS.")
     retention: RetentionConfig = _field("live", "How long and how much is kept.")
     capture: CaptureConfig = _field("live", "What is traced.")
+    selection: SelectionConfig = _field(
+        "live", "Which spans are stored.", default=SelectionConfig()
+    )
     exporter: ExporterConfig = _field("live", "The exporter's own settings.")
     endpoints: Endpoints = _field("restart", "Addresses between the components.")
     secrets_dir: str = _field(
@@ -211,6 +235,7 @@ def build_effective(
         dns=_build_dns(spec, discovered_resolvers or [], override_s),
         retention=_build_retention(spec),
         capture=_build_capture(spec, mode, own_cgroups or []),
+        selection=_build_selection(spec),
         exporter=_build_exporter(spec, mode, secrets_dir),
         endpoints=endpoints,
         secrets_dir=secrets_dir,
@@ -242,6 +267,25 @@ def _build_exporter(spec: TracingConfigSpec, mode: Mode, secrets_dir: str) -> Ex
         otlp_out_ca_file=f"{secrets_dir}/{OTLP_CA}" if has_ca else None,
         otlp_out_headers_dir=OTLP_HEADERS_DIR if has_secrets and otlp.headers_secret_ref else None,
         otlp_out_skip_verify=bool(otlp.tls and otlp.tls.insecure_skip_verify),
+    )
+
+
+def _build_selection(spec: TracingConfigSpec) -> SelectionConfig:
+    capture = spec.capture or CaptureSpec.model_validate({})
+    sampling, limits = capture.sampling, capture.rate_limits
+    slow_ms = sampling.slower_than_milliseconds if sampling else None
+    return SelectionConfig(
+        percent=sampling.percent if sampling else 100,
+        slower_than_s=slow_ms / 1_000 if slow_ms is not None else 1.0,
+        drop=[
+            DropRule(
+                namespaces=list(given.namespaces or []),
+                services=list(given.services or []),
+                paths=list(given.paths or []),
+            )
+            for given in capture.filters or []
+        ],
+        spans_per_second=limits.spans_per_second if limits else None,
     )
 
 

@@ -55,7 +55,7 @@ def _tier_rows() -> Iterator[tuple[str, ...]]:
 
 
 def _field_rows() -> Iterator[tuple[str, ...]]:
-    for field in list_fields():
+    for field in list_fields(of_entries=True):
         required = " (required)" if field.required else ""
         yield (f"`{field.path}`{required}", field.type, field.allowed, field.description)
 
@@ -110,6 +110,8 @@ def _shape(schema: dict[str, Any]) -> str:
         return f"`{schema['const']}`"
     if schema["type"] == "array":
         items = schema["items"]
+        if "$ref" in items:
+            return "list of objects"
         return "list of names" if "enum" in items else f"list of {_shape(items)}"
     return {"string": "text"}.get(schema["type"], str(schema["type"]))
 

@@ -6,9 +6,16 @@ allowed. No field has a default that is written back: what is left out is comput
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from farcall.faults import describe_faults
 from farcall.fieldtypes import (
@@ -87,6 +94,46 @@ class MaskingSpec(Part):
     )
 
 
+# `*` stands for any text, also for none; everything else for itself.
+Glob = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class SamplingSpec(Part):
+    percent: Annotated[int, Field(ge=1, le=100)] = Field(
+        description="How many of a hundred traces are stored, chosen by trace ID; calls that failed or were slow are stored always."
+    )
+    slower_than_milliseconds: Annotated[int, Field(ge=0, le=3_600_000)] | None = Field(
+        None, description="What is slow; 1000 when left out."
+    )
+
+
+class FilterSpec(Part):
+    """Spans that match every given field are not stored."""
+
+    namespaces: Annotated[list[Label], Field(max_length=64)] | None = Field(
+        None, description="Of the workload whose span it is."
+    )
+    services: Annotated[list[Glob], Field(max_length=64)] | None = Field(
+        None, description="The name of the service whose span it is; `*` is any text."
+    )
+    paths: Annotated[list[Glob], Field(max_length=64)] | None = Field(
+        None, description="The path of an HTTP or gRPC call, such as `/health*`; `*` is any text."
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not (self.namespaces or self.services or self.paths):
+            raise ValueError("a filter needs namespaces, services or paths")
+        return self
+
+
+class RateLimitsSpec(Part):
+    spans_per_second: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        None,
+        description="Of one service, in each exporter: what comes beyond is counted and not stored, so that one noisy service does not drown the others.",
+    )
+
+
 class CaptureSpec(Part):
     protocols: Annotated[list[ProtocolName], Field(max_length=16)] | None = Field(
         None, description="Only these protocols; all when left out."
@@ -106,6 +153,15 @@ class CaptureSpec(Part):
         description="Further request headers that may leave the agent, in lower case. Reserved: without effect in this version.",
     )
     masking: MaskingSpec | None = Field(None, description="What leaves the agent unmasked.")
+    sampling: SamplingSpec | None = Field(
+        None, description="Store only a part of the traces. Charts count what is stored."
+    )
+    filters: Annotated[list[FilterSpec], Field(max_length=32)] | None = Field(
+        None, description="Calls that are not stored. One that matches any of them is left out."
+    )
+    rate_limits: RateLimitsSpec | None = Field(
+        None, description="How much one service may store at most."
+    )
 
 
 class LogsSpec(Part):

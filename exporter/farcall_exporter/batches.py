@@ -19,6 +19,7 @@ from farcall_exporter.ids import derive_ids, identity_words
 from farcall_exporter.join import apply_joins, list_clients, plan_joins
 from farcall_exporter.links import read_links
 from farcall_exporter.naming import Named, name_rows
+from farcall_exporter.selection import keep_rows, select_spans
 from farcall_exporter.serverspans import build_server_spans, build_stored_joins, build_waiting
 from farcall_exporter.sides import decide_sides
 from farcall_exporter.sights import Sight, build_sight_rows, render_four_tuple
@@ -104,9 +105,12 @@ def _build_exchanges(x: Exchanges, context: Context) -> Tables:
     waiting_rows = np.flatnonzero(sides.server_sights & ~plan.settled)
     sights = build_waiting(stage, waiting_rows, version=context.version)
     joins, late_names = build_stored_joins(stage)
-    linked_rows = np.concatenate([client_rows, server_rows])
+    spans = join_tables(client_spans, server_spans)
+    # A call whose span is not stored is remembered all the same: its server's sight must find it, and not become a span.
+    chosen = select_spans(spans, context)
+    linked_rows = np.concatenate([client_rows, server_rows])[chosen]
     tables: Tables = {
-        "spans": join_tables(client_spans, server_spans),
+        "spans": keep_rows(spans, chosen),
         "links": _link_rows(stage, linked_rows),
         "joins": joins,
         "late_names": late_names,
@@ -114,6 +118,7 @@ def _build_exchanges(x: Exchanges, context: Context) -> Tables:
     }
     _remember(stage, client_rows, named, unnamed, sights, context)
     _count(stage, named, places, context)
+    context.counters.add("spans_written", len(linked_rows))
     return drop_empty(tables)
 
 
@@ -216,7 +221,6 @@ def _count(stage: Stage, named: Named, places: Places, context: Context) -> None
     plan, add = stage.plan, context.counters.add
     by_overlap = int((plan.kinds == 2).sum()) + sum(j.kind == 2 for j in plan.stored)
     is_unknown = np.array([d.reason is not None for d in named.decisions] or [False], np.bool_)
-    add("spans_written", len(named.groups) + int(stage.sides.server_spans.sum()))
     add("spans_unknown", int(is_unknown[named.groups].sum()))
     add("kubernetes_named", int(places.certain.sum()))
     add("outside_client_sights", int(stage.sides.dropped.sum()))

@@ -10,6 +10,7 @@ from farcall_exporter.batches import Tables, drop_empty
 from farcall_exporter.context import Context
 from farcall_exporter.late import ASK_EVERY_S, build_late_names
 from farcall_exporter.pipeline import Pipeline
+from farcall_exporter.selection import keep_rows, select_spans
 from farcall_exporter.serverspans import build_kept_links
 from farcall_exporter.sights import (
     Sight,
@@ -68,8 +69,9 @@ class Chores:
         context.counters.add("sights_expelled", expelled)
         context.counters.add("sights_unproven_lost", len(given_up))
         context.counters.add("sights_kept", len(kept))
-        context.counters.add("spans_written", len(kept))
         spans = build_kept_spans(kept)
+        spans = keep_rows(spans, select_spans(spans, context))
+        context.counters.add("spans_written", spans.num_rows)
         settled = [(sight, "kept") for sight in kept] + [(sight, "joined") for sight in given_up]
         self._enqueue(
             "kept",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from farcall.effective import EffectiveConfig
+from farcall.effective import EffectiveConfig, SelectionConfig
 from farcall_exporter.agentlist import AgentList
 from farcall_exporter.agents import AgentBook
 from farcall_exporter.clients import ClientBook
@@ -15,6 +15,7 @@ from farcall_exporter.counters import Counters
 from farcall_exporter.late import LateBook
 from farcall_exporter.lookups import Lookups
 from farcall_exporter.resolve import NamingRules
+from farcall_exporter.selection import Budgets
 from farcall_exporter.sides import Cluster
 from farcall_exporter.unproven import UnprovenBook
 from farcall_exporter.waiting import Waiting
@@ -32,6 +33,7 @@ class Settings:
     is_cluster_given: bool = (
         True  # its CIDRs; else the addresses that the API server tells count as well
     )
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
 
     @classmethod
     def of(cls, config: EffectiveConfig) -> "Settings":
@@ -45,6 +47,7 @@ class Settings:
             generation=config.generation,
             revision=config.revision,
             is_cluster_given=config.cluster_cidrs_source == "given",
+            selection=config.selection,
         )
 
 
@@ -64,6 +67,7 @@ class Context:
     agents: AgentBook = field(default_factory=AgentBook)
     catalog: Catalog = field(default_factory=Catalog)  # empty where there is no cluster
     watch: ClusterWatch | None = None
+    budgets: Budgets = field(default_factory=Budgets)
     agent_list: AgentList = field(init=False)
     identities: Identities = field(init=False)
 

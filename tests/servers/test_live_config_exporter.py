@@ -8,6 +8,7 @@ import pytest
 
 from farcall.api import ComponentStatus, Span, SpanQuery
 from farcall.dnscache import Answer, Binding, format_endpoint
+from farcall.effective import DropRule
 from support_exporter import NS, Row, batch, exchange, redis_exchange, wait_until
 from support_exporter_process import ExporterProcess, running_exporter
 from support_live_config import EXPORTER_FIELDS, change
@@ -143,6 +144,55 @@ def check_join_hold(exporter: ExporterProcess) -> None:
     wait_until(lambda: is_kept("waiting"))
 
 
+def send_calls(exporter: ExporterProcess, service: str, count: int, **changes: object) -> int:
+    """How many of them are stored."""
+    rows = [
+        exchange(
+            connection_id=next(_numbers), start=time.time_ns() - NS, service=service, **changes
+        )
+        for _ in range(count)
+    ]
+    assert exporter.post_batch(batch(rows)).status_code == 200
+    return len(
+        list(exporter.reader().list_spans(SpanQuery(q=f'service:"{service}"', limit=1_000)).items)
+    )
+
+
+def check_percent(exporter: ExporterProcess) -> None:
+    apply(exporter, "selection.percent", 20)
+    assert 0 < send_calls(exporter, "sampled", 200) < 100
+    assert send_calls(exporter, "failing", 40, status=500) == 40
+    apply(exporter, "selection.percent", 100)
+    assert send_calls(exporter, "whole", 40) == 40
+
+
+def check_slow(exporter: ExporterProcess) -> None:
+    apply(exporter, "selection.percent", 1)
+    apply(exporter, "selection.slower_than_s", 0.5)
+    assert send_calls(exporter, "slow", 40, duration_ns=NS) == 40
+    apply(exporter, "selection.slower_than_s", 2.0)
+    assert send_calls(exporter, "not slow", 40, duration_ns=NS) < 40
+    apply(exporter, "selection.percent", 100)
+
+
+def check_drop(exporter: ExporterProcess) -> None:
+    rule = {"namespaces": [], "services": ["prob*"], "paths": ["/health*"]}
+    apply(exporter, "selection.drop", [DropRule(**rule)])
+    assert send_calls(exporter, "prober", 3, target="/healthz") == 0
+    assert send_calls(exporter, "prober", 3, target="/orders") == 3
+    assert send_calls(exporter, "shop", 3, target="/healthz") == 3
+    apply(exporter, "selection.drop", [])
+    assert send_calls(exporter, "prober", 3, target="/healthz") == 6
+
+
+def check_limit(exporter: ExporterProcess) -> None:
+    apply(exporter, "selection.spans_per_second", 10)
+    assert send_calls(exporter, "noisy", 200) < 200
+    assert send_calls(exporter, "quiet", 5) == 5
+    wait_until(lambda: int(own_status(exporter).counters["spans_rate_limited_lost"]) > 0)
+    apply(exporter, "selection.spans_per_second", None)
+
+
 CHECKS: dict[str, Callable[[ExporterProcess], None]] = {
     "generation": check_generation,
     "cluster_cidrs": check_cidrs,
@@ -150,6 +200,10 @@ CHECKS: dict[str, Callable[[ExporterProcess], None]] = {
     "dns.ttl_override_s": check_override,
     "dns.hold_while_connected": check_hold,
     "exporter.join_hold_s": check_join_hold,
+    "selection.percent": check_percent,
+    "selection.slower_than_s": check_slow,
+    "selection.drop": check_drop,
+    "selection.spans_per_second": check_limit,
 }
 
 
