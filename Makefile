@@ -15,6 +15,7 @@ DEBIAN_TEST := chromium gcc libc6-dev git openssl postgresql mariadb-server memc
 	default-jre-headless maven
 # For images and a cluster: our own Docker daemon, and what nodes and base images are made of where no registry answers.
 DEBIAN_CLUSTER := docker.io containerd runc containernetworking-plugins debootstrap iptables gcc libc6-dev
+DEBIAN_NAMING := musl-tools openjdk-17-jdk-headless
 PYTHON_STAMP := $(VENV)/.stamp-python
 ARTEFACT := probes/farcall_probes/bpf/artefact.json
 BUNDLE := console/farcall_console/static/build/manifest.json
@@ -40,13 +41,15 @@ setup: $(PYTHON_STAMP) $(ARTEFACT) $(BUNDLE) ## install everything that running 
 .PHONY: setup-test
 setup-test: setup debian-test servers ## the same, and what the tests need beside it
 
-.PHONY: debian-run debian-test debian-cluster
+.PHONY: debian-run debian-test debian-cluster debian-naming
 debian-run:
 	@deploy/install-debian-packages.sh $(DEBIAN_RUN)
 debian-test:
 	@deploy/install-debian-packages.sh $(DEBIAN_TEST)
 debian-cluster:
 	@deploy/install-debian-packages.sh $(DEBIAN_CLUSTER)
+debian-naming:
+	@deploy/install-debian-packages.sh $(DEBIAN_NAMING)
 
 .PHONY: servers
 servers: debian-test ## fetch Kafka, Cassandra and a server of MongoDB's protocol for the tests, once, in the user's cache folder
@@ -139,8 +142,13 @@ bench: ## every benchmark, with a table and bench/results/<name>.json (QUICK=1: 
 	$(MAKE) --no-print-directory --keep-going -j1 $(BENCHES)
 bench-operator: kube
 bench-images: images
+bench-naming: debian-naming
 bench-%: setup-test
 	$(PY) bench/bench_$*.py
+
+# Beside the packages it needs Go on the PATH, for clients with Go's own resolver.
+.PHONY: naming-score
+naming-score: bench-naming ## 175 calls with a known right name, as farcall names them: none may be wrong (QUICK=1: a fifth of them)
 
 .PHONY: lint
 lint: $(PYTHON_STAMP) ## style, types, and the arrows between the rooms

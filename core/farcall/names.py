@@ -23,7 +23,10 @@ class Confidence(StrEnum):
     """`farcall.name.confidence`."""
 
     EXACT = "exact"  # said by the request, or by the answer that the connection was opened with
-    CLIENT = "client"  # this client asked for it, but not provably for this connection
+    CLIENT = (
+        "client"  # this client's word: asked for, but not provably for this connection; or the Host
+        # of a request to an address inside that no answer bears out
+    )
     SHARED = "shared"  # another client of the cluster asked for it
 
 

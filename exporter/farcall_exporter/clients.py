@@ -19,7 +19,7 @@ class ClientSpan:
     end_ns: int
     trace_id: str
     span_id: str
-    is_unnamed: bool  # its label is the bare address: the server's service name would say more
+    is_unnamed: bool  # its label is the bare address, or the client's word: the server's service name says more
     row: int = -1  # in the batch at hand, -1 once stored
 
 

@@ -26,11 +26,12 @@ from farcall_exporter.stage import Stage
 def build_client_spans(
     stage: Stage, rows: Codes, named: Named, places: Places, *, version: str
 ) -> tuple[pa.Table, Mask]:
-    """The spans of `rows`, and which of them a server's sight may still name better: by now a bare address, or a node."""
+    """The spans of `rows`, and which of them a server's sight may still name better: by now a bare address, the
+    client's own word for it, or a node."""
     joined, service, pod = _joined(stage, rows)
-    by_address = _by_address(named)
-    takes_service = by_address & service.present & ~places.certain
-    takes_place = places.certain | (by_address & ~takes_service & places.known)
+    unproved = _unproved(named)
+    takes_service = unproved & service.present & ~places.certain
+    takes_place = places.certain | (unproved & ~takes_service & places.known)
     place = places.texts(lambda identity: identity.label)
     label = overlay(overlay(named.texts("label"), service, takes_service), place, takes_place)
     source = _source(named, takes_service, takes_place)
@@ -56,7 +57,7 @@ def build_client_spans(
         ],
     )
     spans = build_spans(stage.x, parts, version=version, links=stage.links)
-    return spans, by_address & ~takes_service & ~places.certain
+    return spans, unproved & ~takes_service & ~places.certain
 
 
 def _source(named: Named, by_server: Mask, by_cluster: Mask) -> Coded:
@@ -73,12 +74,13 @@ def _place_entries(places: Places, joined_pod: Coded) -> Entries:
     ]
 
 
-def _by_address(named: Named) -> Mask:
-    """Inside, and nothing but its address said so far."""
-    is_bare = [d.kind is DestinationKind.SERVICE and d.source is None for d in named.decisions] or [
-        False
+def _unproved(named: Named) -> Mask:
+    """Inside, and nothing but its address or the client's own word for it so far."""
+    decisions = [
+        d.kind is DestinationKind.SERVICE and d.confidence is not Confidence.EXACT
+        for d in named.decisions
     ]
-    return np.array(is_bare, np.bool_)[named.groups]
+    return np.array(decisions or [False], np.bool_)[named.groups]
 
 
 def _joined(stage: Stage, rows: Codes) -> tuple[Entries, Coded, Coded]:

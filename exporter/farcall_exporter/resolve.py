@@ -246,24 +246,38 @@ def _explain(evidence: _Evidence) -> UnknownReason:
 
 
 def _name_service(evidence: _Evidence) -> Decision:
-    """Inside: the label is the service's. Where nothing says it, the server's own sight may, later (join)."""
+    """Inside: the label is the service's. A request may say anything, so a Host that no answer bears out is what the client
+    calls the far end, no more; the server's own sight replaces it, and a bare address, when it is joined (clientspans)."""
     call = evidence.call
+    bound = evidence.bound
+    if bound is not None and not (evidence.is_live(bound) or evidence.rules.hold_while_connected):
+        bound = None
     name = parse_host_name(call.host)
     if name is not None:
-        return _service(name, call.host_source, None)
-    bound = evidence.bound
-    if bound is not None and (evidence.is_live(bound) or evidence.rules.hold_while_connected):
-        return _service(bound.name, NameSource.DNS, bound.answered_at)
+        return _service(name, call.host_source, None, _confidence_in(name, bound))
+    if bound is not None:
+        return _service(bound.name, NameSource.DNS, bound.answered_at, Confidence.EXACT)
     return Decision(label=call.peer_ip, kind=DestinationKind.SERVICE, server_address=call.peer_ip)
 
 
-def _service(name: str, source: NameSource, answered_at: float | None) -> Decision:
+def _confidence_in(host: str, bound: NamedAt | None) -> Confidence:
+    """A short Host and the full name that the search domains made of it mean one service."""
+    if bound is None:
+        return Confidence.CLIENT
+    is_same = parse_service_label(host) == parse_service_label(bound.name)
+    is_short = bound.name.startswith(f"{host}.")
+    return Confidence.EXACT if is_same or is_short else Confidence.CLIENT
+
+
+def _service(
+    name: str, source: NameSource, answered_at: float | None, confidence: Confidence
+) -> Decision:
     return Decision(
         label=parse_service_label(name),
         kind=DestinationKind.SERVICE,
         server_address=name,
         source=source,
-        confidence=Confidence.EXACT,
+        confidence=confidence,
         answered_at=answered_at,
     )
 

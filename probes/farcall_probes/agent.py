@@ -34,7 +34,7 @@ from farcall_probes.identity import Identities
 from farcall_probes.policy import Policy
 from farcall_probes.probes import ProbesError, open_probes
 from farcall_probes.procfs import read_bounded
-from farcall_probes.resolvers import read_nameservers, trusted_resolvers
+from farcall_probes.resolvers import read_nameservers, read_node_netns, trusted_resolvers
 from farcall_probes.sender import Batch, Sender
 from farcall_probes.status import make_status
 from farcall_probes.tracer import Tracer
@@ -108,6 +108,7 @@ class Agent:
             offsets=read_offsets(),
             watched_since_ns=self._watched_since_ns,
             trusted=self._trusted(),
+            node_netns=read_node_netns(self._around.proc),
         )
         self._sender = Sender(
             url=config.endpoints.exporter_ingest,
@@ -193,7 +194,7 @@ class Agent:
     def _write_cache(self) -> None:
         if self._writer.lost_memory.is_set():
             self._writer.lost_memory.clear()
-            self._writer.put(self._tracer.held_answers())
+            self._writer.put(self._tracer.held_answers(), self._tracer.held_bindings())
         writes = self._tracer.take_cache_writes()
         if writes is not None:
             self._writer.put(writes.answers, writes.bindings)

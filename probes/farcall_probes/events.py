@@ -20,7 +20,8 @@ SMALL_RESP = 80
 LARGE_REQ = 696
 LARGE_RESP = 128
 HEAD_DATA = STRIDE_HEAD - RING_HEADER - 32
-DNS_DATA = STRIDE_DNS - RING_HEADER - 128 - 24
+DNS_ASKED = 120
+DNS_DATA = STRIDE_DNS - RING_HEADER - 128 - 24 - DNS_ASKED
 
 PROTO_UNKNOWN = 0
 PROTO_HTTP1 = 1
@@ -166,7 +167,11 @@ DNS = np.dtype(
         ("len", "<u4"),
         ("cap", "<u2"),
         ("tcp", "u1"),
-        ("pad", "V9"),
+        ("asked_cap", "u1"),
+        ("offset", "<u4"),
+        ("more", "u1"),
+        ("pad", "V3"),
+        ("asked", f"V{DNS_ASKED}"),
         ("data", f"V{DNS_DATA}"),
     ]
 )

@@ -146,6 +146,13 @@ class Evidence:
             if len(self._forgetful) > self._max_addresses:
                 self._forgetful.popitem(last=False)
 
+    def mark_lost(self, client_key: str) -> None:
+        """This client was told more than could be read."""
+        client = self._clients.get(client_key)
+        if client is None:
+            client = self._clients[client_key] = _Client()
+        client.lost = True
+
     def has_lost(self, client_key: str) -> bool:
         """Whether answers of this client were given up to stay within bounds."""
         client = self._clients.get(client_key)

@@ -32,6 +32,7 @@ class MapSizes:
     connections: int = 16_384
     descriptors: int = 16_384
     opened: int = 16_384
+    asked: int = 8_192  # questions: a second of them at the highest rate of DNS that is measured
     policies: int = 4_096
     serving: int = 8_192
 
@@ -126,6 +127,7 @@ def _list_maps(
         ("MAP_CONNS", MapType.LRU_HASH, 8, constants["SIZE_CONN"], sizes.connections),
         ("MAP_OPENS", MapType.LRU_HASH, 8, constants["SIZE_OPENED"], sizes.opened),
         ("MAP_SERVING", MapType.LRU_HASH, 8, constants["SIZE_SERVING"], sizes.serving),
+        ("MAP_ASKED", MapType.LRU_HASH, 8, constants["SIZE_ASKED"], sizes.asked),
         ("MAP_CALL", MapType.PERCPU_ARRAY, 4, constants["SIZE_CALL"], _WORKSPACES),
         ("MAP_SETTINGS", MapType.ARRAY, 4, constants["SIZE_SETTINGS"], 1),
         ("MAP_POLICY", MapType.HASH, 8, 4, sizes.policies),

@@ -8,6 +8,7 @@ from pathlib import Path
 from farcall_probes.procfs import read_bounded
 
 _MAPPED = bytes(10) + b"\xff\xff"
+_LOOPBACK_V6 = bytes(15) + b"\x01"
 
 
 def packed_address(text: str) -> bytes | None:
@@ -24,6 +25,20 @@ def address_text(packed: bytes) -> str:
     if packed.startswith(_MAPPED):
         return ".".join(map(str, packed[12:]))
     return str(ipaddress.IPv6Address(packed))
+
+
+def speaks_for_all(resolver: bytes, trusted: frozenset[bytes], *, of_node: bool) -> bool:
+    """`of_node`: asked in the node's own network namespace. Elsewhere loopback is a pod's own, which may run there what it likes."""
+    is_loopback = resolver == _LOOPBACK_V6 or (resolver.startswith(_MAPPED) and resolver[12] == 127)
+    return resolver in trusted and (of_node or not is_loopback)
+
+
+def read_node_netns(proc: Path = Path("/proc")) -> int:
+    """The inode of the network namespace of the node's first process; 0 where it cannot be read."""
+    try:
+        return (proc / "1/ns/net").stat().st_ino
+    except OSError:
+        return 0
 
 
 def read_nameservers(path: Path = Path("/etc/resolv.conf")) -> list[str]:

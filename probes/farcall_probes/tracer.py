@@ -19,33 +19,21 @@ from farcall_probes.batches import DnsRow, ExchangeRows
 from farcall_probes.capture import Drained, Records
 from farcall_probes.clocks import Offsets
 from farcall_probes.connections import Connection, Connections, Sight
+from farcall_probes.dnsreading import DnsReader
 from farcall_probes.evidence import Evidence
 from farcall_probes.heads import Heads
 from farcall_probes.identity import Identities, Identity, Seen
 from farcall_probes.policy import Policy
 from farcall_probes.reading import Reader
-from farcall_probes.resolvers import address_text
+from farcall_probes.resolvers import address_text, speaks_for_all
 from farcall_probes.streamrows import Exchanges, select
 from farcall_probes.streams import Streams
 from farcall_probes.wire import dns
-from farcall_probes.wire.outcomes import Truncated
 
 NS = 1_000_000_000
 BINDING_AGE_NS = int(BINDING_AGE_S * NS)
 MAX_DNS_ROWS = 32_768  # between two flushes; answers beyond are remembered, but not reported
 _NO_ADDRESS: tuple[tuple[bytes | None, int], ...] = ((None, 0),)
-_DNS_FIELDS = [  # Seen's first, in its order
-    "tgid",
-    "proc_start_ns",
-    "parent_tgid",
-    "cgroup_id",
-    "comm",
-    "raddr",
-    "ts_ns",
-    "len",
-    "cap",
-    "data",
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +54,9 @@ class Tracer:
         offsets: Offsets,
         watched_since_ns: int,
         trusted: frozenset[bytes],
+        node_netns: int = 0,  # inode of the node's network namespace; 0: not known
     ) -> None:
+        self.node_netns = node_netns
         self._identities = identities
         self._policy = policy
         self.offsets = offsets
@@ -75,6 +65,7 @@ class Tracer:
         self.connections = Connections()
         self._heads = Heads()
         self._streams = Streams()
+        self._dns_reader = DnsReader()
         self._rows = ExchangeRows()
         self._new_connections: list[Connection] = []
         self._dns_rows: list[DnsRow] = []
@@ -126,27 +117,22 @@ class Tracer:
             self._oldest_row_ns = now_ns
 
     def _take_dns(self, records: Records, now_ns: int) -> None:
-        columns = (records[name].tolist() for name in _DNS_FIELDS)
         known: dict[Seen, Identity | None] = {}
-        for *who, resolver, ts, size, cap, data in zip(*columns, strict=True):
-            answer = dns.parse_answer(data[:cap], cut=cap < size)
-            if isinstance(answer, Truncated):
-                self._counters["dns_cut"] += 1
-                answer = answer.partial
-            if not isinstance(answer, dns.DnsAnswer):
-                self._counters["dns_unread_dropped"] += 1
-                continue
-            if answer.question_type not in dns.TYPE_NAMES:
-                self._counters["dns_other_type"] += 1
-                continue
-            seen = Seen._make(who)
+        for read in self._dns_reader.read(records):
+            seen = Seen._make(read.who)
             if seen not in known:
                 known[seen] = self._find_wanted(seen, now_ns)
             identity = known[seen]
             if identity is None:
                 self._counters["unwanted_dns"] += 1
-            else:
-                self._remember(identity, answer, resolver, ts)
+                continue
+            of_node = read.netns == self.node_netns
+            trusted = speaks_for_all(read.resolver, self._trusted, of_node=of_node)
+            self._remember(identity, read.answer, read.resolver, read.time_ns, trusted=trusted)
+            if (
+                read.is_cut
+            ):  # of the addresses behind the cut nobody can say that they were not asked for
+                self.evidence.mark_lost(identity.client_key)
 
     def _find_wanted(self, seen: Seen, now_ns: int) -> Identity | None:
         identity = self._identities.find(seen, now_ns=now_ns)
@@ -156,9 +142,14 @@ class Tracer:
         return None
 
     def _remember(
-        self, identity: Identity, answer: dns.DnsAnswer, resolver: bytes, time_ns: int
+        self,
+        identity: Identity,
+        answer: dns.DnsAnswer,
+        resolver: bytes,
+        time_ns: int,
+        *,
+        trusted: bool,
     ) -> None:
-        trusted = resolver in self._trusted
         client, name = identity.client_key, answer.question
         answered_at = (time_ns + self.offsets.unix_ns) / NS
         for address, _ in answer.addresses:
@@ -295,21 +286,23 @@ class Tracer:
 
     def _bind(self, connection: Connection) -> None:
         """A connection without a name is written as such: its four-tuple may have been another's before."""
-        sight, bound = connection.sight, connection.bound
+        bound = connection.bound
         if bound is not None and connection.seen_ns - bound.answered_ns >= self._ttl_ns:
             if not self._hold:
                 return  # older than the TTL: nobody may use it
         connection.written_ns = connection.seen_ns
-        answered_ns = bound.answered_ns if bound is not None else connection.seen_ns
-        self._bindings.append(
-            Binding(
-                client_key=connection.identity.client_key,
-                local=format_endpoint(address_text(sight.laddr), sight.lport),
-                peer=format_endpoint(address_text(sight.raddr), sight.rport),
-                name=bound.name if bound is not None else "",
-                answered_at=(answered_ns + self.offsets.unix_ns) / NS,
-                held_at=(connection.seen_ns + self.offsets.unix_ns) / NS if self._hold else None,
-            )
+        self._bindings.append(self._build_binding(connection))
+
+    def _build_binding(self, connection: Connection) -> Binding:
+        sight, bound = connection.sight, connection.bound
+        answered_ns = bound.answered_ns if bound is not None else connection.written_ns
+        return Binding(
+            client_key=connection.identity.client_key,
+            local=format_endpoint(address_text(sight.laddr), sight.lport),
+            peer=format_endpoint(address_text(sight.raddr), sight.rport),
+            name=bound.name if bound is not None else "",
+            answered_at=(answered_ns + self.offsets.unix_ns) / NS,
+            held_at=(connection.seen_ns + self.offsets.unix_ns) / NS if self._hold else None,
         )
 
     # ---- out --------------------------------------------------------------------------------------------------
@@ -359,6 +352,13 @@ class Tracer:
             for h in self.evidence.held()
         ]
 
+    def held_bindings(self) -> list[Binding]:
+        """The same for connections: what was written of those that may still be open. Without it a restart of this agent would
+        find the client's answers alone, and name by them a connection that was opened to the bare address."""
+        return [
+            self._build_binding(c) for c in self.connections.values() if c.written_ns and c.kept
+        ]
+
     def expire(self, now_ns: int) -> None:
         self.evidence.expire(now_ns, ttl_ns=self._ttl_ns)
 
@@ -373,6 +373,7 @@ class Tracer:
         return {
             **(self._counters + self._retired + Counter(self._reader_counters())),
             **self._streams.counters,
+            **self._dns_reader.counters(),
             "heads_dropped": self._heads.dropped,
             "evidence_addresses_dropped": self.evidence.evicted,
             "processes_gone": self._identities.gone,

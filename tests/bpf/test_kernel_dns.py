@@ -227,6 +227,99 @@ def test_peeking_at_an_answer_does_not_double_it(watch: Watch, resolver: socket.
         assert len(watch.answers()) == 1
 
 
+# ---- which question an answer has -----------------------------------------------------------------------------------
+
+
+def asked_of(record: np.void) -> bytes:
+    return bytes(record["asked"])[: int(record["asked_cap"])]
+
+
+QUESTION = make_query(0)[12:]
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_an_answer_comes_with_what_was_asked(
+    watch: Watch, resolver: socket.socket, connected: bool
+) -> None:
+    with socket.socket(V4, socket.SOCK_DGRAM) as client:
+        if connected:
+            client.connect((RESOLVER, 53))
+        ask(client, resolver, 1)
+        client.recvfrom(4096)
+        answers = watch.answers()
+
+    assert [asked_of(a) for a in answers] == [QUESTION]
+
+
+def test_both_questions_of_one_sendmmsg_are_known(watch: Watch, resolver: socket.socket) -> None:
+    with socket.socket(V4, socket.SOCK_DGRAM) as client:
+        client.connect((RESOLVER, 53))
+        queries = Messages(2, len(make_query(0)), named=False)
+        for number, buffer in enumerate(queries.buffers):
+            buffer.raw = make_query(number)
+        queries.call("sendmmsg", client)
+        for number in (1, 0):
+            _, address = resolver.recvfrom(512)
+            resolver.sendto(make_answer(number), address)
+            client.recv(4096)
+        answers = watch.answers()
+
+    assert [asked_of(a) for a in answers] == [QUESTION] * 2
+
+
+def test_a_socket_that_was_connected_after_its_first_use_is_looked_at_again(
+    watch: Watch, resolver: socket.socket
+) -> None:
+    with socket.socket(V4, socket.SOCK_DGRAM) as client:
+        ask(client, resolver, 1)
+        client.recvfrom(4096)
+        client.connect((RESOLVER, 53))
+        ask(client, resolver, 2)
+        client.recv(4096)
+        answers = watch.answers()
+
+    assert [asked_of(a) for a in answers] == [QUESTION] * 2
+
+
+def test_answers_that_nobody_asked_for_come_without_a_question(
+    watch: Watch, resolver: socket.socket
+) -> None:
+    """Another transaction's, another socket's, and one to bytes that are no query."""
+    with (
+        socket.socket(V4, socket.SOCK_DGRAM) as client,
+        socket.socket(V4, socket.SOCK_DGRAM) as other,
+    ):
+        for end in (client, other):
+            end.connect((RESOLVER, 53))
+        client.send(make_query(1))
+        _, address = resolver.recvfrom(512)
+        resolver.sendto(make_answer(2), address)
+        client.recv(4096)
+        other.send(b"no query at all")
+        _, address = resolver.recvfrom(512)
+        resolver.sendto(make_answer(1), address)
+        other.recv(4096)
+        answers = watch.answers()
+
+    assert [data_of(a) for a in answers] == [make_answer(2), make_answer(1)]
+    assert [asked_of(a) for a in answers] == [b"", b""]
+
+
+def test_a_forged_answer_leaves_the_right_one_its_question(
+    watch: Watch, resolver: socket.socket
+) -> None:
+    with socket.socket(V4, socket.SOCK_DGRAM) as client:
+        client.connect((RESOLVER, 53))
+        client.send(make_query(1))
+        _, address = resolver.recvfrom(512)
+        for _ in range(2):
+            resolver.sendto(make_answer(1), address)
+            client.recv(4096)
+        answers = watch.answers()
+
+    assert [asked_of(a) for a in answers] == [QUESTION] * 2
+
+
 def frame(*messages: bytes) -> bytes:
     return b"".join(struct.pack(">H", len(m)) + m for m in messages)
 

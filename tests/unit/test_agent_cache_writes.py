@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from support_agent import NS, a_answer, make_dns, make_drained, make_redis
+from support_agent import NS, a_answer, make_dns, make_drained, make_redis, packed
 from support_agent_room import PING, UNIX, Room
 
 pytestmark = pytest.mark.unit
@@ -34,6 +34,28 @@ def test_answers_go_to_the_cache_and_only_trusted_resolvers_speak_for_all(room: 
     assert writes.answers[0].answered_at == pytest.approx(UNIX / NS, abs=0.001)
     assert room.tracer.take_cache_writes() is None
     assert {a.name for a in room.tracer.held_answers()} == {"a.example", "b.example"}
+
+
+def test_a_resolver_on_loopback_is_the_nodes_own_in_the_nodes_own_namespace_alone(
+    room: Room,
+) -> None:
+    room.tracer.configure(room.config, frozenset({packed("127.0.0.53")}))
+    node = room.tracer.node_netns = 4_026_531
+    room.take(
+        make_drained(
+            dns=[
+                make_dns(a_answer(name, "203.0.113.1"), raddr="127.0.0.53", netns=netns)
+                for name, netns in (("node.example", node), ("pod.example", node + 1))
+            ]
+        )
+    )
+    writes = room.tracer.take_cache_writes()
+    assert writes is not None
+
+    assert [(a.name, a.trusted) for a in writes.answers] == [
+        ("node.example", True),
+        ("pod.example", False),
+    ]
 
 
 def test_a_connection_that_lived_ten_seconds_gets_its_binding_once(room: Room) -> None:

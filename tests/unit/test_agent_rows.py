@@ -240,6 +240,35 @@ def test_dns_rows_say_what_was_asked_and_answered(room: Room) -> None:
     assert (none["rcode"], none["address"]) == (3, None)
 
 
+def test_an_answer_that_nobody_asked_for_names_nothing_and_is_counted(room: Room) -> None:
+    answer = a_answer("bank.example", "203.0.113.10")
+    records = [
+        make_dns(answer, asked_cap=0),
+        make_dns(answer, asked=a_answer("shop.example", "203.0.113.10")[12:]),
+    ]
+    rows = room.take(make_drained(dns=records, small=[make_redis(PING)]))
+
+    assert "dns" not in rows and room.tracer.take_cache_writes() is None
+    assert rows["exchanges"][0]["bound_name"] is None
+    assert room.tracer.counters()["dns_unasked_dropped"] == 2
+
+
+def test_over_tcp_nobody_but_the_resolver_can_answer(room: Room) -> None:
+    record = make_dns(a_answer("a.example", "203.0.113.10"), tcp=1, asked_cap=0)
+
+    assert len(room.take(make_drained(dns=[record]))["dns"]) == 1
+
+
+def test_a_client_whose_answer_was_cut_is_not_called_silent(room: Room) -> None:
+    answer = a_answer("a.example", *[f"203.0.113.{n}" for n in range(200)])
+    rows = room.take(
+        make_drained(dns=[make_dns(answer)], small=[make_redis(PING, raddr="203.0.113.199")])
+    )
+
+    assert rows["exchanges"][0]["bound_name"] is None
+    assert rows["exchanges"][0]["flags"] & ExchangeFlag.DNS_LOST
+
+
 def test_lost_dns_marks_the_clients_that_lived_then(room: Room) -> None:
     room.tracer.dns_lost_ns = time.monotonic_ns()
     records = [

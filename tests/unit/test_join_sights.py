@@ -121,9 +121,29 @@ def test_client_first_is_mended_by_overlays() -> None:
     assert (late["SpanId"], late["DestinationLabel"]) == (span["SpanId"], "inventory")
 
 
-def test_a_label_from_the_request_is_not_replaced_by_the_servers_name() -> None:
+def test_a_host_that_no_answer_bears_out_gives_way_to_the_servers_name() -> None:
     exporter = Exporter()
-    client = identified(host="stock.shop.svc")
+    early, late = identified(host="bank.example.com"), identified(host="bank.example.com")
+    exporter.take(early, seen_from_server(early))
+    exporter.take({**late, "request_seq": late["request_seq"] + 500})
+    exporter.take(seen_from_server({**late, "request_seq": late["request_seq"] + 500}))
+
+    here, stored = exporter.spans
+    assert here["DestinationLabel"] == "inventory"
+    assert here["SpanAttributes"]["server.address"] == "bank.example.com"
+    assert here["SpanAttributes"]["farcall.name.source"] == "server"
+    [mended] = exporter.rows("late_names")
+    assert (mended["SpanId"], mended["DestinationLabel"]) == (stored["SpanId"], "inventory")
+
+
+def test_a_host_that_an_answer_bears_out_is_not_replaced_by_the_servers_name() -> None:
+    exporter = Exporter()
+    client = identified(
+        host="stock.shop.svc",
+        bound_name="stock.shop.svc.cluster.local",
+        bound_answered=T0 - 2 * NS,
+        connection_opened=T0 - NS,
+    )
     exporter.take(client)
     exporter.take(seen_from_server(client))
 

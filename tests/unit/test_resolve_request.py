@@ -136,8 +136,33 @@ CLUSTER_NAMES = {
 }
 SERVICE = [
     *(
-        Case(what=f"Host {host}", host=host, ip=INSIDE, inside=True, want=by(label, "http"))
+        Case(
+            what=f"Host {host}",
+            host=host,
+            ip=INSIDE,
+            inside=True,
+            want=by(label, "http", "client"),
+        )
         for host, label in CLUSTER_NAMES.items()
+    ),
+    *(
+        Case(
+            what=f"Host {host}, borne out by the answer",
+            host=host,
+            ip=INSIDE,
+            inside=True,
+            bound=at(101, "inventory.shop.svc.cluster.local"),
+            want=by(label, "http"),
+        )
+        for host, label in list(CLUSTER_NAMES.items())[:4]
+    ),
+    Case(
+        what="Host that is not what was asked for",
+        host="bank.example.com",
+        ip=INSIDE,
+        inside=True,
+        bound=at(101, "inventory.shop.svc.cluster.local"),
+        want=by("bank.example.com", "http", "client"),
     ),
     Case(
         what="bound name",

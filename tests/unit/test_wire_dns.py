@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farcall_probes.wire.dns import DnsAddress, DnsAnswer, parse_answer
+from farcall_probes.wire.dns import DnsAddress, DnsAnswer, answers_question, parse_answer
 from farcall_probes.wire.outcomes import NEED_MORE, NOT_MINE, Outcome, Truncated
 from support_agent import a_answer, dns_message, dns_name, dns_record, packed
 
@@ -55,6 +55,44 @@ def test_records_of_names_that_were_not_asked_are_ignored() -> None:
         "a.example", [dns_record(dns_name("bank.example"), 1, packed("203.0.113.66")[12:])]
     )
     assert parse(message).addresses == ()
+
+
+ASKED = dns_name("shop.example") + b"\0\1\0\1"
+ANSWER = a_answer("shop.example", "203.0.113.9")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ASKED,
+        ASKED + bytes.fromhex("0000291000000000000000"),  # EDNS behind the question
+        ASKED[:9],  # captured no further
+        ASKED.upper(),
+        dns_name("ShOp.ExAmPlE") + b"\0\1\0\1",
+    ],
+)
+def test_an_answer_to_the_question_is_known_by_it(asked: bytes) -> None:
+    assert answers_question(ANSWER, asked)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"",
+        ASKED[:4],  # too little to tell
+        dns_name("bank.example") + b"\0\1\0\1",
+        dns_name("shop.example") + b"\0\x1c\0\1",  # AAAA
+        dns_name("example") + b"\0\1\0\1",
+        dns_name("shop.example.com") + b"\0\1\0\1",
+    ],
+)
+def test_an_answer_to_something_else_is_none(asked: bytes) -> None:
+    assert not answers_question(ANSWER, asked)
+
+
+@given(st.binary(max_size=300), st.binary(max_size=120))
+def test_any_bytes_can_be_held_against_any_question(data: bytes, asked: bytes) -> None:
+    assert answers_question(data, asked) in (True, False)
 
 
 def test_an_alias_loop_ends() -> None:

@@ -123,7 +123,8 @@ FC_INLINE void reset_conn(struct conn *k)
 	k->dns_skip = 0;
 	k->dns_len = 0;
 	k->dns_have = 0;
-	k->is_dns = 0;
+	k->dns_size = 0;
+	k->dns_parts = 0;
 	k->told_ns = 0;
 	k->told_sent = 0;
 	k->told_received = 0;

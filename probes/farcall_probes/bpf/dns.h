@@ -10,7 +10,11 @@
 #include "io.h"
 
 #define FC_DNS_HEADER 12
+#define FC_DNS_PARTS 8 /* of one message that are told; who reads it in more portions loses its end */
 #define FC_DNS_QR 0x80 /* RFC 1035, 4.1.1: third byte's top bit; queries that a server reads have it clear */
+
+/* A resolver that has not answered by then is asked again, or given up (resolv.conf: 5 s, twice). */
+#define FC_DNS_PATIENCE_NS (30 * FC_SECOND_NS)
 
 struct user_sockaddr_in6 {
 	u16 family;
@@ -19,12 +23,56 @@ struct user_sockaddr_in6 {
 	u8 address[16];
 };
 
-FC_INLINE void submit_dns(struct call *c, const struct fc_who *who, u8 tcp, u64 base, u64 len, u64 avail)
+/* Addresses of the kernel have their upper 16 bits set. */
+FC_INLINE u64 make_asked_key(u64 sk, u16 transaction)
 {
+	return (sk & 0xffffffffffffULL) | (u64)transaction << 48;
+}
+
+/* Only what answers a question is an answer: anybody can send a datagram from port 53, and clients read it before they throw
+ * it away. Compared in user space, which reads names. */
+FC_INLINE void remember_question(struct call *c, u64 sk)
+{
+	struct asked a = {};
+	u64 n = c->len[0];
+	u32 head = 0;
+	u64 key;
+
+	if (n <= FC_DNS_HEADER || read_user(&head, 4, (void *)c->base[0]) || head >> 16 & FC_DNS_QR)
+		return;
+	n -= FC_DNS_HEADER;
+	FC_CLAMP(n, sizeof(a.question));
+	if (read_user(a.question, (u32)n, (void *)(c->base[0] + FC_DNS_HEADER)))
+		return;
+	a.ts_ns = read_clock();
+	a.len = (u32)n;
+	key = make_asked_key(sk, (u16)head);
+	map_update(MAP(MAP_ASKED), &key, &a, 0);
+}
+
+/* Kept after its answer: a forged one may come first. */
+FC_INLINE struct asked *find_question(u64 sk, u64 base)
+{
+	struct asked *a;
+	u16 transaction = 0;
+	u64 key;
+
+	if (read_user(&transaction, 2, (void *)base))
+		return NULL;
+	key = make_asked_key(sk, transaction);
+	a = map_lookup(MAP(MAP_ASKED), &key);
+	return a && read_clock() - a->ts_ns < FC_DNS_PATIENCE_NS ? a : NULL;
+}
+
+/* `sk`: of a UDP socket, 0 for TCP, where nobody but the resolver can answer. */
+FC_INLINE void submit_dns(struct call *c, const struct fc_who *who, u64 sk, u64 base, u64 len, u64 avail, u32 offset,
+			  bool more)
+{
+	struct asked *asked = sk ? find_question(sk, base) : NULL;
 	struct fc_dns *d;
 	u64 n = avail < len ? avail : len;
 
-	if (n < FC_DNS_HEADER)
+	if (n < FC_DNS_HEADER && !offset && !more)
 		return;
 	d = ring_reserve(MAP(MAP_RING_DNS), sizeof(*d), 0);
 	if (!d) {
@@ -34,14 +82,21 @@ FC_INLINE void submit_dns(struct call *c, const struct fc_who *who, u8 tcp, u64 
 	d->who = *who;
 	d->ts_ns = read_clock();
 	d->len = (u32)len;
-	d->tcp = tcp;
+	d->tcp = !sk;
+	d->asked_cap = asked ? (u8)asked->len : 0;
+	d->offset = offset;
+	d->more = more;
 	__builtin_memset(d->pad, 0, sizeof(d->pad));
+	if (asked)
+		__builtin_memcpy(d->asked, asked->question, sizeof(d->asked));
+	else
+		__builtin_memset(d->asked, 0, sizeof(d->asked));
 	FC_CLAMP(n, sizeof(d->data));
 	d->cap = (u16)n;
 	if (read_user(d->data, (u32)n, (void *)base)) {
 		count(c, FC_COUNT_READ_FAULT);
 		ring_discard(d, FC_NO_WAKEUP);
-	} else if (!(d->data[2] & FC_DNS_QR)) {
+	} else if (!offset && n > 2 && !(d->data[2] & FC_DNS_QR)) {
 		ring_discard(d, FC_NO_WAKEUP);
 	} else {
 		ring_submit(d, FC_NO_WAKEUP);
@@ -108,7 +163,18 @@ FC_INLINE void take_datagram(struct call *c, struct fdent *e)
 	w = describe_reader(c, sk);
 	if (!w || (!connected && !read_sender(c, w)))
 		return;
-	submit_dns(c, w, 0, c->base[0], c->total, c->len[0]);
+	submit_dns(c, w, sk, c->base[0], c->total, c->len[0], 0, false);
+}
+
+/* A datagram that is sent: to a resolver? Sockets that are not connected name each receiver. */
+FC_INLINE void take_question(struct call *c, struct fdent *e)
+{
+	if (!may_be_answer(c, e) && c->name)
+		return;
+	/* As below: few, so look again. One that had no peer when it was cached, and names none now, has been connected since. */
+	e = resolve_fd(c);
+	if (e && e->kind == FD_UDP && (e->rport || c->name))
+		remember_question(c, e->sk);
 }
 
 /* Up to two bytes of the length prefix. False when the piece ends with it or before it. */
@@ -132,31 +198,47 @@ FC_INLINE bool take_prefix(struct conn *k, u64 *base, u64 *len)
 	return k->dns_have >= 2 && *len;
 }
 
+/* What a piece holds of the message that the one before it began. */
+FC_INLINE u64 take_rest(struct call *c, struct conn *k, u64 base, u64 len)
+{
+	u64 n = k->dns_skip < len ? k->dns_skip : len;
+	bool more = n < k->dns_skip && k->dns_parts + 1 < FC_DNS_PARTS;
+
+	if (k->dns_parts && k->dns_parts < FC_DNS_PARTS) {
+		submit_dns(c, &k->large.x.who, 0, base, k->dns_size, n, k->dns_size - k->dns_skip, more);
+		k->dns_parts++;
+	}
+	k->dns_skip -= n;
+	return n;
+}
+
 /* One piece of a resolver's TCP stream: length prefix, message, prefix, … in whatever portions the client reads them. */
 FC_INLINE void take_stream(struct call *c, struct conn *k, u64 base, u64 len)
 {
+	u64 n;
 	u32 i;
 
+	if (k->dns_skip) {
+		n = take_rest(c, k, base, len);
+		base += n;
+		len -= n;
+	}
 #pragma unroll
 	for (i = 0; i < 2; i++) { /* two answers, A and AAAA, may come in one piece */
-		u64 skip = k->dns_skip;
-
-		if (skip >= len) {
-			k->dns_skip -= len;
-			return;
-		}
-		base += skip;
-		len -= skip;
-		k->dns_skip = 0;
 		if (!take_prefix(k, &base, &len))
 			return;
-		submit_dns(c, &k->large.x.who, 1, base, k->dns_len, len);
-		k->dns_skip = k->dns_len;
+		n = k->dns_len < len ? k->dns_len : len;
+		submit_dns(c, &k->large.x.who, 0, base, k->dns_len, n, 0, n < k->dns_len);
+		k->dns_size = k->dns_len;
+		k->dns_parts = 1;
+		k->dns_skip = k->dns_len - n;
 		k->dns_have = 0;
 		k->dns_len = 0;
+		base += n;
+		len -= n;
 	}
-	if (k->dns_skip >= len)
-		k->dns_skip -= len;
+	if (len) /* where the next message begins is not known any more */
+		count(c, FC_COUNT_DNS_LOST);
 }
 
 FC_INLINE void take_tcp_answer(struct call *c, struct fdent *e)
@@ -174,7 +256,6 @@ FC_INLINE void take_tcp_answer(struct call *c, struct fdent *e)
 		k = make_conn(c, sk);
 		if (!k)
 			return;
-		k->is_dns = 1;
 	}
 	k->large.x.who.tid = (u32)c->pid_tgid;
 #pragma unroll

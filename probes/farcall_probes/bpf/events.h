@@ -158,15 +158,26 @@ struct fc_head {
 	u8 data[FC_STRIDE_HEAD - FC_RING_HEADER - 32];
 };
 
-/* A DNS answer as its client read it. who.raddr/rport: the resolver. tcp: data begins behind the 2-byte length. */
-#define FC_DNS_DATA (FC_STRIDE_DNS - FC_RING_HEADER - 128 - 24)
+/* A DNS answer as its client read it. who.raddr/rport: the resolver. tcp: data begins behind the 2-byte length.
+ *
+ * asked: over UDP the beginning of what this socket asked under the answer's transaction ID, from the question's name on; what
+ * was sent behind the question may follow. None: nobody asked. Names of 115 bytes are whole in it.
+ *
+ * Over TCP a client may read a message in portions: each is a record with the same conn_id, `offset` says where it lies in the
+ * message, `more` whether another is to come. */
+#define FC_DNS_ASKED 120
+#define FC_DNS_DATA (FC_STRIDE_DNS - FC_RING_HEADER - 128 - 24 - FC_DNS_ASKED)
 struct fc_dns {
 	struct fc_who who;
 	u64 ts_ns;
 	u32 len; /* bytes of the message */
 	u16 cap; /* bytes in data; smaller than len: truncated here */
 	u8 tcp;
-	u8 pad[9];
+	u8 asked_cap;
+	u32 offset;
+	u8 more;
+	u8 pad[3];
+	u8 asked[FC_DNS_ASKED];
 	u8 data[FC_DNS_DATA];
 };
 

@@ -21,6 +21,7 @@
 #define MAP_RING_DNS 10
 #define MAP_STEPS 11      /* STEP_* → program */
 #define MAP_SERVING 20    /* thread → struct serving */
+#define MAP_ASKED 12      /* sock and transaction → struct asked */
 
 /* STEP_*: index of the program step__NAME. */
 #define STEP_BEGIN 0
@@ -36,6 +37,7 @@
 #define STEP_PASS 10
 #define STEP_RECOGNISE 11
 #define STEP_HTTP2 12
+#define STEP_QUESTION 13
 
 /* OFF_*: a member's offset, added to a pointer. */
 #define OFF_TASK_FILES 1
@@ -102,6 +104,7 @@
 #define SIZE_FDENT 24
 #define SIZE_CONN 1152
 #define SIZE_OPENED 16
+#define SIZE_ASKED 136
 #define SIZE_SETTINGS 24
 #define SIZE_CALL 4848
 #define SIZE_SERVING 24

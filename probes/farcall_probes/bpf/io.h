@@ -17,6 +17,15 @@ struct user_msghdr {
 	u64 iov_len;
 };
 
+struct user_mmsghdr {
+	u64 header[7];
+	u32 len;
+	u32 pad;
+};
+
+/* Datagrams written or read at once; resolvers have two. Answers that lie past this bound are counted as lost. */
+#define FC_MAX_MESSAGES 8
+
 FC_INLINE void set_buffer(struct call *c, u64 base, u64 len)
 {
 	c->base[0] = base;

@@ -83,11 +83,11 @@ struct conn {
 	u32 dns_skip; /* bytes of a TCP answer still to pass by */
 	u16 dns_len;
 	u8 dns_have;  /* bytes of the length prefix that were read apart */
-	u8 is_dns;
+	u8 dns_parts; /* of the message at hand that were told */
 	u32 tgid;     /* in the first PID namespace, whatever the record says */
 	u8 never_framed; /* given up once */
 	u8 wrapped;      /* messages lie in outer frames (Cassandra 5) */
-	u16 spare;
+	u16 dns_size;    /* of the message that dns_skip is the rest of */
 	struct framing framing[2]; /* by enum half */
 	/* Of a connection whose protocol is not known: when its bytes were last told of, and how many there were. */
 	u64 told_ns;
@@ -107,6 +107,14 @@ struct opened {
 	u64 ts_ns;
 	u32 connector;
 	u32 spare;
+};
+
+/* The beginning of a question that was sent to a resolver over UDP. */
+struct asked {
+	u64 ts_ns;
+	u32 len;
+	u32 spare;
+	u8 question[FC_DNS_ASKED];
 };
 
 struct settings {
@@ -160,6 +168,7 @@ struct call {
 _Static_assert(sizeof(struct fdent) == SIZE_FDENT, "SIZE_FDENT");
 _Static_assert(sizeof(struct conn) == SIZE_CONN, "SIZE_CONN");
 _Static_assert(sizeof(struct opened) == SIZE_OPENED, "SIZE_OPENED");
+_Static_assert(sizeof(struct asked) == SIZE_ASKED, "SIZE_ASKED");
 _Static_assert(sizeof(struct settings) == SIZE_SETTINGS, "SIZE_SETTINGS");
 _Static_assert(sizeof(struct serving) == SIZE_SERVING, "SIZE_SERVING");
 _Static_assert(sizeof(struct call) == SIZE_CALL, "SIZE_CALL");

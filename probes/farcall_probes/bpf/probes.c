@@ -230,6 +230,16 @@ int step__datagram(void *ctx)
 	return 0;
 }
 
+int step__question(void *ctx)
+{
+	struct call *c = find_workspace(WORKSPACE_CALL);
+	struct fdent *e = c ? find_fd(c) : NULL;
+
+	if (e && e->kind == FD_UDP)
+		take_question(c, e);
+	return 0;
+}
+
 int step__stream(void *ctx)
 {
 	struct call *c = find_workspace(WORKSPACE_CALL);
@@ -256,13 +266,14 @@ int run__own_level(void *ctx)
 
 /* ---- writes, at enter ---------------------------------------------------------------------------------------- */
 
-FC_INLINE int on_write(void *a, u64 fd, u64 base, u64 len)
+FC_INLINE int on_write(void *a, u64 fd, u64 base, u64 len, u64 name)
 {
 	struct call *c = len ? open_call(DIR_OUT) : NULL;
 
 	if (!c)
 		return 0;
 	c->fd = (u32)fd;
+	c->name = name;
 	set_buffer(c, base, len);
 	take_call(a, c);
 	return 0;
@@ -295,12 +306,12 @@ FC_INLINE int on_send_message(void *a, u64 fd, u64 msghdr)
 
 int tp__syscalls__sys_enter_write(struct enter_args *a)
 {
-	return on_write(a, a->args[0], a->args[1], a->args[2]);
+	return on_write(a, a->args[0], a->args[1], a->args[2], 0);
 }
 
 int tp__syscalls__sys_enter_sendto(struct enter_args *a)
 {
-	return on_write(a, a->args[0], a->args[1], a->args[2]);
+	return on_write(a, a->args[0], a->args[1], a->args[2], a->args[4]);
 }
 
 int tp__syscalls__sys_enter_writev(struct enter_args *a)
@@ -313,10 +324,26 @@ int tp__syscalls__sys_enter_sendmsg(struct enter_args *a)
 	return on_send_message(a, a->args[0], a->args[1]);
 }
 
-/* On a stream, the first message; resolvers that send their queries so are seen when they read the answers. */
+/* On a stream, the first message. */
 int tp__syscalls__sys_enter_sendmmsg(struct enter_args *a)
 {
-	return a->args[2] ? on_send_message(a, a->args[0], a->args[1]) : 0;
+	struct call *c = a->args[2] ? open_call(DIR_OUT) : NULL;
+	struct fdent *e;
+	u32 i;
+
+	if (!c)
+		return 0;
+	c->fd = (u32)a->args[0];
+	e = find_fd(c);
+	if (!e)
+		return 0;
+	if (e->kind != FD_UDP)
+		return on_send_message(a, a->args[0], a->args[1]);
+	count(c, FC_COUNT_EVENTS);
+	for (i = 0; i < FC_MAX_MESSAGES && i < a->args[2]; i++)
+		if (set_message(c, a->args[1] + i * sizeof(struct user_mmsghdr), ~0ULL))
+			take_question(c, e);
+	return 0;
 }
 
 /* ---- reads, at exit ------------------------------------------------------------------------------------------ */
@@ -394,15 +421,6 @@ int tp__syscalls__sys_exit_recvmsg(struct exit_args *a)
 		take_call(a, c);
 	return 0;
 }
-
-struct user_mmsghdr {
-	u64 header[7];
-	u32 len;
-	u32 pad;
-};
-
-/* Datagrams read at once; resolvers read two. What lies past this bound is counted as lost. */
-#define FC_MAX_MESSAGES 8
 
 /* Only for datagrams: on a stream nobody reads so. */
 int tp__syscalls__sys_exit_recvmmsg(struct exit_args *a)

@@ -129,10 +129,10 @@ FC_INLINE void take_call(void *ctx, struct call *c)
 		return;
 	if (e->kind == FD_TCP)
 		take_tcp(ctx, c, e);
+	else if (e->kind == FD_UDP)
+		go_to(ctx, c->dir == DIR_OUT ? STEP_QUESTION : STEP_DATAGRAM);
 	else if (c->dir == DIR_OUT)
 		return;
-	else if (e->kind == FD_UDP)
-		go_to(ctx, STEP_DATAGRAM);
 	else if (e->kind == FD_TCP_DNS)
 		go_to(ctx, STEP_STREAM);
 }

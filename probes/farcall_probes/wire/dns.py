@@ -13,6 +13,7 @@ from farcall_probes.wire.outcomes import NEED_MORE, NOT_MINE, Outcome, Truncated
 HEADER_BYTES = 12
 MAX_LABELS = 127  # RFC 1035, 3.1: 255 octets, 2 per label at least
 MAX_NAME = 255
+MIN_QUESTION = 5  # the root, type and class
 MAX_POINTERS = 16  # compression jumps in one name; real servers need 1
 MAX_RECORDS = 256  # read at most; 2,000 captured bytes hold 120 A records
 MAX_CHAIN = 16  # CNAMEs; resolvers stop at 8 to 16
@@ -97,6 +98,19 @@ def parse_answer(data: bytes, *, cut: bool = False) -> DnsAnswer | Truncated[Dns
         transaction, question, question_type, flags & 0xF, bool(flags & 0x200), addresses, canonical
     )
     return answer if whole else Truncated(answer)
+
+
+def answers_question(data: bytes, asked: bytes) -> bool:
+    """Whether a message repeats what was asked: `asked` begins with the question and may hold less of it, or more than it.
+
+    Letters may come back in another case (RFC 4343). What is shorter than the shortest question asks for nothing.
+    """
+    at = HEADER_BYTES
+    while at < len(data) and data[at] and at - HEADER_BYTES <= MAX_NAME:
+        at += data[at] + 1
+    question = data[HEADER_BYTES : at + 5]  # the root's label, type and class
+    size = min(len(question), len(asked))
+    return size >= MIN_QUESTION and question[:size].lower() == asked[:size].lower()
 
 
 def _is_beginning(data: bytes) -> bool:

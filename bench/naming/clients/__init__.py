@@ -1,0 +1,1 @@
+"""The clients' programs, one per resolver, and the processes that run them."""

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// A client that does what it is told, as client.c; the resolver is Go's own (built without cgo).
+// `eyeballs NAME PORT` resolves and connects by net.Dial, both families in a race (RFC 8305).
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const wait = 5 * time.Second
+
+var (
+	found   []net.IP
+	links   [4]net.Conn
+	current int
+	said    []string
+)
+
+func resolve(name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	found = nil
+	addresses, err := net.DefaultResolver.LookupIPAddr(ctx, name)
+	if err != nil {
+		said = append(said, "unresolved")
+		return nil
+	}
+	for _, address := range addresses {
+		found = append(found, address.IP)
+	}
+	said = append(said, "resolved")
+	return nil
+}
+
+func address(text string) (string, error) {
+	if text[0] != '@' {
+		return text, nil
+	}
+	if text == "@last" && len(found) > 0 {
+		return found[len(found)-1].String(), nil
+	}
+	for _, ip := range found {
+		isV4 := ip.To4() != nil
+		if text == "@" || isV4 == (text == "@4") {
+			return ip.String(), nil
+		}
+	}
+	return "", fmt.Errorf("no address")
+}
+
+func connect(to, port string) error {
+	ip, err := address(to)
+	if err != nil {
+		return err
+	}
+	links[current], err = net.DialTimeout("tcp", net.JoinHostPort(ip, port), wait)
+	return err
+}
+
+func takeStep(words []string) error {
+	var err error
+	switch words[0] {
+	case "resolve":
+		return resolve(words[1])
+	case "connect":
+		return connect(words[1], words[2])
+	case "eyeballs":
+		links[current], err = net.DialTimeout("tcp", net.JoinHostPort(words[1], words[2]), wait)
+		return err
+	case "use":
+		current, err = strconv.Atoi(words[1])
+		return err
+	case "send":
+		raw, err := hex.DecodeString(words[1])
+		if err != nil {
+			return err
+		}
+		_, err = links[current].Write(raw)
+		return err
+	case "read":
+		links[current].SetReadDeadline(time.Now().Add(wait))
+		_, err = links[current].Read(make([]byte, 8192))
+		return err
+	case "close":
+		return links[current].Close()
+	case "sleep":
+		ms, err := strconv.Atoi(words[1])
+		time.Sleep(time.Duration(ms) * time.Millisecond)
+		return err
+	}
+	return fmt.Errorf("no such step")
+}
+
+func main() {
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		said = nil
+		result := "ok"
+		for _, step := range strings.Split(lines.Text(), ";") {
+			if err := takeStep(strings.Fields(step)); err != nil {
+				result = "failed"
+				break
+			}
+		}
+		fmt.Println(strings.Join(append([]string{result}, said...), " "))
+	}
+}

@@ -1,0 +1,216 @@
+"""Scenarios around what goes wrong or gets old: cases 3, 4, 16, and the lost records of 17. main's events do the wrong."""
+
+import asyncio
+
+from naming.clients.process import Client
+from naming.network import RESOLVER
+from naming.play import BINDING_AGE_S, Play
+from naming.scenarios_dns import Scenario
+
+TTL_S = 20  # the test's override while case 4 runs: more than a connection's age when it is remembered, and an agent's restart
+LATER_S = TTL_S + 1.0
+ASKS_PER_LINE = 250
+FLOOD_LINES = 40
+
+
+async def open_named(p: Play, *before: str) -> Client:
+    """A connection that was opened with the row's name, and its first call."""
+    await p.set()
+    client = await p.client()
+    await client.do(*before, f"resolve {p.name}", *p.connect(), *p.call())
+    return client
+
+
+async def let_age(p: Play, client: Client) -> None:
+    """Until the agent has remembered the connection in Redis: at its first use after ten seconds."""
+    await asyncio.sleep(BINDING_AGE_S)
+    await client.do(*p.call(), "sleep 500")
+
+
+def survives(*events: str, names: int = 1) -> Scenario:
+    """An old connection that lives through these events."""
+
+    async def play(p: Play) -> None:
+        await p.reach("up")
+        await p.set(p.other, a=[p.ip])
+        client = await open_named(p, *[f"resolve {p.other}"] * (names - 1))
+        await let_age(p, client)
+        for event in events:
+            await p.reach(event)
+        await p.judge(client, *p.call())
+
+    return play
+
+
+async def bare_then_asked(p: Play) -> None:
+    """Opened to the address itself; a name that the client asks for later is none of this connection's."""
+    await p.reach("up")
+    await p.set(p.other, a=[p.ip])
+    client = await p.client()
+    await client.do(*p.bare, *p.call(), f"resolve {p.other}")
+    await let_age(p, client)
+    await p.reach("agent-restart")
+    await p.judge(client, *p.call())
+
+
+async def exporter_restarted(p: Play) -> None:
+    await p.reach("up")
+    client = await open_named(p)
+    await p.reach("exporter-restart")
+    await p.judge(client, *p.call())
+
+
+# ---- case 4 -----------------------------------------------------------------------------------------------------
+
+
+def outlives(event: str) -> Scenario:
+    async def play(p: Play) -> None:
+        await p.reach(event)
+        client = await open_named(p)
+        await asyncio.sleep(LATER_S)
+        await p.judge(client, *p.call())
+
+    return play
+
+
+async def expired_restarted(p: Play) -> None:
+    await p.reach("ttl-short")
+    client = await open_named(p)
+    await let_age(p, client)
+    await asyncio.sleep(LATER_S - BINDING_AGE_S)
+    await p.reach("ttl-restart")
+    await p.judge(client, *p.call())
+
+
+async def renewed(p: Play) -> None:
+    await p.reach("ttl-short")
+    client = await open_named(p)
+    await asyncio.sleep(LATER_S - 5)
+    await client.do(f"resolve {p.name}")
+    await asyncio.sleep(5)
+    await p.judge(client, *p.call())
+
+
+async def held_restarted(p: Play) -> None:
+    """Used every few seconds, as a pool's connection is: so its entry in Redis lives on."""
+    await p.reach("ttl-hold")
+    client = await open_named(p)
+    await asyncio.sleep(LATER_S)
+    restarted = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(use_until(restarted, p, client))
+        await p.reach("hold-restart")
+        restarted.set()
+    await p.judge(client, *p.call())
+
+
+async def use_until(end: asyncio.Event, p: Play, client: Client) -> None:
+    while not end.is_set():
+        await client.do(*p.call())
+        await asyncio.sleep(1.0)
+
+
+# ---- case 16 ----------------------------------------------------------------------------------------------------
+
+
+async def down_at_answer(p: Play) -> None:
+    await p.reach("redis-pause")
+    await p.set()
+    client = await p.client()
+    await p.judge(client, f"resolve {p.name}", *p.connect(), *p.call())
+
+
+async def down_at_answer_restarted(p: Play) -> None:
+    await p.reach("redis-pause")
+    client = await open_named(p)
+    await p.reach("redis-resume")
+    await let_age(p, client)
+    await p.reach("agent-restart")
+    await p.judge(client, *p.call())
+
+
+async def down_at_look_up(p: Play) -> None:
+    """What is said before Redis is back; it is mended later."""
+    await p.reach("up")
+    client = await open_named(p)
+    await let_age(p, client)
+    await p.reach("redis-gone")
+    await p.judge(client, *p.call())
+    await p.look_now()
+
+
+async def down_at_look_up_mended(p: Play) -> None:
+    await p.reach("up")
+    client = await open_named(p)
+    await let_age(p, client)
+    await p.reach("redis-gone")
+    await p.judge(client, *p.call(), "sleep 2000")
+    await p.reach("redis-back")
+    await p.wait_expected()
+
+
+async def down_at_both(p: Play) -> None:
+    """An older client; the answer that names its address comes to another one while Redis is away."""
+    client = await p.client()
+    await client.do(*p.bare)
+    await p.reach("redis-pause")
+    await p.other_looks_up(p.name)
+    await p.judge(client, "sleep 1000", *p.call(), "sleep 2000")
+    await p.reach("redis-resume")
+    await p.wait_expected()
+
+
+# ---- case 17 ----------------------------------------------------------------------------------------------------
+
+
+async def records_lost(p: Play) -> None:
+    client = await ask_while_lost(p)
+    await p.judge(client, *p.call())
+
+
+async def records_lost_then_asked(p: Play) -> None:
+    client = await ask_while_lost(p)
+    await p.judge(client, "use 1", f"resolve {p.name}", *p.connect(), *p.call())
+
+
+async def ask_while_lost(p: Play) -> Client:
+    """The look-up falls into the time in which the agent does not run and the ring for answers is full."""
+    await p.reach("flood-eve")
+    await p.set()
+    client = await p.client()
+    await client.do("sleep 200")
+    await p.reach("flood")
+    await client.do(f"resolve {p.name}", *p.connect())
+    await p.reach("flood-over")
+    return client
+
+
+async def flood(client: Client) -> None:
+    """More answers than the ring for them has room for."""
+    ask = f"ask recvfrom {RESOLVER} flood.example.com"
+    for _ in range(FLOOD_LINES):
+        await client.do(*[ask] * ASKS_PER_LINE)
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "agent-restarted": survives("agent-restart"),
+    "agent-restarted-two-names": survives("agent-restart", names=2),
+    "agent-restarted-bare": bare_then_asked,
+    "exporter-restarted": exporter_restarted,
+    "store-kept": survives("redis-kept", "agent-restart"),
+    "store-lost": survives("redis-lost", "agent-restart"),
+    "store-lost-two-names": survives("redis-lost", "agent-restart", names=2),
+    "store-and-agent-lost": survives("redis-and-agent-lost"),
+    "expired": outlives("ttl-short"),
+    "expired-restarted": expired_restarted,
+    "renewed": renewed,
+    "held": outlives("ttl-hold"),
+    "held-restarted": held_restarted,
+    "down-at-answer": down_at_answer,
+    "down-at-answer-restarted": down_at_answer_restarted,
+    "down-at-look-up": down_at_look_up,
+    "down-at-look-up-mended": down_at_look_up_mended,
+    "down-at-both": down_at_both,
+    "records-lost": records_lost,
+    "records-lost-then-asked": records_lost_then_asked,
+}

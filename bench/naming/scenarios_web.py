@@ -1,0 +1,88 @@
+"""Scenarios of HTTP and TLS: cases 13 and 14, where the request itself may say whom it is for."""
+
+import socket
+
+from naming.network import INSIDE
+from naming.play import VISIBLE_S, Play
+from naming.protocols import build_request, send
+from naming.scenarios_dns import Scenario
+
+
+def http(host: str, *, looked_up: str = "", older: bool = False, others: bool = False) -> Scenario:
+    """A request with this Host; `looked_up`: the name that led to the address, none for the bare address."""
+
+    async def play(p: Play) -> None:
+        client = await p.client() if older else None
+        await p.reach("up")
+        if others:
+            other = await p.other_looks_up()
+            await other.do(f"sleep {int(VISIBLE_S * 1000)}")
+        client = client or await p.client()
+        look_up, connect = [], p.bare
+        if looked_up:
+            name = words(p, looked_up)
+            await p.set(name)
+            look_up, connect = [f"resolve {name}"], p.connect()
+        await p.judge(client, *look_up, *connect, *p.call(host=words(p, host)))
+
+    return play
+
+
+def words(p: Play, text: str) -> str:
+    number = int.from_bytes(socket.inet_aton(p.ip), "big")
+    return text.format(name=p.name, other=p.other, ip=p.ip, number=number, port=p.port)
+
+
+async def absolute_form(p: Play) -> None:
+    """RFC 9112, 3.2.2: the target's authority counts, whatever the Host says."""
+    await p.reach("up")
+    client = await p.client()
+    request = build_request("proxy.example.com", target=f"http://{p.name}/items")
+    await p.judge(client, *p.bare, send(request), "read")
+
+
+async def proxy_connect(p: Play) -> None:
+    await p.reach("up")
+    client = await p.client()
+    request = build_request(f"{p.name}:443", method="CONNECT", target=f"{p.name}:443")
+    await p.judge(client, *p.bare, send(request), "read")
+
+
+async def lying_host_inside(p: Play) -> None:
+    await p.reach("up")
+    client = await p.client()
+    await p.judge(client, *p.connect(INSIDE), *p.call(host="bank.example.com"))
+
+
+def hello(server_name: str, *, looked_up: bool = False, older: bool = False) -> Scenario:
+    """TLS that nobody can read but for its first message."""
+
+    async def play(p: Play) -> None:
+        client = await p.client() if older else None
+        await p.reach("up")
+        client = client or await p.client()
+        await p.set()
+        first = [f"resolve {p.name}", *p.connect()] if looked_up else p.bare
+        await p.judge(client, *first, *p.call(server_name=words(p, server_name)))
+
+    return play
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "host": http("{name}", looked_up="{name}"),
+    "bare-address": http("{ip}:{port}"),
+    "bare-address-others-name": http("{ip}:{port}", others=True),
+    "bare-address-older": http("{ip}:{port}", older=True, others=True),
+    "address-after-look-up": http("{ip}", looked_up="{name}"),
+    "numeric-host": http("{number}"),
+    "host-with-port": http("{name}:{port}"),
+    "absolute-form": absolute_form,
+    "proxy-connect": proxy_connect,
+    "host-after-other-look-up": http("{name}", looked_up="{other}"),
+    "lying-host-inside": lying_host_inside,
+    "sni": hello("{name}"),
+    "no-sni-looked-up": hello("", looked_up=True),
+    "no-sni-bare": hello(""),
+    "sni-older-client": hello("{name}", older=True),
+    "sni-is-address": hello("{ip}"),
+}
