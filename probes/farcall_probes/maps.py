@@ -18,7 +18,7 @@ _WORKSPACES = 2  # enum workspace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapSizes:
-    """Bytes of rings (powers of two), entries of tables: 35 MiB of kernel memory in all.
+    """Bytes of rings (powers of two), entries of tables: 37 MiB of kernel memory in all.
 
     A ring holds rate x stall x stride: 4 MiB of large records are a stall of 0.4 s at 10,000 records/s. Rings count twice,
     in the kernel and in this process' memory, where they are mapped. Tables evict what was used least: a connection in
