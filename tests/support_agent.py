@@ -128,7 +128,7 @@ def make_dns(message: bytes, **values: Any) -> Records:
             "rport": 53,
             "ts_ns": 900,
             "len": len(message),
-            "asked_cap": min(len(message) - 12, events.DNS_ASKED),
+            "asked_cap": min(len(message[12:]), events.DNS_ASKED),
             "asked": message[12 : 12 + events.DNS_ASKED],
             "cap": cap,
             "data": message[:cap],

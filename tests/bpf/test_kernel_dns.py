@@ -284,24 +284,26 @@ def test_a_socket_that_was_connected_after_its_first_use_is_looked_at_again(
 def test_answers_that_nobody_asked_for_come_without_a_question(
     watch: Watch, resolver: socket.socket
 ) -> None:
-    """Another transaction's, another socket's, and one to bytes that are no query."""
+    """Another transaction's, another socket's, and one to bytes that are no query. The numbers are this test's own: a sock's
+    memory is used again, and what was asked from it before is remembered for half a minute."""
+    asked, other_number = 0x7101, 0x7102
     with (
         socket.socket(V4, socket.SOCK_DGRAM) as client,
         socket.socket(V4, socket.SOCK_DGRAM) as other,
     ):
         for end in (client, other):
             end.connect((RESOLVER, 53))
-        client.send(make_query(1))
+        client.send(make_query(asked))
         _, address = resolver.recvfrom(512)
-        resolver.sendto(make_answer(2), address)
+        resolver.sendto(make_answer(other_number), address)
         client.recv(4096)
         other.send(b"no query at all")
         _, address = resolver.recvfrom(512)
-        resolver.sendto(make_answer(1), address)
+        resolver.sendto(make_answer(asked), address)
         other.recv(4096)
         answers = watch.answers()
 
-    assert [data_of(a) for a in answers] == [make_answer(2), make_answer(1)]
+    assert [data_of(a) for a in answers] == [make_answer(other_number), make_answer(asked)]
     assert [asked_of(a) for a in answers] == [b"", b""]
 
 

@@ -30,7 +30,8 @@ FC_INLINE u64 make_asked_key(u64 sk, u16 transaction)
 }
 
 /* Only what answers a question is an answer: anybody can send a datagram from port 53, and clients read it before they throw
- * it away. Compared in user space, which reads names. */
+ * it away. Compared in user space, which reads names: so a sock whose memory was another's before needs the same question and
+ * the same number of it to be mistaken. */
 FC_INLINE void remember_question(struct call *c, u64 sk)
 {
 	struct asked a = {};
