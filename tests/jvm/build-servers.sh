@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fetches the servers that run on a JVM, by Maven and once per version of their recipe, into a folder outside the tree.
 # Prints the folder of the one that is named (kafka, cassandra, mongodb); names none: all three, nothing printed.
-# `--check` fetches nothing and fails when one is not there. Cold: 25 to 70 s on two cores, 120 MB stay.
+# `--check` fetches nothing and fails when one is not there. Cold: 25 s on two cores, three minutes on busy ones; 120 MB stay.
 set -euo pipefail
 cd "$(dirname "$0")"
 recipe=1  # counted up when what is done below changes

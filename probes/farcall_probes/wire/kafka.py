@@ -16,7 +16,8 @@ from farcall_probes.wire.outcomes import NEED_MORE, NOT_MINE, Outcome, Truncated
 
 # Brokers take 100 MiB unless told otherwise (socket.request.max.bytes); TLS's first bytes would be a length of 352 MiB.
 MAX_LENGTH = 256 << 20
-MAX_KEY = 1023  # of an API that is not in the table: a broker newer than it
+MAX_KEY = 255  # of an API that is not in the table: a broker newer than it
+MAX_ELEMENTS = 512  # of all arrays of a message: a record holds no more of real ones, and a hostile peer costs no more
 MAX_VERSION = 63
 MAX_CLIENT_ID = 4096  # the protocol's own limit is 32767, and nobody comes near
 MAX_TOPICS = 32  # kept of one message
@@ -67,7 +68,7 @@ class Field(NamedTuple):
 
 
 class _Found:
-    __slots__ = ("acks", "error", "groups", "ids", "pairs", "topics")
+    __slots__ = ("acks", "elements", "error", "groups", "ids", "pairs", "topics")
 
     def __init__(self) -> None:
         self.topics: list[str] = []
@@ -76,6 +77,7 @@ class _Found:
         self.groups: list[str] = []
         self.acks = 1
         self.error = 0
+        self.elements = 0
 
 
 class _Malformed(Exception):
@@ -169,7 +171,7 @@ def parse_request(
     found = _Found()
     client_id: str | None = None
     try:
-        client_id = _read_client_id(cursor)
+        client_id = _read_client_id(cursor, end)
         fields = find_fields(key, version, response=False)
         if api is not None and fields:
             if version >= api.flexible:
@@ -180,6 +182,8 @@ def parse_request(
             return NOT_MINE  # whole, and it reaches beyond its own end
     except _Malformed:
         return NOT_MINE
+    except _Enough:
+        pass
     request = KafkaRequest(
         operation=api.name if api is not None else f"Api{key}",
         correlation=int.from_bytes(data[8:12], "big", signed=True),
@@ -198,15 +202,15 @@ def parse_request(
 
 def _may_begin(data: bytes) -> bool:
     """Keys and versions are small: their first bytes are all that so few bytes can be judged by."""
-    return data[:1] <= b"\x10" and data[4:5] < b"\x04" and data[6:7] in (b"", b"\0")
+    return data[:1] <= b"\x10" and data[4:5] in (b"", b"\0") and data[6:7] in (b"", b"\0")
 
 
-def _read_client_id(cursor: Cursor) -> str | None:
+def _read_client_id(cursor: Cursor, end: int) -> str | None:
     """In 2 bytes and not null in flexible versions either, so that ApiVersions can be read by any broker."""
     size = cursor.int16()
     if size == -1:
         return None
-    if not 0 <= size <= MAX_CLIENT_ID:
+    if not 0 <= size <= min(MAX_CLIENT_ID, end - cursor.offset):
         raise _Malformed
     return text(cursor.take(size), 256)
 
@@ -298,6 +302,9 @@ def _walk_array(
     if count < -1:
         raise _Malformed
     for _ in range(count):
+        found.elements += 1
+        if found.elements > MAX_ELEMENTS:
+            raise _Enough
         before = cursor.offset
         _walk(cursor, inner, flexible, found)
         if flexible and kind == "[":
