@@ -19,6 +19,7 @@ from farcall_exporter.ids import derive_ids, identity_words
 from farcall_exporter.join import apply_joins, list_clients, plan_joins
 from farcall_exporter.links import read_links
 from farcall_exporter.naming import Named, name_rows
+from farcall_exporter.parents import plan_parents, settle
 from farcall_exporter.selection import keep_rows, select_spans
 from farcall_exporter.serverspans import build_server_spans, build_stored_joins, build_waiting
 from farcall_exporter.sides import decide_sides
@@ -75,13 +76,24 @@ def _build_exchanges(x: Exchanges, context: Context) -> Tables:
     sides = decide_sides(x, context.inside)
     plan = plan_joins(x, sides, context.clients, context.waiting)
     trace_id, span_id = _ids(x)
+    links = read_links(x)
+    parents = plan_parents(
+        x,
+        sides,
+        plan,
+        trace_id=trace_id,
+        span_id=span_id,
+        is_linked=links.present,
+        book=context.causes,
+    )
     stage = Stage(
         x=x,
         sides=sides,
         plan=plan,
-        links=read_links(x),
-        trace_id=trace_id,
-        span_id=span_id,
+        links=links,
+        trace_id=parents.trace_id,
+        span_id=parents.span_id,
+        parent=parents.parent,
         own=find_own(context.identities, x.owner, np.where(x.is_client, 0, x.ends.local_port)),
     )
     client_rows = np.flatnonzero(sides.client_spans & ~plan.late)
@@ -105,13 +117,14 @@ def _build_exchanges(x: Exchanges, context: Context) -> Tables:
     waiting_rows = np.flatnonzero(sides.server_sights & ~plan.settled)
     sights = build_waiting(stage, waiting_rows, version=context.version)
     joins, late_names = build_stored_joins(stage)
+    late_children = settle(parents, x, context.causes, context.clock())
     spans = join_tables(client_spans, server_spans)
     # A call whose span is not stored is remembered all the same: its server's sight must find it, and not become a span.
     chosen = select_spans(spans, context)
     linked_rows = np.concatenate([client_rows, server_rows])[chosen]
     tables: Tables = {
         "spans": keep_rows(spans, chosen),
-        "links": _link_rows(stage, linked_rows),
+        "links": join_tables(_link_rows(stage, linked_rows), parents.links(x, late_children)),
         "joins": joins,
         "late_names": late_names,
         "sights": build_sight_rows(sights, [(s, "joined") for s in plan.consumed]),
@@ -119,6 +132,9 @@ def _build_exchanges(x: Exchanges, context: Context) -> Tables:
     _remember(stage, client_rows, named, unnamed, sights, context)
     _count(stage, named, places, context)
     context.counters.add("spans_written", len(linked_rows))
+    context.counters.add("parents_same_batch", parents.found)
+    context.counters.add("parents_late", len(late_children))
+    context.counters.add("parents_unknown", context.causes.forget(context.clock()))
     return drop_empty(tables)
 
 

@@ -43,6 +43,7 @@ def build_client_spans(
         is_server=False,
         trace_id=stage.trace_id.take(pa.array(rows)),
         span_id=stage.span_id.take(pa.array(rows)),
+        parent=stage.parent.take(pa.array(rows)),
         destination=label,
         server_address=named.texts("server_address"),
         unknown_reason=named.texts("reason"),

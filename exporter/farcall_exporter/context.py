@@ -14,6 +14,7 @@ from farcall_exporter.columns import Coded, Mask
 from farcall_exporter.counters import Counters
 from farcall_exporter.late import LateBook
 from farcall_exporter.lookups import Lookups
+from farcall_exporter.parents import CauseBook
 from farcall_exporter.resolve import NamingRules
 from farcall_exporter.selection import Budgets
 from farcall_exporter.sides import Cluster
@@ -65,6 +66,7 @@ class Context:
     unproven: UnprovenBook = field(default_factory=UnprovenBook)
     late: LateBook = field(default_factory=LateBook)
     agents: AgentBook = field(default_factory=AgentBook)
+    causes: CauseBook = field(default_factory=CauseBook)
     catalog: Catalog = field(default_factory=Catalog)  # empty where there is no cluster
     watch: ClusterWatch | None = None
     budgets: Budgets = field(default_factory=Budgets)

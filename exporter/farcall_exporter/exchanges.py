@@ -111,6 +111,9 @@ class Exchanges:
     content_type: Coded
     trace_id: Coded  # values are 16 bytes
     parent_span_id: Coded  # values are 8 bytes
+    has_cause: Mask
+    cause_connection: Ints
+    cause_sequence: Ints
 
     @classmethod
     def of(cls, decoded: Decoded) -> "Exchanges":
@@ -144,6 +147,9 @@ class Exchanges:
             content_type=code_column(table, "content_type"),
             trace_id=code_column(table, "trace_id"),
             parent_span_id=code_column(table, "parent_span_id"),
+            has_cause=_present(table, "cause_connection_id") & _present(table, "cause_sequence"),
+            cause_connection=integers(table, "cause_connection_id"),
+            cause_sequence=integers(table, "cause_sequence"),
         )
 
     @property
@@ -154,3 +160,8 @@ class Exchanges:
     @property
     def has_identity(self) -> Mask:
         return self.ends.has(ExchangeFlag.IDENTITY)
+
+
+def _present(table: pa.Table, name: str) -> Mask:
+    mask: Mask = table.column(name).is_valid().to_numpy()
+    return mask

@@ -28,6 +28,7 @@ def build_server_spans(
         is_server=True,
         trace_id=stage.trace_id.take(pa.array(rows)),
         span_id=stage.span_id.take(pa.array(rows)),
+        parent=stage.parent.take(pa.array(rows)),
         destination=service,
         server_address=_asked_for(x, rows),
         unknown_reason=Coded(pa.array([], pa.string()), np.full(len(rows), -1)),

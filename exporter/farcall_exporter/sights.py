@@ -30,6 +30,8 @@ class Sight:
     four_tuple: str  # as the client sees it: its own end first
     boot_id: str
     text: str  # the span it would become
+    trace_id: str = ""  # that span's
+    span_id: str = ""
 
 
 class SightError(ValueError):
@@ -80,6 +82,8 @@ def parse_sight(key: str, text: str, *, boot_id: str = RESTORED_BOOT) -> Sight:
             ),
             boot_id=boot_id,
             text=text,
+            trace_id=str(span["TraceId"]),
+            span_id=str(span["SpanId"]),
         )
     except (ValueError, KeyError, TypeError) as e:
         raise SightError(f"the sight {key[:40]!r} cannot be read: {str(e)[:128]}") from e

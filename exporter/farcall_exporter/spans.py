@@ -77,6 +77,7 @@ class SpanParts:
     is_server: bool
     trace_id: pa.Array  # hex
     span_id: pa.Array
+    parent: pa.Array  # hex, "" for roots
     destination: Coded
     server_address: Coded
     unknown_reason: Coded
@@ -106,7 +107,7 @@ def build_spans(x: Exchanges, parts: SpanParts, *, version: str, links: Links) -
         "Timestamp": pa.array(x.start[rows]).cast(SPANS.field("Timestamp").type),
         "TraceId": parts.trace_id,
         "SpanId": parts.span_id,
-        "ParentSpanId": _same("", count),
+        "ParentSpanId": parts.parent,
         "TraceState": _same("", count),
         "SpanName": _span_names(x, rows).to_words(),
         "SpanKind": constant("Server" if parts.is_server else "Client", count).to_words(),

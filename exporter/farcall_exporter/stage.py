@@ -19,4 +19,5 @@ class Stage:
     links: Links
     trace_id: pa.Array  # hex, of every row
     span_id: pa.Array
+    parent: pa.Array  # span ID, "" for roots
     own: Places  # this end of every row

@@ -31,6 +31,7 @@ class Overlays:
     joins: dict[Key, dict[str, str]] = field(default_factory=dict)
     late: dict[Key, tuple[str, dict[str, str]]] = field(default_factory=dict)
     parents: dict[Key, str] = field(default_factory=dict)  # of the traces that have links
+    causes: dict[Key, str] = field(default_factory=dict)  # parents that became known later
 
     def apply(self, row: Row) -> Span:
         key = (row["trace_id"], row["span_id"])
@@ -45,7 +46,7 @@ class Overlays:
         return Span(
             trace_id=row["trace_id"],
             span_id=row["span_id"],
-            parent_span_id=row["parent_span_id"],
+            parent_span_id=row["parent_span_id"] or self.causes.get(key, ""),
             name=row["name"],
             kind=row["kind"],
             start_ns=str(row["start_ns"]),
@@ -95,24 +96,29 @@ def read_overlays(client: Client, rows: Iterable[Row]) -> Overlays:
     times = [row["start_ns"] for row in rows]
     traces = sorted({row["trace_id"] for row in rows})
     links: dict[Key, list[Link]] = {}
+    causes: dict[Key, str] = {}
     joins: dict[Key, dict[str, str]] = {}
     late: dict[Key, tuple[str, dict[str, str]]] = {}
     for row in client.query(_READ, {**bind(pad(min(times), max(times))), "traces": traces}):
         key = (row["trace_id"], row["span_id"])
-        if row["kind"] == "link":
+        if row["kind"] == "cause":
+            causes.setdefault(key, row["second"])
+        elif row["kind"] == "link":
             links.setdefault(key, []).append(Link(trace_id=row["first"], span_id=row["second"]))
         elif row["kind"] == "join":
             joins.setdefault(key, {}).update(row["attributes"])
         else:
             late[key] = (row["first"], row["attributes"])
     linked = sorted({trace_id for trace_id, _ in links})
-    return Overlays(links=links, joins=joins, late=late, parents=_read_parents(client, linked))
+    return Overlays(
+        links=links, joins=joins, late=late, parents=_read_parents(client, linked), causes=causes
+    )
 
 
 # One round trip for all three tables; what was stored last wins, the oldest link comes first.
 _READ = f"""
 SELECT kind, trace_id, span_id, first, second, attributes FROM (
-  SELECT 'link' AS kind, EbpfTraceId AS trace_id, EbpfSpanId AS span_id, OtelTraceId AS first, OtelSpanId AS second,
+  SELECT if(Method = 'cause', 'cause', 'link') AS kind, EbpfTraceId AS trace_id, EbpfSpanId AS span_id, OtelTraceId AS first, OtelSpanId AS second,
     CAST(map() AS Map(LowCardinality(String), String)) AS attributes, min(Timestamp) AS at
   FROM trace_links WHERE {BOUND} AND EbpfTraceId IN {{traces:Array(String)}} GROUP BY ALL
   UNION ALL SELECT 'join', TraceId, SpanId, '', '', Attributes, Stored

@@ -277,7 +277,7 @@ class _Spans(_Table):
             "unknown": f"UnknownReason != '' AND SpanId NOT IN ({self._LATE})",
             "external": "has(SpanAttributeItems, 'farcall.destination.kind=external')"
             f" OR SpanId IN ({self._LATE} AND has(AttributeItems, 'farcall.destination.kind=external'))",
-            "linked": f"SpanId IN (SELECT EbpfSpanId FROM trace_links WHERE {WINDOW})",
+            "linked": f"SpanId IN (SELECT EbpfSpanId FROM trace_links WHERE {WINDOW} AND Method != 'cause')",
         }
         return fields.parse_choice(self.need_word(node), conditions)
 
