@@ -216,6 +216,7 @@ class FakeCapture:
         self.waiting: deque[Drained] = deque()
         self.counters: dict[str, int] = {"kernel_dns_lost": 0}
         self.policies: list[dict[int, int]] = []
+        self.limits_ns: list[int] = []  # that late requests were looked for with
         self.closed = False
         self.forgot_own = False
 
@@ -227,6 +228,10 @@ class FakeCapture:
 
     def set_policy(self, flags_by_cgroup: dict[int, int], *, default: int) -> None:
         self.policies.append(flags_by_cgroup)
+
+    def tell_late(self, limit_ns: int) -> int:
+        self.limits_ns.append(limit_ns)
+        return 0
 
     def forget_own_process(self) -> None:
         self.forgot_own = True

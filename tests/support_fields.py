@@ -25,6 +25,7 @@ CHANGES: dict[str, Any] = {
     "capture.sampling.slowerThanMilliseconds": 9,
     "capture.filters": [{"paths": ["/health*"]}],
     "capture.rateLimits.spansPerSecond": 9,
+    "capture.answerTimeoutSeconds": 7,
     **{
         f"{part}.{field}": value
         for part in ("probe", "dnsCache", "exporter")

@@ -25,6 +25,7 @@ AGENT_FIELDS = {
     "capture.protocols",
     "capture.host_processes",
     "capture.masking",
+    "capture.answer_timeout_s",
     "capture.namespaces_include",
     "capture.namespaces_exclude",
     "capture.own_cgroups",

@@ -93,6 +93,12 @@ class CaptureConfig(Section):
     masking: bool = _field("live", "Mask query values, literals and arguments in the agent.")
     namespaces_include: list[str] = _field("live", "Empty: all.")
     namespaces_exclude: list[str] = _field("live", "Namespaces that never produce a record.")
+    answer_timeout_s: int = _field(
+        "live",
+        "A request without an answer for so long is an error of its own; 0: never.",
+        default=60,
+        ge=0,
+    )
     own_cgroups: list[str] = _field(
         "live",
         "Local mode: cgroup directories (absolute) of farcall's own processes; they never produce a record.",
@@ -316,6 +322,9 @@ def _build_capture(spec: TracingConfigSpec, mode: Mode, own_cgroups: list[str]) 
         namespaces_include=list(namespaces.include or []),
         namespaces_exclude=list(namespaces.exclude or []),
         own_cgroups=own_cgroups,
+        answer_timeout_s=60
+        if capture.answer_timeout_seconds is None
+        else capture.answer_timeout_seconds,
     )
 
 

@@ -34,10 +34,11 @@ class ExchangeFlag(IntFlag):
     LATE = 1 << 3  # the connection is older than the agent
     IDENTITY = 1 << 4  # isn_client, isn_server and request_seq are valid (two sights agreed)
     HEAD = 1 << 5  # the head came in a record of its own
-    NO_RESPONSE = 1 << 6  # closed or reset before the first response byte
+    NO_RESPONSE = 1 << 6  # no response byte; `error` says why
     CONNECTOR = 1 << 7  # this end called connect
     DNS_LOST = 1 << 8  # DNS records were lost on this node in this client's time
     WATCHED = 1 << 9  # this client was watched from its start: what it asked, we saw
+    UNCONNECTED = 1 << 10  # connect failed: no other end ever saw it
 
 
 # Who, where and which connection: the same columns in every kind.
@@ -98,7 +99,9 @@ EXCHANGES = pa.schema(
         pa.field("status", pa.int32()),  # HTTP status
         pa.field("rpc_status", _WORD),  # gRPC's status code, `0` to `16`; null: none was seen
         pa.field("message", pa.string()),  # grpc-message, bounded
-        pa.field("error", _WORD),  # protocol error code, `reset`, `no_response`
+        pa.field(
+            "error", _WORD
+        ),  # protocol error code, or why there is no answer (probes: readcolumns.ENDS)
         pa.field("batch_size", pa.uint32()),  # commands of a pipeline
         pa.field("user_agent", _WORD),
         pa.field("content_type", _WORD),

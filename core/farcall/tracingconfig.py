@@ -162,6 +162,10 @@ class CaptureSpec(Part):
     rate_limits: RateLimitsSpec | None = Field(
         None, description="How much one service may store at most."
     )
+    answer_timeout_seconds: Annotated[int, Field(ge=0, le=3600)] | None = Field(
+        None,
+        description="A request without an answer for so long becomes a span with error.type=timeout while it still waits. Default 60; 0: never.",
+    )
 
 
 class LogsSpec(Part):

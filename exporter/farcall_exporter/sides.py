@@ -16,6 +16,7 @@ from ipaddress import ip_address, ip_network
 
 import numpy as np
 
+from farcall.exchange import ExchangeFlag
 from farcall_exporter.columns import Coded, Mask
 from farcall_exporter.exchanges import Exchanges
 
@@ -67,6 +68,8 @@ def decide_sides(exchanges: Exchanges, inside: Callable[[Coded], Mask]) -> Sides
     local_inside = inside(exchanges.ends.local)
     peer_inside = inside(exchanges.ends.peer)
     is_client = exchanges.is_client
+    # Of a connect that failed no server has a sight, whatever its client's address; it may not even have had one.
+    local_inside = local_inside | exchanges.ends.has(ExchangeFlag.UNCONNECTED)
     client_inside = np.where(is_client, local_inside, peer_inside)
     server_inside = np.where(is_client, peer_inside, local_inside)
     from_outside = ~client_inside & server_inside
@@ -76,5 +79,8 @@ def decide_sides(exchanges: Exchanges, inside: Callable[[Coded], Mask]) -> Sides
         server_sights=~is_client & ~from_outside,
         dropped=is_client & from_outside,
         peer_inside=peer_inside,
-        joinable=is_client & ~from_outside & (server_inside | ~client_inside),
+        joinable=is_client
+        & ~from_outside
+        & (server_inside | ~client_inside)
+        & ~exchanges.ends.has(ExchangeFlag.UNCONNECTED),
     )

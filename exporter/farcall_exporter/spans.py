@@ -56,7 +56,8 @@ DB_SYSTEMS = {
     "cassandra": "cassandra",
 }
 PLAIN_PROTOCOLS = frozenset({"tcp"})  # connections whose protocol nobody reads
-TRANSPORT_ERRORS = frozenset({"reset", "no_response"})  # no answer of the database's own
+# No answer of the database's own.
+TRANSPORT_ERRORS = frozenset({"client_closed", "no_response", "reset", "timeout"})
 MAX_NAME_SEGMENTS = 6
 MAX_NAME_CHARACTERS = 100
 # Digits, UUIDs, and long words with a digit in them: what no router spells out.

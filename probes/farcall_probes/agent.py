@@ -25,6 +25,7 @@ from farcall.exchange import BatchHeader, BatchKind
 from farcall.secretfiles import INGEST_TOKEN, SecretError, read_secret
 from farcall_probes import events
 from farcall_probes.batches import render_batch
+from farcall_probes.bpfsys import BpfError
 from farcall_probes.capture import Capture, Drained
 from farcall_probes.cgroups import CgroupTree, PodLogs
 from farcall_probes.clocks import read_offsets
@@ -37,7 +38,7 @@ from farcall_probes.procfs import read_bounded
 from farcall_probes.resolvers import read_nameservers, read_node_netns, trusted_resolvers
 from farcall_probes.sender import Batch, Sender
 from farcall_probes.status import make_status
-from farcall_probes.tracer import Tracer
+from farcall_probes.tracer import NS, Tracer
 
 # A timer, never an event: woken per record, the loop costs three times as much (measured). 100 ms of 10,000 records/s fill
 # a third of a ring.
@@ -48,6 +49,7 @@ FLUSH_ROWS = 4096
 FLUSH_NS = 500_000_000  # half of the way from exchange to page may be spent here (target P7: 2 s)
 CONFIG_EVERY_S = 1.0
 HOUSEKEEPING_EVERY_S = 10.0
+LATE_EVERY_S = 3.0  # so much later than asked for may a request be called late; 10,000 connections cost 5 ms each time
 STOP_SENDER_S = 5.0  # with the writer's, a second of grace each and the last drain: below component.STOP_WITHIN_S
 STOP_WRITER_S = 1.5
 MAX_LAST_DRAINS = 50
@@ -153,6 +155,7 @@ class Agent:
     def _loop(self) -> None:
         sleep_s = SLEEP_LAST_S
         second_due, house_due = time.monotonic(), time.monotonic() + HOUSEKEEPING_EVERY_S
+        late_due = time.monotonic() + LATE_EVERY_S
         while not self._stopping:
             full = self._drain()
             now = time.monotonic()
@@ -161,6 +164,9 @@ class Agent:
                 self._poll_config()
                 self._policy.refresh()
                 self._update_numbers()
+            if now >= late_due:
+                late_due = now + LATE_EVERY_S
+                self._tell_late()
             if now >= house_due:
                 house_due = now + HOUSEKEEPING_EVERY_S
                 self._tracer.offsets = read_offsets()
@@ -168,6 +174,16 @@ class Agent:
             sleep_s = next_sleep_s(sleep_s, self._fill)
             if not full:
                 time.sleep(sleep_s)
+
+    def _tell_late(self) -> None:
+        limit_s = self._config.capture.answer_timeout_s
+        if not limit_s:
+            return
+        try:
+            self._capture.tell_late(limit_s * NS)
+        except BpfError as e:
+            self._faults["late_unlooked"] += 1
+            self._log.warning("requests without an answer were not looked for", why=str(e))
 
     def _drain(self) -> bool:
         """One drain; whether a ring was full."""

@@ -9,6 +9,7 @@ import fcntl
 import os
 import platform
 import struct
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
 _SYSCALLS = {"x86_64": (321, 298), "aarch64": (280, 241)}  # bpf, perf_event_open
@@ -18,6 +19,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 # enum bpf_cmd
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 0, 1, 2, 3, 4
 _PROG_LOAD, _PROG_TEST_RUN, _RAW_TRACEPOINT_OPEN = 5, 10, 17
+_MAP_LOOKUP_BATCH = 24
 _ATTRIBUTE_BYTES = 120  # zeros behind what a command reads are allowed by every kernel
 
 PROG_TRACEPOINT = 5
@@ -134,6 +136,39 @@ class Map:
             if e.errno != errno.ENOENT:
                 raise
 
+    def read_blocks(self, entries: int) -> Iterator[tuple[memoryview, memoryview, int]]:
+        """(keys, values, how many) of the whole table, `entries` at a time; views that the next step writes over. What
+        comes and goes meanwhile may be left out or come twice. A hash table of any kind only."""
+        keys = ctypes.create_string_buffer(self._key_bytes * entries)
+        values = ctypes.create_string_buffer(self._value_bytes * entries)
+        place = ctypes.create_string_buffer(4)
+        began = False
+        while True:
+            attribute = ctypes.create_string_buffer(
+                struct.pack(
+                    "<QQQQIIQQ",
+                    ctypes.addressof(place) if began else 0,
+                    ctypes.addressof(place),
+                    ctypes.addressof(keys),
+                    ctypes.addressof(values),
+                    entries,
+                    self.fd,
+                    0,
+                    0,
+                ),
+                _ATTRIBUTE_BYTES,
+            )
+            done = _LIBC.syscall(_numbers()[0], _MAP_LOOKUP_BATCH, attribute, _ATTRIBUTE_BYTES)
+            number = ctypes.get_errno() if done < 0 else 0
+            if number not in (0, errno.ENOENT):
+                raise BpfError(f"reading the BPF map {self.name}", number)
+            count = struct.unpack_from("<I", attribute, 32)[0]
+            if count:
+                yield memoryview(keys), memoryview(values), count
+            if number == errno.ENOENT:
+                return
+            began = True
+
     def list_keys(self) -> list[bytes]:
         keys: list[bytes] = []
         following = ctypes.create_string_buffer(self._key_bytes)
@@ -189,9 +224,13 @@ def load_program(name: str, kind: int, code: bytes) -> int:
         raise BpfError(f"loading {name}", number or e.errno, " | ".join(words)[-600:]) from e
 
 
-def run_raw_tracepoint(name: str, program: int) -> int:
+def run_raw_tracepoint(name: str, program: int, arguments: Sequence[int] = ()) -> int:
     """Runs the program once, in this thread's context; what it returned, 32 bits."""
-    buffer = ctypes.create_string_buffer(struct.pack("<II", program, 0), _ATTRIBUTE_BYTES)
+    context = ctypes.create_string_buffer(struct.pack(f"<{len(arguments)}Q", *arguments))
+    # bpf(2), test: prog_fd, retval, data_size_in and _out, data_in and _out, repeat, duration, ctx_size_in and _out, ctx_in
+    where = ctypes.addressof(context) if arguments else 0
+    packed = struct.pack("<IIIIQQIIIIQ", program, 0, 0, 0, 0, 0, 0, 0, 8 * len(arguments), 0, where)
+    buffer = ctypes.create_string_buffer(packed, _ATTRIBUTE_BYTES)
     if _LIBC.syscall(_numbers()[0], _PROG_TEST_RUN, buffer, _ATTRIBUTE_BYTES) < 0:
         raise BpfError(f"running {name}", ctypes.get_errno())
     return int(struct.unpack_from("<I", buffer, 4)[0])

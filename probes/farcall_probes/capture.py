@@ -44,5 +44,8 @@ class Capture(Protocol):
     def forget_own_process(self) -> None:
         """The agent's own system calls produce no records from now on."""
 
+    def tell_late(self, limit_ns: int) -> int:
+        """Requests that have waited longer than this for their answer become records, once each; how many."""
+
     def close(self) -> None:
         """Detaches everything. Idempotent."""

@@ -30,4 +30,7 @@ KERNEL_COUNTERS = (
     "kernel_segment_beyond_lost",  # messages of one call past the bound
     "kernel_segment_resync_lost",  # a direction's place in the stream was lost, and messages until it is found
     "kernel_segment_given_up",  # connections that made no sense for long and go on as plain TCP
+    "kernel_unconnected",  # connects that failed
+    "kernel_connect_untold",  # connects given up within a second, or over IPv6 where there is none
+    "kernel_timed_out",  # requests whose answer was waited for too long
 )

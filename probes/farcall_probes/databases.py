@@ -15,7 +15,7 @@ from farcall.exchange import ExchangeFlag
 from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.masking import CommandText
-from farcall_probes.readcolumns import Columns, Text, captured, mark_pipelined, name_no_response
+from farcall_probes.readcolumns import Columns, Text, captured, mark_pipelined, name_ends
 from farcall_probes.statements import Call, MysqlStatements, PostgresStatements
 from farcall_probes.wire import clienthello, memcached, mysql, postgresql, redis
 from farcall_probes.wire.outcomes import Outcome, Truncated
@@ -64,7 +64,7 @@ class DatabaseReader:
         kept = np.array(rows, dtype=np.intp)
         flags = block["flags"][kept] & ~np.uint32(ExchangeFlag.CUT) | cut[kept]
         sizes = [call.executions for call in calls]
-        silent = name_no_response(flags)
+        silent = name_ends(block[kept])
         return _build_columns(
             kept,
             mark_pipelined(flags, sizes),
@@ -127,7 +127,7 @@ class DatabaseReader:
             mark_pipelined(flags, sizes),
             operation=names,
             target=texts,
-            error=_redis_errors(block[kept] if len(rows) < len(block) else block, flags),
+            error=_redis_errors(block[kept] if len(rows) < len(block) else block),
             sizes=sizes,
         )
 
@@ -146,12 +146,13 @@ def read_tcp(block: Records) -> Columns:
         found = unwrap(clienthello.parse_client_hello(data, cut=True))
         names.append(found[0].server_name if found is not None else None)
     nothing = [None] * len(block)
+    unconnected = (block["flags"] & events.FLAG_UNCONNECTED) != 0
     columns = _build_columns(
         np.arange(len(block)),
         block["flags"].copy(),
-        operation=nothing,
+        operation=["connect" if u else None for u in unconnected.tolist()],
         target=nothing,
-        error=nothing,
+        error=name_ends(block),
         sizes=[1] * len(block),
     )
     return replace(columns, host=names)
@@ -185,9 +186,9 @@ def _build_columns(
     )
 
 
-def _redis_errors(block: Records, flags: npt.NDArray[np.uint32]) -> Text:
+def _redis_errors(block: Records) -> Text:
     """Only replies that begin as an error are parsed: one byte decides for the rest."""
-    errors = list(name_no_response(flags))
+    errors = list(name_ends(block))
     offset = block.dtype.fields["resp"][1] if block.dtype.fields else 0
     raw = np.ascontiguousarray(block).view(np.uint8).reshape(len(block), block.dtype.itemsize)
     first = raw[:, offset]

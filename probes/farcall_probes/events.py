@@ -52,6 +52,18 @@ FLAG_IDENTITY = 1 << 4
 FLAG_HEAD = 1 << 5
 FLAG_NO_RESPONSE = 1 << 6
 FLAG_CONNECTOR = 1 << 7
+FLAG_UNCONNECTED = 1 << 10
+
+END_NONE = 0
+END_CLIENT_CLOSED = 1
+END_SERVER_CLOSED = 2
+END_RESET = 3
+END_TIMEOUT = 4
+END_REFUSED = 5
+END_UNREACHABLE = 6
+END_CONNECT_TIMEOUT = 7
+END_NO_PORT = 8
+END_DENIED = 9
 
 POLICY_DROP = 1 << 0
 POLICY_KEEP = 1 << 1
@@ -85,6 +97,9 @@ class Counter(IntEnum):
     SEGMENT_BEYOND_LOST = 22
     SEGMENT_RESYNC_LOST = 23
     SEGMENT_GIVEN_UP = 24
+    UNCONNECTED = 25
+    CONNECT_UNTOLD = 26
+    TIMED_OUT = 27
 
 
 COUNT_MAX = 32
@@ -101,6 +116,7 @@ class Flag(IntFlag):
     HEAD = FLAG_HEAD
     NO_RESPONSE = FLAG_NO_RESPONSE
     CONNECTOR = FLAG_CONNECTOR
+    UNCONNECTED = FLAG_UNCONNECTED
 
 
 _WHO = [
@@ -140,7 +156,8 @@ _EXCHANGE = [
     ("proto", "u1"),
     ("role", "u1"),
     ("segment", "u1"),
-    ("pad2", "V5"),
+    ("end", "u1"),
+    ("pad2", "V4"),
 ]
 
 WHO = np.dtype(_WHO)

@@ -61,6 +61,7 @@ class Loaded:
     def __init__(self, artefact: Artefact, values: Mapping[str, int], maps: Maps) -> None:
         self.attached: list[Attached] = []
         self._fds: list[int] = []
+        self._run_fds: dict[str, int] = {}
         self._artefact, self._values, self._maps = artefact, dict(values), maps
         self._map_fds = maps.list_fds()
         try:
@@ -87,9 +88,17 @@ class Loaded:
                 self._maps.set_step(index, self._load(program, bpfsys.PROG_TRACEPOINT))
 
     def _run(self, name: str) -> int:
-        (program,) = (p for p in self._artefact.programs if p.name == f"run__{name}")
-        fd = self._load(program, bpfsys.PROG_RAW_TRACEPOINT)
-        return bpfsys.run_raw_tracepoint(name, fd)
+        return bpfsys.run_raw_tracepoint(name, self._load_run(name))
+
+    def _load_run(self, name: str) -> int:
+        if name not in self._run_fds:
+            (program,) = (p for p in self._artefact.programs if p.name == f"run__{name}")
+            self._run_fds[name] = self._load(program, bpfsys.PROG_RAW_TRACEPOINT)
+        return self._run_fds[name]
+
+    def run(self, name: str, *arguments: int) -> int:
+        """What the program run__`name` returns. Raises BpfError."""
+        return bpfsys.run_raw_tracepoint(name, self._load_run(name), arguments)
 
     def _attach_all(self) -> None:
         root = tracefs.ensure_tracefs()

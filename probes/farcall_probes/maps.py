@@ -35,6 +35,7 @@ class MapSizes:
     asked: int = 8_192  # questions: a second of them at the highest rate of DNS that is measured
     policies: int = 4_096
     serving: int = 8_192
+    dials: int = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +127,7 @@ def _list_maps(
         ("MAP_FDS", MapType.LRU_HASH, 8, constants["SIZE_FDENT"], sizes.descriptors),
         ("MAP_CONNS", MapType.LRU_HASH, 8, constants["SIZE_CONN"], sizes.connections),
         ("MAP_OPENS", MapType.LRU_HASH, 8, constants["SIZE_OPENED"], sizes.opened),
+        ("MAP_DIALS", MapType.LRU_HASH, 8, constants["SIZE_WHO"], sizes.dials),
         ("MAP_SERVING", MapType.LRU_HASH, 8, constants["SIZE_SERVING"], sizes.serving),
         ("MAP_ASKED", MapType.LRU_HASH, 8, constants["SIZE_ASKED"], sizes.asked),
         ("MAP_CALL", MapType.PERCPU_ARRAY, 4, constants["SIZE_CALL"], _WORKSPACES),

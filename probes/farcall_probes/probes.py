@@ -21,6 +21,9 @@ from farcall_probes.ring import Ring
 _BUSY_WAIT_S = 0.002
 _FULL = 0.25  # of a ring: so much came while this drain copied that another one at once is worth it
 
+_BLOCK = 256  # connections read at once
+_WAITING = (2, 3)  # CONN_REQUEST, CONN_RESPONSE
+
 # Without these nothing is paired; the others cost one kind of caller each.
 ESSENTIAL = frozenset(
     (
@@ -45,6 +48,7 @@ _COSTS = {
     "sys_exit_socket": "a descriptor's reuse is noticed up to a second late",
     "sys_exit_accept": "a descriptor's reuse is noticed up to a second late",
     "sys_exit_accept4": "a descriptor's reuse is noticed up to a second late",
+    "sys_exit_connect": "no connect that fails",
     "inet_sock_set_state": "no opening times of connections, and no request that stays without an answer",
 }
 
@@ -64,6 +68,20 @@ def describe_attached(attached: Attached) -> Capability:
     )
 
 
+def _connection_layout(constants: Mapping[str, int]) -> np.dtype[np.void]:
+    """What tell_late looks at in struct conn, which begins with a record."""
+    fields = events.EXCHANGE.fields
+    assert fields is not None
+    return np.dtype(
+        {
+            "names": ["ts_req_ns", "state"],
+            "formats": ["<u8", "u1"],
+            "offsets": [fields["ts_req_ns"][1], constants["SIZE_BEFORE_STATE"]],
+            "itemsize": constants["SIZE_CONN"],
+        }
+    )
+
+
 class KernelCapture:
     """Maps, programs and rings of one load."""
 
@@ -74,6 +92,7 @@ class KernelCapture:
         self._closed = False
         self._rings: list[Ring] = []
         self.maps = Maps(compiled.constants, sizes)
+        self._connection = _connection_layout(compiled.constants)
         try:
             self._small = self._map_ring("MAP_RING_SMALL", sizes.ring_small, events.SMALL)
             self._large = self._map_ring("MAP_RING_LARGE", sizes.ring_large, events.LARGE)
@@ -139,6 +158,18 @@ class KernelCapture:
         while not ring.has_read_to(end) and time.monotonic() < deadline:
             records = np.concatenate((records, ring.read(end)))
         return records
+
+    def tell_late(self, limit_ns: int) -> int:
+        """Records requests that have waited for their answer for longer than `limit_ns`, once each; how many. Reads the whole
+        table of connections: for now and then. Raises BpfError."""
+        started_before = time.monotonic_ns() - limit_ns
+        late: list[int] = []
+        for keys, values, count in self.maps["MAP_CONNS"].read_blocks(_BLOCK):
+            connections = np.frombuffer(values, self._connection, count)
+            old = connections["ts_req_ns"] < started_before
+            waiting = np.isin(connections["state"], _WAITING)
+            late += np.frombuffer(keys, "<u8", count)[old & waiting].tolist()
+        return sum(self._loaded.run("tell_late", sk, limit_ns) for sk in late)
 
     # ---- end ----
 

@@ -10,6 +10,19 @@ from farcall.exchange import ExchangeFlag
 from farcall_probes.capture import Records
 
 NO_RESPONSE = "no_response"
+# By events.END_*: why there is no answer, as `error.type` says it.
+ENDS: tuple[str | None, ...] = (
+    None,
+    "client_closed",
+    NO_RESPONSE,
+    "reset",
+    "timeout",
+    "connection_refused",
+    "unreachable",
+    "connect_timeout",
+    "no_local_port",
+    "not_permitted",
+)
 Text = Sequence[str | None]
 
 
@@ -45,6 +58,8 @@ def mark_pipelined(flags: npt.NDArray[np.uint32], sizes: Sequence[int]) -> npt.N
     return flags | np.where(many, np.uint32(ExchangeFlag.PIPELINED), np.uint32(0))
 
 
-def name_no_response(flags: npt.NDArray[np.uint32]) -> Text:
-    silent = (flags & ExchangeFlag.NO_RESPONSE) != 0
-    return [NO_RESPONSE if s else None for s in silent.tolist()]
+def name_ends(block: Records) -> Text:
+    """Why there is no answer; None where there is one."""
+    if not block["end"].any():
+        return [None] * len(block)
+    return [ENDS[end] if end < len(ENDS) else NO_RESPONSE for end in block["end"].tolist()]

@@ -16,7 +16,7 @@ from farcall_probes.capture import Records
 from farcall_probes.databases import DatabaseReader
 from farcall_probes.heads import Heads
 from farcall_probes.masking import mask_query
-from farcall_probes.readcolumns import Columns, captured, mark_pipelined, name_no_response
+from farcall_probes.readcolumns import Columns, captured, mark_pipelined, name_ends
 from farcall_probes.wire.http1 import HttpRequest, RequestParser
 from farcall_probes.wire.outcomes import Truncated
 
@@ -74,7 +74,7 @@ class Reader:
             query=[self._query(q) if q else q for q in query],
             host=host,
             status=read_status(block)[kept],
-            error=name_no_response(flags),
+            error=name_ends(block[kept] if len(rows) < len(block) else block),
             batch_size=[n if n > 1 else None for n in requests],
             user_agent=agent,
             content_type=kind,

@@ -63,6 +63,7 @@ _OFFSETS = {
     "OFF_TCP_SND_UNA": _at(4, "tcp_sock.snd_una"),
     "OFF_TCP_RECEIVED": _at(8, "tcp_sock.bytes_received"),
     "OFF_TCP_ACKED": _at(8, "tcp_sock.bytes_acked"),
+    "OFF_SK_ERR": _at(4, "sock.sk_err"),
     "OFF_SK_SHUTDOWN": _at(1, "sock.sk_shutdown"),
     "OFF_ICSK_BIND": _at(8, "inet_connection_sock.icsk_bind_hash"),
     "OFF_BIND_REUSE": _at(1, "inet_bind_bucket.fastreuse"),

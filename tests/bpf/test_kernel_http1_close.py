@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from farcall_probes import events
 from farcall_probes.events import Flag
 from farcall_probes.selftest import Pair, open_pair
 from support_probes import (
@@ -43,9 +44,16 @@ def reset_by_server(pair: Pair) -> None:
     pair.client.close()
 
 
-@pytest.mark.parametrize("end", [close_by_server, close_by_client, reset_by_server])
-def test_a_request_that_stays_without_answer_is_an_exchange(
-    watch: Watch, end: Callable[[Pair], None]
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        (close_by_server, (events.END_SERVER_CLOSED, events.END_SERVER_CLOSED)),
+        (close_by_client, (events.END_CLIENT_CLOSED, events.END_CLIENT_CLOSED)),
+        (reset_by_server, (events.END_RESET, events.END_SERVER_CLOSED)),
+    ],
+)
+def test_a_request_that_stays_without_answer_is_an_exchange_and_says_why(
+    watch: Watch, end: Callable[[Pair], None], why: tuple[int, int]
 ) -> None:
     pair = open_pair()
     port = port_of(pair)
@@ -62,6 +70,8 @@ def test_a_request_that_stays_without_answer_is_an_exchange(
         assert seen[1].flags & Flag.NO_RESPONSE and not seen[0].flags & Flag.NO_RESPONSE
         assert before <= seen[1].ts_resp_ns <= time.monotonic_ns()
     assert client[1].key == server[1].key
+    assert tuple(int(s[1].record["end"]) for s in (client, server)) == why
+    assert int(client[0].record["end"]) == events.END_NONE
     assert watch.count("no_response") >= 2
 
 
@@ -170,3 +180,57 @@ def test_answers_to_requests_that_were_not_seen_are_counted(watch: Watch) -> Non
 
     assert seen == []
     assert watch.count("orphan") >= 2
+
+
+def test_a_request_that_waits_too_long_is_told_while_it_waits_and_never_again(watch: Watch) -> None:
+    with connection() as pair:
+        pair.exchange(make_request("/before"), OK)
+        pair.client.sendall(make_request("/late"))
+        receive(pair.server, len(make_request("/late")))
+        assert watch.capture.tell_late(60_000_000_000) == 0
+        assert watch.capture.tell_late(1) >= 2
+        assert [len(seen) for seen in watch.sides(port_of(pair))] == [2, 2]
+        watch.capture.tell_late(1)
+        pair.server.sendall(OK)
+        receive(pair.client, len(OK))
+        pair.exchange(make_request("/after"), OK)
+        client, server = watch.sides(port_of(pair))
+
+    for seen in (client, server):
+        assert [(s.path, s.status) for s in seen] == [
+            ("/before", 200),
+            ("/late", 0),
+            ("/after", 200),
+        ]
+        assert [int(s.record["end"]) for s in seen] == [0, events.END_TIMEOUT, 0]
+        assert [bool(s.flags & Flag.NO_RESPONSE) for s in seen] == [False, True, False]
+    assert [s.key for s in client] == [s.key for s in server]
+    assert watch.count("timed_out") >= 2
+
+
+def test_whoever_closes_a_late_request_tells_nothing_more(watch: Watch) -> None:
+    pair = open_pair()
+    pair.client.sendall(make_request("/late"))
+    receive(pair.server, len(make_request("/late")))
+    watch.capture.tell_late(1)
+    port = port_of(pair)
+    pair.close()
+
+    assert [len(seen) for seen in watch.sides(port)] == [1, 1]
+
+
+def test_many_idle_connections_are_looked_through(watch: Watch) -> None:
+    """More than one block of the table, and none of them waits."""
+    pairs = [open_pair() for _ in range(400)]
+    for pair in pairs:
+        pair.exchange(make_request("/idle"), OK)
+    waiting = pairs[200]
+    ports = [port_of(pair) for pair in pairs]
+    waiting.client.sendall(make_request("/late"))
+    receive(waiting.server, len(make_request("/late")))
+    watch.capture.tell_late(1)
+    for pair in pairs:
+        pair.close()
+    late = [s for s in watch.exchanges(*ports) if s.record["end"] == events.END_TIMEOUT]
+
+    assert [s.path for s in late] == ["/late", "/late"]

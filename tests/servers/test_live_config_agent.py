@@ -14,7 +14,7 @@ import pytest
 from farcall.dnscache import binding_key, cluster_key
 from farcall.effective import EffectiveConfig, EffectiveWatcher
 from farcall.envelope import STATUS_PATH
-from farcall_probes.agent import Agent, Surroundings
+from farcall_probes.agent import LATE_EVERY_S, Agent, Surroundings
 from support_agent import (
     FakeCapture,
     FakeExporter,
@@ -245,6 +245,15 @@ def check_host_processes(node: Node) -> None:
     assert node.see(node.host) is not None
 
 
+def check_answer_timeout(node: Node) -> None:
+    node.apply("capture.answer_timeout_s", 7)
+    wait(lambda: node.capture.limits_ns[-1:] == [7 * NS])
+    node.apply("capture.answer_timeout_s", 0)
+    seen = len(node.capture.limits_ns)
+    time.sleep(LATE_EVERY_S * 1.2)
+    assert len(node.capture.limits_ns) <= seen + 1
+
+
 def check_masking(node: Node) -> None:
     node.apply("capture.masking", True)
     assert (node.see(node.shop) or {})["query"] == "id=?"
@@ -302,6 +311,7 @@ CHECKS: dict[str, Callable[[Node], None]] = {
     "capture.protocols": check_protocols,
     "capture.host_processes": check_host_processes,
     "capture.masking": check_masking,
+    "capture.answer_timeout_s": check_answer_timeout,
     "capture.namespaces_include": check_include,
     "capture.namespaces_exclude": check_exclude,
     "capture.own_cgroups": check_own_cgroups,

@@ -133,6 +133,30 @@ def test_a_connection_that_nobody_reads_is_named_by_its_tls_handshake() -> None:
     assert bare["SpanAttributes"]["farcall.destination.name"] == "Unknown External Service"
 
 
+@pytest.mark.parametrize("local", [IN, OUT, "0.0.0.0"])
+def test_a_connect_that_failed_is_its_clients_span_whatever_the_clients_address(local: str) -> None:
+    """Nobody else saw it; a client that found no route has no address."""
+    flags = ExchangeFlag.UNCONNECTED | ExchangeFlag.NO_RESPONSE
+    nothing = {"protocol": "tcp", "target": None, "status": None, "request_bytes": 0, "response_bytes": 0}  # fmt: skip
+    (span,) = build(
+        exchange(
+            **nothing,
+            operation="connect",
+            error="connection_refused",
+            flags=int(flags),
+            local_address=local,
+            peer_address="10.244.9.9",
+        )
+    ).rows("spans")
+
+    assert (span["SpanName"], span["SpanKind"], span["StatusCode"]) == (
+        "connect",
+        "Client",
+        "Error",
+    )
+    assert span["SpanAttributes"]["error.type"] == "connection_refused"
+
+
 def test_redis() -> None:
     error, batch_row = (
         redis_exchange(error="WRONGTYPE"),

@@ -3,6 +3,7 @@
 #ifndef FARCALL_CLOSE_H
 #define FARCALL_CLOSE_H
 
+#include "end.h"
 #include "pair.h"
 #include "plain.h"
 
@@ -15,7 +16,7 @@ FC_INLINE void remember_open(u64 sk, u32 connector)
 }
 
 /* What was asked and will not be answered any more is an exchange too. */
-FC_INLINE void close_conn(u64 sk)
+FC_INLINE void close_conn(u64 sk, u32 old, u32 new)
 {
 	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
 	struct call *c;
@@ -31,6 +32,7 @@ FC_INLINE void close_conn(u64 sk)
 		x->resp_bytes = 0;
 		x->resp_cap = 0;
 		x->flags |= FC_FLAG_NO_RESPONSE;
+		x->end = find_end(sk, x->role, old, new);
 		count(c, FC_COUNT_NO_RESPONSE);
 		finish_exchange(c, sk, k);
 	} else if (c && k->state == CONN_FRAMED) {
@@ -41,6 +43,29 @@ FC_INLINE void close_conn(u64 sk)
 	map_delete(MAP(MAP_CONNS), &sk);
 }
 
+/* A request in flight for longer than `limit_ns` is told of now, and its answer will not be. */
+FC_INLINE bool tell_late(u64 sk, u64 limit_ns)
+{
+	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
+	struct call *c = find_workspace(WORKSPACE_CLOSE);
+	u64 now = read_clock();
+	struct fc_exchange *x;
+
+	if (!k || !c || (k->state != CONN_REQUEST && k->state != CONN_RESPONSE))
+		return false;
+	x = &k->large.x;
+	if (now < x->ts_req_ns + limit_ns)
+		return false;
+	x->ts_resp_ns = now;
+	x->resp_bytes = 0;
+	x->resp_cap = 0;
+	x->flags |= FC_FLAG_NO_RESPONSE;
+	x->end = FC_END_TIMEOUT;
+	count(c, FC_COUNT_TIMED_OUT);
+	finish_exchange(c, sk, k);
+	return true;
+}
+
 /* The kernel is done with the connection, but bytes that came before are unread, and its owner has not closed it: the
  * peer closed or reset it right behind its response. (The FIN is in rcv_nxt.) */
 FC_INLINE bool may_be_read(u64 sk, u32 old)
@@ -49,6 +74,41 @@ FC_INLINE bool may_be_read(u64 sk, u32 old)
 	bool closed = load_u8(AT(sk, OFF_SK_SHUTDOWN)) == SHUTDOWN_BOTH;
 
 	return unread > 1 && !(closed && (old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT));
+}
+
+FC_INLINE void change_state(u64 sk, u32 old, u32 new)
+{
+	if (new == TCP_SYN_SENT)
+		remember_open(sk, CONNECTOR_SELF);
+	else if (new == TCP_ESTABLISHED && old == TCP_SYN_RECV)
+		remember_open(sk, CONNECTOR_PEER);
+	else if (new == TCP_ESTABLISHED && old == TCP_SYN_SENT)
+		map_delete(MAP(MAP_DIALS), &sk);
+	else if (new == TCP_CLOSE && old == TCP_SYN_SENT)
+		fail_dial(sk);
+	else if (new == TCP_CLOSE && !may_be_read(sk, old))
+		close_conn(sk, old, new);
+	/* close(2), but not shutdown(SHUT_WR), which still waits for its answer */
+	else if ((new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK) &&
+		 load_u8(AT(sk, OFF_SK_SHUTDOWN)) == SHUTDOWN_BOTH)
+		close_conn(sk, old, new);
+}
+
+/* A new socket under a number that was something else before. */
+FC_INLINE int on_new_fd(s64 fd)
+{
+	u64 key = (read_pid_tgid() & 0xffffffff00000000ULL) | (u32)fd;
+
+	if (fd >= 0)
+		map_delete(MAP(MAP_FDS), &key);
+	return 0;
+}
+
+FC_INLINE int on_accepted(s64 fd)
+{
+	if (fd >= 0)
+		end_serving();
+	return on_new_fd(fd);
 }
 
 #endif

@@ -59,6 +59,8 @@ enum fc_flag {
 	FC_FLAG_HEAD = 1 << 5,        /* the request's head came before, in a struct fc_head with the same conn_id and seq */
 	FC_FLAG_NO_RESPONSE = 1 << 6, /* closed before the first response byte; ts_resp_ns is the time of the close */
 	FC_FLAG_CONNECTOR = 1 << 7,   /* this end called connect */
+	/* bits 8 and 9 are user space's */
+	FC_FLAG_UNCONNECTED = 1 << 10, /* connect failed: there never was a connection */
 };
 
 /*
@@ -81,6 +83,20 @@ enum fc_segment {
 	FC_SEGMENT_REQUEST = 1,
 	FC_SEGMENT_RESPONSE = 2,
 	FC_SEGMENT_CLOSED = 3, /* what is in flight on this connection will not be answered any more */
+};
+
+/* Why there is no answer. With FC_FLAG_NO_RESPONSE. */
+enum fc_end {
+	FC_END_NONE = 0,
+	FC_END_CLIENT_CLOSED = 1, /* who asked closed first */
+	FC_END_SERVER_CLOSED = 2, /* who was asked closed first */
+	FC_END_RESET = 3,
+	FC_END_TIMEOUT = 4,       /* TCP gave up, or no answer for as long as was waited for it */
+	FC_END_REFUSED = 5,       /* this and what follows: with FC_FLAG_UNCONNECTED */
+	FC_END_UNREACHABLE = 6,
+	FC_END_CONNECT_TIMEOUT = 7, /* TCP or the caller gave up */
+	FC_END_NO_PORT = 8,       /* no local port or address is free */
+	FC_END_DENIED = 9,        /* by a firewall or a policy of this machine */
 };
 
 /* Who, where and which connection: the first part of every record. 128 bytes. */
@@ -123,7 +139,8 @@ struct fc_exchange {
 	u8 proto;
 	u8 role;
 	u8 segment; /* enum fc_segment */
-	u8 pad2[5];
+	u8 end;     /* enum fc_end */
+	u8 pad2[4];
 };
 
 /* small: Redis, memcached; 128 + 64 + 312 = 504 = 512 - 8.  large: HTTP/1 and SQL; 192 + 696 + 128 = 1016 = 1024 - 8. */
@@ -208,6 +225,9 @@ enum fc_counter {
 	FC_COUNT_SEGMENT_BEYOND_LOST = 22,   /* messages of one call past the bound: numbered, not submitted */
 	FC_COUNT_SEGMENT_RESYNC_LOST = 23,   /* a direction's place in the stream was lost: messages until it is found again */
 	FC_COUNT_SEGMENT_GIVEN_UP = 24, /* connections that made no sense for long and go on as plain TCP */
+	FC_COUNT_UNCONNECTED = 25, /* connects that failed: records submitted or lost like any other */
+	FC_COUNT_CONNECT_UNTOLD = 26, /* connects given up within a second, or over IPv6 where there is none */
+	FC_COUNT_TIMED_OUT = 27,   /* requests whose answer was waited for too long: submitted or lost like any other */
 	FC_COUNT_MAX = 32,
 };
 

@@ -22,6 +22,7 @@
 #define MAP_STEPS 11      /* STEP_* → program */
 #define MAP_SERVING 20    /* thread → struct serving */
 #define MAP_ASKED 12      /* sock and transaction → struct asked */
+#define MAP_DIALS 21      /* sock → struct fc_who: connects that are not decided yet */
 
 /* STEP_*: index of the program step__NAME. */
 #define STEP_BEGIN 0
@@ -86,6 +87,7 @@
 #define OFF_PIDNS_INUM 45
 #define OFF_FILE_FLAGS 46
 #define OFF_FILE_EPOLLS 47
+#define OFF_SK_ERR 48
 #define OFF_REGS_BLOCK 38 /* lowest of the registers that hold system call arguments */
 
 /* NUM_*: a number. Registers are byte offsets within the block read at OFF_REGS_BLOCK. */
@@ -108,5 +110,7 @@
 #define SIZE_SETTINGS 24
 #define SIZE_CALL 4848
 #define SIZE_SERVING 24
+#define SIZE_WHO 128
+#define SIZE_BEFORE_STATE 1041 /* in struct conn: where the reader of the table finds `state` */
 
 #endif

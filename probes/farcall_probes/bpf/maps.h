@@ -37,7 +37,12 @@ enum conn_state {
 };
 
 enum direction { DIR_OUT = 0, DIR_IN = 1 };
-enum connector { CONNECTOR_UNKNOWN = 0, CONNECTOR_SELF = 1, CONNECTOR_PEER = 2 };
+enum connector {
+	CONNECTOR_UNKNOWN = 0,
+	CONNECTOR_SELF = 1,
+	CONNECTOR_PEER = 2,
+	CONNECTOR_TOLD = 3, /* of struct opened: connect failed, and that was told */
+};
 enum head_state { HEAD_UNKNOWN = 0, HEAD_ENDED = 1, HEAD_SHIPPING = 2 };
 
 /* Where one direction of a connection that is followed message by message stands. Places are TCP sequence numbers: what is
@@ -167,9 +172,11 @@ struct call {
 
 _Static_assert(sizeof(struct fdent) == SIZE_FDENT, "SIZE_FDENT");
 _Static_assert(sizeof(struct conn) == SIZE_CONN, "SIZE_CONN");
+_Static_assert(__builtin_offsetof(struct conn, state) == SIZE_BEFORE_STATE, "SIZE_BEFORE_STATE");
 _Static_assert(sizeof(struct opened) == SIZE_OPENED, "SIZE_OPENED");
 _Static_assert(sizeof(struct asked) == SIZE_ASKED, "SIZE_ASKED");
 _Static_assert(sizeof(struct settings) == SIZE_SETTINGS, "SIZE_SETTINGS");
+_Static_assert(sizeof(struct fc_who) == SIZE_WHO, "SIZE_WHO");
 _Static_assert(sizeof(struct serving) == SIZE_SERVING, "SIZE_SERVING");
 _Static_assert(sizeof(struct call) == SIZE_CALL, "SIZE_CALL");
 

@@ -91,6 +91,7 @@ FC_INLINE bool begin_request(struct call *c, u64 sk, struct conn *k)
 	k->parts = 0;
 	k->mute = 0;
 	x->who.tid = (u32)c->pid_tgid;
+	x->end = FC_END_NONE;
 	x->who.cause_conn_id = 0;
 	x->who.cause_seq = 0;
 	x->ts_req_ns = c->now;

@@ -88,6 +88,7 @@ FC_INLINE void meet_plain(struct call *c, u64 sk, struct conn *k)
 	}
 	x->req_cap = (u16)n;
 	x->who.tid = (u32)c->pid_tgid;
+	x->end = FC_END_NONE;
 	x->who.cause_conn_id = 0;
 	x->who.cause_seq = 0;
 	k->mute = 0;

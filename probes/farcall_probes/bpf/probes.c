@@ -250,7 +250,7 @@ int step__stream(void *ctx)
 	return 0;
 }
 
-/* ---- run once by the loader --------------------------------------------------------------------------------------- */
+/* ---- run by the loader --------------------------------------------------------------------------------------------- */
 
 /* The caller's process ID in the first PID namespace, which nobody in another one can know. */
 int run__own_tgid(void *ctx)
@@ -262,6 +262,12 @@ int run__own_tgid(void *ctx)
 int run__own_level(void *ctx)
 {
 	return load_u32(AT(load_u64(AT(read_task(), OFF_TASK_PID)), OFF_PID_LEVEL));
+}
+
+/* By the loader's choice, again and again: (sock, limit). 1 if that connection's request was late. */
+int run__tell_late(u64 *a)
+{
+	return tell_late(a[0], a[1]);
 }
 
 /* ---- writes, at enter ---------------------------------------------------------------------------------------- */
@@ -453,26 +459,9 @@ int tp__syscalls__sys_exit_recvmmsg(struct exit_args *a)
 
 /* ---- descriptors and connections that come and go ------------------------------------------------------------- */
 
-/* A new socket under a number that was something else before. */
-FC_INLINE int on_new_fd(s64 fd)
-{
-	u64 key = (read_pid_tgid() & 0xffffffff00000000ULL) | (u32)fd;
-
-	if (fd >= 0)
-		map_delete(MAP(MAP_FDS), &key);
-	return 0;
-}
-
 int tp__syscalls__sys_exit_socket(struct exit_args *a)
 {
 	return on_new_fd(a->ret);
-}
-
-FC_INLINE int on_accepted(s64 fd)
-{
-	if (fd >= 0)
-		end_serving();
-	return on_new_fd(fd);
 }
 
 int tp__syscalls__sys_exit_accept(struct exit_args *a)
@@ -485,6 +474,25 @@ int tp__syscalls__sys_exit_accept4(struct exit_args *a)
 	return on_accepted(a->ret);
 }
 
+/* Of connects that failed or are not decided yet; those that succeeded cost nothing but the call of this. */
+int tp__syscalls__sys_exit_connect(struct exit_args *a)
+{
+	struct saved s;
+	struct call *c;
+	u32 error = (u32)-a->ret;
+
+	if (a->ret >= 0)
+		return 0;
+	c = is_pending(error) || name_failure(error) ? open_call(DIR_OUT) : NULL;
+	if (!c)
+		return 0;
+	load_saved(&s);
+	c->fd = (u32)SAVED(&s, NUM_REG_0);
+	c->name = SAVED(&s, NUM_REG_1);
+	end_connect(c, error);
+	return 0;
+}
+
 /* A raw tracepoint: perf's share one recursion guard, and a close that arrives in an interrupt while another program
  * of ours runs would be missed. */
 int raw__inet_sock_set_state(u64 *a)
@@ -493,17 +501,7 @@ int raw__inet_sock_set_state(u64 *a)
 	u32 old = (u32)a[1];
 	u32 new = (u32)a[2];
 
-	if (load_u16(AT(sk, OFF_SK_PROTOCOL)) != IPPROTO_TCP)
-		return 0;
-	if (new == TCP_SYN_SENT)
-		remember_open(sk, CONNECTOR_SELF);
-	else if (new == TCP_ESTABLISHED && old == TCP_SYN_RECV)
-		remember_open(sk, CONNECTOR_PEER);
-	else if (new == TCP_CLOSE && !may_be_read(sk, old))
-		close_conn(sk);
-	/* close(2), but not shutdown(SHUT_WR), which still waits for its answer */
-	else if ((new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK) &&
-		 load_u8(AT(sk, OFF_SK_SHUTDOWN)) == SHUTDOWN_BOTH)
-		close_conn(sk);
+	if (load_u16(AT(sk, OFF_SK_PROTOCOL)) == IPPROTO_TCP)
+		change_state(sk, old, new);
 	return 0;
 }
