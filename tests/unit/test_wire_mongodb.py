@@ -176,6 +176,14 @@ def test_a_replys_error_is_the_servers_name_for_it(
     assert reply(document) == MongoResponse(7, 7, error)
 
 
+def test_a_cut_list_of_write_errors_says_the_first() -> None:
+    errors = [{"index": n, "code": 11000, "errmsg": "secret" * 20} for n in range(20)]
+    cut = parse_response(
+        command({"n": 0, "writeErrors": errors, "ok": 1.0}, answers=7)[:824], cut=True
+    )
+    assert isinstance(cut, Truncated) and cut.partial.error == "DuplicateKey"
+
+
 def test_old_replies_fail_by_a_flag() -> None:
     head = struct.pack("<iqii", 2, 0, 0, 1)
     failed = message(REPLY, head + bson.encode({"$err": "secret", "code": 13}), answers=7)

@@ -10,7 +10,15 @@ https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/ and https:/
 
 from typing import NamedTuple
 
-from farcall_probes.wire.bson import read_string, render_shape, skip_value
+from farcall_probes.wire.bson import (
+    DOCUMENT,
+    STRING,
+    find_end,
+    find_zero,
+    read_size,
+    read_string,
+    render_shape,
+)
 from farcall_probes.wire.cursor import Cursor, EndOfBytes
 from farcall_probes.wire.inflating import inflate_snappy, inflate_zlib
 from farcall_probes.wire.mongoerrors import COMMAND_LETTERS, find_error
@@ -18,6 +26,7 @@ from farcall_probes.wire.outcomes import NEED_MORE, NOT_MINE, Outcome, Truncated
 
 MAX_LENGTH = 48_000_000  # of a message (maxMessageSizeBytes)
 MAX_NAME = 255  # of a collection with its database
+MAX_COMMAND = 64
 MAX_ELEMENTS = 256  # of a document looked at
 _HEADER = 16
 _REPLY, _UPDATE, _INSERT, _QUERY, _GET_MORE, _DELETE, _KILL = 1, 2001, 2002, 2004, 2005, 2006, 2007
@@ -28,6 +37,12 @@ _CHECKSUM, _MORE_TO_COME, _EXHAUST_ALLOWED = 1, 2, 1 << 16
 _KNOWN_REQUIRED = (
     _CHECKSUM | _MORE_TO_COME
 )  # an unknown bit among the lower 16 makes a message invalid
+_SECTIONS = frozenset((b"documents", b"updates", b"deletes", b"ops", b"nsInfo"))
+_WRAPPING = (
+    "explain",
+    "$query",
+    "query",
+)  # around a command: the latter two in OP_QUERY, with a read preference
 _COMPRESSORS = {0: "noop", 1: "snappy", 2: "zlib", 3: "zstd"}
 _QUERY_FAILED = 2
 
@@ -114,9 +129,7 @@ def parse_request(
     message = _read_header(data, cut=cut)
     if isinstance(message, Outcome):
         return message
-    request = _read_request(
-        message, MongoRequest(None, message.request_id, compression=message.compression)
-    )
+    request = _read_request(message)
     if request is None:
         return NOT_MINE
     if len(data) >= message.end:
@@ -138,10 +151,7 @@ def parse_response(
         return message
     if request is not None and message.response_to != request.correlation:
         return NOT_MINE
-    response = _read_response(
-        message,
-        MongoResponse(message.response_to, message.request_id, compression=message.compression),
-    )
+    response = _read_response(message)
     if response is None:
         return NOT_MINE
     if len(data) >= message.end:
@@ -184,63 +194,106 @@ def _read_header(data: bytes, *, cut: bool) -> _Message | Outcome:
     )
 
 
-def _read_request(message: _Message, request: MongoRequest) -> MongoRequest | None:
+class _Found:
+    """What becomes a request, collected: copies of a tuple for each field would cost more than reading it."""
+
+    __slots__ = (
+        "collection",
+        "command",
+        "database",
+        "documents",
+        "is_answered",
+        "is_exhaust",
+        "operation",
+        "section",
+    )
+
+    def __init__(self) -> None:
+        self.operation: str | None = None
+        self.collection: str | None = None
+        self.database: str | None = None
+        self.is_answered = True
+        self.is_exhaust = False
+        self.documents = 0
+        self.command = b""
+        self.section = b""
+
+    def build(self, message: _Message) -> MongoRequest:
+        return MongoRequest(
+            self.operation,
+            message.request_id,
+            self.collection,
+            self.database,
+            message.compression,
+            self.is_answered,
+            self.is_exhaust,
+            self.documents,
+            self.command,
+            self.section,
+        )
+
+
+def _read_request(message: _Message) -> MongoRequest | None:
     """What the body says, as far as it goes; None when it is no request's."""
-    body, opcode = message.body, message.opcode
+    found, body, opcode = _Found(), message.body, message.opcode
+    is_request = True
     try:
         if opcode == _MSG:
-            flags = int.from_bytes(body.take(4), "little")
-            if flags & 0xFFFF & ~_KNOWN_REQUIRED:
-                return None
-            request = request._replace(
-                is_answered=not flags & _MORE_TO_COME, is_exhaust=bool(flags & _EXHAUST_ALLOWED)
-            )
-            return _read_sections(body, request, checksum=flags & _CHECKSUM)
-        if opcode == _QUERY:
-            return _read_query(body, request)
-        if opcode in _LEGACY:
-            return _read_legacy(opcode, body, request)
-        if opcode == _KILL:
-            return request._replace(operation="killCursors", is_answered=False)
-    except EndOfBytes:
-        return request
-    return None
-
-
-def _read_sections(body: Cursor, request: MongoRequest, *, checksum: int) -> MongoRequest | None:
-    end = len(body.data) - (4 if checksum else 0)
-    try:
-        while body.offset < end:
-            kind = body.uint8()
-            start = body.offset
-            size = body.int32_little()
-            if size < 5:
-                return None
-            if kind == 0:
-                document = body.data[start : start + size]
-                request = _read_command(Cursor(document, 4), request)
-                request = request._replace(command=document)
-            elif kind == 1:
-                name = body.until_zero()
-                if name not in (b"documents", b"updates", b"deletes", b"ops", b"nsInfo"):
-                    return None
-                if name != b"nsInfo":
-                    request = request._replace(documents=_count(body, start + size))
-                if name in (b"updates", b"deletes"):
-                    request = request._replace(section=_first(body, start + size))
-            else:
-                return None
-            body.offset = start + size
+            is_request = _read_msg(body, found)
+        elif opcode == _QUERY:
+            _read_query(body, found)
+        elif opcode in _LEGACY:
+            _read_legacy(opcode, body, found)
+        elif opcode == _KILL:
+            found.operation, found.is_answered = "killCursors", False
+        else:
+            return None
     except EndOfBytes:
         pass
-    return request
+    return found.build(message) if is_request else None
 
 
-def _count(body: Cursor, end: int) -> int:
-    """Documents of a section that begin before its end and the capture's."""
-    count, at, end = 0, body.offset, min(end, len(body.data))
+def _read_msg(body: Cursor, found: _Found) -> bool:
+    flags = int.from_bytes(body.take(4), "little")
+    if flags & 0xFFFF & ~_KNOWN_REQUIRED:
+        return False
+    found.is_answered = not flags & _MORE_TO_COME
+    found.is_exhaust = bool(flags & _EXHAUST_ALLOWED)
+    data, at = body.data, body.offset
+    end = len(data) - (4 if flags & _CHECKSUM else 0)
     while at < end:
-        size = int.from_bytes(body.data[at : at + 4], "little")
+        start = at + 1
+        size = read_size(data, start)
+        if size < 5:
+            return False
+        if data[at] == 0:
+            found.command = data[start : start + size]
+            _read_command(found.command, 4, found)
+        elif data[at] != 1 or not _read_section(data[start : start + size], found):
+            return False
+        at = start + size
+    return True
+
+
+def _read_section(section: bytes, found: _Found) -> bool:
+    """Its size, its name, and documents."""
+    end = find_zero(section, 4)
+    name = section[4:end]
+    if name not in _SECTIONS:
+        return False
+    if name != b"nsInfo":
+        found.documents = _count(section, end + 1)
+    if name in (b"updates", b"deletes"):
+        size = int.from_bytes(section[end + 1 : end + 5], "little")
+        found.section = section[end + 1 : end + 1 + size]
+    return True
+
+
+def _count(section: bytes, at: int) -> int:
+    """Documents that begin before the section's end and the capture's."""
+    count = 0
+    while at < len(section):
+        size = int.from_bytes(section[at : at + 4], "little")
         if size < 5:
             break
         count += 1
@@ -248,95 +301,80 @@ def _count(body: Cursor, end: int) -> int:
     return count
 
 
-def _first(body: Cursor, end: int) -> bytes:
-    size = int.from_bytes(body.data[body.offset : body.offset + 4], "little")
-    return body.data[body.offset : min(body.offset + size, end)]
-
-
-def _read_query(body: Cursor, request: MongoRequest) -> MongoRequest | None:
+def _read_query(body: Cursor, found: _Found) -> None:
     """The handshake of every driver, and all commands of old ones: a query of `<database>.$cmd`."""
     body.skip(4)
     space = body.until_zero()
     body.skip(8)
     database, _, collection = space.partition(b".")
-    request = request._replace(database=text(database, MAX_NAME))
+    found.database = text(database, MAX_NAME)
     if collection != b"$cmd":
-        return request._replace(operation="find", collection=text(collection, MAX_NAME))
-    start = body.offset
-    size = body.int32_little()
-    return _read_command(Cursor(body.data[: start + size], body.offset), request)
+        found.operation, found.collection = "find", text(collection, MAX_NAME)
+        return
+    size = read_size(body.data, body.offset)
+    _read_command(body.data[body.offset : body.offset + size], 4, found)
 
 
-def _read_legacy(opcode: int, body: Cursor, request: MongoRequest) -> MongoRequest:
-    request = request._replace(operation=_LEGACY[opcode], is_answered=opcode == _GET_MORE)
+def _read_legacy(opcode: int, body: Cursor, found: _Found) -> None:
+    found.operation, found.is_answered = _LEGACY[opcode], opcode == _GET_MORE
     body.skip(4)
     database, _, collection = body.until_zero().partition(b".")
-    return request._replace(
-        database=text(database, MAX_NAME), collection=text(collection, MAX_NAME)
-    )
+    found.database, found.collection = text(database, MAX_NAME), text(collection, MAX_NAME)
 
 
-def _read_command(document: Cursor, request: MongoRequest) -> MongoRequest:
+def _read_command(document: bytes, at: int, found: _Found, depth: int = 0) -> None:
     """The first key, whose collection it is, and `$db`. What lies behind the cut stays None."""
-    name = ""
     try:
-        for index in range(MAX_ELEMENTS):
-            kind = document.uint8()
-            if kind == 0:
+        end = find_zero(document, at + 1)
+        kind, key, value = document[at], document[at + 1 : end], end + 1
+        if not 0 < len(key) <= MAX_COMMAND or not COMMAND_LETTERS.issuperset(key.lstrip(b"$")):
+            return
+        name = key.decode("ascii")
+        if kind == DOCUMENT and depth < 2 and name in _WRAPPING:
+            _read_command(document, value + 4, found, depth + 1)
+            if name == "explain":
+                found.operation = name
+        elif kind == STRING and name in _OF_COLLECTION:
+            found.collection = text(read_string(document, value), MAX_NAME)
+        if name not in _WRAPPING or found.operation is None:
+            found.operation = name
+        at = find_end(document, value, kind)
+        for _ in range(MAX_ELEMENTS):
+            kind = document[at]
+            if not kind:
                 break
-            key = document.until_zero()
-            if index == 0:
-                if not key or len(key) > 64 or not COMMAND_LETTERS.issuperset(key.lstrip(b"$")):
-                    return request
-                name = key.decode("ascii")
-                if (
-                    name in ("$query", "query") and kind == 3
-                ):  # a wrapped one: OP_QUERY with read preference
-                    return _read_command(_enter(document), request)
-                request = request._replace(operation=name)
-                if name == "explain" and kind == 3:
-                    explained = _read_command(_enter(document), request)
-                    request = explained._replace(operation="explain")
-            if kind == 2 and index == 0 and name in _OF_COLLECTION:
-                request = request._replace(collection=text(read_string(document), MAX_NAME))
-            elif kind == 2 and key == b"collection" and name == "getMore":
-                request = request._replace(collection=text(read_string(document), MAX_NAME))
-            elif kind == 2 and key == b"$db":
-                request = request._replace(database=text(read_string(document), MAX_NAME))
-            else:
-                skip_value(document, kind)
-    except EndOfBytes:
+            end = find_zero(document, at + 1)
+            if kind == STRING:
+                key = document[at + 1 : end]
+                if key == b"$db":
+                    found.database = text(read_string(document, end + 1), MAX_NAME)
+                elif key == b"collection" and name == "getMore":
+                    found.collection = text(read_string(document, end + 1), MAX_NAME)
+            at = find_end(document, end + 1, kind)
+    except (EndOfBytes, IndexError):
         pass
-    return request
 
 
-def _enter(document: Cursor) -> Cursor:
-    """The document that is the next value; reading it leaves the outer one where it is."""
-    size = int.from_bytes(document.data[document.offset : document.offset + 4], "little")
-    return Cursor(document.data[: document.offset + size], document.offset + 4)
-
-
-def _read_response(message: _Message, response: MongoResponse) -> MongoResponse | None:
-    body = message.body
+def _read_response(message: _Message) -> MongoResponse | None:
+    body, error, more = message.body, None, False
     try:
         if message.opcode == _MSG:
             flags = int.from_bytes(body.take(4), "little")
-            if flags & 0xFFFF & ~_KNOWN_REQUIRED:
+            if flags & 0xFFFF & ~_KNOWN_REQUIRED or body.data[body.offset :][:1] not in (
+                b"",
+                b"\0",
+            ):
                 return None
-            response = response._replace(more_to_come=bool(flags & _MORE_TO_COME))
-            if body.uint8() != 0:
-                return None
+            more = bool(flags & _MORE_TO_COME)
+            body.skip(1)
         elif message.opcode == _REPLY:
-            flags = body.int32_little()
+            failed = body.int32_little() & _QUERY_FAILED
+            error = "error" if failed else None
             body.skip(16)
-            if flags & _QUERY_FAILED:
-                response = response._replace(error="error")
         else:
             return None
-        start = body.offset
-        size = body.int32_little()
-        document = Cursor(body.data[: start + size], body.offset)
+        size = read_size(body.data, body.offset)
+        error = find_error(body.data[body.offset : body.offset + size]) or error
     except EndOfBytes:
-        return response
-    error = find_error(document)
-    return response._replace(error=error or response.error)
+        pass
+    return MongoResponse(message.response_to, message.request_id, error, message.compression, more)

@@ -4,10 +4,11 @@ A failed command has `ok: 0` with code and codeName; a write that failed has `ok
 https://www.mongodb.com/docs/manual/reference/error-codes/
 """
 
-from farcall_probes.wire.bson import skip_value
-from farcall_probes.wire.cursor import Cursor, EndOfBytes
+from farcall_probes.wire.bson import ARRAY, DOCUMENT, INT32, STRING, find_end, find_zero
+from farcall_probes.wire.cursor import EndOfBytes
 
 MAX_ELEMENTS = 256  # of a document looked at
+_TELLING = frozenset((b"ok", b"$err", b"code", b"codeName", b"writeErrors", b"writeConcernError"))
 COMMAND_LETTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 
 # Codes that come without their name: those of write errors. error_codes.yml of the server has them all.
@@ -46,61 +47,42 @@ _CODES = {
 }
 
 
-def find_error(document: Cursor) -> str | None:
-    """By the document that the cursor stands in, behind its size. None of success, and of what lies behind the cut."""
-    return _read_verdict(document).error()
-
-
-class _Verdict:
-    """What of a reply's top level tells success from failure."""
-
-    __slots__ = ("code", "failed", "name", "write")
-
-    def __init__(self) -> None:
-        self.failed: bool | None = None
-        self.code: int | None = None
-        self.name: str | None = None
-        self.write: str | None = None
-
-    def error(self) -> str | None:
-        if self.failed:
-            return self.name or name_code(self.code)
-        return self.write
+def find_error(document: bytes) -> str | None:
+    """Of the reply. None of success, and of what lies behind the cut."""
+    failed, code, name, write = False, None, None, None
+    at = 4
+    try:
+        for _ in range(MAX_ELEMENTS):
+            kind = document[at]
+            if kind == 0:
+                break
+            end = find_zero(document, at + 1)
+            key, value = document[at + 1 : end], end + 1
+            at = find_end(document, value, kind)
+            # A list of errors says enough by its first.
+            if key not in _TELLING or (at > len(document) and key != b"writeErrors"):
+                continue
+            if key == b"ok":
+                # A double, an integer or a truth value: zero is all zeroes.
+                failed = not any(document[value:at])
+            elif key == b"$err":
+                failed = True
+            elif key == b"code" and kind == INT32:
+                code = int.from_bytes(document[value:at], "little", signed=True)
+            elif key == b"codeName" and kind == STRING:
+                name = _name(document[value:at])
+            elif key == b"writeErrors" and kind == ARRAY and at - value > 5:
+                write = _find_first(document[value:at])
+            elif key == b"writeConcernError" and kind == DOCUMENT:
+                write = write or _find_inner(document[value:at])
+    except (EndOfBytes, IndexError):
+        pass
+    return (name or name_code(code)) if failed else write
 
 
 def name_code(code: int | None) -> str:
     """`DuplicateKey`, the number of a code that has no name here, `error` when there is none."""
     return "error" if code is None else _CODES.get(code, str(code))
-
-
-def _read_verdict(document: Cursor) -> _Verdict:
-    verdict = _Verdict()
-    try:
-        for _ in range(MAX_ELEMENTS):
-            kind = document.uint8()
-            if kind == 0:
-                break
-            key = document.until_zero()
-            start = document.offset
-            skip_value(document, kind)
-            value = document.data[start : document.offset]
-            if key == b"ok":
-                verdict.failed = not any(
-                    value
-                )  # a double, an integer or a truth value: zero is all zeroes
-            elif key == b"$err":
-                verdict.failed = True
-            elif key == b"code" and kind == 16:
-                verdict.code = int.from_bytes(value, "little", signed=True)
-            elif key == b"codeName" and kind == 2:
-                verdict.name = _name(value)
-            elif key == b"writeErrors" and kind == 4 and len(value) > 5:
-                verdict.write = _first_error(Cursor(value, 4)) or "error"
-            elif key == b"writeConcernError" and kind == 3:
-                verdict.write = verdict.write or _inner_error(Cursor(value, 4))
-    except EndOfBytes:
-        pass
-    return verdict
 
 
 def _name(value: bytes) -> str | None:
@@ -110,14 +92,31 @@ def _name(value: bytes) -> str | None:
     return None
 
 
-def _first_error(array: Cursor) -> str | None:
-    if array.uint8() != 3:
-        return None
-    array.until_zero()
-    array.skip(4)
-    return _inner_error(array)
+def _find_first(array: bytes) -> str:
+    """By the code of the first element, a document."""
+    try:
+        return _find_inner(array[find_zero(array, 5) + 1 :])
+    except EndOfBytes:
+        return "error"
 
 
-def _inner_error(document: Cursor) -> str:
-    verdict = _read_verdict(document)
-    return verdict.name or name_code(verdict.code)
+def _find_inner(document: bytes) -> str:
+    """A document that is an error, whatever it says."""
+    code, at = None, 4
+    try:
+        for _ in range(MAX_ELEMENTS):
+            kind = document[at]
+            if kind == 0:
+                break
+            end = find_zero(document, at + 1)
+            key, value = document[at + 1 : end], end + 1
+            at = find_end(document, value, kind)
+            if at > len(document):
+                break
+            if key == b"codeName" and kind == STRING:
+                return _name(document[value:at]) or "error"
+            if key == b"code" and kind == INT32:
+                code = int.from_bytes(document[value:at], "little", signed=True)
+    except (EndOfBytes, IndexError):
+        pass
+    return name_code(code)
