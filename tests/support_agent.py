@@ -211,6 +211,7 @@ class FakeCapture:
     """A Capture whose rings are a queue of Drained."""
 
     capabilities: tuple[Capability, ...] = (Capability(name="fake", on=True),)
+    tls = None
 
     def __init__(self) -> None:
         self.waiting: deque[Drained] = deque()

@@ -38,6 +38,7 @@ from farcall_probes.procfs import read_bounded
 from farcall_probes.resolvers import read_nameservers, read_node_netns, trusted_resolvers
 from farcall_probes.sender import Batch, Sender
 from farcall_probes.status import make_status
+from farcall_probes.tlswatch import TlsWatch
 from farcall_probes.tracer import NS, Tracer
 
 # A timer, never an event: woken per record, the loop costs three times as much (measured). 100 ms of 10,000 records/s fill
@@ -52,6 +53,7 @@ HOUSEKEEPING_EVERY_S = 10.0
 LATE_EVERY_S = 3.0  # so much later than asked for may a request be called late; 10,000 connections cost 5 ms each time
 STOP_SENDER_S = 5.0  # with the writer's, a second of grace each and the last drain: below component.STOP_WITHIN_S
 STOP_WRITER_S = 1.5
+STOP_TLS_S = 0.5
 MAX_LAST_DRAINS = 50
 _CAP_SYS_ADMIN = 21
 _CAPABILITIES = (("CAP_BPF", 39), ("CAP_PERFMON", 38))  # capability.h
@@ -124,6 +126,7 @@ class Agent:
             held=config.dns.hold_while_connected,
             owner=self.node,
         )
+        self._tls = TlsWatch(capture.tls, proc=self._around.proc)
         # As of the last second; replaced whole, so that the sender's thread reads one state.
         self._counters: dict[str, int] = {}
         self._gauges: dict[str, float] = {}
@@ -143,6 +146,7 @@ class Agent:
         self._tracer.dns_lost_ns = 0  # what was lost before we watched is not held against anybody
         self._writer.start()
         self._sender.start()
+        self._tls.start()
         mark_ready()
         self._log.info("agent traces this node", node=self.node, boot_id=self.boot_id)
         try:
@@ -284,9 +288,19 @@ class Agent:
             started_ns=self._started_ns,
             config=self._config,
             revision=self._revision,
-            capabilities=self._capture.capabilities,
-            counters=(self._counters, self._sender.counters(), self._writer.counters()),
-            gauges=(self._gauges, self._sender.gauges(), self._writer.gauges()),
+            capabilities=(*self._capture.capabilities, *self._tls.capabilities),
+            counters=(
+                self._counters,
+                self._tls.counters,
+                self._sender.counters(),
+                self._writer.counters(),
+            ),
+            gauges=(
+                self._gauges,
+                self._tls.gauges,
+                self._sender.gauges(),
+                self._writer.gauges(),
+            ),
         )
 
     def _finish(self) -> None:
@@ -295,6 +309,7 @@ class Agent:
             if not self._drain():
                 break
         self._flush()
+        self._tls.stop(STOP_TLS_S)  # before the maps that it reads are closed
         self._capture.close()
         self._writer.stop(STOP_WRITER_S)
         self._sender.stop(STOP_SENDER_S)

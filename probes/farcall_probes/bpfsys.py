@@ -11,6 +11,7 @@ import platform
 import struct
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
+from pathlib import Path
 
 _SYSCALLS = {"x86_64": (321, 298), "aarch64": (280, 241)}  # bpf, perf_event_open
 
@@ -22,6 +23,7 @@ _PROG_LOAD, _PROG_TEST_RUN, _RAW_TRACEPOINT_OPEN = 5, 10, 17
 _MAP_LOOKUP_BATCH = 24
 _ATTRIBUTE_BYTES = 120  # zeros behind what a command reads are allowed by every kernel
 
+PROG_KPROBE = 2  # uprobes too
 PROG_TRACEPOINT = 5
 PROG_RAW_TRACEPOINT = 17
 _LICENCE = (
@@ -31,6 +33,7 @@ _LOG_BYTES = 64 * 1024
 _LOG_LEVEL = 1
 
 _PERF_TYPE_TRACEPOINT = 2
+UPROBE_TYPE = Path("/sys/bus/event_source/devices/uprobe/type")
 _PERF_FLAG_CLOEXEC = 8
 _PERF_ATTRIBUTE_BYTES = 112
 _IOC_SET_BPF = 0x40042408
@@ -251,6 +254,45 @@ def attach_tracepoint(name: str, program: int, event: int) -> int:
     except OSError as e:
         os.close(fd)
         raise BpfError(f"attaching to the tracepoint {name}", e.errno or errno.EINVAL) from e
+    return fd
+
+
+def read_uprobe_type(path: Path = UPROBE_TYPE) -> int:
+    """The number of the kernel's uprobe event source. Raises BpfError where it has none."""
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError) as e:
+        raise BpfError("this kernel has no uprobes for perf_event_open(2)", errno.ENOSYS) from e
+
+
+def attach_uprobe(name: str, program: int, file: int, offset: int, *, at_return: bool) -> int:
+    """Descriptor that keeps `program` attached to the instruction at `offset` of the open file `file`, in every process.
+
+    The kernel holds the inode from here on: the path through /proc leads to exactly the file that was looked at.
+    Raises BpfError.
+    """
+    path = ctypes.create_string_buffer(f"/proc/self/fd/{file}".encode())
+    attribute = ctypes.create_string_buffer(
+        struct.pack(
+            "<IIQ32xQQQ",
+            read_uprobe_type(),
+            _PERF_ATTRIBUTE_BYTES,
+            int(at_return),  # config; the bit that format/retprobe names
+            0,  # wakeup_events, bp_type
+            ctypes.addressof(path),
+            offset,
+        ),
+        _PERF_ATTRIBUTE_BYTES,
+    )
+    fd = int(_LIBC.syscall(_numbers()[1], attribute, -1, 0, -1, _PERF_FLAG_CLOEXEC))
+    if fd < 0:
+        raise BpfError(f"opening the uprobe {name}", ctypes.get_errno())
+    try:
+        fcntl.ioctl(fd, _IOC_SET_BPF, program)
+        fcntl.ioctl(fd, _IOC_ENABLE, 0)
+    except OSError as e:
+        os.close(fd)
+        raise BpfError(f"attaching to the uprobe {name}", e.errno or errno.EINVAL) from e
     return fd
 
 

@@ -3,6 +3,7 @@
 `probes.open_probes()` returns a Capture over BPF; tests hand the agent a Capture of their own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farcall.envelope import Capability
+from farcall_probes.tlspoints import Point
 
 Records = npt.NDArray[np.void]  # structured, dtypes in events.py
 
@@ -30,8 +32,30 @@ class Drained:
     fill: float  # fullest ring, 0..1: the adaptive timer's input
 
 
+class Attached(Protocol):
+    def close(self) -> None:
+        """Detaches. Idempotent."""
+
+
+class TlsProbes(Protocol):
+    """The part of the kernel side that reads TLS libraries. Used by one thread."""
+
+    def load(self) -> None:
+        """Raises BpfError where this kernel has no uprobes."""
+
+    def attach(self, file: int, points: Sequence[Point]) -> Attached:
+        """Raises BpfError."""
+
+    def take_users(self) -> set[int]:
+        """Processes that began to speak TLS since the last call."""
+
+    def read_hits(self) -> int:
+        """Hits of probes that the kernel single-steps; only grows."""
+
+
 class Capture(Protocol):
     capabilities: tuple[Capability, ...]
+    tls: TlsProbes | None
 
     def drain(self) -> Drained: ...
 

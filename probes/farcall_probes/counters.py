@@ -33,4 +33,7 @@ KERNEL_COUNTERS = (
     "kernel_unconnected",  # connects that failed
     "kernel_connect_untold",  # connects given up within a second, or over IPv6 where there is none
     "kernel_timed_out",  # requests whose answer was waited for too long
+    "kernel_tls",  # pieces of plaintext that TLS libraries wrote or read
+    "kernel_tls_unowned",  # the same, whose connection could not be told
+    "kernel_tls_lost",  # the same, no workspace was free
 )

@@ -100,6 +100,9 @@ class Counter(IntEnum):
     UNCONNECTED = 25
     CONNECT_UNTOLD = 26
     TIMED_OUT = 27
+    TLS = 28
+    TLS_UNOWNED = 29
+    TLS_LOST = 30
 
 
 COUNT_MAX = 32

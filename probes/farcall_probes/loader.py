@@ -14,13 +14,16 @@ from pathlib import Path
 from farcall_probes import bpfsys, tracefs
 from farcall_probes.artefact import INSTRUCTION_BYTES, Artefact, Program
 from farcall_probes.bpfsys import BpfError
-from farcall_probes.maps import Maps
+from farcall_probes.maps import UPROBE_STEPS, Maps
 
+_UPROBES = ("uprobe__", "uretprobe__")
 _PSEUDO_MAP_FD = 1  # src_reg of a lddw whose immediate is a map's descriptor
 
 
 # Numbers that only the kernel can tell of this process: name → the run__ program that does.
 RUN_VALUES = {"NUM_PIDNS_LEVEL": "own_level"}
+# Numbers that say how a program is loaded, not on what.
+LOAD_VALUES = frozenset(("NUM_IN_UPROBE", "NUM_DEAR"))
 
 
 class LoadError(Exception):
@@ -63,7 +66,13 @@ class Loaded:
         self._fds: list[int] = []
         self._run_fds: dict[str, int] = {}
         self._artefact, self._values, self._maps = artefact, dict(values), maps
-        self._map_fds = maps.list_fds()
+        fds = maps.list_fds()
+        self._map_fds_of = {
+            bpfsys.PROG_TRACEPOINT: fds,
+            bpfsys.PROG_RAW_TRACEPOINT: fds,
+            bpfsys.PROG_KPROBE: fds | {"MAP_STEPS": fds[UPROBE_STEPS]},
+        }
+        self._uprobes: dict[tuple[str, bool], int] = {}
         try:
             for name, program in RUN_VALUES.items():
                 self._values[name] = self._run(program)
@@ -75,7 +84,8 @@ class Loaded:
             raise
 
     def _load(self, program: Program, kind: int) -> int:
-        code = patch_program(program, self._values, self._map_fds)
+        values = self._values | {"NUM_IN_UPROBE": int(kind == bpfsys.PROG_KPROBE)}
+        code = patch_program(program, values, self._map_fds_of[kind])
         fd = bpfsys.load_program(short_name(program.name), kind, code)
         self._fds.append(fd)
         return fd
@@ -86,6 +96,22 @@ class Loaded:
             if program.name.startswith("step__"):
                 index = self._artefact.constants[f"STEP_{short_name(program.name).upper()}"]
                 self._maps.set_step(index, self._load(program, bpfsys.PROG_TRACEPOINT))
+
+    def load_uprobes(self) -> None:
+        """The programs that TLS libraries get, and the steps that those call. Raises BpfError."""
+        for program in self._artefact.programs:
+            if program.name.startswith("step__"):
+                index = self._artefact.constants[f"STEP_{short_name(program.name).upper()}"]
+                self._maps.set_uprobe_step(index, self._load(program, bpfsys.PROG_KPROBE))
+
+    def find_uprobe(self, name: str, *, dear: bool) -> int:
+        """Descriptor of the program `uprobe__…` or `uretprobe__…`, loaded at its first use; `dear` ones count their hits."""
+        known = self._uprobes.get((name, dear))
+        if known is None:
+            (program,) = (p for p in self._artefact.programs if p.name == name)
+            self._values["NUM_DEAR"] = int(dear)
+            known = self._uprobes[name, dear] = self._load(program, bpfsys.PROG_KPROBE)
+        return known
 
     def _run(self, name: str) -> int:
         return bpfsys.run_raw_tracepoint(name, self._load_run(name))
@@ -104,7 +130,7 @@ class Loaded:
         root = tracefs.ensure_tracefs()
         tracefs.check_syscall_layout(root)
         for program in self._artefact.programs:
-            if program.name.startswith(("step__", "run__")):
+            if program.name.startswith(("step__", "run__", *_UPROBES)):
                 continue
             try:
                 self._attach(root, program)

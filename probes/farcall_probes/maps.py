@@ -13,12 +13,15 @@ from farcall_probes import events
 from farcall_probes.bpfsys import Map, MapType
 
 MIB = 1024 * 1024
-_WORKSPACES = 2  # enum workspace
+# MAP_STEPS as uprobes' programs see it: a table holds programs of one kind only.
+UPROBE_STEPS = "MAP_STEPS_UPROBE"
+_TLS_USERS = 1024  # processes that began with TLS between two looks
+_WORKSPACES = 6  # enum workspace, and UPROBE_WORKSPACES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapSizes:
-    """Bytes of rings (powers of two), entries of tables: 37 MiB of kernel memory in all.
+    """Bytes of rings (powers of two), entries of tables: 41 MiB of kernel memory in all.
 
     A ring holds rate x stall x stride: 4 MiB of large records are a stall of 0.4 s at 10,000 records/s. Rings count twice,
     in the kernel and in this process' memory, where they are mapped. Tables evict what was used least: a connection in
@@ -36,6 +39,8 @@ class MapSizes:
     policies: int = 4_096
     serving: int = 8_192
     dials: int = 4_096
+    tls_threads: int = 4_096
+    tls_sessions: int = 8_192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +93,21 @@ class Maps:
     def set_step(self, index: int, program_fd: int) -> None:
         self["MAP_STEPS"].update(struct.pack("<I", index), struct.pack("<I", program_fd))
 
+    def set_uprobe_step(self, index: int, program_fd: int) -> None:
+        self[UPROBE_STEPS].update(struct.pack("<I", index), struct.pack("<I", program_fd))
+
+    def take_tls_users(self) -> set[int]:
+        """Processes that began to speak TLS since the last call."""
+        users = self["MAP_TLS_USERS"]
+        keys = users.list_keys()
+        for key in keys:
+            users.delete(key)
+        return {struct.unpack("<I", key)[0] for key in keys}
+
+    def read_tls_hits(self) -> int:
+        raw = self["MAP_TLS_HITS"].lookup(struct.pack("<I", 0)) or bytes(8)
+        return int(struct.unpack("<Q", raw)[0])
+
     def set_settings(self, settings: Settings) -> None:
         self["MAP_SETTINGS"].update(struct.pack("<I", 0), settings.pack())
 
@@ -123,6 +143,7 @@ def _list_maps(
     constants: Mapping[str, int], sizes: MapSizes
 ) -> list[tuple[str, MapType, int, int, int]]:
     ring = MapType.RINGBUF
+    steps = sum(n.startswith("STEP_") for n in constants)
     return [
         ("MAP_FDS", MapType.LRU_HASH, 8, constants["SIZE_FDENT"], sizes.descriptors),
         ("MAP_CONNS", MapType.LRU_HASH, 8, constants["SIZE_CONN"], sizes.connections),
@@ -133,7 +154,19 @@ def _list_maps(
         ("MAP_CALL", MapType.PERCPU_ARRAY, 4, constants["SIZE_CALL"], _WORKSPACES),
         ("MAP_SETTINGS", MapType.ARRAY, 4, constants["SIZE_SETTINGS"], 1),
         ("MAP_POLICY", MapType.HASH, 8, 4, sizes.policies),
-        ("MAP_STEPS", MapType.PROG_ARRAY, 4, 4, sum(n.startswith("STEP_") for n in constants)),
+        ("MAP_STEPS", MapType.PROG_ARRAY, 4, 4, steps),
+        (UPROBE_STEPS, MapType.PROG_ARRAY, 4, 4, steps),
+        ("MAP_TLS_CALLS", MapType.LRU_HASH, 8, constants["SIZE_TLS_CALL"], sizes.tls_threads),
+        (
+            "MAP_TLS_SESSIONS",
+            MapType.LRU_HASH,
+            constants["SIZE_TLS_KEY"],
+            constants["SIZE_TLS_SESSION"],
+            sizes.tls_sessions,
+        ),
+        ("MAP_TLS_USERS", MapType.LRU_HASH, 4, 4, _TLS_USERS),
+        ("MAP_TLS_HITS", MapType.ARRAY, 4, 8, 1),
+        ("MAP_GO_READS", MapType.LRU_HASH, constants["SIZE_TLS_KEY"], 8, sizes.tls_threads),
         ("MAP_RING_SMALL", ring, 0, 0, sizes.ring_small),
         ("MAP_RING_LARGE", ring, 0, 0, sizes.ring_large),
         ("MAP_RING_HEAD", ring, 0, 0, sizes.ring_head),

@@ -12,10 +12,11 @@ import numpy as np
 from farcall.envelope import Capability
 from farcall_probes import artefact, btf, counters, events, selftest, sites, tracefs
 from farcall_probes.bpfsys import BpfError
-from farcall_probes.capture import Drained, Records
+from farcall_probes.capture import Drained, Records, TlsProbes
 from farcall_probes.loader import Attached, Loaded, LoadError
 from farcall_probes.maps import Maps, MapSizes, Settings
 from farcall_probes.ring import Ring
+from farcall_probes.uprobes import Uprobes
 
 # A record is reserved and submitted within microseconds, unless its CPU was taken away in between.
 _BUSY_WAIT_S = 0.002
@@ -103,6 +104,7 @@ class KernelCapture:
             self._close_maps()
             raise
         self.capabilities = tuple(describe_attached(a) for a in self._loaded.attached)
+        self.tls: TlsProbes | None = Uprobes(self._loaded, self.maps)
 
     def _map_ring(self, name: str, size: int, layout: np.dtype[np.void]) -> Ring:
         ring = Ring(self.maps[name].fd, size, layout)

@@ -22,7 +22,7 @@ from farcall_probes.artefact import (
     render_artefact,
 )
 from farcall_probes.btf import BtfError, Member, read_vmlinux
-from farcall_probes.loader import RUN_VALUES, LoadError, patch_program
+from farcall_probes.loader import LOAD_VALUES, RUN_VALUES, LoadError, patch_program
 
 pytestmark = pytest.mark.unit
 
@@ -170,7 +170,7 @@ def test_every_name_of_the_programs_has_a_meaning_and_a_map() -> None:
     values = sites.find_values(read_vmlinux())
     wanted = {name for name in read_ids() if name.startswith(("OFF_", "NUM_"))}
 
-    assert values.keys() | set(RUN_VALUES) == wanted
+    assert values.keys() | set(RUN_VALUES) | LOAD_VALUES == wanted
 
 
 def test_numbers_of_one_kind_are_used_once() -> None:

@@ -53,8 +53,10 @@ FC_INLINE void begin_frames(struct call *c, struct conn *k, u8 proto, u16 held)
 	x->role = k->dir == DIR_OUT ? FC_ROLE_CLIENT : FC_ROLE_SERVER;
 	if (k->connector == CONNECTOR_UNKNOWN)
 		k->connector = k->dir == DIR_OUT ? CONNECTOR_SELF : CONNECTOR_PEER;
-	x->flags = (x->who.conn_open_ns ? 0 : FC_FLAG_LATE) | (k->connector == CONNECTOR_SELF ? FC_FLAG_CONNECTOR : 0);
-	f->boundary = x->request_seq;
+	/* Sealed bytes have sequence numbers, what is in them only its place. */
+	f->boundary = x->flags & FC_FLAG_TLS ? k->tls_begin : x->request_seq;
+	x->flags = (x->flags & FC_FLAG_TLS) | (x->who.conn_open_ns ? 0 : FC_FLAG_LATE) |
+		   (k->connector == CONNECTOR_SELF ? FC_FLAG_CONNECTOR : 0);
 	f->first_ns = x->ts_req_ns;
 	f->held = held;
 	f->synced = SYNCED_YES;
@@ -134,7 +136,10 @@ FC_INLINE bool place_call(struct call *c, u64 sk, struct conn *k)
 	struct framing *f = find_framing(k, which_half(c, k));
 	s32 ahead, missing;
 
-	c->position = c->dir == DIR_OUT ? locate_write(sk) : locate_read(sk, c->total);
+	if (c->plain)
+		c->position = c->place;
+	else
+		c->position = c->dir == DIR_OUT ? locate_write(sk) : locate_read(sk, c->total);
 	c->segments = 0;
 	c->unseen = 0;
 	c->before = 0;
@@ -215,7 +220,7 @@ FC_INLINE void ship_segment(struct call *c, struct conn *k, struct framing *f, u
 	x->req_bytes = length;
 	x->resp_bytes = offset;
 	x->seq = f->seq++;
-	x->request_seq = f->boundary;
+	x->request_seq = c->plain ? c->tls_seq + (f->boundary - c->position) : f->boundary;
 	x->req_cap = (u16)cap;
 	x->resp_cap = 0;
 	x->segment = half == HALF_REQUESTS ? FC_SEGMENT_REQUEST : FC_SEGMENT_RESPONSE;

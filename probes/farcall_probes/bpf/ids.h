@@ -19,7 +19,12 @@
 #define MAP_RING_LARGE 8
 #define MAP_RING_HEAD 9
 #define MAP_RING_DNS 10
-#define MAP_STEPS 11      /* STEP_* → program */
+#define MAP_STEPS 11      /* STEP_* → program; uprobes' programs have a table of their own under this name */
+#define MAP_TLS_CALLS 22  /* thread → struct tls_call */
+#define MAP_TLS_SESSIONS 23 /* struct tls_key → struct tls_session */
+#define MAP_TLS_USERS 24  /* tgid → 1: speaks TLS that no probe of ours has read yet */
+#define MAP_TLS_HITS 25   /* u64: hits of probes that the kernel has to single-step */
+#define MAP_GO_READS 26   /* struct tls_key → *tls.Conn that the goroutine is reading from */
 #define MAP_SERVING 20    /* thread → struct serving */
 #define MAP_ASKED 12      /* sock and transaction → struct asked */
 #define MAP_DIALS 21      /* sock → struct fc_who: connects that are not decided yet */
@@ -39,6 +44,8 @@
 #define STEP_RECOGNISE 11
 #define STEP_HTTP2 12
 #define STEP_QUESTION 13
+#define STEP_TLS 14
+#define STEP_PLAINTEXT 15
 
 /* OFF_*: a member's offset, added to a pointer. */
 #define OFF_TASK_FILES 1
@@ -101,16 +108,21 @@
 #define NUM_PIDNS 8       /* low 31 bits of its inode number */
 #define NUM_UPID_BYTES 9
 #define NUM_HAS_EPOLLS 20 /* 1 where a file points at the epolls that it is in */
+#define NUM_IN_UPROBE 10   /* 1 in programs that uprobes run, 0 in those of tracepoints */
+#define NUM_DEAR 11        /* 1 where the kernel single-steps the probed instruction */
 
 /* SIZE_*: what the loader makes maps with; held against sizeof in maps.h. */
 #define SIZE_FDENT 24
-#define SIZE_CONN 1152
+#define SIZE_CONN 1192
 #define SIZE_OPENED 16
 #define SIZE_ASKED 136
 #define SIZE_SETTINGS 24
-#define SIZE_CALL 4848
+#define SIZE_CALL 4920
 #define SIZE_SERVING 24
 #define SIZE_WHO 128
 #define SIZE_BEFORE_STATE 1041 /* in struct conn: where the reader of the table finds `state` */
+#define SIZE_TLS_CALL 72
+#define SIZE_TLS_KEY 16
+#define SIZE_TLS_SESSION 24
 
 #endif

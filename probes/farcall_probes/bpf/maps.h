@@ -36,6 +36,12 @@ enum conn_state {
 	CONN_FRAMED = 5,   /* followed message by message, see framing.h */
 };
 
+enum tls_state {
+	TLS_NONE = 0,
+	TLS_SEALED = 1, /* TLS records were seen */
+	TLS_OPEN = 2,   /* and plaintext of this connection */
+};
+
 enum direction { DIR_OUT = 0, DIR_IN = 1 };
 enum connector {
 	CONNECTOR_UNKNOWN = 0,
@@ -94,6 +100,19 @@ struct conn {
 	u8 wrapped;      /* messages lie in outer frames (Cassandra 5) */
 	u16 dns_size;    /* of the message that dns_skip is the rest of */
 	struct framing framing[2]; /* by enum half */
+	/* TLS, see tls.h: the bytes of the socket are sealed, requests and responses come from the library. */
+	u32 tls_left;    /* bytes of the record being read that are still to come */
+	u32 tls_in_seq;  /* TCP sequence number of the record that the newest plaintext read began in, or will, when tls_fresh */
+	u32 tls_in_place; /* of its first byte, in plaintext */
+	u32 tls_out_seq; /* of the newest plaintext that was written, when tls_wrote */
+	u32 tls_places[2]; /* bytes of plaintext that went by, by enum direction: where the next begins */
+	u32 tls_begin;   /* place of the request's first byte */
+	u8 tls;          /* enum tls_state */
+	u8 tls_fresh;
+	u8 tls_wrote;
+	u8 tls_cipher;   /* ChangeCipherSpec was the newest record read */
+	u32 tls_in_len;  /* of that record */
+	u32 spare;
 	/* Of a connection whose protocol is not known: when its bytes were last told of, and how many there were. */
 	u64 told_ns;
 	u64 told_sent;
@@ -120,6 +139,33 @@ struct asked {
 	u32 len;
 	u32 spare;
 	u8 question[FC_DNS_ASKED];
+};
+
+/* What a thread is doing in its TLS library. */
+struct tls_call {
+	u64 write_ssl; /* not 0: this plaintext has not been seen to leave yet */
+	u64 write_buf;
+	u64 write_len;
+	u64 read_ssl; /* not 0: inside of a read */
+	u64 read_buf;
+	u64 read_len;
+	u64 read_count; /* user's size_t that gets the number of bytes, for libraries that return only success */
+	u64 last_sk;    /* the connection that a record was read from last */
+	u32 last_fd;
+	u32 speaks; /* it has called the library at least once */
+};
+
+/* An SSL object of a process; for Go, a goroutine of a process. */
+struct tls_key {
+	u64 ssl;
+	u64 tgid;
+};
+
+/* The connection of an SSL object, as a system call inside the library showed it. */
+struct tls_session {
+	u64 sk;
+	u64 fd;
+	u64 ports;
 };
 
 struct settings {
@@ -154,6 +200,11 @@ struct call {
 	u64 last_id;
 	u64 sk;     /* for the next step */
 	u64 before; /* for the next step: bytes of the request that came in earlier calls; or where in the call it goes on */
+	u64 plain;  /* the bytes are TLS plaintext */
+	u64 busy;   /* claims of a workspace for uprobes */
+	u64 owner;  /* pid_tgid that has it */
+	u32 tls_seq; /* where in TCP sequence space the plaintext begins */
+	u32 place;   /* and where in plaintext */
 	u32 default_policy; /* of struct settings */
 	u32 dns_port;
 	u64 iov;      /* of a call of several pieces: where their list goes on, how many are left, and how many bytes */
@@ -179,6 +230,9 @@ _Static_assert(sizeof(struct settings) == SIZE_SETTINGS, "SIZE_SETTINGS");
 _Static_assert(sizeof(struct fc_who) == SIZE_WHO, "SIZE_WHO");
 _Static_assert(sizeof(struct serving) == SIZE_SERVING, "SIZE_SERVING");
 _Static_assert(sizeof(struct call) == SIZE_CALL, "SIZE_CALL");
+_Static_assert(sizeof(struct tls_call) == SIZE_TLS_CALL, "SIZE_TLS_CALL");
+_Static_assert(sizeof(struct tls_key) == SIZE_TLS_KEY, "SIZE_TLS_KEY");
+_Static_assert(sizeof(struct tls_session) == SIZE_TLS_SESSION, "SIZE_TLS_SESSION");
 
 /* What is rare or large is a program of its own: verified once, not once per hook, and what one path found out about
  * its values does not multiply those of the next. Does not return, unless the step is missing. */
@@ -194,37 +248,102 @@ FC_INLINE void count(struct call *c, u32 which)
 
 /* Two a CPU: connections also close in interrupts, in the middle of a system call's program. System calls' programs never
  * meet on one CPU: the kernel lets only one program of a perf event run there at a time. */
-enum workspace { WORKSPACE_CALL = 0, WORKSPACE_CLOSE = 1 };
+enum workspace { WORKSPACE_CALL = 0, WORKSPACE_CLOSE = 1, WORKSPACE_UPROBE = 2 };
+
+/* Uprobes' programs can be preempted, by each other too, and stay on their CPU: each claims one of a few. */
+#define UPROBE_WORKSPACES 4
 
 FC_INLINE struct call *find_workspace(u32 which)
 {
 	return map_lookup(MAP(MAP_CALL), &which);
 }
 
+/* NULL when there is none left, which is counted where it can be. Whoever reads 1 behind its own addition is alone. */
+FC_INLINE struct call *claim_workspace(u64 pid_tgid)
+{
+	u32 i;
+
+#pragma unroll
+	for (i = 0; i < UPROBE_WORKSPACES; i++) {
+		struct call *c = find_workspace(WORKSPACE_UPROBE + i);
+
+		if (!c)
+			return NULL;
+		__sync_fetch_and_add(&c->busy, 1);
+		if (*(volatile u64 *)&c->busy == 1) {
+			c->owner = pid_tgid;
+			return c;
+		}
+		__sync_fetch_and_add(&c->busy, -1);
+		if (i == UPROBE_WORKSPACES - 1)
+			__sync_fetch_and_add(&c->counts[FC_COUNT_TLS_LOST], 1);
+	}
+	return NULL;
+}
+
+/* The workspace of the step before. */
+FC_INLINE struct call *resume_call(void)
+{
+	u64 pid_tgid;
+	u32 i;
+
+	if (!NUM(NUM_IN_UPROBE))
+		return find_workspace(WORKSPACE_CALL);
+	pid_tgid = read_pid_tgid();
+#pragma unroll
+	for (i = 0; i < UPROBE_WORKSPACES; i++) {
+		struct call *c = find_workspace(WORKSPACE_UPROBE + i);
+
+		if (c && c->owner == pid_tgid)
+			return c;
+	}
+	return NULL;
+}
+
+/* The last thing that each program does with what it resumed or claimed. */
+FC_INLINE void end_call(struct call *c)
+{
+	if (!NUM(NUM_IN_UPROBE))
+		return;
+	c->owner = 0;
+	__sync_fetch_and_add(&c->busy, -1);
+}
+
 /* NULL when there is nothing to do: not enabled, or the agent itself. */
-FC_INLINE struct call *open_call(u64 dir)
+FC_INLINE struct settings *find_settings(u64 pid_tgid)
 {
 	u32 zero = 0;
 	struct settings *settings = map_lookup(MAP(MAP_SETTINGS), &zero);
-	u64 pid_tgid = read_pid_tgid();
 	u32 tgid = pid_tgid >> 32;
-	struct call *c;
 
 	if (!settings || !settings->enabled || tgid == settings->own_tgid)
 		return NULL;
 	if (settings->only_tgid && tgid != settings->only_tgid)
 		return NULL;
-	c = find_workspace(WORKSPACE_CALL);
-	if (!c)
-		return NULL;
+	return settings;
+}
+
+FC_INLINE void begin_call(struct call *c, struct settings *settings, u64 pid_tgid, u64 dir)
+{
 	c->pid_tgid = pid_tgid;
 	c->dir = dir;
 	c->name = 0;
 	c->file = 0;
 	c->nonblocking = 0;
 	c->more = 0;
+	c->plain = 0;
 	c->default_policy = settings->default_policy;
 	c->dns_port = settings->dns_port;
+}
+
+FC_INLINE struct call *open_call(u64 dir)
+{
+	u64 pid_tgid = read_pid_tgid();
+	struct settings *settings = find_settings(pid_tgid);
+	struct call *c = settings ? find_workspace(WORKSPACE_CALL) : NULL;
+
+	if (c)
+		begin_call(c, settings, pid_tgid, dir);
 	return c;
 }
 

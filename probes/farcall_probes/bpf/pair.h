@@ -36,6 +36,14 @@ FC_INLINE u8 classify_request(struct call *c, struct conn *k, u64 head)
 	return classify_database(head, k->large.x.req_bytes);
 }
 
+/* Where the call's first byte is in TCP sequence space; of TLS, where its record begins. */
+FC_INLINE u32 locate_call(struct call *c, u64 sk)
+{
+	if (c->plain)
+		return c->tls_seq;
+	return c->dir == DIR_OUT ? locate_write(sk) : locate_read(sk, c->total);
+}
+
 FC_INLINE u64 load_head(const struct conn *k)
 {
 	return *(u64 *)k->large.req;
@@ -98,8 +106,9 @@ FC_INLINE bool begin_request(struct call *c, u64 sk, struct conn *k)
 	x->req_bytes = c->total;
 	x->req_cap = (u16)n;
 	x->resp_cap = 0;
-	x->flags = 0;
-	x->request_seq = c->dir == DIR_OUT ? locate_write(sk) : locate_read(sk, c->total);
+	x->flags = c->plain ? FC_FLAG_TLS : 0;
+	x->request_seq = locate_call(c, sk);
+	k->tls_begin = c->place;
 	if (n < 8) {
 		k->state = CONN_MAYBE;
 		return false;
@@ -136,7 +145,7 @@ FC_INLINE bool continue_request(struct call *c, u64 sk, struct conn *k)
 	struct fc_exchange *x = &k->large.x;
 	/* Where these bytes belong. A write is seen at its enter: one that failed (EAGAIN) or was short comes again, at the
 	 * place in the stream that says so. */
-	u64 at = c->dir == DIR_OUT ? locate_write(sk) - x->request_seq : x->req_bytes;
+	u64 at = c->dir == DIR_OUT && !c->plain ? locate_write(sk) - x->request_seq : x->req_bytes;
 	s64 n;
 
 	if (x->proto == FC_PROTO_HTTP1 && is_second_request(c, k, at)) {

@@ -4,13 +4,11 @@
  *
  * One program run per system call and no map of pending calls: what is written is valid at enter; what was read is valid at
  * exit, where the saved registers still hold the arguments. A function named tp__CATEGORY__EVENT is attached to that
- * tracepoint, one named raw__EVENT to that raw tracepoint; step__NAME is called by others, run__NAME by the loader.
+ * tracepoint, one named raw__EVENT to that raw tracepoint; step__NAME is called by others, run__NAME by the loader; uprobe__NAME
+ * and uretprobe__NAME are attached to the code of TLS libraries that libraries.py finds.
  */
-#include "close.h"
-#include "dns.h"
-#include "frames.h"
-#include "head.h"
-#include "take.h"
+#include "steps.h"
+#include "uprobes.h"
 
 struct enter_args {
 	u64 common;
@@ -23,232 +21,6 @@ struct exit_args {
 	u64 nr;
 	s64 ret;
 };
-
-/* ---- steps --------------------------------------------------------------------------------------------------- */
-
-int step__begin(void *ctx)
-{
-	struct call *c = find_workspace(WORKSPACE_CALL);
-	struct conn *k;
-	u64 sk = 0;
-
-	if (!c)
-		return 0;
-	k = confirm_conn(c, &sk);
-	if (!k)
-		return 0;
-	c->before = 0;
-	if (begin_request(c, sk, k)) {
-		c->sk = sk;
-		go_to(ctx, STEP_HEAD);
-	} else if (k->state == CONN_MAYBE) {
-		c->sk = sk;
-		go_to(ctx, STEP_RECOGNISE);
-	} else if (is_plain_due(k)) {
-		go_to(ctx, STEP_MEET);
-	}
-	return 0;
-}
-
-/* The connection that the step before worked on. */
-FC_INLINE struct conn *find_conn(struct call *c, u64 *sk)
-{
-	*sk = c->sk;
-	return map_lookup(MAP(MAP_CONNS), sk);
-}
-
-int step__continue(void *ctx)
-{
-	struct call *c = find_workspace(WORKSPACE_CALL);
-	struct conn *k;
-	u64 sk;
-
-	if (!c)
-		return 0;
-	k = find_conn(c, &sk);
-	if (!k)
-		return 0;
-	if (continue_request(c, sk, k))
-		go_to(ctx, STEP_HEAD);
-	else if (k->state == CONN_MAYBE)
-		go_to(ctx, STEP_RECOGNISE);
-	else if (is_plain_due(k))
-		go_to(ctx, STEP_MEET);
-	return 0;
-}
-
-/* None of the others, but it may be a protocol that answers out of order. */
-int step__recognise(void *ctx)
-{
-	struct call *c = find_workspace(WORKSPACE_CALL);
-	struct conn *k;
-	u64 sk;
-
-	if (!c)
-		return 0;
-	k = find_conn(c, &sk);
-	if (!k)
-		return 0;
-	if (may_be_followed(c, k) && may_be_http2(*(u64 *)k->large.req) && begin_http2(c, k, c->before))
-		go_to(ctx, STEP_FRAMES);
-	recognise(c, k, c->before);
-	if (k->state == CONN_FRAMED)
-		go_to(ctx, STEP_FRAMES);
-	else if (is_plain_due(k))
-		go_to(ctx, STEP_MEET);
-	return 0;
-}
-
-/* A call on a connection that is followed message by message. Its descriptor is walked anew, as at each request. */
-int step__frames(void *ctx)
-{
-	struct call *c = find_workspace(WORKSPACE_CALL);
-	struct conn *k;
-	u64 sk = 0;
-
-	if (!c)
-		return 0;
-	k = confirm_conn(c, &sk);
-	if (!k || k->state != CONN_FRAMED)
-		return 0;
-	c->sk = sk;
-	if (k->large.x.proto == FC_PROTO_HTTP2) {
-		if (place_frames(c, sk, k))
-			go_to(ctx, STEP_HTTP2);
-	} else if (place_call(c, sk, k)) {
-		go_to(ctx, STEP_MESSAGE);
-	}
-	return 0;
-}
-
-int step__http2(void *ctx)
-{
-	struct call *c = find_workspace(WORKSPACE_CALL);
-	struct conn *k;
-	u64 sk;
-
-	if (!c)
-		return 0;
-	k = find_conn(c, &sk);
-	if (k && take_frames(c, sk, k))
-		go_to(ctx, STEP_HTTP2);
-	return 0;
-}
-
-int step__message(void *ctx)
-{
-	struct call *c = find_workspace(WORKSPACE_CALL);
-	struct conn *k;
-	u64 sk;
-
-	if (!c)
-		return 0;
-	k = find_conn(c, &sk);
-	if (k && take_message(c, sk, k))
-		go_to(ctx, c->segments < FC_SEGMENTS_PER_CALL ? STEP_MESSAGE : STEP_PASS);
-	return 0;
-}
-
-int step__pass(void *ctx)
-{
-	struct call *c = find_workspace(WORKSPACE_CALL);
-	struct conn *k;
-	u64 sk;
-
-	if (!c)
-		return 0;
-	k = find_conn(c, &sk);
-	if (k)
-		pass_messages(c, sk, k);
-	return 0;
-}
-
-int step__head(void *ctx)
-{
-	struct call *c = find_workspace(WORKSPACE_CALL);
-	struct conn *k;
-	u64 sk;
-
-	if (!c)
-		return 0;
-	k = find_conn(c, &sk);
-	c->now = read_clock();
-	if (k)
-		follow_head(c, k, c->before);
-	return 0;
-}
-
-int step__interim(void *ctx)
-{
-	struct call *c = find_workspace(WORKSPACE_CALL);
-	struct conn *k;
-	u64 sk;
-
-	if (!c)
-		return 0;
-	k = find_conn(c, &sk);
-	if (k)
-		pass_interim(c, sk, k);
-	return 0;
-}
-
-int step__reply(void *ctx)
-{
-	struct call *c = find_workspace(WORKSPACE_CALL);
-	struct conn *k;
-	u64 sk;
-
-	if (!c)
-		return 0;
-	k = find_conn(c, &sk);
-	if (k)
-		answer_database(c, sk, k);
-	return 0;
-}
-
-int step__meet(void *ctx)
-{
-	struct call *c = find_workspace(WORKSPACE_CALL);
-	struct conn *k;
-	u64 sk = 0;
-
-	if (!c)
-		return 0;
-	k = confirm_conn(c, &sk);
-	if (k)
-		meet_plain(c, sk, k);
-	return 0;
-}
-
-int step__datagram(void *ctx)
-{
-	struct call *c = find_workspace(WORKSPACE_CALL);
-	struct fdent *e = c ? find_fd(c) : NULL;
-
-	if (e && e->kind == FD_UDP)
-		take_datagram(c, e);
-	return 0;
-}
-
-int step__question(void *ctx)
-{
-	struct call *c = find_workspace(WORKSPACE_CALL);
-	struct fdent *e = c ? find_fd(c) : NULL;
-
-	if (e && e->kind == FD_UDP)
-		take_question(c, e);
-	return 0;
-}
-
-int step__stream(void *ctx)
-{
-	struct call *c = find_workspace(WORKSPACE_CALL);
-	struct fdent *e = c ? find_fd(c) : NULL;
-
-	if (e && e->kind == FD_TCP_DNS)
-		take_tcp_answer(c, e);
-	return 0;
-}
 
 /* ---- run by the loader --------------------------------------------------------------------------------------------- */
 
@@ -504,4 +276,26 @@ int raw__inet_sock_set_state(u64 *a)
 	if (load_u16(AT(sk, OFF_SK_PROTOCOL)) == IPPROTO_TCP)
 		change_state(sk, old, new);
 	return 0;
+}
+
+/* ---- TLS libraries --------------------------------------------------------------------------------------------- */
+
+int uprobe__tls_write(struct user_regs *r)
+{
+	return on_tls_write(r);
+}
+
+int uprobe__tls_read(struct user_regs *r)
+{
+	return on_tls_read(r);
+}
+
+int uretprobe__tls_read(struct user_regs *r)
+{
+	return on_tls_read_return(r);
+}
+
+int uretprobe__tls_read_ex(struct user_regs *r)
+{
+	return on_tls_read_ex_return(r);
 }

@@ -5,6 +5,7 @@
 
 #include "pair.h"
 #include "plain.h"
+#include "tls.h"
 
 /* The descriptor is walked anew at each request: numbers are reused and dup2 happens, and a request is the moment when
  * addresses must be right. */
@@ -38,20 +39,25 @@ FC_INLINE struct conn *confirm_conn(struct call *c, u64 *sk)
 }
 
 /* Bytes that belong to nothing in flight. */
-FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e, struct conn *k)
+FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e, struct conn *k, bool plain)
 {
 	u64 head = peek_user(c);
 	bool maybe = false;
 
-	if (k && is_sealed(k)) {
+	u32 first = (u32)head;
+
+	if (c->len[0] < 8)
+		read_user(&first, c->len[0] < 4 ? 1 : 4, (void *)c->base[0]);
+	if (!plain && may_begin_tls(first)) {
+		go_to(ctx, STEP_TLS);
+		return;
+	}
+	if (k && !plain && is_sealed(k)) {
 		if (is_plain_due(k))
 			go_to(ctx, STEP_MEET);
 		return;
 	}
 	if (c->len[0] < 8) {
-		u32 first = 0;
-
-		read_user(&first, c->len[0] < 4 ? 1 : 4, (void *)c->base[0]);
 		maybe = may_begin_request((u8)first) || may_begin_database(first, c->total) ||
 			may_begin_multiplexed(first, c->len[0]);
 	}
@@ -59,6 +65,8 @@ FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e, struct con
 	    !(c->len[0] >= 8 && may_be_multiplexed(head))) {
 		if (is_http_response(head))
 			count(c, FC_COUNT_ORPHAN);
+		if (plain)
+			return;
 		/* A database's bulk copies are long, and a query follows at once. */
 		if (!(k && is_database(k->large.x.proto)) && ++e->tries >= FD_MAX_TRIES) {
 			e->tries = 0;
@@ -72,7 +80,8 @@ FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e, struct con
 	go_to(ctx, STEP_BEGIN);
 }
 
-FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e)
+/* `plain`: known to the compiler, so that system calls' programs hold nothing that only plaintext needs. */
+FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e, bool plain)
 {
 	u64 sk = e->sk;
 	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
@@ -90,10 +99,19 @@ FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e)
 			k = NULL;
 	}
 	state = k ? k->state : CONN_IDLE;
-	if (e->until) {
-		if (state == CONN_IDLE && read_clock() < e->until)
+	if (plain) {
+		if (!k || !accept_plaintext(c, sk, k))
 			return;
-		e->until = 0;
+	} else {
+		if (e->until) {
+			if ((state == CONN_IDLE || (k && k->tls)) && read_clock() < e->until)
+				return;
+			e->until = 0;
+		}
+		if (k && k->tls) {
+			go_to(ctx, STEP_TLS);
+			return;
+		}
 	}
 	if (state == CONN_FRAMED) {
 		go_to(ctx, STEP_FRAMES);
@@ -117,7 +135,7 @@ FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e)
 			count_off(c, k);
 		return;
 	}
-	meet_bytes(ctx, c, e, k);
+	meet_bytes(ctx, c, e, k, plain);
 }
 
 FC_INLINE void take_call(void *ctx, struct call *c)
@@ -128,7 +146,7 @@ FC_INLINE void take_call(void *ctx, struct call *c)
 	if (!e)
 		return;
 	if (e->kind == FD_TCP)
-		take_tcp(ctx, c, e);
+		take_tcp(ctx, c, e, false);
 	else if (e->kind == FD_UDP)
 		go_to(ctx, c->dir == DIR_OUT ? STEP_QUESTION : STEP_DATAGRAM);
 	else if (c->dir == DIR_OUT)

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* The steps: programs that others call. What each does is in its header; here are the programs. */
+#ifndef FARCALL_STEPS_H
+#define FARCALL_STEPS_H
+
+#include "close.h"
+#include "dns.h"
+#include "frames.h"
+#include "head.h"
+#include "take.h"
+
+FC_INLINE void begin_step(void *ctx, struct call *c)
+{
+	u64 sk = 0;
+	struct conn *k = confirm_conn(c, &sk);
+
+	if (!k)
+		return;
+	c->before = 0;
+	if (begin_request(c, sk, k)) {
+		c->sk = sk;
+		go_to(ctx, STEP_HEAD);
+	} else if (k->state == CONN_MAYBE) {
+		c->sk = sk;
+		go_to(ctx, STEP_RECOGNISE);
+	} else if (is_plain_due(k)) {
+		go_to(ctx, STEP_MEET);
+	}
+}
+
+/* The connection that the step before worked on. */
+FC_INLINE struct conn *find_conn(struct call *c, u64 *sk)
+{
+	*sk = c->sk;
+	return map_lookup(MAP(MAP_CONNS), sk);
+}
+
+FC_INLINE void continue_step(void *ctx, struct call *c)
+{
+	u64 sk;
+	struct conn *k = find_conn(c, &sk);
+
+	if (!k)
+		return;
+	if (continue_request(c, sk, k))
+		go_to(ctx, STEP_HEAD);
+	else if (k->state == CONN_MAYBE)
+		go_to(ctx, STEP_RECOGNISE);
+	else if (is_plain_due(k))
+		go_to(ctx, STEP_MEET);
+}
+
+/* None of the others, but it may be a protocol that answers out of order. */
+FC_INLINE void recognise_step(void *ctx, struct call *c)
+{
+	u64 sk;
+	struct conn *k = find_conn(c, &sk);
+
+	if (!k)
+		return;
+	if (may_be_followed(c, k) && may_be_http2(*(u64 *)k->large.req) && begin_http2(c, k, c->before))
+		go_to(ctx, STEP_FRAMES);
+	recognise(c, k, c->before);
+	if (k->state == CONN_FRAMED)
+		go_to(ctx, STEP_FRAMES);
+	else if (is_plain_due(k))
+		go_to(ctx, STEP_MEET);
+}
+
+/* A call on a connection that is followed message by message. Its descriptor is walked anew, as at each request. */
+FC_INLINE void frames_step(void *ctx, struct call *c)
+{
+	u64 sk = 0;
+	struct conn *k = confirm_conn(c, &sk);
+
+	if (!k || k->state != CONN_FRAMED)
+		return;
+	c->sk = sk;
+	if (k->large.x.proto == FC_PROTO_HTTP2) {
+		if (place_frames(c, sk, k))
+			go_to(ctx, STEP_HTTP2);
+	} else if (place_call(c, sk, k)) {
+		go_to(ctx, STEP_MESSAGE);
+	}
+}
+
+FC_INLINE void http2_step(void *ctx, struct call *c)
+{
+	u64 sk;
+	struct conn *k = find_conn(c, &sk);
+
+	if (k && take_frames(c, sk, k))
+		go_to(ctx, STEP_HTTP2);
+}
+
+FC_INLINE void message_step(void *ctx, struct call *c)
+{
+	u64 sk;
+	struct conn *k = find_conn(c, &sk);
+
+	if (k && take_message(c, sk, k))
+		go_to(ctx, c->segments < FC_SEGMENTS_PER_CALL ? STEP_MESSAGE : STEP_PASS);
+}
+
+FC_INLINE void pass_step(void *ctx, struct call *c)
+{
+	u64 sk;
+	struct conn *k = find_conn(c, &sk);
+
+	if (k)
+		pass_messages(c, sk, k);
+}
+
+FC_INLINE void head_step(void *ctx, struct call *c)
+{
+	u64 sk;
+	struct conn *k = find_conn(c, &sk);
+
+	c->now = read_clock();
+	if (k)
+		follow_head(c, k, c->before);
+}
+
+FC_INLINE void interim_step(void *ctx, struct call *c)
+{
+	u64 sk;
+	struct conn *k = find_conn(c, &sk);
+
+	if (k)
+		pass_interim(c, sk, k);
+}
+
+FC_INLINE void reply_step(void *ctx, struct call *c)
+{
+	u64 sk;
+	struct conn *k = find_conn(c, &sk);
+
+	if (k)
+		answer_database(c, sk, k);
+}
+
+FC_INLINE void meet_step(void *ctx, struct call *c)
+{
+	u64 sk = 0;
+	struct conn *k = c->plain ? NULL : confirm_conn(c, &sk);
+	bool is_new;
+
+	if (!k) /* plaintext of nothing known: its connection is told of by what it began with */
+		return;
+	is_new = seal(c, k);
+	if (is_plain_due(k))
+		meet_plain(c, sk, k);
+	if (is_new)
+		go_to(ctx, STEP_TLS);
+}
+
+FC_INLINE void tls_step(void *ctx, struct call *c)
+{
+	struct fdent *e = find_fd(c);
+	struct conn *k;
+	u64 sk;
+
+	if (!e || e->kind != FD_TCP)
+		return;
+	sk = e->sk;
+	k = map_lookup(MAP(MAP_CONNS), &sk);
+	if (!k || !k->tls) { /* bytes that may be the first of TLS */
+		go_to(ctx, begins_tls(peek_record(c, 0)) ? STEP_MEET : STEP_BEGIN);
+		return;
+	}
+	if (pass_sealed(c, e, sk, k))
+		go_to(ctx, STEP_PLAINTEXT);
+	else if (is_plain_due(k))
+		go_to(ctx, STEP_MEET);
+}
+
+/* What a TLS library wrote or read, on a connection that its descriptor leads to. */
+FC_INLINE void plaintext_step(void *ctx, struct call *c)
+{
+	struct fdent *e = find_fd(c);
+
+	if (e && e->kind == FD_TCP)
+		take_tcp(ctx, c, e, true);
+}
+
+FC_INLINE void datagram_step(void *ctx, struct call *c)
+{
+	struct fdent *e = find_fd(c);
+
+	if (e && e->kind == FD_UDP)
+		take_datagram(c, e);
+}
+
+FC_INLINE void question_step(void *ctx, struct call *c)
+{
+	struct fdent *e = find_fd(c);
+
+	if (e && e->kind == FD_UDP)
+		take_question(c, e);
+}
+
+FC_INLINE void stream_step(void *ctx, struct call *c)
+{
+	struct fdent *e = find_fd(c);
+
+	if (e && e->kind == FD_TCP_DNS)
+		take_tcp_answer(c, e);
+}
+
+/* Loaded twice, for tracepoints and for uprobes: programs of two kinds can not call each other. */
+#define STEP(name)                                                                       \
+	int step__##name(void *ctx)                                                      \
+	{                                                                                \
+		struct call *c = resume_call();                                          \
+											 \
+		if (c) {                                                                 \
+			name##_step(ctx, c);                                             \
+			end_call(c);                                                     \
+		}                                                                        \
+		return 0;                                                                \
+	}
+
+STEP(begin)
+STEP(continue)
+STEP(head)
+STEP(interim)
+STEP(datagram)
+STEP(stream)
+STEP(reply)
+STEP(meet)
+STEP(tls)
+STEP(recognise)
+STEP(frames)
+STEP(message)
+STEP(pass)
+STEP(http2)
+STEP(question)
+STEP(plaintext)
+
+#endif

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * TLS: which connection a library's plaintext belongs to.
+ *
+ * What the socket carries is sealed, so a connection that began with TLS records is left out of pairing as far as its
+ * system calls go. Plaintext comes from uprobes and goes the same way as any bytes do (take.h), with `plain` set. A write is
+ * taken in the system call that it leads to, whose descriptor is known; what was read is taken when the library returns,
+ * for the connection that an earlier system call inside the library showed.
+ *
+ * Libraries that only fill buffers (Node.js, Python's asyncio) make their system calls outside of it, on the same thread:
+ * right behind a write, right before a read. Those are believed when the record's length fits the plaintext's.
+ */
+#ifndef FARCALL_TLS_H
+#define FARCALL_TLS_H
+
+#include "walk.h"
+
+/* RFC 8446, 5.1 and 5.2; types and lengths of 1.2 are the same. */
+#define TLS_CHANGE_CIPHER 0x14
+#define TLS_HANDSHAKE 0x16
+#define TLS_DATA 0x17
+#define TLS_HEADER 5
+#define TLS_MAX_PLAIN 16384
+#define TLS_MAX_SEALED (TLS_MAX_PLAIN + 2048)
+/* What sealing adds: a tag of 16 bytes and a type in 1.3; an IV, a MAC and padding before it. */
+#define TLS_LEAST_EXTRA 17
+#define TLS_MOST_EXTRA 256
+/* The smallest fragment that a library can be told to make (RFC 6066, 4). */
+#define TLS_LEAST_FRAGMENT 512
+/* Records looked at in one call: tickets, Finished and key updates are few. */
+#define TLS_RECORDS 4
+
+FC_INLINE u64 record_length(u64 head)
+{
+	return swap16((u16)(head >> 24));
+}
+
+/* The first five bytes of `head`. Version 3.1 to 3.4; SSL 3 is nobody's any more, and its 0 is a length's byte elsewhere. */
+FC_INLINE bool is_tls_record(u64 head)
+{
+	u8 type = (u8)head;
+	u8 minor = (u8)(head >> 16);
+	u64 len = record_length(head);
+
+	if (type < TLS_CHANGE_CIPHER || type > TLS_DATA || (u8)(head >> 8) != 3 || minor < 1 || minor > 4)
+		return false;
+	if (type == TLS_DATA)
+		return len >= TLS_LEAST_EXTRA && len <= TLS_MAX_SEALED;
+	return type == TLS_CHANGE_CIPHER ? len == 1 : len >= 2 && len <= TLS_MAX_SEALED;
+}
+
+/* What a connection that speaks TLS is known by: a handshake message, or data where the agent came late. Shorter ones could
+ * be a database's length (MySQL's 790 is 16 03 00 and the command 03 behind it). */
+#define TLS_LEAST_HELLO 32
+FC_INLINE bool begins_tls(u64 head)
+{
+	return is_tls_record(head) && ((u8)head == TLS_DATA || ((u8)head == TLS_HANDSHAKE && record_length(head) >= TLS_LEAST_HELLO));
+}
+
+/* A closer look is worth it: 16 03 or 17 03. */
+FC_INLINE bool may_begin_tls(u32 first)
+{
+	return (first & 0xfffe) == (TLS_HANDSHAKE | 0x03 << 8);
+}
+
+FC_INLINE u64 peek_record(struct call *c, u64 at)
+{
+	u64 head = 0;
+
+	if (at + TLS_HEADER <= c->len[0])
+		read_user(&head, TLS_HEADER, (void *)(c->base[0] + at));
+	return head;
+}
+
+/* Steps over the records of a read and remembers where the first one begins that holds what an application wrote. In 1.3
+ * the client's Finished has the type of data too; ChangeCipherSpec before it gives it away. */
+FC_INLINE void follow_records(struct call *c, u64 sk, struct conn *k)
+{
+	u32 begin = locate_read(sk, c->total);
+	u64 at = k->tls_left;
+	u32 i;
+
+	k->tls_left = 0;
+#pragma unroll
+	for (i = 0; i < TLS_RECORDS; i++) {
+		u64 head;
+
+		if (at >= c->total) {
+			k->tls_left = (u32)(at - c->total);
+			return;
+		}
+		head = peek_record(c, at);
+		if (!is_tls_record(head)) /* in step again at the next read that begins with one */
+			return;
+		if ((u8)head == TLS_DATA && !k->tls_cipher && !k->tls_fresh) {
+			k->tls_fresh = 1;
+			k->tls_in_seq = begin + (u32)at;
+			k->tls_in_len = (u32)record_length(head);
+		}
+		k->tls_cipher = (u8)head == TLS_CHANGE_CIPHER;
+		at += TLS_HEADER + record_length(head);
+	}
+}
+
+FC_INLINE bool fits_record(u64 sealed, u64 plain)
+{
+	u64 least = plain < TLS_LEAST_FRAGMENT ? plain : TLS_LEAST_FRAGMENT;
+
+	return sealed >= least + TLS_LEAST_EXTRA && sealed <= plain + TLS_MOST_EXTRA;
+}
+
+/* Whether one of the records of this write may hold `plain` bytes: behind tickets and the like, which go out with it. */
+FC_INLINE bool carries(struct call *c, u64 plain)
+{
+	u64 at = 0;
+	u32 i;
+
+#pragma unroll
+	for (i = 0; i < TLS_RECORDS; i++) {
+		u64 head = peek_record(c, at);
+
+		if (!is_tls_record(head))
+			return false;
+		if ((u8)head == TLS_DATA && fits_record(record_length(head), plain))
+			return true;
+		at += TLS_HEADER + record_length(head);
+	}
+	return false;
+}
+
+FC_INLINE struct tls_key make_tls_key(u64 pid_tgid, u64 ssl)
+{
+	struct tls_key key = {.ssl = ssl, .tgid = pid_tgid >> 32};
+
+	return key;
+}
+
+FC_INLINE void remember_session(struct call *c, struct fdent *e, u64 ssl)
+{
+	struct tls_key key = make_tls_key(c->pid_tgid, ssl);
+	struct tls_session *known = map_lookup(MAP(MAP_TLS_SESSIONS), &key);
+	struct tls_session s = {.sk = e->sk, .fd = c->fd, .ports = e->ports};
+
+	if (known && known->sk == s.sk && known->ports == s.ports && known->fd == s.fd)
+		return;
+	map_update(MAP(MAP_TLS_SESSIONS), &key, &s, 0);
+}
+
+/* The running thread's entry, made when there is none. */
+FC_INLINE struct tls_call *find_tls_call(u64 pid_tgid)
+{
+	struct tls_call *t = map_lookup(MAP(MAP_TLS_CALLS), &pid_tgid);
+	struct tls_call fresh = {};
+
+	if (t)
+		return t;
+	map_update(MAP(MAP_TLS_CALLS), &pid_tgid, &fresh, 0);
+	return map_lookup(MAP(MAP_TLS_CALLS), &pid_tgid);
+}
+
+/* Somebody has to look for this process' library. */
+FC_INLINE void note_tls_user(struct conn *k)
+{
+	u32 tgid = k->large.x.who.tgid;
+	u32 one = 1;
+
+	map_update(MAP(MAP_TLS_USERS), &tgid, &one, 0);
+}
+
+/* Whether the bytes just met are the first of TLS on this connection. */
+FC_INLINE bool seal(struct call *c, struct conn *k)
+{
+	if (k->tls || !begins_tls(peek_record(c, 0)))
+		return false;
+	k->tls = TLS_SEALED;
+	note_tls_user(k);
+	return true;
+}
+
+/* Plaintext's place, and whether it is new: the same library may be probed twice through two file systems, and a write
+ * that had to wait is made again. */
+FC_INLINE bool accept_plaintext(struct call *c, u64 sk, struct conn *k)
+{
+	u32 *place = c->dir == DIR_OUT ? &k->tls_places[DIR_OUT] : &k->tls_places[DIR_IN];
+
+	if (!k->tls)
+		return false;
+	c->place = *place;
+	if (c->dir == DIR_OUT) {
+		c->tls_seq = locate_write(sk);
+		if (k->tls_wrote && k->tls_out_seq == c->tls_seq)
+			return false;
+		k->tls_wrote = 1;
+		k->tls_out_seq = c->tls_seq;
+	} else {
+		if (k->tls_fresh)
+			k->tls_in_place = c->place;
+		k->tls_fresh = 0;
+		c->tls_seq = k->tls_in_seq + (c->place - k->tls_in_place);
+		/* Where the record began was not seen: a byte inside it. Both ends' ranges overlap there. */
+		if (!k->tls_in_len || c->place - k->tls_in_place >= k->tls_in_len)
+			c->tls_seq = locate_read(sk, 0) - 1;
+	}
+	*place += (u32)c->total;
+	k->tls = TLS_OPEN;
+	count(c, FC_COUNT_TLS);
+	return true;
+}
+
+/* A system call on a sealed connection. True when it sends plaintext that is to be taken now; `c` is that, then. */
+FC_INLINE bool pass_sealed(struct call *c, struct fdent *e, u64 sk, struct conn *k)
+{
+	struct tls_call *t = map_lookup(MAP(MAP_TLS_CALLS), &c->pid_tgid);
+
+	if (c->dir == DIR_IN) {
+		if (!t)
+			t = find_tls_call(c->pid_tgid);
+		/* A library that asks for a new record has used the ones before; so has one that nobody listened to. */
+		if (!k->tls_left && (k->tls == TLS_SEALED || (t && t->read_ssl)))
+			k->tls_fresh = 0;
+		follow_records(c, sk, k);
+		if (t && t->read_ssl)
+			remember_session(c, e, t->read_ssl);
+		if (t) {
+			t->last_sk = sk;
+			t->last_fd = (u32)c->fd;
+		}
+	} else if (t && t->write_ssl && carries(c, t->write_len)) {
+		remember_session(c, e, t->write_ssl);
+		t->write_ssl = 0;
+		set_buffer(c, t->write_buf, t->write_len);
+		c->more = 0;
+		c->plain = 1;
+		return true;
+	}
+	/* Nobody reads this connection for us: it need not be looked at so often. */
+	if (k->tls == TLS_SEALED && !(t && t->speaks) && ++e->tries >= FD_MAX_TRIES) {
+		e->tries = 0;
+		e->until = read_clock() + FD_DULL_NS;
+	}
+	return false;
+}
+
+/* ---- in uprobes ---------------------------------------------------------------------------------------------- */
+
+/* The connection of plaintext that was read without a system call inside the library: the one that this thread read a
+ * record from last, if it is as long as this plaintext makes it. */
+FC_INLINE struct fdent *adopt_session(struct call *c, struct tls_call *t, u64 ssl, u64 len)
+{
+	u64 sk = t->last_sk;
+	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
+	struct fdent *e;
+
+	if (!k || !k->tls_fresh || k->tls_in_len < len + TLS_LEAST_EXTRA)
+		return NULL;
+	if (len < t->read_len && !fits_record(k->tls_in_len, len))
+		return NULL;
+	c->fd = t->last_fd;
+	e = find_fd(c);
+	if (!e || e->kind != FD_TCP || e->sk != sk || e->ports != k->ports)
+		return NULL;
+	remember_session(c, e, ssl);
+	return e;
+}
+
+/* What the descriptor of a library's connection leads to, or NULL: it was closed, or is another one's now. */
+FC_INLINE struct fdent *find_session(struct call *c, struct tls_call *t, u64 ssl, u64 len)
+{
+	struct tls_key key = make_tls_key(c->pid_tgid, ssl);
+	struct tls_session *s = map_lookup(MAP(MAP_TLS_SESSIONS), &key);
+	struct fdent *e;
+
+	if (s) {
+		c->fd = s->fd;
+		e = find_fd(c);
+		if (e && e->kind == FD_TCP && e->sk == s->sk && e->ports == s->ports)
+			return e;
+	}
+	return adopt_session(c, t, ssl, len);
+}
+
+/* A workspace for plaintext of this thread, or NULL. */
+FC_INLINE struct call *open_plaintext(u64 dir, u64 buf, u64 len)
+{
+	u64 pid_tgid = read_pid_tgid();
+	struct settings *settings = find_settings(pid_tgid);
+	struct call *c = settings ? claim_workspace(pid_tgid) : NULL;
+
+	if (!c)
+		return NULL;
+	begin_call(c, settings, pid_tgid, dir);
+	c->plain = 1;
+	set_buffer(c, buf, len);
+	return c;
+}
+
+/* The entry of the thread that calls the library, or NULL when there is nothing to do. */
+FC_INLINE struct tls_call *enter_library(void)
+{
+	u64 pid_tgid = read_pid_tgid();
+	struct tls_call *t;
+
+	if (NUM(NUM_DEAR)) {
+		u32 zero = 0;
+		u64 *hits = map_lookup(MAP(MAP_TLS_HITS), &zero);
+
+		if (hits)
+			__sync_fetch_and_add(hits, 1);
+	}
+	if (!find_settings(pid_tgid))
+		return NULL;
+	t = find_tls_call(pid_tgid);
+	if (t)
+		t->speaks = 1;
+	return t;
+}
+
+#endif

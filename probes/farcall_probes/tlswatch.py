@@ -1,0 +1,88 @@
+"""The thread that keeps TLS libraries probed. It reads /proc and files of containers, which the loop that drains rings must not wait for.
+
+What it says of itself is replaced whole after each look, so that the sender's thread reads one state.
+"""
+
+import resource
+import threading
+import time
+from pathlib import Path
+
+from farcall import journal
+from farcall.envelope import Capability
+from farcall_probes.bpfsys import BpfError
+from farcall_probes.capture import TlsProbes
+from farcall_probes.libraries import Libraries
+
+LOOK_EVERY_S = 0.5  # a process that starts is read within a second
+_DESCRIPTORS = 8192  # an attached point is one; the usual limit is 1,024
+_STEP_S = 0.05  # between two looks when work is left
+
+
+class TlsWatch:
+    """`probes` None: the kernel side has none, as in tests; then nothing is ever looked at."""
+
+    def __init__(self, probes: TlsProbes | None, *, proc: Path = Path("/proc")) -> None:
+        self._probes = probes
+        self._proc = proc
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tls", daemon=True)
+        self._log = journal.get_log("agent")
+        self.capabilities: tuple[Capability, ...] = ()
+        self.counters: dict[str, int] = {}
+        self.gauges: dict[str, float] = {}
+
+    def start(self) -> None:
+        if self._probes is not None:
+            allow_descriptors()
+            self._thread.start()
+
+    def stop(self, within_s: float) -> None:
+        """Ends the thread; what it attached goes with it."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(within_s)
+
+    def _run(self) -> None:
+        probes = self._probes
+        if probes is None:
+            return
+        try:
+            probes.load()
+        except BpfError as e:
+            self.capabilities = (
+                Capability(
+                    name="tls", on=False, why=str(e), cost="nothing inside TLS is read, only SNI"
+                ),
+            )
+            self._log.warning("TLS is not read", why=str(e))
+            return
+        libraries = Libraries(probes.attach, proc=self._proc)
+        try:
+            while not self._stop.is_set():
+                more = self._look(probes, libraries)
+                self._stop.wait(_STEP_S if more else LOOK_EVERY_S)
+        finally:
+            libraries.close()
+
+    def _look(self, probes: TlsProbes, libraries: Libraries) -> bool:
+        begin = time.thread_time()
+        try:
+            more = libraries.look(probes.take_users())
+            libraries.guard_rate(probes.read_hits())
+        except Exception:  # the tracing of everything else goes on, and so does this
+            libraries.counters["tls_looks_faulted"] += 1
+            self._log.exception("a look for TLS libraries failed: this is a fault of farcall")
+            more = False
+        self.capabilities = libraries.describe()
+        self.counters = dict(libraries.counters)
+        self.gauges = {**libraries.gauges(), "tls_look_ms": (time.thread_time() - begin) * 1e3}
+        return more
+
+
+def allow_descriptors() -> None:
+    """Raises the soft limit, as far as the hard one goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

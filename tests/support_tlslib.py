@@ -1,0 +1,101 @@
+"""For tests of TLS: a certificate, this process' own libssl, and both ends of a TLS connection in this process."""
+
+import os
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from farcall_probes.elf import ElfFile
+from farcall_probes.mappings import MappedFile, parse_maps
+from farcall_probes.probes import KernelCapture
+from farcall_probes.tlspoints import find_ssl_points
+
+
+def make_certificate(directory: Path) -> tuple[Path, Path]:
+    """(certificate, key) for `localhost`."""
+    certificate, key = directory / "cert.pem", directory / "key.pem"
+    command = (
+        f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout {key} -out {certificate}"
+        " -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
+    )
+    subprocess.run(
+        command.split(),
+        check=True,
+        capture_output=True,
+    )
+    return certificate, key
+
+
+def find_own_libssl() -> MappedFile:
+    assert ssl.OPENSSL_VERSION
+    files = parse_maps(Path("/proc/self/maps").read_bytes())
+    return next(f for f in files if "/libssl" in f.path)
+
+
+@contextmanager
+def probed(capture: KernelCapture, path: str) -> Iterator[None]:
+    """The file's TLS library is read meanwhile."""
+    assert capture.tls is not None
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        capture.tls.load()
+        attached = capture.tls.attach(fd, find_ssl_points(ElfFile(fd)))
+    finally:
+        os.close(fd)
+    try:
+        yield
+    finally:
+        attached.close()
+
+
+@dataclass(frozen=True, slots=True)
+class TlsPair:
+    """`port`: the client's, which no two connections of a test share."""
+
+    client: ssl.SSLSocket
+    server: ssl.SSLSocket
+    port: int
+
+    def exchange(self, request: bytes, response: bytes) -> None:
+        self.client.sendall(request)
+        assert receive(self.server, len(request)) == request
+        self.server.sendall(response)
+        assert receive(self.client, len(response)) == response
+
+    def close(self) -> None:
+        self.client.close()
+        self.server.close()
+
+
+def receive(sock: ssl.SSLSocket, n: int) -> bytes:
+    data = b""
+    while len(data) < n:
+        piece = sock.recv(n - len(data))
+        assert piece, "the peer closed"
+        data += piece
+    return data
+
+
+def open_tls_pair(
+    certificate: tuple[Path, Path], version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+) -> TlsPair:
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_side.load_cert_chain(*certificate)
+    server_side.maximum_version = version
+    client_side = ssl.create_default_context(cafile=str(certificate[0]))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        plain = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+    ends: list[ssl.SSLSocket] = []
+    accepting = threading.Thread(
+        target=lambda: ends.append(server_side.wrap_socket(accepted, server_side=True))
+    )
+    accepting.start()
+    client = client_side.wrap_socket(plain, server_hostname="localhost")
+    accepting.join()
+    return TlsPair(client, ends[0], int(client.getsockname()[1]))
