@@ -58,6 +58,9 @@ def open_shop(cluster: Cluster) -> Iterator[Shop]:
         shop = Shop(redis=redis, rates=rates, web=web, nodes=nodes, api_cluster_ip=api_ip)
         cluster.apply(*callers(cluster, shop))
         wait_ready(cluster)
+        visit = f"http://{cluster.node_address(nodes[0])}:{NODE_PORT}/outside/"
+        command = ("python3", "/app/workload.py", "call", visit)
+        stack.enter_context(run_outside("farcall-e2e-visitor", *command))
         yield shop
 
 
@@ -139,7 +142,8 @@ def callers(cluster: Cluster, shop: Shop) -> list[Object]:
         caller(
             "by-node", second, f"http://{cluster.node_address(first)}:{NODE_PORT}/by-node/"
         ),
-        caller("visitor", first, "redis://sessions-0.sessions/visitor"),
+        caller("session", first, "redis://sessions-0.sessions/session"),
+        caller("on-host", second, f"http://{shop.api_cluster_ip}:8080/on-host/", on_host=True),
     ]  # fmt: skip
 
 
@@ -151,10 +155,10 @@ def head(version: str, kind: str, name: str) -> Object:
     }
 
 
-def pod_spec(node: str | None, command: list[str], env: dict[str, str] | None = None) -> Object:
+def pod_spec(node: str, command: list[str]) -> Object:
     """Restricted, as the pods of most clusters are."""
     return {
-        **({"nodeName": node} if node else {}),
+        "nodeName": node,
         "terminationGracePeriodSeconds": 1,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -169,7 +173,6 @@ def pod_spec(node: str | None, command: list[str], env: dict[str, str] | None = 
                 "image": WORKLOAD,
                 "imagePullPolicy": "IfNotPresent",
                 "command": command,
-                "env": [{"name": k, "value": v} for k, v in (env or {}).items()],
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
                     "capabilities": {"drop": ["ALL"]},
@@ -197,10 +200,9 @@ def server(name: str, node: str, app: str) -> Object:
     return deployment(name, app, pod_spec(node, ["python3", "/app/workload.py", "serve", "8080"]))
 
 
-def caller(name: str, node: str, *urls: str, env: dict[str, str] | None = None) -> Object:
-    return deployment(
-        name, name, pod_spec(node, ["python3", "/app/workload.py", "call", *urls], env)
-    )
+def caller(name: str, node: str, *urls: str, on_host: bool = False) -> Object:
+    spec = pod_spec(node, ["python3", "/app/workload.py", "call", *urls])
+    return deployment(name, name, {**spec, "hostNetwork": on_host})
 
 
 def sessions(node: str) -> Object:

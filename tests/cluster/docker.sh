@@ -63,7 +63,8 @@ refuse_where_it_cannot_run() {
 		echo "no dockerd or docker: Debian's package docker.io has both" >&2
 		exit 1
 	fi
-	if [ -e /sys/class/net/docker0 ] || iptables -w -t nat -S DOCKER >/dev/null 2>&1; then
+	# A PID file there is of one of ours that was killed: what it left is ours.
+	if [ ! -e "$run/docker.pid" ] && { [ -e /sys/class/net/docker0 ] || iptables -w -t nat -S DOCKER >/dev/null 2>&1; }; then
 		echo "a Docker daemon runs on this machine: set DOCKER_HOST (unix:///var/run/docker.sock) to use it" >&2
 		exit 1
 	fi

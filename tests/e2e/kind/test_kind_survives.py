@@ -1,0 +1,93 @@
+"""What dies comes back, what was seen meanwhile is not lost, and the status says what is wrong."""
+
+import time
+
+import pytest
+
+from support_cluster import NAMESPACE, Cluster, wait_until
+from support_cluster_shop import CONFIG, ZONE, Shop, build_config
+from support_cluster_spans import count_rounds, find_missing, wait_complete, wait_spans
+
+pytestmark = pytest.mark.kind
+
+
+def kill(cluster: Cluster, component: str) -> None:
+    """As a node's out-of-memory killer would: no goodbye."""
+    selector = f"app.kubernetes.io/component={component}"
+    cluster.kubectl(
+        *("-n", NAMESPACE, "delete", "pods", "-l", selector),
+        *("--grace-period", "0", "--force", "--wait=false"),
+    )
+
+
+def test_no_span_is_lost_while_the_exporter_is_away(cluster: Cluster, shop: Shop) -> None:
+    last = max(count_rounds(wait_complete(cluster, "pay")))
+    kill(cluster, "exporter")
+    cluster.wait_current(CONFIG)
+
+    def look() -> bool:
+        rounds = count_rounds(list(cluster.list_spans("url.path:/pay/*")))
+        assert max(rounds) > last + 20, f"{max(rounds)} after {last}"
+        assert find_missing(rounds) == []
+        return True
+
+    wait_until(look, "every call of that time is a span")
+
+
+def test_names_are_there_again_after_the_dns_cache_was_killed(cluster: Cluster, shop: Shop) -> None:
+    wait_spans(cluster, "carts")
+    kill(cluster, "dns-cache")
+    since_ns = time.time_ns()
+    cluster.wait_current(CONFIG)
+
+    def look() -> bool:
+        spans = cluster.list_spans("db.system.name:redis service:*", since_ns=since_ns)
+        found = {span.destination for span in spans}
+        assert {f"carts.{ZONE}", f"stock.{ZONE}"} <= found, str(found)
+        return True
+
+    wait_until(look, "both names are there")
+
+
+def test_nothing_is_restarted_when_the_operator_is_killed(cluster: Cluster, shop: Shop) -> None:
+    cluster.wait_current(CONFIG)
+    before = pods_of(cluster)
+    kill(cluster, "operator")
+    cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/farcall-operator")
+    # Long enough for a reconciliation of the new one.
+    cluster.kubectl("label", "tracingconfig", CONFIG, f"touched={time.time_ns()}", "--overwrite")
+    wait_until(lambda: leads(cluster), "the new operator leads")
+    cluster.wait_current(CONFIG)
+
+    assert pods_of(cluster) == before
+
+
+def leads(cluster: Cluster) -> bool:
+    lease = cluster.get("lease", "farcall-operator")["spec"]["holderIdentity"]
+    pods = [p["metadata"]["name"] for p in cluster.items("pods", "-l", "app.kubernetes.io/component=operator")]  # fmt: skip
+    assert any(pod in lease for pod in pods), f"{lease} is none of {pods}"
+    return True
+
+
+def pods_of(cluster: Cluster) -> dict[str, str]:
+    found = cluster.items("pods", "-l", f"farcall.dev/tracingconfig={CONFIG}")
+    return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in found}
+
+
+def test_an_image_that_cannot_be_pulled_is_named_and_mending_it_heals(
+    cluster: Cluster, shop: Shop
+) -> None:
+    image = "registry.invalid/redis:none"
+    cluster.apply(build_config(dnsCache={"image": image}))
+    try:
+
+        def look() -> bool:
+            ready = cluster.conditions(CONFIG)["Ready"]
+            assert ready["status"] == "False", str(ready)
+            assert image in str(cluster.conditions(CONFIG)), str(cluster.conditions(CONFIG))
+            return True
+
+        wait_until(look, "the status names the image")
+    finally:
+        cluster.apply(build_config())
+    cluster.wait_current(CONFIG)
