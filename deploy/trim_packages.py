@@ -28,6 +28,7 @@ PATTERNS = (
     "pyarrow/*.pxd",
     "pyarrow/*.pxi",
     "numpy/**/tests",
+    "pandas/tests",
     "**/*.pyi",
 )
 # Extensions that are linked with what goes.

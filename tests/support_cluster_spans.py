@@ -37,11 +37,13 @@ def find_missing(rounds: Counter[int]) -> list[int]:
     return [n for n in range(min(rounds), max(rounds) - UNSETTLED) if n not in rounds]
 
 
-def wait_complete(cluster: Cluster, path: str, *, at_least: int = 10) -> list[Span]:
+def wait_complete(
+    cluster: Cluster, path: str, *, at_least: int = 10, since_ns: int = 0
+) -> list[Span]:
     """All spans of the calls to /path/N, once each round but the newest has come."""
 
     def look() -> list[Span]:
-        spans = list(cluster.list_spans(f"url.path:/{path}/*"))
+        spans = list(cluster.list_spans(f"url.path:/{path}/*", since_ns=since_ns))
         rounds = count_rounds(spans)
         assert len(rounds) >= at_least, f"{len(rounds)} rounds of {path}"
         assert find_missing(rounds) == []

