@@ -1,0 +1,189 @@
+"""No interleaving of answers, expiries, connects, restarts, outages and calls gives a name that the rules of naming do not allow.
+
+Held against what really happened, which the world remembers and farcall cannot see. The rules: docs/design.md, names.
+"""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from farcall.names import Confidence, NameSource, UnknownReason
+from support_agent import NS
+from support_exporter import Row
+from support_naming_world import TTL_S, Link, Told, World
+
+pytestmark = pytest.mark.unit
+
+IPS = ("203.0.113.10", "203.0.113.11")
+NAMES = ("a.example", "b.example", "c.example")
+CLIENTS = st.integers(min_value=1, max_value=3)
+PORTS = st.integers(min_value=1, max_value=2)
+WAITS_S = (0.001, 0.5, 4.0, 11.0, 600.0, 1_900.0, 3_700.0)
+
+
+class NamesOverTime(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.world.pass_time(1.0)
+
+    def teardown(self) -> None:
+        self.world.close()
+
+    # ---- what happens -----------------------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from(WAITS_S))
+    def time_passes(self, seconds: float) -> None:
+        self.world.pass_time(seconds)
+
+    @rule(
+        client=CLIENTS, ip=st.sampled_from(IPS), name=st.sampled_from(NAMES), trusted=st.booleans()
+    )
+    def a_client_is_told_a_name(self, client: int, ip: str, name: str, trusted: bool) -> None:
+        self.world.answer(client, ip, name, trusted=trusted)
+        self.world.pass_time(0.001)
+
+    @rule(client=CLIENTS, ip=st.sampled_from(IPS), port=PORTS)
+    def a_client_connects(self, client: int, ip: str, port: int) -> None:
+        self.world.connect(client, ip, port)
+        self.world.pass_time(0.001)
+
+    @rule(client=CLIENTS, ip=st.sampled_from(IPS), name=st.sampled_from(NAMES), port=PORTS)
+    def a_client_looks_up_and_calls(self, client: int, ip: str, name: str, port: int) -> None:
+        self.a_client_is_told_a_name(client, ip, name, True)
+        self.a_client_connects(client, ip, port)
+        self.call(self.world.links[-1])
+
+    @precondition(lambda self: self.world.links)
+    @rule(data=st.data())
+    def a_connection_is_used(self, data: st.DataObject) -> None:
+        self.call(data.draw(st.sampled_from(self.world.links)))
+
+    @precondition(lambda self: self.world.life is not None)
+    @rule()
+    def the_agent_ends(self) -> None:
+        self.world.stop_agent()
+
+    @precondition(lambda self: self.world.life is None)
+    @rule()
+    def the_agent_begins(self) -> None:
+        self.world.start_agent()
+        self.world.pass_time(0.001)
+
+    @rule()
+    def the_agent_restarts(self) -> None:
+        self.world.stop_agent()
+        self.the_agent_begins()
+
+    @rule()
+    def the_exporter_restarts(self) -> None:
+        self.world.restart_exporter()
+
+    @rule()
+    def redis_loses_all(self) -> None:
+        if not self.world.redis.down:
+            self.world.lose_redis()
+
+    @rule(down=st.booleans())
+    def redis_comes_and_goes(self, down: bool) -> None:
+        self.world.set_redis(down=down)
+
+    @invariant()
+    def every_connection_can_be_called(self) -> None:
+        assert len(self.world.links) <= 12
+
+    # ---- what must hold ---------------------------------------------------------------------------------------
+
+    def call(self, link: Link) -> None:
+        span = self.world.call(link)
+        if span is not None:
+            judge(self.world, link, span)
+        self.world.pass_time(0.001)
+
+
+def judge(world: World, link: Link, span: Row) -> None:
+    attributes = dict(span["SpanAttributes"])
+    label = span["DestinationLabel"]
+    source, confidence = (
+        attributes.get("farcall.name.source"),
+        attributes.get("farcall.name.confidence"),
+    )
+    reason = attributes.get("farcall.unknown.reason")
+    mine = [t for t in world.told if (t.client, t.ip) == (link.client, link.ip)]
+    if reason is not None:
+        check_reason(world, link, mine, UnknownReason(reason))
+        return
+    assert (source, confidence) in CHECKS, (source, confidence)
+    CHECKS[(source, confidence)](world, link, mine, label)
+
+
+def is_fresh(world: World, told: Told) -> bool:
+    return world.now_ns - told.at_ns < TTL_S * NS
+
+
+def opened_with(link: Link, mine: list[Told]) -> Told | None:
+    """The truth: the newest answer of this client before the connect, seen by anybody or not."""
+    before = [t for t in mine if t.at_ns <= link.opened_ns]
+    return before[-1] if before else None
+
+
+def check_answer(world: World, link: Link, mine: list[Told], label: str) -> None:
+    """The agent saw both the answer and the connect: it is the true one, and within its time."""
+    used = opened_with(link, mine)
+    assert link.life == world.life
+    assert used is not None and used.name == label and is_fresh(world, used)
+
+
+def check_binding(world: World, link: Link, mine: list[Told], label: str) -> None:
+    """An earlier agent saw both."""
+    used = opened_with(link, mine)
+    assert link.life not in (None, world.life)
+    assert used is not None and used.name == label and is_fresh(world, used)
+
+
+def check_own(world: World, link: Link, mine: list[Told], label: str) -> None:
+    """The client was told this name, and nothing known to be held says that it may have used another."""
+    told = [t for t in mine if t.life is not None and t.name == label and is_fresh(world, t)]
+    assert told
+    if link.life == world.life:
+        used = opened_with(link, mine)
+        assert used is None or used.life != world.life or used.name == label
+    else:
+        held = {t.name for t in mine if t.life == world.life}
+        assert held <= {label}
+
+
+def check_shared(world: World, link: Link, mine: list[Told], label: str) -> None:
+    """Only for a client that may have asked unseen, from trusted resolvers, and one name as far as this agent knows."""
+    assert world.began[link.client] <= world.watched_since_ns or link.life != world.life
+    assert not [t for t in mine if t.life == world.life and is_fresh(world, t)]
+    trusted = [t for t in world.told if t.ip == link.ip and t.trusted and t.life is not None]
+    assert label in {t.name for t in trusted if is_fresh(world, t)}
+
+
+CHECKS = {
+    (NameSource.DNS, Confidence.EXACT): check_answer,
+    (NameSource.CACHE, Confidence.EXACT): check_binding,
+    (NameSource.CACHE, Confidence.CLIENT): check_own,
+    (NameSource.CLUSTER, Confidence.SHARED): check_shared,
+}
+
+
+def check_reason(world: World, link: Link, mine: list[Told], reason: UnknownReason) -> None:
+    """What the agent at hand saw from end to end has its name, or is expired; silence is only said of the silent."""
+    seen = [t for t in mine if t.life == world.life and t.at_ns <= link.opened_ns]
+    is_whole = link.life == world.life and bool(seen)
+    if is_whole:
+        assert reason is UnknownReason.EXPIRED, reason
+        assert not is_fresh(world, seen[-1])
+    if reason is UnknownReason.EXPIRED:
+        assert any(t.life is not None and not is_fresh(world, t) for t in mine)
+    if reason is UnknownReason.NO_DNS_SEEN:
+        assert world.began[link.client] > world.watched_since_ns
+    if reason is UnknownReason.CACHE_UNAVAILABLE:
+        assert world.redis.down
+
+
+TestNamesOverTime = NamesOverTime.TestCase
+TestNamesOverTime.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
