@@ -91,7 +91,16 @@ def code_column(table: pa.Table, name: str) -> Coded:
         column = pc.dictionary_encode(column)
     indices = column.indices
     codes = indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return Coded(column.dictionary, codes)
+    return _each_once(column.dictionary, codes)
+
+
+def _each_once(values: pa.Array, codes: Codes) -> Coded:
+    """A dictionary from the wire may hold a value twice; as a column's it would have the store refuse the whole batch."""
+    encoded = values.dictionary_encode()
+    if len(encoded.dictionary) == len(values):
+        return Coded(values, codes)
+    again = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return Coded(encoded.dictionary, np.where(codes >= 0, again[np.maximum(codes, 0)], -1))
 
 
 def code_addresses(table: pa.Table, name: str) -> Coded:
@@ -156,9 +165,7 @@ def overlay(below: Coded, above: Coded, where: Mask | None = None) -> Coded:
         return below
     values = pa.concat_arrays([below.values, above.values])
     codes = np.where(chosen, above.codes + len(below.values), below.codes)
-    encoded = values.dictionary_encode()
-    again = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    return Coded(encoded.dictionary, np.where(codes >= 0, again[np.maximum(codes, 0)], -1))
+    return _each_once(values, codes)
 
 
 def build_map(count: int, entries: Sequence[tuple[str, Coded]]) -> pa.MapArray:

@@ -31,6 +31,10 @@ PROTOCOLS = {
     events.PROTO_HTTP2: "http2",
     events.PROTO_GRPC: "grpc",
 }
+_WORDS = [*dict.fromkeys(PROTOCOLS.values()), "unknown"]
+_PLACES = np.array(  # of each code's word; a code is one byte
+    [_WORDS.index(PROTOCOLS.get(code, "unknown")) for code in range(256)], dtype=np.int32
+)
 _HEADER_FIELDS = list(events.EXCHANGE.names or ())
 _IDENTITY_COLUMNS = (
     "client_key",
@@ -295,5 +299,5 @@ def _maybe_times(values: Sequence[int | None], owners: Indices, offset_ns: int) 
 
 
 def _protocols(codes: npt.NDArray[np.uint8]) -> pa.Array:
-    names = [PROTOCOLS.get(code, "unknown") for code in range(max(PROTOCOLS) + 1)]
-    return columns.words_of_codes(np.minimum(codes, len(names) - 1).astype(np.int32), names)
+    """Each word once: ClickHouse refuses a dictionary that holds one twice, and with it the batch."""
+    return columns.words_of_codes(_PLACES[codes], _WORDS)

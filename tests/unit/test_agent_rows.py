@@ -328,6 +328,18 @@ def test_lost_dns_marks_the_clients_that_lived_then(room: Room) -> None:
     assert not after["flags"] & ExchangeFlag.DNS_LOST
 
 
+def test_words_stand_once_in_their_dictionary_whatever_has_no_word(room: Room) -> None:
+    """ClickHouse refuses a batch whose dictionary holds a word twice."""
+    records = [make_redis(PING, conn_id=n, proto=proto) for n, proto in enumerate((2, 0, 99, 250))]
+    room.tracer.take(make_drained(small=records), now_ns=time.monotonic_ns())
+
+    for _, batch in room.tracer.take_batches():
+        for column in batch.columns:
+            if isinstance(column, pa.DictionaryArray):
+                words = column.dictionary.to_pylist()
+                assert len(words) == len(set(words))
+
+
 def test_only_wanted_protocols_are_taken(tmp_path: Path) -> None:
     room = Room(tmp_path, spec={"capture": {"protocols": ["http"]}})
     rows = room.take(make_drained(small=[make_redis(PING)], large=[make_http(GET, conn_id=78)]))

@@ -46,6 +46,23 @@ def test_an_empty_batch_is_a_batch() -> None:
     assert build_batch(decoded, make_context()) == {}
 
 
+def test_a_dictionary_that_holds_a_word_twice_is_stored_with_each_once() -> None:
+    """ClickHouse refuses a dictionary with doubles, and all rows with it."""
+    table = to_table("exchanges", ROWS)
+    twice = pa.DictionaryArray.from_arrays(
+        pa.array([i % 2 for i in range(len(ROWS))], pa.int32()), pa.array(["http", "http"])
+    )
+    table = table.set_column(
+        table.schema.get_field_index("protocol"), table.schema.field("protocol"), twice
+    )
+    tables = build_batch(decode_batch(to_bytes(table, header())), make_context())
+
+    for column in tables["spans"].columns:
+        if pa.types.is_dictionary(column.type):
+            words = column.combine_chunks().dictionary.to_pylist()
+            assert len(words) == len(set(words))
+
+
 @pytest.mark.parametrize("body", [b"", b"\0" * 64, b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 4096])
 def test_garbage_is_refused(body: bytes) -> None:
     assert "Arrow" in refusal(body)
