@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from farcall_probes import events
-from support_probes import Watch
+from farcall_probes.events import Flag
+from farcall_probes.selftest import Pair
+from support_probes import CLIENT, SERVER, Watch, port_of, receive
 
 REQUEST, RESPONSE, CLOSED = (
     events.SEGMENT_REQUEST,
@@ -98,3 +100,38 @@ def list_segments(watch: Watch, *ports: int, role: int | None = None) -> list[Se
 
 def texts(segments: list[Segment], kind: int) -> list[bytes]:
     return [s.data for s in segments if s.kind == kind]
+
+
+def check(
+    segments: list[Segment], requests: list[bytes], responses: list[bytes], proto: int
+) -> None:
+    """What one end left behind, exactly."""
+    assert texts(segments, REQUEST) == [r[:CAPTURED] for r in requests]
+    assert texts(segments, RESPONSE) == [r[:CAPTURED] for r in responses]
+    for kind, messages in ((REQUEST, requests), (RESPONSE, responses)):
+        of_kind = [s for s in segments if s.kind == kind]
+        assert [s.seq for s in of_kind] == list(range(len(messages)))
+        assert [s.length for s in of_kind] == [len(m) for m in messages]
+        assert [bool(s.flags & Flag.CUT) for s in of_kind] == [len(m) > CAPTURED for m in messages]
+        starts = [s.request_seq - of_kind[0].request_seq & 0xFFFFFFFF for s in of_kind]
+        assert starts == [sum(map(len, messages[:i])) for i in range(len(messages))]
+    assert {s.proto for s in segments} == {proto}
+
+
+def check_both(
+    watch: Watch, pair: Pair, requests: list[bytes], responses: list[bytes], proto: int
+) -> None:
+    port = port_of(pair)
+    for role in (CLIENT, SERVER):
+        segments = list_segments(watch, port, role=role)
+        check([s for s in segments if s.kind != CLOSED], requests, responses, proto)
+
+
+def send(pair: Pair, data: bytes) -> None:
+    pair.client.sendall(data)
+    receive(pair.server, len(data))
+
+
+def answer(pair: Pair, data: bytes) -> None:
+    pair.server.sendall(data)
+    receive(pair.client, len(data))

@@ -140,6 +140,18 @@ _ALL = (
         key="db.operation.name", type="string", brief="Command or statement verb.", example="GET"
     ),
     Attribute(
+        key="db.namespace",
+        type="string",
+        brief="MongoDB's database, Cassandra's keyspace.",
+        example="shop",
+    ),
+    Attribute(
+        key="db.collection.name",
+        type="string",
+        brief="MongoDB's collection, Cassandra's table.",
+        example="orders",
+    ),
+    Attribute(
         key="db.query.text",
         type="string",
         brief="Statement or command with its arguments masked.",
@@ -156,6 +168,30 @@ _ALL = (
         type="string",
         brief="The server's error code.",
         example="WRONGTYPE",
+    ),
+    # Messaging
+    Attribute(key="messaging.system", type="string", brief="The system.", example="kafka"),
+    Attribute(
+        key="messaging.operation.name",
+        type="string",
+        brief="Name of the request, as Kafka's protocol has it.",
+        example="Produce",
+    ),
+    Attribute(
+        key="messaging.operation.type",
+        type="string",
+        brief="What it does with messages; not set for requests that move none.",
+        example="send",
+        values=("send", "receive"),
+    ),
+    Attribute(
+        key="messaging.destination.name",
+        type="string",
+        brief="Topic, or topics in the order of the request; `unknown topic (…)` where a request has only its ID.",
+        example="orders",
+    ),
+    Attribute(
+        key="messaging.consumer.group.name", type="string", brief="Its group.", example="billing"
     ),
     # Connections whose protocol is not read
     Attribute(

@@ -99,6 +99,9 @@ EXCHANGES = pa.schema(
         pa.field("status", pa.int32()),  # HTTP status
         pa.field("rpc_status", _WORD),  # gRPC's status code, `0` to `16`; null: none was seen
         pa.field("message", pa.string()),  # grpc-message, bounded
+        pa.field("database", _WORD),  # MongoDB's, or Cassandra's keyspace
+        pa.field("collection", _WORD),  # MongoDB's, Cassandra's table, Kafka's topic or topics
+        pa.field("group", _WORD),  # Kafka's consumer group
         pa.field(
             "error", _WORD
         ),  # protocol error code, or why there is no answer (probes: readcolumns.ENDS)

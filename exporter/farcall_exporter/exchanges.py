@@ -105,6 +105,9 @@ class Exchanges:
     status: Ints  # 0 for none
     rpc_status: Coded
     message: Coded
+    database: Coded
+    collection: Coded
+    group: Coded
     error: Coded
     batch_size: Ints  # 0 for none
     user_agent: Coded
@@ -142,6 +145,9 @@ class Exchanges:
             host=code_column(table, "host"),
             rpc_status=code_column(table, "rpc_status"),
             message=code_column(table, "message"),
+            database=code_column(table, "database"),
+            collection=code_column(table, "collection"),
+            group=code_column(table, "group"),
             error=code_column(table, "error"),
             user_agent=code_column(table, "user_agent"),
             content_type=code_column(table, "content_type"),

@@ -2,7 +2,7 @@
 
 A span's name is `{method} {path}` for HTTP, with path segments that look like identifiers replaced by `{id}`: the semantic
 conventions want a template of low cardinality, and without the application's router this is as near as one gets.
-For databases it is the operation alone (`GET`, `SELECT`), for gRPC `{service}/{method}`. Errors follow the conventions too:
+For databases it is the operation alone (`GET`, `SELECT`), for Kafka the operation and its topics, for gRPC `{service}/{method}`. Errors follow the conventions too:
 a client's span fails from status 400, a server's from 500; of gRPC's codes a server's fails from those that are its own fault.
 """
 
@@ -55,6 +55,8 @@ DB_SYSTEMS = {
     "mongodb": "mongodb",
     "cassandra": "cassandra",
 }
+MESSAGING_SYSTEMS = frozenset({"kafka"})
+MESSAGING_TYPES = {"Produce": "send", "Fetch": "receive", "ShareFetch": "receive"}
 PLAIN_PROTOCOLS = frozenset({"tcp"})  # connections whose protocol nobody reads
 # No answer of the database's own.
 TRANSPORT_ERRORS = frozenset({"client_closed", "no_response", "reset", "timeout"})
@@ -96,6 +98,7 @@ def build_spans(x: Exchanges, parts: SpanParts, *, version: str, links: Links) -
         *_request(x, rows, is_http),
         *_rpc(x, rows),
         *_database(x, rows),
+        *_messaging(x, rows),
         *_plain(x, rows),
         ("error.type", error_type),
         *([(IS_SERVER_SPAN, constant("true", count))] if parts.is_server else []),
@@ -204,9 +207,30 @@ def _database(x: Exchanges, rows: Codes) -> Entries:
     return [
         ("db.system.name", protocol.only(is_database).renamed(lambda p: DB_SYSTEMS.get(p, p))),
         ("db.operation.name", x.operation.take(rows).only(is_database)),
+        ("db.namespace", x.database.take(rows).only(is_database)),
+        ("db.collection.name", x.collection.take(rows).only(is_database)),
         ("db.query.text", x.target.take(rows).only(is_database)),
         ("db.operation.batch.size", numbers(size, is_database & (size > 1))),
         ("db.response.status_code", error.only(is_answer)),
+    ]
+
+
+def _messaging(x: Exchanges, rows: Codes) -> Entries:
+    protocol = x.protocol.take(rows)
+    is_messaging = _is_one_of(protocol, MESSAGING_SYSTEMS)
+    if not is_messaging.any():
+        return []
+    operation = x.operation.take(rows).only(is_messaging)
+    moves = _is_one_of(operation, MESSAGING_TYPES)
+    return [
+        ("messaging.system", protocol.only(is_messaging)),
+        ("messaging.operation.name", operation),
+        (
+            "messaging.operation.type",
+            operation.only(moves).renamed(lambda o: MESSAGING_TYPES.get(o, o)),
+        ),
+        ("messaging.destination.name", x.collection.take(rows).only(is_messaging)),
+        ("messaging.consumer.group.name", x.group.take(rows).only(is_messaging)),
     ]
 
 
@@ -290,6 +314,8 @@ def _span_names(x: Exchanges, rows: Codes) -> Coded:
 def span_name(protocol: str, operation: str | None, target: str | None) -> str:
     if protocol == "grpc":
         return (target or "").removeprefix("/")[:MAX_NAME_CHARACTERS] or protocol.upper()
+    if protocol in MESSAGING_SYSTEMS and operation and target:
+        return f"{operation} {target}"[:MAX_NAME_CHARACTERS]
     if protocol not in HTTP_PROTOCOLS or not target:
         return operation or protocol.upper()
     return f"{operation or 'HTTP'} {mask_path(target)}"[:MAX_NAME_CHARACTERS]

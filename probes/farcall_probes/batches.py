@@ -30,6 +30,9 @@ PROTOCOLS = {
     events.PROTO_TCP: "tcp",
     events.PROTO_HTTP2: "http2",
     events.PROTO_GRPC: "grpc",
+    events.PROTO_KAFKA: "kafka",
+    events.PROTO_MONGODB: "mongodb",
+    events.PROTO_CASSANDRA: "cassandra",
 }
 _WORDS = [*dict.fromkeys(PROTOCOLS.values()), "unknown"]
 _PLACES = np.array(  # of each code's word; a code is one byte
@@ -189,6 +192,9 @@ def _text_columns(texts: list[Columns]) -> dict[str, pa.Array]:
         "error": columns.words(joined("error")),
         "rpc_status": columns.words(joined_or_null("rpc_status")),
         "message": columns.texts(joined_or_null("message")),
+        "database": columns.words(joined_or_null("database")),
+        "collection": columns.words(joined_or_null("collection")),
+        "group": columns.words(joined_or_null("group")),
         "batch_size": columns.optional_numbers(joined("batch_size"), np.uint32),
         "user_agent": columns.words(joined("user_agent")),
         "content_type": columns.words(joined("content_type")),

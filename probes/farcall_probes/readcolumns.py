@@ -45,6 +45,9 @@ class Columns:
     parent_span_id: Sequence[bytes | None]
     rpc_status: Text | None = None  # None: the protocol has none
     message: Text | None = None
+    database: Text | None = None  # or keyspace
+    collection: Text | None = None  # or table, or topic
+    group: Text | None = None  # of consumers
 
 
 def captured(block: Records, field: str, length: str) -> list[bytes]:

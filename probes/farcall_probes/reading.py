@@ -16,6 +16,7 @@ from farcall_probes.capture import Records
 from farcall_probes.databases import DatabaseReader
 from farcall_probes.heads import Heads
 from farcall_probes.masking import mask_query
+from farcall_probes.multiplexed import MultiplexedReader
 from farcall_probes.readcolumns import Columns, captured, mark_pipelined, name_ends
 from farcall_probes.wire.http1 import HttpRequest, RequestParser
 from farcall_probes.wire.outcomes import Truncated
@@ -30,21 +31,40 @@ class Reader:
         self._heads = heads
         self._queries: dict[str, str] = {}
         self._databases = DatabaseReader(masking=masking)
+        self._multiplexed = MultiplexedReader(masking=masking)
         self._http_dropped = 0
         self.heads_missing = 0
 
     @property
     def dropped(self) -> dict[str, int]:
         """Records that were no message of their protocol after all, by protocol."""
-        return {"http": self._http_dropped, **self._databases.dropped}
+        return {
+            "http": self._http_dropped,
+            **self._databases.dropped,
+            **self._multiplexed.dropped,
+        }
+
+    def counters(self) -> dict[str, int]:
+        dropped = self.dropped
+        return {
+            "http_unread_dropped": dropped["http"],
+            "redis_unread_dropped": dropped["redis"],
+            "postgresql_unread_dropped": dropped["postgresql"],
+            "mysql_unread_dropped": dropped["mysql"],
+            "memcached_unread_dropped": dropped["memcached"],
+            "kafka_unread_dropped": dropped["kafka"],
+            "mongodb_unread_dropped": dropped["mongodb"],
+            "cassandra_unread_dropped": dropped["cassandra"],
+            "heads_missing_lost": self.heads_missing,
+        }
 
     def read(self, code: int, block: Records) -> Columns:
         """`code`: events.PROTO_*, the same for the whole block."""
-        return (
-            self.read_http(block)
-            if code == events.PROTO_HTTP1
-            else self._databases.read(code, block)
-        )
+        if code == events.PROTO_HTTP1:
+            return self.read_http(block)
+        if self._multiplexed.reads(code):
+            return self._multiplexed.read(code, block)
+        return self._databases.read(code, block)
 
     def read_http(self, block: Records) -> Columns:
         """HTTP/1 exchanges, of either stride."""

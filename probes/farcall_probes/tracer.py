@@ -23,6 +23,7 @@ from farcall_probes.dnsreading import DnsReader
 from farcall_probes.evidence import Evidence
 from farcall_probes.heads import Heads
 from farcall_probes.identity import Identities, Identity, Seen
+from farcall_probes.pairing import Pairer
 from farcall_probes.policy import Policy
 from farcall_probes.reading import Reader
 from farcall_probes.resolvers import address_text, speaks_for_all
@@ -66,6 +67,7 @@ class Tracer:
         self._heads = Heads()
         self._streams = Streams()
         self._dns_reader = DnsReader()
+        self._pairer = Pairer()
         self._rows = ExchangeRows()
         self._new_connections: list[Connection] = []
         self._dns_rows: list[DnsRow] = []
@@ -81,8 +83,8 @@ class Tracer:
     def configure(self, config: EffectiveConfig, trusted: frozenset[bytes]) -> None:
         """Takes a config, at start and when it changed."""
         if hasattr(self, "_reader"):
-            self._retired.update(self._reader_counters())
-        self._reader = Reader(
+            self._retired.update(self._reader.counters())
+        self._reader: Reader = Reader(
             masking=config.capture.masking, headers=config.capture.headers, heads=self._heads
         )
         self._protocols = {
@@ -188,6 +190,9 @@ class Tracer:
         )
         if ended is not None:
             self._take_streams(ended, now_ns)
+        is_paired = is_segment & np.isin(block["proto"], Pairer.PROTOCOLS)
+        if is_paired.any():
+            self._take_exchanges(self._pairer.take(np.ascontiguousarray(block[is_paired])), now_ns)
 
     def _take_streams(self, ended: Exchanges, now_ns: int) -> None:
         used, owners = self._find_connections(ended.block, now_ns)
@@ -198,7 +203,9 @@ class Tracer:
         columns = self._reader.mask_queries(ended.columns)
         self._rows.add(ended.block, used, owners, columns)
 
-    def _take_exchanges(self, block: Records, now_ns: int) -> None:
+    def _take_exchanges(self, block: Records | None, now_ns: int) -> None:
+        if block is None:
+            return
         used, owners = self._find_connections(block, now_ns)
         kept = self._find_kept(used, owners)
         for code in self._protocols:
@@ -361,6 +368,7 @@ class Tracer:
 
     def expire(self, now_ns: int) -> None:
         self.evidence.expire(now_ns, ttl_ns=self._ttl_ns)
+        self._take_exchanges(self._pairer.expire(now_ns), now_ns)
 
     def _has_lost_dns(self, connection: Connection) -> bool:
         identity = connection.identity
@@ -371,22 +379,13 @@ class Tracer:
 
     def counters(self) -> dict[str, int]:
         return {
-            **(self._counters + self._retired + Counter(self._reader_counters())),
+            **(self._counters + self._retired + Counter(self._reader.counters())),
             **self._streams.counters,
             **self._dns_reader.counters(),
+            **self._pairer.counters,
             "heads_dropped": self._heads.dropped,
             "evidence_addresses_dropped": self.evidence.evicted,
             "processes_gone": self._identities.gone,
-        }
-
-    def _reader_counters(self) -> dict[str, int]:
-        return {
-            "http_unread_dropped": self._reader.dropped["http"],
-            "redis_unread_dropped": self._reader.dropped["redis"],
-            "postgresql_unread_dropped": self._reader.dropped["postgresql"],
-            "mysql_unread_dropped": self._reader.dropped["mysql"],
-            "memcached_unread_dropped": self._reader.dropped["memcached"],
-            "heads_missing_lost": self._reader.heads_missing,
         }
 
     def gauges(self) -> dict[str, float]:
@@ -396,5 +395,6 @@ class Tracer:
             "connections": len(self.connections),
             "processes": len(self._identities),
             "heads_waiting": len(self._heads),
+            "multiplexed_waiting": len(self._pairer),
             "rows_waiting": self.pending_rows,
         }

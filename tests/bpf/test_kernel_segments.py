@@ -1,9 +1,6 @@
 """Kafka, MongoDB and Cassandra over real connections: every message leaves one segment at each end, however it is cut."""
 
 import os
-import socket
-import struct
-import threading
 import time
 from collections.abc import Callable
 
@@ -11,21 +8,23 @@ import pytest
 
 from farcall_probes import events
 from farcall_probes.events import PROTO_CASSANDRA, PROTO_KAFKA, PROTO_MONGODB, Flag
-from farcall_probes.selftest import Pair, open_pair
+from farcall_probes.selftest import open_pair
 from support_probes import CLIENT, SERVER, Watch, connection, port_of, receive
 from support_segments import (
-    CAPTURED,
     CLOSED,
     REQUEST,
     RESPONSE,
-    Segment,
+    answer,
     cassandra_request,
     cassandra_response,
+    check,
+    check_both,
     kafka_request,
     kafka_response,
     list_segments,
     mongodb_request,
     mongodb_response,
+    send,
     texts,
 )
 
@@ -37,41 +36,6 @@ PROTOCOLS = [
     pytest.param(PROTO_MONGODB, mongodb_request, mongodb_response, id="mongodb"),
     pytest.param(PROTO_CASSANDRA, cassandra_request, cassandra_response, id="cassandra"),
 ]
-
-
-def check(
-    segments: list[Segment], requests: list[bytes], responses: list[bytes], proto: int
-) -> None:
-    """What one end left behind, exactly."""
-    assert texts(segments, REQUEST) == [r[:CAPTURED] for r in requests]
-    assert texts(segments, RESPONSE) == [r[:CAPTURED] for r in responses]
-    for kind, messages in ((REQUEST, requests), (RESPONSE, responses)):
-        of_kind = [s for s in segments if s.kind == kind]
-        assert [s.seq for s in of_kind] == list(range(len(messages)))
-        assert [s.length for s in of_kind] == [len(m) for m in messages]
-        assert [bool(s.flags & Flag.CUT) for s in of_kind] == [len(m) > CAPTURED for m in messages]
-        starts = [s.request_seq - of_kind[0].request_seq & 0xFFFFFFFF for s in of_kind]
-        assert starts == [sum(map(len, messages[:i])) for i in range(len(messages))]
-    assert {s.proto for s in segments} == {proto}
-
-
-def check_both(
-    watch: Watch, pair: Pair, requests: list[bytes], responses: list[bytes], proto: int
-) -> None:
-    port = port_of(pair)
-    for role in (CLIENT, SERVER):
-        segments = list_segments(watch, port, role=role)
-        check([s for s in segments if s.kind != CLOSED], requests, responses, proto)
-
-
-def send(pair: Pair, data: bytes) -> None:
-    pair.client.sendall(data)
-    receive(pair.server, len(data))
-
-
-def answer(pair: Pair, data: bytes) -> None:
-    pair.server.sendall(data)
-    receive(pair.client, len(data))
 
 
 @pytest.mark.parametrize(("proto", "ask", "say"), PROTOCOLS)
@@ -354,84 +318,3 @@ def test_a_connection_met_in_the_middle_is_followed_from_its_next_request_on(
         for role in (CLIENT, SERVER):
             segments = list_segments(watch, port_of(pair), role=role)
             check([s for s in segments if s.kind != CLOSED], [ask(7)], [say(7)], proto)
-
-
-OTHERS = [
-    # A startup of PostgreSQL reads as Metadata, version 0.
-    struct.pack(">ii", 180, 196_608) + b"user\0application_with_a_name\0" + b"o" * 142 + b"\0",
-    # ZooKeeper: connect, getData, ping
-    struct.pack(">iiqiq", 44, 0, 0, 30_000, 0) + struct.pack(">i", 16) + b"\0" * 16,
-    struct.pack(">iiii", 14, 1, 4, 5) + b"/path\0"[:6],
-    struct.pack(">iii", 8, -2, 11),
-    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x11" * 506,
-    b"\x17\x03\x03\x00\x40" + b"\x05" * 64,
-    b"\x05\0\0\0\x03SLEE",
-    b"\x04\0\0\0\x05name",
-    b"*1\r\n$4\r\nPING\r\n",
-    b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
-    b"Q\0\0\0\x0dSELECT 1\0",
-    b"\x80\0\0\x03\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\0\0\0\0\0key",
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0\0\0\0\0",
-    b"\0\0\x08\x06\0\0\0\0\0" + b"\0" * 8,
-    b"\0\0\x04\x08\0\0\0\0\0\0\x0f\0\x01",
-    b"\0\0\x2a\x00\x00\0\0\0\x01" + b"\0\0\0\0\x25" + b"p" * 37,
-    b"AMQP\0\0\x09\x01",
-    b"\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\0\x80\0",
-    b"\0\0\0\x1c\x80\x01\0\x01\0\0\0\x04ping\0\0\0\0\0",
-    b"\x05\x01\0",
-    b"\x04\x01\0\x50\x7f\0\0\x01user\0",
-]
-
-
-@pytest.mark.parametrize("first", OTHERS, ids=range(len(OTHERS)))
-def test_other_protocols_are_not_mistaken_for_them(watch: Watch, first: bytes) -> None:
-    with connection() as pair:
-        for _ in range(3):
-            send(pair, first)
-            answer(pair, first[::-1])
-        assert list_segments(watch, port_of(pair)) == []
-
-
-def test_random_bytes_are_no_messages(watch: Watch) -> None:
-    with connection() as pair:
-        for _ in range(400):
-            data = os.urandom(64)
-            send(pair, data)
-            answer(pair, data)
-        assert list_segments(watch, port_of(pair)) == []
-
-
-def test_only_the_end_that_connected_asks(watch: Watch) -> None:
-    with connection() as pair:
-        answer(pair, kafka_request(1))
-        answer(pair, mongodb_request(1))
-        answer(pair, cassandra_request(1))
-        assert list_segments(watch, port_of(pair)) == []
-
-
-def test_two_threads_may_use_both_directions_at_once(watch: Watch) -> None:
-    count = 600
-    requests = [kafka_request(i + 1, body=b"%d" % i * 30) for i in range(count)]
-    responses = [kafka_response(i + 1, body=b"%d" % i * 30) for i in range(count)]
-
-    def serve(server: socket.socket) -> None:
-        for request, response in zip(requests, responses, strict=True):
-            receive(server, len(request))
-            server.sendall(response)
-
-    def read(client: socket.socket) -> None:
-        for response in responses:
-            receive(client, len(response))
-
-    with connection() as pair:
-        threads = [
-            threading.Thread(target=serve, args=(pair.server,)),
-            threading.Thread(target=read, args=(pair.client,)),
-        ]
-        for thread in threads:
-            thread.start()
-        for request in requests:
-            pair.client.sendall(request)
-        for thread in threads:
-            thread.join()
-        check_both(watch, pair, requests, responses, PROTO_KAFKA)

@@ -14,7 +14,7 @@ from farcall.names import (
 pytestmark = pytest.mark.unit
 
 OTEL_NAMESPACES = (
-    "client.", "container.", "db.", "error.", "http.", "k8s.", "network.", "process.", "rpc.", "server.", "service.",
+    "client.", "container.", "db.", "error.", "http.", "k8s.", "messaging.", "network.", "process.", "rpc.", "server.", "service.",
     "tls.", "url.", "user_agent.",
 )  # fmt: skip
 

@@ -36,7 +36,7 @@ FC_INLINE void close_conn(u64 sk, u32 old, u32 new)
 		count(c, FC_COUNT_NO_RESPONSE);
 		finish_exchange(c, sk, k);
 	} else if (c && k->state == CONN_FRAMED) {
-		ship_close(c, k);
+		ship_close(c, k, find_end(sk, k->large.x.role, old, new));
 	} else if (c && k->told_ns) {
 		tell_plain(c, sk, k, read_clock());
 	}

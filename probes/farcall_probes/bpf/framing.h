@@ -329,7 +329,7 @@ FC_INLINE void pass_messages(struct call *c, u64 sk, struct conn *k)
 }
 
 /* Its connection is gone: what is in flight will not be answered. In the workspace of closes. */
-FC_INLINE void ship_close(struct call *c, struct conn *k)
+FC_INLINE void ship_close(struct call *c, struct conn *k, u8 end)
 {
 	struct fc_exchange *x = &c->segment.x;
 
@@ -340,6 +340,7 @@ FC_INLINE void ship_close(struct call *c, struct conn *k)
 	x->ts_resp_ns = 0;
 	x->seq = k->framing[HALF_RESPONSES].seq;
 	x->flags |= FC_FLAG_NO_RESPONSE;
+	x->end = end;
 	x->req_bytes = k->framing[HALF_REQUESTS].seq;
 	x->resp_bytes = k->framing[HALF_RESPONSES].seq;
 	x->request_seq = 0;

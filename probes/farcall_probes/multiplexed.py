@@ -1,0 +1,143 @@
+"""Exchanges of Kafka, MongoDB and Cassandra → columns. How a response is to be read is said by its request alone.
+
+The captured bytes are all there will ever be, so parsers are called with cut=True.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from farcall.exchange import ExchangeFlag
+from farcall_probes import events
+from farcall_probes.capture import Records
+from farcall_probes.databases import unwrap
+from farcall_probes.kafkatopics import KafkaTopics
+from farcall_probes.readcolumns import Columns, captured, name_ends
+from farcall_probes.statements import CassandraStatements
+from farcall_probes.wire import cassandra, kafka, mongodb
+
+
+class _Read(NamedTuple):
+    """One exchange. Made once per record: a tuple costs a fifth of a frozen dataclass."""
+
+    is_cut: bool
+    operation: str | None
+    target: str | None
+    error: str | None
+    size: int | None = None  # statements or documents, when more than one
+    database: str | None = None
+    collection: str | None = None  # or topic
+    group: str | None = None
+
+
+# (connection, request, response) → None when it is no message of the protocol
+_Parse = Callable[[int, bytes, bytes], _Read | None]
+
+
+class MultiplexedReader:
+    def __init__(self, *, masking: bool) -> None:
+        self._topics = KafkaTopics()
+        self._statements = CassandraStatements(masking=masking)
+        self._parsers: dict[int, tuple[str, _Parse]] = {
+            events.PROTO_KAFKA: ("kafka", self._read_kafka),
+            events.PROTO_MONGODB: ("mongodb", self._read_mongodb),
+            events.PROTO_CASSANDRA: ("cassandra", self._read_cassandra),
+        }
+        names = [name for name, _ in self._parsers.values()]
+        self.dropped: Counter[str] = Counter(dict.fromkeys(names, 0))
+
+    def reads(self, code: int) -> bool:
+        return code in self._parsers
+
+    def read(self, code: int, block: Records) -> Columns:
+        """`block`: pairing.PAIRED of one protocol."""
+        name, parse = self._parsers[code]
+        rows: list[int] = []
+        found: list[_Read] = []
+        connections = block["conn_id"].tolist()
+        requests = captured(block, "req", "req_cap")
+        responses = captured(block, "resp", "resp_cap")
+        for row, request in enumerate(requests):
+            read = parse(connections[row], request, responses[row])
+            if read is not None:
+                rows.append(row)
+                found.append(read)
+        self.dropped[name] += len(block) - len(rows)
+        kept = np.array(rows, dtype=np.intp)
+        cut, operation, target, error, size, database, collection, group = list(
+            zip(*found, strict=True)
+        ) or [()] * len(_Read._fields)
+        marks = np.where(np.array(cut, dtype=np.bool_), np.uint32(ExchangeFlag.CUT), np.uint32(0))
+        flags = block["flags"][kept] & ~np.uint32(ExchangeFlag.CUT) | marks
+        silent = name_ends(block if len(rows) == len(block) else block[kept])
+        nothing = [None] * len(rows)
+        return Columns(
+            rows=kept,
+            flags=flags,
+            operation=operation,
+            target=target,
+            query=nothing,
+            host=nothing,
+            status=np.zeros(len(rows), dtype=np.int32),
+            error=[none or own for none, own in zip(silent, error, strict=True)],
+            batch_size=size,
+            user_agent=nothing,
+            content_type=nothing,
+            trace_id=nothing,
+            parent_span_id=nothing,
+            database=database,
+            collection=collection,
+            group=group,
+        )
+
+    def _read_kafka(self, _connection: int, data: bytes, answer: bytes) -> _Read | None:
+        found = unwrap(kafka.parse_request(data, cut=True))
+        if found is None:
+            return None
+        request, is_cut = found
+        error = None
+        answered = unwrap(kafka.parse_response(answer, request, cut=True)) if answer else None
+        if answered is not None:
+            error = answered[0].error
+            if answered[0].topics:
+                self._topics.learn(answered[0])
+        topics = self._topics.find(request)
+        return _Read(
+            is_cut, request.operation, topics, error, collection=topics, group=request.group
+        )
+
+    def _read_mongodb(self, _connection: int, data: bytes, answer: bytes) -> _Read | None:
+        found = unwrap(mongodb.parse_request(data, cut=True))
+        if found is None:
+            return None
+        request, is_cut = found
+        answered = unwrap(mongodb.parse_response(answer, cut=True)) if answer else None
+        return _Read(
+            is_cut,
+            request.operation,
+            mongodb.render_text(request),
+            answered[0].error if answered is not None else None,
+            request.documents if request.documents > 1 else None,
+            request.database,
+            request.collection,
+        )
+
+    def _read_cassandra(self, connection: int, data: bytes, answer: bytes) -> _Read | None:
+        found = unwrap(cassandra.parse_request(data, cut=True))
+        if found is None:
+            return None
+        request, is_cut = found
+        answered = unwrap(cassandra.parse_response(answer, request, cut=True)) if answer else None
+        response = answered[0] if answered is not None else None
+        call = self._statements.find(connection, request, response)
+        return _Read(
+            is_cut,
+            call.operation,
+            call.text,
+            response.error if response is not None else None,
+            call.executions if call.executions > 1 else None,
+            call.namespace,
+            call.collection,
+        )

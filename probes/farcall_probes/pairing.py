@@ -1,0 +1,348 @@
+"""Requests and responses of protocols that answer out of order → whole exchanges, matched by the number that the protocol gives.
+
+The kernel side ships each message as a segment record, numbered per connection and direction (events.h, enum fc_segment).
+Kafka's correlation ID and MongoDB's request ID are never used twice at a time; Cassandra's stream is used again once it is
+answered. So an answer belongs to the request in flight with its number, unless one was lost in between, and that shows as a
+gap: what is in flight on that connection is unknown from there on, counted, and never paired. A pair is right or not made.
+
+Numbers are read for a whole drain at once. Records of requests stay in the drain's own array; only those still in flight at
+its end are copied, into an array of a fixed size.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from farcall_probes import events
+from farcall_probes.capture import Records
+from farcall_probes.wire import kafka
+from farcall_probes.wire.outcomes import Outcome, Truncated
+
+CAPTURED = events.LARGE_REQ + events.LARGE_RESP
+# What comes out: like events.LARGE, with all that was captured of both.
+PAIRED = np.dtype(
+    [
+        *((name, events.EXCHANGE[name]) for name in events.EXCHANGE.names or ()),
+        ("req", f"V{CAPTURED}"),
+        ("resp", f"V{CAPTURED}"),
+    ]
+)
+
+MAX_IN_FLIGHT = 8192  # of all connections; 1 kB each
+MAX_CONNECTIONS = 8192  # in each of two generations
+# Longer than anything waits for its answer on purpose: a Kafka consumer joins its group for five minutes at most.
+MAX_AGE_NS = 330 * 1_000_000_000
+# When too many are in flight, those go first that have waited for so long.
+CROWDED_AGE_NS = 30 * 1_000_000_000
+_SWEEP_NS = 1_000_000_000
+
+_NOTHING = np.zeros(0, dtype=events.LARGE)
+_HEAD = events.EXCHANGE.itemsize
+_RECORD = events.LARGE.itemsize
+_EVENT_STREAM = -1  # of what a Cassandra server says unasked
+_MORE_TO_COME = 2  # MongoDB's OP_MSG: no answer follows
+_OP_MSG = 2013
+_SILENT_OPCODES = (2001, 2002, 2006, 2007)  # of before OP_MSG: update, insert, delete, killCursors
+
+_COUNTERS = (
+    "multiplexed_gaps",  # places where segments of a connection were lost
+    "multiplexed_requests_lost",  # requests given up there: their answer is not known
+    "multiplexed_dropped",  # requests given up because too many were in flight, or too many connections
+    "multiplexed_timeouts",  # requests without an answer for MAX_AGE_NS, told of as such
+    "multiplexed_orphans",  # responses without a request seen; a server's own messages are among them
+    "multiplexed_unanswered",  # requests that ask for no answer
+)
+
+
+class _Connection:
+    __slots__ = ("in_flight", "requests", "responses")
+
+    def __init__(self) -> None:
+        self.requests = 0  # the next segment's number
+        self.responses = 0
+        self.in_flight: dict[int, _Entry] = {}
+
+
+class _Entry:
+    """A request in flight. `at`: its record's index in this drain's block, or -1 - slot in the array of those kept."""
+
+    __slots__ = ("at", "is_open", "ts_ns")
+
+    def __init__(self, at: int, ts_ns: int) -> None:
+        self.at = at
+        self.ts_ns = ts_ns
+        self.is_open = True
+
+
+class Pairer:
+    """All such connections. `take` is given the records in the order in which the kernel made them."""
+
+    PROTOCOLS = (events.PROTO_KAFKA, events.PROTO_MONGODB, events.PROTO_CASSANDRA)
+
+    def __init__(
+        self, *, max_in_flight: int = MAX_IN_FLIGHT, max_connections: int = MAX_CONNECTIONS
+    ) -> None:
+        self._max_in_flight, self._max_connections = max_in_flight, max_connections
+        self._young: dict[int, _Connection] = {}
+        self._old: dict[int, _Connection] = {}
+        self._kept = np.zeros(max_in_flight, dtype=events.LARGE)
+        self._free = list(
+            range(max_in_flight - 1, -1, -1)
+        )  # the lowest first: few pages are touched
+        self._freed: list[int] = []  # of this drain: their records are read at its end
+        self._fresh: list[_Entry] = []  # of this drain
+        self._in_flight = 0
+        self._swept_ns = 0
+        # Of what ended: the request's place, the response's index (-1: none), when, and why without one (events.END_*)
+        self._ended: list[tuple[int, int, int, int]] = []
+        self.counters: Counter[str] = Counter(dict.fromkeys(_COUNTERS, 0))
+
+    def __len__(self) -> int:
+        return self._in_flight
+
+    def take(self, block: Records) -> Records | None:
+        """`block`: segments as events.LARGE, contiguous. What ended with them, as PAIRED with `segment` 0, or None."""
+        self._walk(block)
+        return self._end_drain(block)
+
+    def expire(self, now_ns: int) -> Records | None:
+        """To be called now and then: requests that nobody answers any more, as PAIRED without a response."""
+        for connection in self._all():
+            for entry in self._take_older(connection, now_ns - MAX_AGE_NS):
+                self.counters["multiplexed_timeouts"] += 1
+                self._ended.append((entry.at, -1, now_ns, events.END_TIMEOUT))
+        return self._end_drain(_NOTHING)
+
+    def _end_drain(self, block: Records) -> Records | None:
+        ended = self._build(block) if self._ended else None
+        self._ended = []
+        self._free.extend(self._freed)
+        self._freed = []
+        self._keep(block)
+        return ended
+
+    def _walk(self, block: Records) -> None:
+        numbers, silent = read_numbers(block)
+        names = ("conn_id", "seq", "segment", "ts_req_ns", "req_bytes", "resp_bytes", "end")
+        columns = [block[name].tolist() for name in names]
+        connections, counters = self._young, self.counters
+        for row, (conn_id, seq, segment, ts_ns, size, others, end, number, is_silent) in enumerate(
+            zip(*columns, numbers.tolist(), silent.tolist(), strict=True)
+        ):
+            connection = connections.get(conn_id)
+            if connection is None:
+                connection = self._find(conn_id)
+                connections = self._young
+            if segment == events.SEGMENT_REQUEST:
+                if seq != connection.requests:
+                    self._lose(connection)
+                connection.requests = seq + 1 & 0xFFFFFFFF
+                if is_silent:
+                    counters["multiplexed_unanswered"] += 1
+                    self._ended.append((row, -1, ts_ns, 0))
+                else:
+                    self._begin(connection, number, row, ts_ns)
+            elif segment == events.SEGMENT_RESPONSE:
+                if seq != connection.responses:
+                    self._lose(connection)
+                connection.responses = seq + 1 & 0xFFFFFFFF
+                entry = connection.in_flight.pop(number, None)
+                if entry is None:
+                    counters["multiplexed_orphans"] += 1
+                else:
+                    self._ended.append((entry.at, row, ts_ns, 0))
+                    self._release(entry)
+            else:
+                if (size, others) != (connection.requests, connection.responses):
+                    self._lose(connection)
+                self._end_all(connection, ts_ns, end)
+                del connections[conn_id]
+
+    # ---- connections ------------------------------------------------------------------------------------------
+
+    def _find(self, conn_id: int) -> _Connection:
+        connection = self._old.pop(conn_id, None) or _Connection()
+        if len(self._young) >= self._max_connections:
+            for gone in self._old.values():
+                self.counters["multiplexed_dropped"] += len(gone.in_flight)
+                self._give_up(gone)
+            self._old, self._young = self._young, {}
+        self._young[conn_id] = connection
+        return connection
+
+    def _lose(self, connection: _Connection) -> None:
+        self.counters["multiplexed_gaps"] += 1
+        self.counters["multiplexed_requests_lost"] += len(connection.in_flight)
+        self._give_up(connection)
+
+    def _give_up(self, connection: _Connection) -> None:
+        for entry in connection.in_flight.values():
+            self._release(entry)
+        connection.in_flight.clear()
+
+    def _end_all(self, connection: _Connection, ts_ns: int, end: int) -> None:
+        for entry in connection.in_flight.values():
+            self._ended.append((entry.at, -1, ts_ns, end or events.END_SERVER_CLOSED))
+            self._release(entry)
+        connection.in_flight.clear()
+
+    # ---- requests ---------------------------------------------------------------------------------------------
+
+    def _begin(self, connection: _Connection, number: int, row: int, ts_ns: int) -> None:
+        entry = _Entry(row, ts_ns)
+        before = connection.in_flight.pop(number, None)
+        if before is not None:  # its answer was lost, and its number is in use again
+            self.counters["multiplexed_requests_lost"] += 1
+            self._release(before)
+        if self._in_flight >= self._max_in_flight and not self._make_room(ts_ns):
+            self.counters["multiplexed_dropped"] += 1
+            return
+        connection.in_flight[number] = entry
+        self._fresh.append(entry)
+        self._in_flight += 1
+
+    def _release(self, entry: _Entry) -> None:
+        entry.is_open = False
+        self._in_flight -= 1
+        if entry.at < 0:
+            self._freed.append(-1 - entry.at)
+
+    def _make_room(self, now_ns: int) -> bool:
+        """At most once in a while: it looks at all of them."""
+        if now_ns - self._swept_ns < _SWEEP_NS:
+            return False
+        self._swept_ns = now_ns
+        self.counters["multiplexed_dropped"] += sum(
+            len(self._take_older(c, now_ns - CROWDED_AGE_NS)) for c in self._all()
+        )
+        return self._in_flight < self._max_in_flight
+
+    def _all(self) -> list[_Connection]:
+        return [*self._old.values(), *self._young.values()]
+
+    def _take_older(self, connection: _Connection, limit_ns: int) -> list["_Entry"]:
+        """Those that are gone with it. The oldest stand first, so nearly always the first decides."""
+        numbers = []
+        for number, entry in connection.in_flight.items():
+            if entry.ts_ns >= limit_ns:
+                break
+            numbers.append(number)
+        gone = [connection.in_flight.pop(number) for number in numbers]
+        for entry in gone:
+            self._release(entry)
+        return gone
+
+    # ---- records ----------------------------------------------------------------------------------------------
+
+    def _build(self, block: Records) -> Records:
+        places, answers, times, ends = (
+            np.array(column, dtype=np.int64) for column in zip(*self._ended, strict=True)
+        )
+        out = np.zeros(len(places), dtype=PAIRED)
+        raw = _bytes_of(out)
+        from_block = places >= 0
+        raw[from_block, :_RECORD] = _bytes_of(block)[places[from_block]]
+        raw[~from_block, :_RECORD] = _bytes_of(self._kept)[-1 - places[~from_block]]
+        answered = np.flatnonzero(answers >= 0)
+        rows = answers[answered]
+        raw[answered, _RECORD:] = _bytes_of(block)[rows, _HEAD:]
+        out["resp_bytes"] = 0
+        out["resp_bytes"][answered] = block["req_bytes"][rows]
+        out["resp_cap"][answered] = block["req_cap"][rows]
+        out["ts_resp_ns"] = times
+        out["end"] = ends
+        out["segment"] = events.SEGMENT_NONE
+        out["flags"][ends > 0] |= np.uint32(events.FLAG_NO_RESPONSE)
+        self._add_identity(out, block, answered, rows)
+        return out
+
+    @staticmethod
+    def _add_identity(
+        out: Records, block: Records, answered: npt.NDArray[np.intp], rows: npt.NDArray[np.int64]
+    ) -> None:
+        """The first request of a connection goes out before a second sight of its identity was had; its answer has it."""
+        missing = ~out["flags"][answered] & block["flags"][rows] & events.FLAG_IDENTITY != 0
+        at, source = answered[missing], rows[missing]
+        for name in ("isn_client", "isn_server"):
+            out[name][at] = block[name][source]
+        out["flags"][at] |= np.uint32(events.FLAG_IDENTITY)
+
+    def _keep(self, block: Records) -> None:
+        entries = [entry for entry in self._fresh if entry.is_open]
+        self._fresh = []
+        if not entries:
+            return
+        slots = [self._free.pop() for _ in entries]
+        self._kept[slots] = block[[entry.at for entry in entries]]
+        for entry, slot in zip(entries, slots, strict=True):
+            entry.at = -1 - slot
+
+
+def _bytes_of(block: Records) -> npt.NDArray[np.uint8]:
+    return block.view(np.uint8).reshape(len(block), block.dtype.itemsize)
+
+
+# Where the numbers stand: (protocol, kind) → offset, type
+_NUMBERS: dict[tuple[int, int], tuple[int, str]] = {
+    (events.PROTO_KAFKA, events.SEGMENT_REQUEST): (8, ">i4"),
+    (events.PROTO_KAFKA, events.SEGMENT_RESPONSE): (4, ">i4"),
+    (events.PROTO_MONGODB, events.SEGMENT_REQUEST): (4, "<i4"),
+    (events.PROTO_MONGODB, events.SEGMENT_RESPONSE): (8, "<i4"),
+    (events.PROTO_CASSANDRA, events.SEGMENT_REQUEST): (2, ">i2"),
+    (events.PROTO_CASSANDRA, events.SEGMENT_RESPONSE): (2, ">i2"),
+}
+
+
+def read_numbers(block: Records) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Of each segment the number that pairs it, and whether it is a request that nobody answers."""
+    raw = _bytes_of(block)
+    numbers = np.zeros(len(block), dtype=np.int64)
+    silent = np.zeros(len(block), dtype=np.bool_)
+    protos, kinds = block["proto"], block["segment"]
+    for (proto, kind), (offset, form) in _NUMBERS.items():
+        rows = np.flatnonzero((protos == proto) & (kinds == kind))
+        if not len(rows):
+            continue
+        at = _HEAD + offset
+        width = np.dtype(form).itemsize
+        numbers[rows] = np.ascontiguousarray(raw[rows, at : at + width]).view(form)[:, 0]
+        if kind == events.SEGMENT_REQUEST and proto in _FIND_SILENT:
+            silent[rows] = _FIND_SILENT[proto](block, raw, rows)
+    return numbers, silent
+
+
+FindSilent = Callable[[Records, npt.NDArray[np.uint8], npt.NDArray[np.intp]], npt.NDArray[np.bool_]]
+
+
+def _find_silent_mongodb(
+    block: Records, raw: npt.NDArray[np.uint8], rows: npt.NDArray[np.intp]
+) -> npt.NDArray[np.bool_]:
+    opcodes = np.ascontiguousarray(raw[rows, _HEAD + 12 : _HEAD + 16]).view("<i4")[:, 0]
+    more = (raw[rows, _HEAD + 16] & _MORE_TO_COME) != 0
+    is_read = block["req_cap"][rows] > 16
+    silent: npt.NDArray[np.bool_] = (opcodes == _OP_MSG) & more & is_read
+    return silent | np.isin(opcodes, _SILENT_OPCODES)
+
+
+def _find_silent_kafka(
+    block: Records, raw: npt.NDArray[np.uint8], rows: npt.NDArray[np.intp]
+) -> npt.NDArray[np.bool_]:
+    """Produce with acks=0, which stands behind strings: only such requests are parsed."""
+    silent = np.zeros(len(rows), dtype=np.bool_)
+    is_produce = (raw[rows, _HEAD + 4] | raw[rows, _HEAD + 5]) == 0
+    for at in np.flatnonzero(is_produce).tolist():
+        row = int(rows[at])
+        data = raw[row, _HEAD : _HEAD + int(block["req_cap"][row])].tobytes()
+        request = kafka.parse_request(data, cut=True)
+        if isinstance(request, Truncated):
+            request = request.partial
+        silent[at] = not isinstance(request, Outcome) and not request.is_answered
+    return silent
+
+
+_FIND_SILENT: dict[int, FindSilent] = {
+    events.PROTO_KAFKA: _find_silent_kafka,
+    events.PROTO_MONGODB: _find_silent_mongodb,
+}
