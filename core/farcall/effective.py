@@ -122,6 +122,11 @@ class Endpoints(Section):
     )
     store: str = _field("restart", "The store's HTTP interface: http://host:port.")
     console: str = _field("restart", "The console and the HTTP API: http://host:port.")
+    agent_metrics: str | None = _field(
+        "restart",
+        "Each agent answers Prometheus here, at /metrics: http://host:port. Nowhere when null.",
+        default=None,
+    )
 
 
 class DropRule(Section):
@@ -313,7 +318,7 @@ def _build_capture(spec: TracingConfigSpec, mode: Mode, own_cgroups: list[str]) 
     capture = spec.capture or CaptureSpec.model_validate({})
     masking = capture.masking.enabled if capture.masking else None
     namespaces = spec.namespaces or NamespacesSpec.model_validate({})
-    hosts = capture.host_processes
+    hosts, timeout_s = capture.host_processes, capture.answer_timeout_seconds
     return CaptureConfig(
         protocols=list(capture.protocols or []),
         host_processes=hosts if hosts is not None else mode == "local",
@@ -322,9 +327,7 @@ def _build_capture(spec: TracingConfigSpec, mode: Mode, own_cgroups: list[str]) 
         namespaces_include=list(namespaces.include or []),
         namespaces_exclude=list(namespaces.exclude or []),
         own_cgroups=own_cgroups,
-        answer_timeout_s=60
-        if capture.answer_timeout_seconds is None
-        else capture.answer_timeout_seconds,
+        answer_timeout_s=60 if timeout_s is None else timeout_s,
     )
 
 

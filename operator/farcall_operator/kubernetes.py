@@ -137,6 +137,7 @@ def build_place(config: TracingConfig, context: Context, *, has_store: bool) -> 
             # The store is beside its clients in one pod, and nobody else may reach it.
             store=clickhouse.url if clickhouse else f"http://127.0.0.1:{PORTS['store']}",
             console=f"http://{name}-console.{namespace}.svc:{PORTS['console']}",
+            agent_metrics=f"http://0.0.0.0:{PORTS['metrics']}",
         ),
         farcall=("farcall",),
         redis_server="/bin/sh",

@@ -22,6 +22,7 @@ PORTS = {
     "console": 8430,
     "store": 8640,
     "redis": REDIS_PORT,
+    "metrics": 9464,  # where OpenTelemetry's Prometheus exporters are found
 }
 # As the images are built (Dockerfile); root only for the probe, whose capabilities need it.
 USER_ID = 10_001

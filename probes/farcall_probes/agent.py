@@ -32,6 +32,7 @@ from farcall_probes.clocks import read_offsets
 from farcall_probes.dnswriter import DnsWriter
 from farcall_probes.footprint import keep_memory_small, trim_memory
 from farcall_probes.identity import Identities
+from farcall_probes.metrics import MetricsServer, render_metrics
 from farcall_probes.policy import Policy
 from farcall_probes.probes import ProbesError, open_probes
 from farcall_probes.procfs import read_bounded
@@ -127,9 +128,21 @@ class Agent:
             owner=self.node,
         )
         self._tls = TlsWatch(capture.tls, proc=self._around.proc)
+        self._metrics = self._open_metrics()
         # As of the last second; replaced whole, so that the sender's thread reads one state.
         self._counters: dict[str, int] = {}
         self._gauges: dict[str, float] = {}
+
+    def _open_metrics(self) -> MetricsServer | None:
+        """Whoever cannot be measured traces all the same."""
+        url = self._config.endpoints.agent_metrics
+        if url is None:
+            return None
+        try:
+            return MetricsServer(url, lambda: render_metrics(self._make_status()))
+        except OSError as e:
+            self._log.error("no metrics: cannot listen", url=url, why=e.strerror or str(e))
+            return None
 
     def stop(self) -> None:
         self._stopping = True
@@ -147,6 +160,8 @@ class Agent:
         self._writer.start()
         self._sender.start()
         self._tls.start()
+        if self._metrics is not None:
+            self._metrics.start()
         mark_ready()
         self._log.info("agent traces this node", node=self.node, boot_id=self.boot_id)
         try:
@@ -310,6 +325,8 @@ class Agent:
                 break
         self._flush()
         self._tls.stop(STOP_TLS_S)  # before the maps that it reads are closed
+        if self._metrics is not None:
+            self._metrics.stop()
         self._capture.close()
         self._writer.stop(STOP_WRITER_S)
         self._sender.stop(STOP_SENDER_S)

@@ -108,14 +108,15 @@ def test_several_replicas_come_only_with_a_clickhouse_server() -> None:
 
 def test_a_service_monitor_comes_only_where_its_kind_exists() -> None:
     with_kind = build_manifests(make(BASE), replace(CONTEXT, has_service_monitors=True))
-    (monitor,) = [m for m in with_kind if m not in build_manifests(make(BASE), CONTEXT)]
+    monitors = [m for m in with_kind if m not in build_manifests(make(BASE), CONTEXT)]
 
-    assert monitor["kind"] == "ServiceMonitor"
-    ports = [
-        port["name"]
-        for m in with_kind
-        if m["kind"] == "Service"
-        and monitor["spec"]["selector"]["matchLabels"].items() <= m["metadata"]["labels"].items()
-        for port in m["spec"]["ports"]
-    ]
-    assert ports.count(monitor["spec"]["endpoints"][0]["port"]) == 1
+    assert [m["kind"] for m in monitors] == ["ServiceMonitor"] * 2
+    for monitor in monitors:
+        selector = monitor["spec"]["selector"]["matchLabels"].items()
+        ports = [
+            port["name"]
+            for m in with_kind
+            if m["kind"] == "Service" and selector <= m["metadata"]["labels"].items()
+            for port in m["spec"]["ports"]
+        ]
+        assert ports.count(monitor["spec"]["endpoints"][0]["port"]) == 1

@@ -181,53 +181,6 @@ def test_no_answer_is_an_error_of_its_own(room: Room) -> None:
     assert (two["status"], two["error"]) == (None, None)
 
 
-@pytest.mark.parametrize(
-    ("end", "error"),
-    [
-        (events.END_CLIENT_CLOSED, "client_closed"),
-        (events.END_RESET, "reset"),
-        (events.END_TIMEOUT, "timeout"),
-        (255, "no_response"),  # of a kernel side that knows more
-    ],
-)
-def test_why_there_is_no_answer_is_said_for_every_protocol(
-    room: Room, end: int, error: str
-) -> None:
-    silent = {"flags": events.FLAG_NO_RESPONSE, "end": end}
-    query = b"Q\0\0\0\x0dselect 1\0"
-    rows = room.take(
-        make_drained(
-            small=[make_redis(PING, b"", **silent)],
-            large=[
-                make_http(GET, b"", conn_id=78, **silent),
-                make_http(query, b"", conn_id=79, proto=events.PROTO_POSTGRES, **silent),
-            ],
-        )
-    )["exchanges"]
-
-    assert [row["error"] for row in rows] == [error] * 3
-
-
-def test_a_connect_that_failed_is_a_row_with_its_destinations_name(room: Room) -> None:
-    failed = make_redis(
-        b"",
-        b"",
-        proto=events.PROTO_TCP,
-        end=events.END_REFUSED,
-        flags=events.FLAG_NO_RESPONSE | events.FLAG_CONNECTOR | events.FLAG_UNCONNECTED,
-    )
-    answer = make_dns(a_answer("a.example", "203.0.113.10"))
-    (row,) = room.take(make_drained(dns=[answer], small=[failed]))["exchanges"]
-
-    assert (row["protocol"], row["operation"], row["error"]) == (
-        "tcp",
-        "connect",
-        "connection_refused",
-    )
-    assert row["bound_name"] == "a.example"
-    assert row["flags"] & ExchangeFlag.UNCONNECTED
-
-
 def test_redis_errors_and_pipelines(room: Room) -> None:
     records = [
         make_redis(PING * 3, b"+PONG\r\n"),

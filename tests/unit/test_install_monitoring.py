@@ -22,6 +22,7 @@ from farcall_operator.running.metrics import Counters
 from farcall_operator.running.streams import Streams
 from farcall_operator.running.watching import WATCHED
 from farcall_operator.running.workqueue import Workqueue
+from farcall_probes.metrics import PREFIX as AGENT_PREFIX
 from support_ground import ROOT
 from support_install import DEPLOY, read_objects
 
@@ -64,12 +65,22 @@ def export() -> dict[str, set[str]]:
         f"{PREFIX}_queue_jobs": set(),
         **{f"{PREFIX}_{name}_total": set() for name in NAMES},
     }
+    found |= {f"{AGENT_PREFIX}_{name}_total": set() for name in list_agent_counters()}
+    found |= {f"{AGENT_PREFIX}_{name}": set() for name in ("ring_fill", "cpu_seconds_total")}
+    found[f"{AGENT_PREFIX}_capability"] = {"name"}
     for line in asyncio.run(render_metrics()).splitlines():
         match = re.fullmatch(r"([a-z_]+)(?:\{(.*)\})? \S+", line)
         if match:
             labels = set(re.findall(r'(\w+)="', match[2] or ""))
             found.setdefault(match[1], set()).update(labels)
     return found
+
+
+def list_agent_counters() -> list[str]:
+    """Of the page that another test holds against the code."""
+    page = (ROOT / "docs/counters.md").read_text(encoding="utf-8")
+    agents = "".join(s for s in page.split("\n## ") if s.startswith("Agent"))
+    return re.findall(r"^\| `(\w+)` \|", agents, flags=re.M)
 
 
 def build_config(name: str, status: dict[str, Any]) -> Manifest:
@@ -131,7 +142,7 @@ def test_every_metric_of_the_operator_is_shown_or_alerted_on() -> None:
         "farcall_operator_reconcile_duration_seconds_count",
     }
 
-    exported = {name for name in export() if not name.startswith(PREFIX)}
+    exported = {name for name in export() if not name.startswith((PREFIX, AGENT_PREFIX))}
     assert exported - derived <= used
 
 
