@@ -52,8 +52,9 @@ debian-naming:
 	@deploy/install-debian-packages.sh $(DEBIAN_NAMING)
 
 .PHONY: servers
-servers: debian-test ## fetch Kafka, Cassandra and a server of MongoDB's protocol for the tests, once, in the user's cache folder
+servers: debian-test ## fetch or build the servers that the tests talk to, once, in the user's cache folder
 	@tests/jvm/build-servers.sh
+	@tests/collector/build-collector.sh >/dev/null
 
 $(PYTHON_STAMP): requirements.lock pyproject.toml | debian-run
 	@echo "setup: virtual environment of $(SYSTEM_PYTHON)"

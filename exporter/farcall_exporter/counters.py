@@ -49,6 +49,7 @@ NAMES: dict[str, str] = {
     "late_names": "spans that got their name later",
     "late_forgotten": "unknown spans given up for late naming: too many, or too old",
     "otlp_out_spans": "spans sent by OTLP",
+    "otlp_out_rejected_lost": "spans that the OTLP backend took the request of, and not them",
     "otlp_out_dropped": "spans not sent by OTLP: queue full, refused, or retries used up",
     "otlp_out_retries": "times that an OTLP request was sent again",
     "high_water_failures": "times that the high-water mark could not be written; the batch itself was",

@@ -18,7 +18,11 @@ from urllib.parse import SplitResult, urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from farcall.attributes import REGISTRY
@@ -34,6 +38,7 @@ MAX_TABLES = 64
 SPANS_A_REQUEST = 2_000  # about 2 MB before compression
 TIMEOUT_S = 10
 MAX_TRIES = 6
+MAX_ANSWER_BYTES = 65_536
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 30.0
 _OWN_HEADERS = {"content-type": "application/x-protobuf", "content-encoding": "gzip"}
 _HEADER_NAME = re.compile(
@@ -48,6 +53,7 @@ class Reply:
     status: int  # 0: no answer
     retry_after_s: float | None = None
     why: str = ""  # of no answer
+    body: bytes = b""  # of an answer, bounded
 
 
 Post = Callable[[bytes], Reply]
@@ -108,7 +114,7 @@ class OtlpOut:
         for attempt in range(MAX_TRIES):
             reply = self._post(body)
             if 200 <= reply.status < 300:
-                self._counters.add("otlp_out_spans", table.num_rows)
+                self._count_sent(table.num_rows, reply.body)
                 return
             if reply.status and reply.status not in RETRYABLE:
                 break
@@ -121,6 +127,15 @@ class OtlpOut:
         log.warning(
             "spans not sent by OTLP", spans=table.num_rows, status=reply.status, why=reply.why
         )
+
+    def _count_sent(self, spans: int, body: bytes) -> None:
+        """A backend may take a part, and says so in its answer; sending the rest again is forbidden by the specification."""
+        rejected, why = read_partial_success(body)
+        rejected = min(rejected, spans)
+        self._counters.add("otlp_out_spans", spans - rejected)
+        self._counters.add("otlp_out_rejected_lost", rejected)
+        if rejected or why:
+            log.warning("spans rejected by OTLP", spans=rejected, why=why)
 
 
 class HttpPost:
@@ -141,8 +156,10 @@ class HttpPost:
             connection = self._open()
             connection.request("POST", self._url.path, body, {**headers, **_OWN_HEADERS})
             response = connection.getresponse()
-            response.read(65_536)
-            return Reply(response.status, _seconds(response.headers.get("retry-after")))
+            answer = response.read(MAX_ANSWER_BYTES)
+            return Reply(
+                response.status, _seconds(response.headers.get("retry-after")), body=answer
+            )
         except (OSError, http.client.HTTPException, TlsFileError, HeaderFileError) as e:
             fault = find_tls_fault(e)
             return Reply(0, why=(fault.sentence if fault else f"{type(e).__name__}: {e}")[:256])
@@ -162,6 +179,15 @@ class HttpPost:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             return context
         return self._authority.context() if self._authority else ssl.create_default_context()
+
+
+def read_partial_success(body: bytes) -> tuple[int, str]:
+    """(spans that the backend did not take, why); an answer that is no protobuf says nothing of it."""
+    try:
+        partial = ExportTraceServiceResponse.FromString(body).partial_success
+    except DecodeError:
+        return 0, ""
+    return max(partial.rejected_spans, 0), partial.error_message[:256]
 
 
 class HeaderFileError(Exception):

@@ -5,7 +5,10 @@ import threading
 from collections.abc import Callable, Sequence
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 
 from farcall.effective import ExporterConfig
 from farcall_exporter import otlpout
@@ -119,3 +122,30 @@ def test_without_an_endpoint_nothing_happens() -> None:
     out.offer(tables())
     out.stop()
     assert counters.read()["otlp_out_dropped"] == 0
+
+
+@pytest.mark.parametrize(("rejected", "sent", "lost"), [(2, 1, 2), (9, 0, 3), (-1, 3, 0)])
+def test_what_a_backend_takes_a_part_of_is_counted_and_not_sent_again(
+    rejected: int, sent: int, lost: int
+) -> None:
+    answer = ExportTraceServiceResponse()
+    answer.partial_success.rejected_spans = rejected
+    answer.partial_success.error_message = "too old"
+    backend = Backend([Reply(200, body=answer.SerializeToString())])
+    out, counters = run(backend)
+    out.offer(tables(3))
+    wait_until(
+        lambda: counters.read()["otlp_out_spans"] + counters.read()["otlp_out_rejected_lost"]
+    )
+    out.stop()
+
+    read = counters.read()
+    assert (read["otlp_out_spans"], read["otlp_out_rejected_lost"]) == (sent, lost)
+    assert len(backend.bodies) == 1
+
+
+def test_an_answer_that_is_no_protobuf_is_a_success_all_the_same() -> None:
+    out, counters = run(Backend([Reply(200, body=b"<html>ok</html>")]))
+    out.offer(tables(3))
+    wait_until(lambda: counters.read()["otlp_out_spans"] == 3)
+    out.stop()
