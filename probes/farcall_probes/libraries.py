@@ -17,6 +17,7 @@ from farcall.envelope import Capability
 from farcall_probes.bpfsys import BpfError
 from farcall_probes.capture import Attached
 from farcall_probes.elf import ElfError, ElfFile
+from farcall_probes.golang import find_go_points, is_go
 from farcall_probes.mappings import (
     Key,
     MappedFile,
@@ -349,7 +350,11 @@ def identify_file(fd: int) -> File:
 def find_points(elf: ElfFile) -> tuple[str, list[Point]] | None:
     """(kind, points), or None for a file that holds no TLS library. Raises ElfError."""
     points = find_ssl_points(elf)
-    return ("openssl", points) if points else None
+    if points:
+        return "openssl", points
+    if is_go(elf) and (points := find_go_points(elf)):
+        return "go", points
+    return None
 
 
 def render_path(path: str) -> str:

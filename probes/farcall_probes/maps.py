@@ -166,7 +166,6 @@ def _list_maps(
         ),
         ("MAP_TLS_USERS", MapType.LRU_HASH, 4, 4, _TLS_USERS),
         ("MAP_TLS_HITS", MapType.ARRAY, 4, 8, 1),
-        ("MAP_GO_READS", MapType.LRU_HASH, constants["SIZE_TLS_KEY"], 8, sizes.tls_threads),
         ("MAP_RING_SMALL", ring, 0, 0, sizes.ring_small),
         ("MAP_RING_LARGE", ring, 0, 0, sizes.ring_large),
         ("MAP_RING_HEAD", ring, 0, 0, sizes.ring_head),

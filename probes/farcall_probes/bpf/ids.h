@@ -24,7 +24,6 @@
 #define MAP_TLS_SESSIONS 23 /* struct tls_key → struct tls_session */
 #define MAP_TLS_USERS 24  /* tgid → 1: speaks TLS that no probe of ours has read yet */
 #define MAP_TLS_HITS 25   /* u64: hits of probes that the kernel has to single-step */
-#define MAP_GO_READS 26   /* struct tls_key → *tls.Conn that the goroutine is reading from */
 #define MAP_SERVING 20    /* thread → struct serving */
 #define MAP_ASKED 12      /* sock and transaction → struct asked */
 #define MAP_DIALS 21      /* sock → struct fc_who: connects that are not decided yet */

@@ -155,7 +155,7 @@ struct tls_call {
 	u32 speaks; /* it has called the library at least once */
 };
 
-/* An SSL object of a process; for Go, a goroutine of a process. */
+/* An SSL object of a process. */
 struct tls_key {
 	u64 ssl;
 	u64 tgid;

@@ -299,3 +299,13 @@ int uretprobe__tls_read_ex(struct user_regs *r)
 {
 	return on_tls_read_ex_return(r);
 }
+
+int uprobe__go_write(struct user_regs *r)
+{
+	return on_go_write(r);
+}
+
+int uprobe__go_read(struct user_regs *r)
+{
+	return on_go_read(r);
+}

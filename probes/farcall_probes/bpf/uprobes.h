@@ -85,4 +85,72 @@ FC_INLINE int on_tls_read_ex_return(struct user_regs *r)
 	return on_read_return(r, t, n);
 }
 
+/* ---- Go -------------------------------------------------------------------------------------------------------- */
+
+/* internal/poll.FD within net.netFD, which begins with it; the same since Go 1.11 but for what lies between. */
+#define GO_CONN_DATA 8 /* tls.Conn begins with an interface, whose second word is the *net.TCPConn */
+#define SOCK_STREAM 1
+#define GO_MAX_FD (1 << 24)
+
+struct go_net_fd {
+	u64 mutex[2];
+	u64 fd;
+	u64 others[3];
+	u8 is_stream;
+	u8 zero_read_is_eof;
+	u8 is_file;
+	u8 pad[5];
+	u64 family;
+	u64 type;
+};
+
+/* The descriptor of a *tls.Conn, or -1: what lies under it may be any net.Conn, and only a TCP socket of the net package
+ * looks like this. */
+FC_INLINE s64 find_go_fd(u64 conn)
+{
+	struct go_net_fd n = {};
+	u64 inner = 0, net_fd = 0;
+
+	if (read_user(&inner, 8, (void *)(conn + GO_CONN_DATA)) || read_user(&net_fd, 8, (void *)inner))
+		return -1;
+	if (read_user(&n, sizeof(n), (void *)net_fd))
+		return -1;
+	if (n.fd >= GO_MAX_FD || n.is_stream != 1 || n.zero_read_is_eof != 1 || n.is_file || n.type != SOCK_STREAM)
+		return -1;
+	return n.family == AF_INET || n.family == AF_INET6 ? (s64)n.fd : -1;
+}
+
+FC_INLINE int on_go_plaintext(void *ctx, u64 dir, u64 conn, u64 buf, u64 len)
+{
+	struct call *c = (s64)len > 0 ? open_plaintext(dir, buf, len) : NULL;
+	s64 fd;
+
+	if (!c)
+		return 0;
+	fd = find_go_fd(conn);
+	c->fd = (u64)fd;
+	if (fd >= 0)
+		go_to(ctx, STEP_PLAINTEXT);
+	else
+		count(c, FC_COUNT_TLS_UNOWNED);
+	end_call(c);
+	return 0;
+}
+
+/* (*Conn).Write behind the check of its stack: rax the connection, rbx and rcx the bytes. */
+FC_INLINE int on_go_write(struct user_regs *r)
+{
+	return on_go_plaintext(r, DIR_OUT, r->ax, r->bx, r->cx);
+}
+
+/* The copy in (*Conn).Read: rbx and rcx the bytes; the connection is where the function saved its first argument. */
+FC_INLINE int on_go_read(struct user_regs *r)
+{
+	u64 conn = 0;
+
+	if (read_user(&conn, 8, (void *)(r->bp + 16)))
+		return 0;
+	return on_go_plaintext(r, DIR_IN, conn, r->bx, r->cx);
+}
+
 #endif
