@@ -29,6 +29,7 @@ NAMESPACE = "farcall"
 NS_PER_S = 1_000_000_000
 PATIENCE_S = 180  # two shared cores
 CALL_WITHIN_S = 120
+FORWARD_WITHIN_S = 30
 _FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) ->")
 
 Object = dict[str, Any]
@@ -141,10 +142,11 @@ class Cluster:
         with tempfile.TemporaryFile("w+") as said:
             with subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT) as process:
                 try:
-                    yield wait_until(
-                        lambda: find_forwarded(said, process),
-                        f"a way to {target}", within_s=30, every_s=0.05,
-                    )  # fmt: skip
+                    deadline = time.monotonic() + FORWARD_WITHIN_S
+                    while (found := find_forwarded(said, process)) is None:
+                        assert time.monotonic() < deadline, f"no way to {target}"
+                        time.sleep(0.05)
+                    yield found
                 finally:
                     process.terminate()
 
@@ -193,8 +195,7 @@ def find_forwarded(said: IO[str], process: "subprocess.Popen[bytes]") -> int | N
     text = said.read()
     if match := _FORWARDING.search(text):
         return int(match[1])
-    if process.poll() is not None:
-        raise RuntimeError(f"kubectl has ended: {text}")
+    assert process.poll() is None, f"kubectl has ended: {text}"
     return None
 
 
