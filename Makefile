@@ -11,7 +11,7 @@ PY := $(VENV)/bin/python
 FARCALL := $(VENV)/bin/farcall
 
 DEBIAN_RUN := python3-venv python3-bpfcc redis-server iproute2 iptables dnsmasq-base nodejs npm
-DEBIAN_TEST := chromium gcc libc6-dev git openssl postgresql mariadb-server memcached \
+DEBIAN_TEST := chromium gcc libc6-dev git openssl postgresql mariadb-server memcached nginx-light \
 	default-jre-headless maven
 # For images and a cluster: our own Docker daemon, and what nodes and base images are made of where no registry answers.
 DEBIAN_CLUSTER := docker.io containerd runc containernetworking-plugins debootstrap iptables gcc libc6-dev
@@ -55,6 +55,7 @@ debian-naming:
 servers: debian-test ## fetch or build the servers that the tests talk to, once, in the user's cache folder
 	@tests/jvm/build-servers.sh
 	@tests/collector/build-collector.sh >/dev/null
+	@tests/peers/build-http2.sh >/dev/null
 
 $(PYTHON_STAMP): requirements.lock pyproject.toml | debian-run
 	@echo "setup: virtual environment of $(SYSTEM_PYTHON)"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * HTTP/2 over the ground of framing.h. A call may hold a hundred frames, in dozens of pieces; most are not told, and those
- * that are may be longer than a record. So here one run of the program takes several frames, pieces are taken four at a
- * time, and a frame is shipped in parts, each as the calls bring it: nothing of a header block may be missing, because every
+ * that are may be longer than a record. So here one run of the program takes several frames, pieces are taken one by one to
+ * the vector's end, and a frame is shipped in parts, each as the calls bring it: nothing of a header block may be missing, because every
  * later one depends on it.
  *
  * A frame's place is known exactly, or the direction is lost: then a call must begin with frames that follow each other,
@@ -13,8 +13,7 @@
 
 #include "framing.h"
 
-#define FC_HTTP2_PASSED 8  /* frames that one run steps over between two that are told */
-#define FC_HTTP2_TOLD 3    /* frames, or parts of one, that one run ships */
+#define FC_HTTP2_FRAMES 16 /* and pieces, that one run takes */
 #define FC_HTTP2_RUNS 28   /* the kernel allows 33 steps from program to program */
 #define FC_HTTP2_CHAIN 4   /* frames that must follow each other, as far as the call holds them */
 
@@ -49,19 +48,6 @@ FC_INLINE u64 find_byte(const struct call *c, u64 at, u64 *left)
 		at -= n;
 	}
 	return 0;
-}
-
-/* The call's further pieces, if it has any. */
-FC_INLINE bool turn_to_next_pieces(struct call *c)
-{
-	u64 seen = measure_pieces(c);
-
-	if (!c->more)
-		return false;
-	set_vector(c, c->iov + CALL_PIECES * sizeof(struct user_iovec), c->iov_left - CALL_PIECES,
-		   c->limit == ~0ULL ? ~0ULL : c->limit - seen);
-	c->position += (u32)seen;
-	return true;
 }
 
 /* A call on a connection or direction that is not known to be in step: frames follow each other from its first byte on. */
@@ -121,6 +107,9 @@ FC_INLINE bool place_frames(struct call *c, u64 sk, struct conn *k)
 	struct framing *f = find_framing(k, which_half(c, k));
 	bool goes_on = place_call(c, sk, k);
 
+	c->piece = 0;
+	c->piece_base = c->base[0];
+	c->piece_bytes = c->len[0];
 	if (c->unseen) {
 		c->unseen = 0;
 		lose_frames(c, f);
@@ -141,86 +130,74 @@ FC_INLINE bool place_frames(struct call *c, u64 sk, struct conn *k)
 	return goes_on || c->more;
 }
 
-/* Steps over what is not told. True at a frame that is, or at bytes that only `take_part` can put together. */
-FC_INLINE bool pass_frames(struct call *c, u64 sk, struct conn *k, struct framing *f)
+/* The piece at hand is used up: on to the next one, if the call has any. */
+FC_INLINE bool turn_piece(struct call *c)
 {
-	u32 i;
+	struct user_iovec v = {};
 
-	for (i = 0; i < FC_HTTP2_PASSED; i++) {
-		u64 left = 0;
-		u64 base = find_byte(c, c->before, &left);
-		u64 head[2] = {};
-		u32 length;
-
-		if (!base)
-			return false;
-		if (f->held || f->left || left < FC_HTTP2_HEADER)
-			return true;
-		if (read_user(head, FC_HTTP2_HEADER, (void *)base)) {
-			count(c, FC_COUNT_READ_FAULT);
-			lose_frames(c, f);
-			return false;
-		}
-		length = weigh_http2(head[0], head[1], true);
-		if (!length) {
-			miss_message(c, sk, k, f);
-			f->left = 0;
-			return false;
-		}
-		if (is_http2_told(head[0]))
-			return true;
-		f->boundary += length;
-		c->before += length;
-	}
-	return false;
+	c->position += (u32)c->piece_bytes;
+	c->before -= c->piece_bytes;
+	if (++c->piece >= c->iov_left)
+		return false;
+	if (c->limit != ~0ULL)
+		c->limit -= c->piece_bytes;
+	read_user(&v, sizeof(v), (void *)(c->iov + c->piece * sizeof(v)));
+	c->piece_base = v.base;
+	c->piece_bytes = v.len < c->limit ? v.len : c->limit;
+	return true;
 }
 
-/* A told frame's beginning or its next part, or a header that is held until the rest of it comes. */
-FC_INLINE bool take_part(struct call *c, u64 sk, struct conn *k, struct framing *f, u8 half)
+/* A told frame's beginning or its next part, or a beginning that waits until the rest of it comes. */
+FC_INLINE bool take_part(struct call *c, u64 sk, struct conn *k, struct framing *f, u64 base, u64 left)
 {
+	u8 half = which_half(c, k);
+	u8 *hold = (u8 *)&k->large + sizeof(struct fc_exchange);
 	u8 *bytes = c->segment.req;
+	u64 place = half == HALF_REQUESTS ? 0 : FC_HOLD;
 	u64 held = f->held;
+	u64 n = left;
 	u64 cap, length;
-	bool is_told_frame;
 	u32 offset = 0;
-	s64 n;
 
+	FC_CLAMP(place, FC_HOLD);
 	FC_CLAMP(held, FC_HOLD);
 	if (held)
-		read_kernel(bytes, (u32)held, find_hold(k, half));
-	n = gather(c, bytes, held, c->before);
-	if (n < 0) {
+		read_kernel(bytes, (u32)held, hold + place);
+	if (n > FC_SEGMENT_BYTES - held)
+		n = FC_SEGMENT_BYTES - held;
+	FC_CLAMP(n, FC_SEGMENT_BYTES);
+	if (read_user(bytes + held, (u32)n, (void *)base)) {
 		count(c, FC_COUNT_READ_FAULT);
 		lose_frames(c, f);
 		return false;
 	}
-	if (f->left) {
-		length = f->left;
+	n += held;
+	length = f->left;
+	if (length) {
 		offset = f->mark - f->left;
 	} else {
-		if (n < FC_HTTP2_HEADER) {
-			hold_bytes(c, k, f, half, n);
-			c->before = measure_pieces(c);
-			return false;
-		}
-		length = weigh_http2(*(u64 *)bytes, *(u64 *)(bytes + 8), true);
-		if (!length) {
+		length = n < FC_HTTP2_HEADER ? 0 : weigh_http2(*(u64 *)bytes, *(u64 *)(bytes + 8), true);
+		if (n >= FC_HTTP2_HEADER && !length) {
 			miss_message(c, sk, k, f);
 			f->left = 0;
 			return false;
 		}
 		f->mark = (u32)length;
 	}
-	cap = (u64)n < length ? (u64)n : length;
-	is_told_frame = f->left || is_http2_told(*(u64 *)bytes);
-	/* Some read a frame's header apart: its beginning waits, unless it is long. */
-	if (!f->left && is_told_frame && cap < length && cap <= FC_HOLD &&
-	    c->before + cap - held >= measure_pieces(c)) {
-		hold_bytes(c, k, f, half, cap);
-		c->before = measure_pieces(c);
-		return false;
+	cap = n;
+	/* Some read a frame's header apart, some write it so: its beginning waits, unless it is long. */
+	if (!offset && (n < FC_HTTP2_HEADER || (n < length && n <= FC_HOLD && n - held == left))) {
+		FC_CLAMP(cap, FC_HOLD);
+		read_kernel(hold + place, (u32)cap, bytes);
+		if (!held)
+			f->first_ns = c->now;
+		f->held = (u16)cap;
+		c->before += left;
+		return true;
 	}
-	if (is_told_frame) {
+	if (cap > length)
+		cap = length;
+	if (offset || is_http2_told(*(u64 *)bytes)) {
 		ship_segment(c, k, f, half, cap, (u32)cap, offset);
 		f->left = (u32)(length - cap);
 	} else {
@@ -232,25 +209,41 @@ FC_INLINE bool take_part(struct call *c, u64 sk, struct conn *k, struct framing 
 	return true;
 }
 
+/* The frame at hand: stepped over, or shipped. False at the call's end, or where the place is lost. */
+FC_INLINE bool take_frame(struct call *c, u64 sk, struct conn *k, struct framing *f)
+{
+	u64 base = c->piece_base + c->before;
+	u64 left = c->piece_bytes - c->before;
+	u64 head[2] = {};
+	u32 length;
+
+	if (c->before >= c->piece_bytes)
+		return turn_piece(c);
+	if (!f->held && !f->left && left >= FC_HTTP2_HEADER) {
+		/* What cannot be read makes no sense as a frame either. */
+		read_user(head, FC_HTTP2_HEADER, (void *)base);
+		length = weigh_http2(head[0], head[1], true);
+		if (length && !is_http2_told(head[0])) {
+			f->boundary += length;
+			c->before += length;
+			return true;
+		}
+	}
+	return take_part(c, sk, k, f, base, left);
+}
+
 /* True when the call holds more than one run takes. */
 FC_INLINE bool take_frames(struct call *c, u64 sk, struct conn *k)
 {
-	u8 half = which_half(c, k);
-	struct framing *f = find_framing(k, half);
+	u64 half = which_half(c, k);
+	struct framing *f;
 	u32 i;
 
-	for (i = 0; i < FC_HTTP2_TOLD; i++) {
-		if (!pass_frames(c, sk, k, f) || !take_part(c, sk, k, f, half))
-			break;
-	}
-	if (f->synced != SYNCED_YES || k->state != CONN_FRAMED)
-		return false;
-	if (c->before >= measure_pieces(c)) {
-		if (!turn_to_next_pieces(c))
+	FC_CLAMP(half, HALF_RESPONSES);
+	f = &k->framing[half];
+	for (i = 0; i < FC_HTTP2_FRAMES; i++)
+		if (!take_frame(c, sk, k, f))
 			return false;
-		/* behind what is held, or where the next frame begins */
-		c->before = f->boundary + f->held - c->position;
-	}
 	if (++c->segments < FC_HTTP2_RUNS)
 		return true;
 	count(c, FC_COUNT_SEGMENT_BEYOND_LOST);

@@ -116,7 +116,7 @@
 #define SIZE_OPENED 16
 #define SIZE_ASKED 136
 #define SIZE_SETTINGS 24
-#define SIZE_CALL 4920
+#define SIZE_CALL 4944
 #define SIZE_SERVING 24
 #define SIZE_WHO 128
 #define SIZE_BEFORE_STATE 1041 /* in struct conn: where the reader of the table finds `state` */

@@ -31,6 +31,7 @@ FC_INLINE void set_buffer(struct call *c, u64 base, u64 len)
 	c->base[0] = base;
 	c->len[0] = len;
 	c->pieces = 1;
+	c->iov_left = 1;
 	c->total = len;
 }
 

@@ -210,6 +210,9 @@ struct call {
 	u64 iov;      /* of a call of several pieces: where their list goes on, how many are left, and how many bytes */
 	u64 iov_left;
 	u64 limit;
+	u64 piece; /* the one that is walked, when they are walked one by one */
+	u64 piece_base;
+	u64 piece_bytes;
 	u32 more;     /* the call has pieces beyond those that are looked at */
 	/* Of a call that is taken message by message: */
 	u32 position; /* TCP sequence number of its first byte */
