@@ -58,15 +58,20 @@ class Served:
     span_id: pa.Array
 
     def find(self, connection: int, sequence: int, at_ns: int) -> tuple[str, str] | None:
-        word = _words(np.array([connection]), np.array([sequence]))[0]
-        row = int(np.searchsorted(self.words, word))
-        if (
-            row == len(self.words)
-            or (int(self.connection[row]), int(self.sequence[row])) != (connection, sequence)
-            or not self.start_ns[row] <= at_ns <= self.end_ns[row]
-        ):
+        """(trace ID, span ID)"""
+        row = int(self.rows_of(np.array([connection]), np.array([sequence]))[0])
+        if row < 0 or not self.start_ns[row] <= at_ns <= self.end_ns[row]:
             return None
         return self.trace_id[row].as_py(), self.span_id[row].as_py()
+
+    def rows_of(self, connection: Codes, sequence: Codes) -> Codes:
+        """-1 where it holds none with these numbers."""
+        if not len(self.words):
+            return np.full(len(connection), NOBODY, np.int64)
+        at = np.searchsorted(self.words, _words(connection, sequence))
+        row = np.minimum(at, len(self.words) - 1)
+        fits = (self.connection[row] == connection) & (self.sequence[row] == sequence)
+        return np.where(fits, row, NOBODY)
 
 
 class CauseBook:
@@ -100,8 +105,13 @@ class CauseBook:
 
     def take(self, served: Served) -> list[tuple[Child, str, str]]:
         """(child, parent's trace ID, parent's span ID) of those that waited for an exchange of `served`."""
-        found = []
-        for key in [key for key in self._children if key[0] == served.boot_id]:
+        found: list[tuple[Child, str, str]] = []
+        keys = [key for key in self._children if key[0] == served.boot_id]
+        if not keys:
+            return found
+        numbers = np.array([key[1:] for key in keys], np.int64)
+        known = served.rows_of(numbers[:, 0], numbers[:, 1])
+        for key in (keys[i] for i in np.flatnonzero(known >= 0).tolist()):
             children = self._children[key][1]
             parents = [(c, served.find(key[1], key[2], c.start_ns)) for c in children]
             if any(parent for _, parent in parents):
