@@ -152,6 +152,10 @@ bench-%: setup-test
 .PHONY: naming-score
 naming-score: bench-naming ## 175 calls with a known right name, as farcall names them: none may be wrong (QUICK=1: a fifth of them)
 
+# Beside the packages it needs Go and Node.js on the PATH, for servers written in them.
+.PHONY: linking-score
+linking-score: bench-linking ## calls through three services, each with a known true parent: none may be wrong (QUICK=1: a fifth of them)
+
 .PHONY: lint
 lint: $(PYTHON_STAMP) ## style, types, and the arrows between the rooms
 	$(VENV)/bin/ruff check .
