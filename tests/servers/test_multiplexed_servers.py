@@ -31,8 +31,17 @@ def test_what_is_produced_to_kafka_is_consumed() -> None:
 def test_what_is_written_to_cassandra_is_read_at_each_version_of_its_protocol() -> None:
     with running_cassandra() as port:
         for version in (3, 4, 5):
-            with Cluster(["127.0.0.1"], port=port, protocol_version=version) as cluster:
+            with (
+                Cluster(
+                    ["127.0.0.1"],
+                    port=port,
+                    protocol_version=version,
+                    connect_timeout=60,  # the driver's own patience is 2 to 10 s, and a loaded machine's not
+                    control_connection_timeout=60,
+                ) as cluster
+            ):
                 session = cluster.connect()
+                session.default_timeout = 60
                 session.execute(
                     "CREATE KEYSPACE IF NOT EXISTS shop WITH replication = "
                     "{'class': 'SimpleStrategy', 'replication_factor': 1}"
