@@ -46,6 +46,12 @@ COMMANDS = (
         group="use",
     ),
     Command(
+        name="tail",
+        target="farcall_probes.tail:main",
+        brief="live exchanges of this machine, as its agent sees them",
+        group="use",
+    ),
+    Command(
         name="validate",
         target="farcall_operator.commands.validate:main",
         brief="check TracingConfigs",

@@ -32,13 +32,14 @@ from farcall_probes.clocks import read_offsets
 from farcall_probes.dnswriter import DnsWriter
 from farcall_probes.footprint import keep_memory_small, trim_memory
 from farcall_probes.identity import Identities
-from farcall_probes.metrics import MetricsServer, render_metrics
 from farcall_probes.policy import Policy
 from farcall_probes.probes import ProbesError, open_probes
 from farcall_probes.procfs import read_bounded
 from farcall_probes.resolvers import read_nameservers, read_node_netns, trusted_resolvers
 from farcall_probes.sender import Batch, Sender
+from farcall_probes.spectators import Spectators
 from farcall_probes.status import make_status
+from farcall_probes.stream import SOCKET_NAME
 from farcall_probes.tlswatch import TlsWatch
 from farcall_probes.tracer import NS, Tracer
 
@@ -69,6 +70,7 @@ class Surroundings:
     pod_logs: Path = Path("/var/log")
     resolv_conf: Path = Path("/etc/resolv.conf")
     status_every_s: float = 3.0
+    tail_socket: Path | None = None
 
 
 class Agent:
@@ -128,21 +130,14 @@ class Agent:
             owner=self.node,
         )
         self._tls = TlsWatch(capture.tls, proc=self._around.proc)
-        self._metrics = self._open_metrics()
+        self._spectators = Spectators(
+            metrics_url=config.endpoints.agent_metrics,
+            tail_socket=self._around.tail_socket,
+            make_status=self._make_status,
+        )
         # As of the last second; replaced whole, so that the sender's thread reads one state.
         self._counters: dict[str, int] = {}
         self._gauges: dict[str, float] = {}
-
-    def _open_metrics(self) -> MetricsServer | None:
-        """Whoever cannot be measured traces all the same."""
-        url = self._config.endpoints.agent_metrics
-        if url is None:
-            return None
-        try:
-            return MetricsServer(url, lambda: render_metrics(self._make_status()))
-        except OSError as e:
-            self._log.error("no metrics: cannot listen", url=url, why=e.strerror or str(e))
-            return None
 
     def stop(self) -> None:
         self._stopping = True
@@ -160,8 +155,7 @@ class Agent:
         self._writer.start()
         self._sender.start()
         self._tls.start()
-        if self._metrics is not None:
-            self._metrics.start()
+        self._spectators.start()
         mark_ready()
         self._log.info("agent traces this node", node=self.node, boot_id=self.boot_id)
         try:
@@ -238,6 +232,8 @@ class Agent:
         # Read before rows are built: a client must not be called silent when the loss was ours.
         self._note_dns_loss(self._capture.read_counters())
         for kind, batch in self._tracer.take_batches():
+            if kind == "exchanges":
+                self._spectators.show(batch)
             for begin in range(0, batch.num_rows, MAX_BATCH_ROWS):
                 self._send(kind, batch.slice(begin, MAX_BATCH_ROWS))
 
@@ -309,6 +305,7 @@ class Agent:
                 self._tls.counters,
                 self._sender.counters(),
                 self._writer.counters(),
+                self._spectators.counters(),
             ),
             gauges=(
                 self._gauges,
@@ -325,8 +322,7 @@ class Agent:
                 break
         self._flush()
         self._tls.stop(STOP_TLS_S)  # before the maps that it reads are closed
-        if self._metrics is not None:
-            self._metrics.stop()
+        self._spectators.stop()
         self._capture.close()
         self._writer.stop(STOP_WRITER_S)
         self._sender.stop(STOP_SENDER_S)
@@ -363,7 +359,9 @@ def main(argv: Sequence[str]) -> int:
     except SecretError as e:
         component.refuse("agent", e)
     keep_memory_small()
-    agent = Agent(launch.watcher, open_capture())
+    ready = launch.ready_file
+    around = Surroundings(tail_socket=ready.with_name(SOCKET_NAME) if ready else None)
+    agent = Agent(launch.watcher, open_capture(), surroundings=around)
     trim_memory()  # BTF and bytecode were read, and are not needed any more
     component.on_stop(agent.stop)
     agent.run(launch.mark_ready)
