@@ -51,6 +51,7 @@ def ask(link, *words):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
+    directory: Path  # the agent's
     resolver: str
     address: str
     port: int
@@ -146,6 +147,7 @@ def running_scene(directory: Path) -> Iterator[Scene]:
             redis.Redis(unix_socket_path=str(cache_socket), decode_responses=True)
         )
         yield Scene(
+            directory=directory,
             resolver=resolver,
             address=address,
             port=port,
