@@ -113,14 +113,15 @@ class CassandraStatements:
         self, connection: int, request: CassandraRequest, response: CassandraResponse | None
     ) -> Call:
         """What the request does. A statement that was prepared before the agent came has no text."""
-        self._learn(connection, request, response)
         raw = request.statement
+        if raw is not None and request.is_statement_cut:
+            raw = raw[: _find_word_end(raw)]
+        if response is not None:
+            self._learn(connection, raw, response)
         if raw is None and request.prepared is not None:
             raw = self._prepared.find(self._where(connection, request.prepared), request.prepared)
         if raw is None:
             return Call(request.operation, None, request.executions)
-        if request.is_statement_cut:
-            raw = raw[: _find_word_end(raw)]
         shown, operation = self._sql.render(raw)
         namespace, collection = find_table(shown)
         own = request.operation if request.operation in ("PREPARE", "BATCH") else operation
@@ -132,14 +133,10 @@ class CassandraStatements:
             collection,
         )
 
-    def _learn(
-        self, connection: int, request: CassandraRequest, response: CassandraResponse | None
-    ) -> None:
-        if response is None:
-            return
-        if response.prepared is not None and request.statement is not None:
+    def _learn(self, connection: int, statement: bytes | None, response: CassandraResponse) -> None:
+        if response.prepared is not None and statement is not None:
             where = self._where(connection, response.prepared)
-            self._prepared.remember(where, response.prepared, request.statement)
+            self._prepared.remember(where, response.prepared, statement)
         if response.keyspace is not None:
             self._keyspaces[connection] = response.keyspace
             self._keyspaces.move_to_end(connection)

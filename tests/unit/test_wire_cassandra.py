@@ -290,11 +290,17 @@ def test_the_keyspace_that_a_connection_uses_is_remembered(monkeypatch: pytest.M
 
 
 def test_of_a_cut_statement_the_last_word_is_left_out() -> None:
-    data = envelope(QUERY, text(b"SELECT a FROM t WHERE u = f81d4fae-7dec-11d0-a765-00a0c91e6bf6"))
+    data = envelope(
+        PREPARE, text(b"SELECT a FROM t WHERE u = f81d4fae-7dec-11d0-a765-00a0c91e6bf6")
+    )
     for end in range(13, len(data)):
         outcome = parse_request(data[:end], cut=True)
         assert isinstance(outcome, Truncated)
-        shown = CassandraStatements(masking=True).find(1, outcome.partial, None).text or ""
+        known = CassandraStatements(masking=True)
+        told = CassandraResponse("RESULT", 5, prepared=NUMBER)
+        shown = known.find(1, outcome.partial, told).text or ""
+        executed = known.find(1, read(envelope(EXECUTE, short(NUMBER))), None).text or ""
+        assert executed == shown
         assert "SELECT a FROM t WHERE u = ?".startswith(shown.rstrip()), shown
 
 
