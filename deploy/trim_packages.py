@@ -1,8 +1,8 @@
 """Removes from installed packages what no image of ours runs: `trim_packages.py FOLDER…`, then compiles the rest.
 
-Tests, headers, and the parts of pyarrow that talk to clouds, or over Flight, each with the
-extension that alone loads it. The byte code is checked against nothing at start: a root file system that is read only could not renew it,
-and without it each start of a pod would compile everything anew.
+Tests, headers, the second (asynchronous) copy of Kubernetes' client, and the parts of pyarrow that talk to clouds or over
+Flight, each with the extension that alone loads it. The byte code is checked against nothing at start: a root file system
+that is read only could not renew it, and without it each start of a pod would compile everything anew.
 """
 
 import compileall
@@ -18,6 +18,8 @@ FOLDERS = (
     "pyarrow/tests",
     "numpy/_core/include",
     "numpy/_core/tests",
+    "kubernetes/aio",
+    "pandas/tests",
     "bin",
     "__pycache__",
 )
@@ -28,7 +30,6 @@ PATTERNS = (
     "pyarrow/*.pxd",
     "pyarrow/*.pxi",
     "numpy/**/tests",
-    "pandas/tests",
     "**/*.pyi",
 )
 # Extensions that are linked with what goes.
