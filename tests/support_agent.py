@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from farcall.effective import EffectiveConfig, Endpoints, build_effective, write_effective
+from farcall.effective import EffectiveConfig, Endpoints, write_effective
 from farcall.envelope import BATCH_PATH, Capability
 from farcall.exchange import BatchHeader, read_header
+from farcall.meaning import build_effective
 from farcall.secretfiles import INGEST_TOKEN, REDIS_AGENT_PASSWORD
 from farcall.tracingconfig import TracingConfig
 from farcall_probes import events

@@ -34,8 +34,9 @@ from farcall.api import (
     TraceSummary,
     Window,
 )
-from farcall.effective import EffectiveConfig, Endpoints, build_effective, write_effective
+from farcall.effective import EffectiveConfig, Endpoints, write_effective
 from farcall.logintoken import mint_login_token
+from farcall.meaning import build_effective
 from farcall.storeport import QuerySyntaxError, StoreError
 from farcall.tracingconfig import TracingConfig
 from support_ports import find_free_port

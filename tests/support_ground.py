@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from farcall.effective import EffectiveConfig, Endpoints, build_effective
+from farcall.effective import EffectiveConfig, Endpoints
+from farcall.meaning import build_effective
 from farcall.tracingconfig import read_tracingconfig
 
 ROOT = Path(__file__).resolve().parent.parent

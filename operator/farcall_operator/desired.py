@@ -7,7 +7,8 @@ components with the same command lines and the same effective config; what diffe
 from dataclasses import dataclass
 from typing import Literal
 
-from farcall.effective import EffectiveConfig, Endpoints, build_effective
+from farcall.effective import EffectiveConfig, Endpoints
+from farcall.meaning import build_effective
 from farcall.tiers import TIERS
 from farcall.tracingconfig import TracingConfig
 from farcall_operator.redisconf import RedisSettings, build_redis_settings

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from typing import Any, ClassVar
 
-from farcall.effective import OTLP_CA, OTLP_HEADERS_DIR
+from farcall.meaning import OTLP_CA, OTLP_HEADERS_DIR
 from farcall.tracingconfig import TracingConfig, TracingConfigSpec
 from farcall.workloadspec import IngressSpec, OtlpSpec, PlacementSpec
 from farcall_operator.cluster.port import COMPONENT_LABEL, MANAGED_BY, MANAGER, OWNER_LABEL

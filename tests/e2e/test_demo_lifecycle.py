@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from farcall.effective import Endpoints, build_effective, write_effective
+from farcall.effective import Endpoints, write_effective
+from farcall.meaning import build_effective
 from farcall.rundir import RunDir
 from farcall.secretfiles import API_TOKEN
 from farcall.tracingconfig import read_tracingconfig

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from farcall import secretfiles, tlsfiles
-from farcall.effective import OTLP_CA
+from farcall.meaning import OTLP_CA
 from farcall.tracingconfig import read_tracingconfig
 from farcall_operator import layout
 from farcall_operator.commands.render import main as main_render

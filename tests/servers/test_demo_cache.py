@@ -11,7 +11,8 @@ import redis
 
 from farcall.cacheacl import AGENT, EXPORTER, USERS, render_acl_rule
 from farcall.dnscache import Answer, CacheWriter, connect_redis
-from farcall.effective import Endpoints, build_effective, write_effective
+from farcall.effective import Endpoints, write_effective
+from farcall.meaning import build_effective
 from farcall.rundir import RunDir
 from farcall.secretfiles import read_secret
 from farcall.tracingconfig import read_tracingconfig

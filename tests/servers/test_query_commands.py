@@ -11,8 +11,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from farcall import query
-from farcall.effective import Endpoints, build_effective, write_effective
+from farcall.effective import Endpoints, write_effective
 from farcall.logintoken import check_login_token
+from farcall.meaning import build_effective
 from farcall.rundir import RunDir
 from farcall.secretfiles import ADMIN_SECRET, API_TOKEN
 from farcall.tracingconfig import parse_tracingconfig

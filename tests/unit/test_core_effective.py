@@ -19,12 +19,12 @@ from farcall.effective import (
     EffectiveConfig,
     EffectiveConfigError,
     EffectiveWatcher,
-    build_effective,
     read_effective,
     read_listen_address,
     render_effective,
     write_effective,
 )
+from farcall.meaning import build_effective
 from farcall.tracingconfig import DNS_TTL_OVERRIDE, InvalidConfigError, check_tracingconfig
 from support_ground import build_example
 
