@@ -25,7 +25,7 @@ KUBE := tests/cluster/build-kube.sh
 HELM := tests/cluster/build-helm.sh
 APISERVER_TIER = $(PY) -m pytest -m apiserver --timeout 900
 APISERVER_STAMP := $(VENV)/.stamp-apiserver
-APISERVER_SOURCES := $(shell git ls-files core operator templates deploy crds examples tests requirements.lock 2>/dev/null)
+APISERVER_SOURCES := $(shell git ls-files core exporter operator templates deploy crds examples tests requirements.lock 2>/dev/null)
 # A benchmark is bench/bench_<room>.py, called by `make bench-<room>`; `make bench` calls all.
 BENCHES := $(patsubst bench/bench_%.py,bench-%,$(wildcard bench/bench_*.py))
 

@@ -122,6 +122,7 @@ PANELS = (
                 "otlp_rejected_lost",
                 "otlp_out_dropped",
                 "cache_failures",
+                "kubernetes_failures",
                 "unauthorized",
                 "internal_errors",
             )
