@@ -126,7 +126,7 @@ class World:
         self.lives = 0
         self.life: int | None = None
         self.watched_since_ns = 0
-        self.redis_lost_ns = 0
+        self.redis_back_ns = 0
         self._unwritten: list[tuple[list[Answer], list[Binding]]] = []
         self.restart_exporter()
         self.start_agent()
@@ -167,11 +167,12 @@ class World:
 
     def lose_redis(self) -> None:
         self.redis.lose_all()
-        self.redis_lost_ns = self.now_ns
         if self.life is not None:
             self._write(self.tracer.held_answers(), self.tracer.held_bindings())
 
     def set_redis(self, *, down: bool) -> None:
+        if self.redis.down and not down:
+            self.redis_back_ns = self.now_ns
         self.redis.down = down
         if not down:
             waiting, self._unwritten = self._unwritten, []
