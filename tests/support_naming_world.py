@@ -46,7 +46,7 @@ class FakeRedis:
     now: float = 0.0  # Unix seconds
     down: bool = False
     sets: dict[str, tuple[dict[str, float], int]] = field(default_factory=dict)
-    bindings: dict[str, tuple[NamedAt, int]] = field(default_factory=dict)
+    bindings: dict[str, tuple[NamedAt, int, int]] = field(default_factory=dict)
 
     def write(self, answers: Sequence[Answer], bindings: Sequence[Binding]) -> None:
         for answer in answers:
@@ -59,7 +59,8 @@ class FakeRedis:
         for binding in bindings:
             named = NamedAt(name=binding.name, answered_at=binding.answered_at)
             expiry = expires_at_ms(binding.answered_at, TTL_S)
-            self.bindings[f"{binding.client_key}:{binding.local}>{binding.peer}"] = named, expiry
+            key = f"{binding.client_key}:{binding.local}>{binding.peer}"
+            self.bindings[key] = named, expiry, binding.tcp_identity
 
     def _add(self, key: str, answer: Answer, life_s: int) -> None:
         names, expiry = self.sets.get(key, ({}, 0))
@@ -74,12 +75,14 @@ class FakeRedis:
         return [self._entry(q) for q in questions]
 
     def _entry(self, q: CacheQuestion) -> CacheEntry:
-        bound, expiry = self.bindings.get(f"{q.client_key}:{q.local}>{q.peer}", (None, 0))
+        key = f"{q.client_key}:{q.local}>{q.peer}"
+        bound, expiry, identity = self.bindings.get(key, (None, 0, 0))
         return CacheEntry(
             binding=bound if expiry > self.now * 1000 else None,
             client_names=self._names(f"a:{q.client_key}:{q.ip}"),
             cluster_names=self._names(f"w:{q.ip}"),
             tombstones=self._names(f"t:{q.client_key}:{q.ip}"),
+            tcp_identity=identity,
         )
 
     def _names(self, key: str) -> tuple[NamedAt, ...]:
@@ -229,7 +232,9 @@ class World:
             PING,
             conn_id=link.number,
             conn_open_ns=0 if is_late else link.opened_ns,
-            flags=events.FLAG_LATE if is_late else 0,
+            flags=(events.FLAG_LATE if is_late else 0) | events.FLAG_IDENTITY,
+            isn_client=link.number // 1_000 % 2**32,
+            isn_server=7,
             lport=40_000 + link.port,
             raddr=link.ip,
             rport=6379,

@@ -29,7 +29,7 @@ SCENARIOS = {
     **scenarios_clients.SCENARIOS,
     **scenarios_faults.SCENARIOS,
 }
-SEEN_WITHIN_S = 20.0
+SEEN_WITHIN_S = 40.0  # late on a busy machine; rows that are as expected end the wait
 EARLY_WITHIN_S = 20.0
 REPUBLISH_S = 5.0  # agents ask every 2 s whether Redis is still the same
 EXPLAIN_AT_ONCE = 4  # as many readers as the store has
@@ -185,6 +185,10 @@ class Run:
             await product.exclude(str(self._nodes.paths["b"]))
             await asyncio.sleep(1.5)  # the agent applies its policy once a second
 
+        async def hold() -> None:
+            held_s = scenarios_faults.HELD_TTL_S
+            await product.configure(ttl_override_s=held_s, hold_while_connected=True)
+
         async def nothing() -> None: ...
 
         ttl_s = scenarios_faults.TTL_S
@@ -202,10 +206,7 @@ class Run:
             ("redis-and-agent-lost", lose_both),
             ("ttl-short", lambda: product.configure(ttl_override_s=ttl_s)),
             ("ttl-restart", restart_agent),
-            (
-                "ttl-hold",
-                lambda: product.configure(ttl_override_s=ttl_s, hold_while_connected=True),
-            ),
+            ("ttl-hold", hold),
             ("hold-restart", restart_agent),
             (
                 "flood-eve",

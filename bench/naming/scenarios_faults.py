@@ -8,6 +8,7 @@ from naming.play import BINDING_AGE_S, Play
 from naming.scenarios_dns import Scenario
 
 TTL_S = 20  # the test's override while case 4 runs: more than a connection's age when it is remembered, and an agent's restart
+HELD_TTL_S = 30  # while names are held: their entries live so long after the last use, and an agent must be back by then
 LATER_S = TTL_S + 1.0
 ASKS_PER_LINE = 250
 FLOOD_LINES = 40
@@ -63,11 +64,11 @@ async def exporter_restarted(p: Play) -> None:
 # ---- case 4 -----------------------------------------------------------------------------------------------------
 
 
-def outlives(event: str) -> Scenario:
+def outlives(event: str, after_s: float = LATER_S) -> Scenario:
     async def play(p: Play) -> None:
         await p.reach(event)
         client = await open_named(p)
-        await asyncio.sleep(LATER_S)
+        await asyncio.sleep(after_s)
         await p.judge(client, *p.call())
 
     return play
@@ -95,7 +96,9 @@ async def held_restarted(p: Play) -> None:
     """Used every few seconds, as a pool's connection is: so its entry in Redis lives on."""
     await p.reach("ttl-hold")
     client = await open_named(p)
-    await asyncio.sleep(LATER_S)
+    for _ in range(3):
+        await asyncio.sleep(HELD_TTL_S / 3)
+        await client.do(*p.call())
     restarted = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(use_until(restarted, p, client))
@@ -204,7 +207,7 @@ SCENARIOS: dict[str, Scenario] = {
     "expired": outlives("ttl-short"),
     "expired-restarted": expired_restarted,
     "renewed": renewed,
-    "held": outlives("ttl-hold"),
+    "held": outlives("ttl-hold", HELD_TTL_S + 1.0),
     "held-restarted": held_restarted,
     "down-at-answer": down_at_answer,
     "down-at-answer-restarted": down_at_answer_restarted,

@@ -4,7 +4,7 @@
 |---|---|---|---|
 | `a:{client}:{ip}` | sorted set | up to 8 names this client asked for that led to ip, scored by answer time | TTL from the newest answer |
 | `w:{ip}` | sorted set | the same for the whole cluster, trusted resolvers only | TTL from the newest answer |
-| `b:{client}:{4-tuple}` | hash name, answered_at | the name a connection older than 10 s is bound to | TTL from the answer; with holdWhileConnected renewed |
+| `b:{client}:{4-tuple}` | hash name, answered_at, tcp | the name a connection older than 10 s is bound to, and which connection | TTL from the answer; with holdWhileConnected renewed |
 | `t:{client}:{ip}` | sorted set | tombstone: as `a:`, for reasons and evidence only | two TTLs from the newest answer, and an hour longer than the name at least |
 
 Scores and answered_at are Unix seconds (a double holds milliseconds until the year 287396). Names inside a sorted set
@@ -69,6 +69,9 @@ class Binding:
     peer: str
     name: str  # "": opened without a name; replaces what an older connection left under the same four-tuple
     answered_at: float
+    # The connection's first client and server byte in TCP sequence space, 32 bits each; 0: not known. Ports are used again, and a
+    # connection opened while no agent looked must not take the name of an earlier one.
+    tcp_identity: int = 0
     held_at: float | None = None  # holdWhileConnected: last seen in use; the key lives from then on
 
 
@@ -88,6 +91,7 @@ class CacheEntry:
     client_names: tuple[NamedAt, ...]
     cluster_names: tuple[NamedAt, ...]
     tombstones: tuple[NamedAt, ...]
+    tcp_identity: int = 0  # of the connection that the binding is of; 0: not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +227,14 @@ class CacheWriter:
             keys += self._add_answer(pipe, answer, ttl_s)
         for binding in bindings:
             key = binding_key(binding.client_key, binding.local, binding.peer)
-            pipe.hset(key, mapping={"name": binding.name, "answered_at": repr(binding.answered_at)})
+            pipe.hset(
+                key,
+                mapping={
+                    "name": binding.name,
+                    "answered_at": repr(binding.answered_at),
+                    "tcp": str(binding.tcp_identity),
+                },
+            )
             since = binding.answered_at if binding.held_at is None else binding.held_at
             pipe.pexpireat(key, expires_at_ms(since, ttl_s))
             keys += 1
@@ -310,7 +321,7 @@ class CacheReader:
     @staticmethod
     def _entry(replies: list[object]) -> CacheEntry:
         bound, mine, cluster, dead = replies
-        binding = None
+        binding, tcp = None, ""
         if isinstance(bound, dict) and "name" in bound and "answered_at" in bound:
             try:
                 answered_at = float(bound["answered_at"])
@@ -318,11 +329,13 @@ class CacheReader:
                 answered_at = math.nan
             if math.isfinite(answered_at):
                 binding = NamedAt(name=bound["name"], answered_at=answered_at)
+                tcp = str(bound.get("tcp", ""))[:20]
         return CacheEntry(
             binding=binding,
             client_names=_named(mine),
             cluster_names=_named(cluster),
             tombstones=_named(dead),
+            tcp_identity=int(tcp) if tcp.isascii() and tcp.isdigit() else 0,
         )
 
 

@@ -107,6 +107,7 @@ def _build_exchanges(x: Exchanges, context: Context) -> Tables:
         rows=client_rows,
         rules=context.settings.rules,
         lookups=context.lookups,
+        identities=x.connection_identities,
     )
     places = _places(stage, client_rows, named, context)
     client_spans, unnamed = build_client_spans(

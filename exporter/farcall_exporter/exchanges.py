@@ -164,6 +164,14 @@ class Exchanges:
         return mask
 
     @property
+    def connection_identities(self) -> npt.NDArray[np.uint64]:
+        """First client and server byte in TCP sequence space; 0 where not known."""
+        both = self.isn_client.astype(np.uint64) << np.uint64(32) | self.isn_server.astype(
+            np.uint64
+        )
+        return np.where(self.has_identity, both, np.uint64(0))
+
+    @property
     def has_identity(self) -> Mask:
         return self.ends.has(ExchangeFlag.IDENTITY)
 

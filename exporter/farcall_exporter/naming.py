@@ -8,7 +8,7 @@ import numpy as np
 from farcall.dnscache import CacheQuestion, NamedAt, format_endpoint
 from farcall.exchange import ExchangeFlag
 from farcall.names import NameSource
-from farcall_exporter.columns import Coded, Codes, Mask, group, numbers, spread
+from farcall_exporter.columns import Coded, Codes, Mask, Words, group, numbers, spread
 from farcall_exporter.exchanges import Ends, Ints, Owner
 from farcall_exporter.lookups import Lookups
 from farcall_exporter.resolve import (
@@ -72,6 +72,7 @@ def name_rows(
     rows: Codes,
     rules: NamingRules,
     lookups: Lookups,
+    identities: Words | None = None,  # of connections, in TCP sequence space
 ) -> Named:
     """Decides the name of the far end for `rows`. A group spans at most one second, so that ages are whole seconds right."""
     host_codes = host.codes if host is not None else np.zeros(len(at_ns), np.int64)
@@ -92,7 +93,9 @@ def name_rows(
             )
         )
     )
-    questions = _questions(owner, ends, host, protocol, at_ns, peer_inside, rows[last])
+    if identities is None:
+        identities = np.zeros(len(at_ns), np.uint64)
+    questions = _questions(owner, ends, host, protocol, at_ns, peer_inside, identities, rows[last])
     decisions = decide([(q.call, q.cache) for q in questions], rules, lookups)
     return Named(questions=questions, decisions=decisions, groups=groups)
 
@@ -118,6 +121,7 @@ def _questions(
     protocol: Coded,
     at_ns: Ints,
     peer_inside: Mask,
+    identities: Words,
     rows: Codes,
 ) -> list[Question]:
     clients = _listed(owner.client_key, rows)
@@ -137,6 +141,7 @@ def _questions(
         ends.flags[rows].tolist(),
         at_ns[rows].tolist(),
         peer_inside[rows].tolist(),
+        identities[rows].tolist(),
         strict=True,
     )
     return [_question(*values) for values in columns]
@@ -156,6 +161,7 @@ def _question(
     flags: int,
     at_ns: int,
     inside: bool,
+    tcp_identity: int,
 ) -> Question:
     ip = peer or ""
     return Question(
@@ -173,6 +179,7 @@ def _question(
             watched=bool(flags & _WATCHED),
             late=bool(flags & _LATE),
             dns_lost=bool(flags & _DNS_LOST),
+            tcp_identity=tcp_identity,
         ),
         cache=CacheQuestion(
             client_key=client or "",

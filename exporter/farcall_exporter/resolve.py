@@ -33,6 +33,7 @@ class Call:
     watched: bool = False  # this client was watched from its start
     late: bool = False
     dns_lost: bool = False
+    tcp_identity: int = 0  # as farcall.dnscache.Binding has it; 0: not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +92,10 @@ class _Evidence:
         entry = cache.entry or EMPTY
         # With a known connect the agent's own binding is the authority: one in Redis is of an older socket that had
         # the same four-tuple.
-        binding = entry.binding if call.opened is None else None
+        is_another = bool(call.tcp_identity and entry.tcp_identity) and (
+            call.tcp_identity != entry.tcp_identity
+        )
+        binding = entry.binding if call.opened is None and not is_another else None
         self.binding = binding if binding is not None and binding.name else None
         # An agent of before saw the connect and no answer that led to it: what came later led to other connections.
         was_unnamed = binding is not None and not binding.name

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.evidence import Bound
 from farcall_probes.identity import Identity
@@ -65,7 +66,16 @@ class Sight:
 class Connection:
     """Mutable on purpose: one per connection, touched on every drain."""
 
-    __slots__ = ("bound", "identity", "kept", "seen_ns", "sight", "watched", "written_ns")
+    __slots__ = (
+        "bound",
+        "identity",
+        "kept",
+        "seen_ns",
+        "sight",
+        "tcp_identity",
+        "watched",
+        "written_ns",
+    )
 
     def __init__(
         self, sight: Sight, identity: Identity, bound: Bound | None, *, watched: bool, kept: bool
@@ -76,6 +86,7 @@ class Connection:
         self.watched = watched  # the client was watched from its start
         self.kept = kept  # by policy
         self.seen_ns = sight.ts_req_ns  # newest request
+        self.tcp_identity = 0  # farcall.dnscache.Binding has it
         self.written_ns = 0  # when its binding went to the cache; 0: not yet
 
 
@@ -111,6 +122,18 @@ def keys_of(block: Records) -> npt.NDArray[np.uint64]:
     tgid = block["tgid"].astype(np.uint64) * _SPREAD_TGID
     role = block["role"].astype(np.uint64) * _SPREAD_ROLE
     return np.asarray(block["conn_id"] ^ tgid ^ role, dtype=np.uint64)
+
+
+def newest_of(
+    block: Records, count: int, owners: npt.NDArray[np.intp]
+) -> tuple[list[int], list[int]]:
+    """For each of `count` connections its newest request's time, and its identity in TCP sequence space, 0 where not known."""
+    known = block["flags"] & events.FLAG_IDENTITY != 0
+    number = block["isn_client"].astype(np.uint64) << np.uint64(32) | block["isn_server"]
+    newest = np.zeros((2, count), dtype=np.uint64)
+    np.maximum.at(newest[0], owners, block["ts_req_ns"])
+    np.maximum.at(newest[1], owners, np.where(known, number, np.uint64(0)))
+    return newest[0].tolist(), newest[1].tolist()
 
 
 def sights_at(block: Records, rows: npt.NDArray[np.intp]) -> list[Sight]:

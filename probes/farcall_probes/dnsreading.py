@@ -24,7 +24,7 @@ class ReadAnswer(NamedTuple):
     netns: int
     resolver: bytes
     time_ns: int
-    answer: dns.DnsAnswer
+    answer: dns.DnsAnswer | None  # None: so little was captured that not even its question is known
     is_cut: bool  # addresses behind the captured bytes are not known
 
 
@@ -64,7 +64,7 @@ class DnsReader:
             if parsed is not None:
                 yield ReadAnswer(tuple(who), netns, resolver, ts_ns, *parsed)
 
-    def _parse(self, data: bytes, is_cut: bool) -> tuple[dns.DnsAnswer, bool] | None:
+    def _parse(self, data: bytes, is_cut: bool) -> tuple[dns.DnsAnswer | None, bool] | None:
         answer = dns.parse_answer(data, cut=is_cut)
         was_cut = isinstance(answer, Truncated)
         if isinstance(answer, Truncated):
@@ -72,7 +72,7 @@ class DnsReader:
             answer = answer.partial
         if not isinstance(answer, dns.DnsAnswer):
             self._counters["dns_unread_dropped"] += 1
-            return None
+            return (None, True) if is_cut else None
         if answer.question_type not in dns.TYPE_NAMES:
             self._counters["dns_other_type"] += 1
             return None

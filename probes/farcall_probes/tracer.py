@@ -128,12 +128,11 @@ class Tracer:
             if identity is None:
                 self._counters["unwanted_dns"] += 1
                 continue
-            of_node = read.netns == self.node_netns
-            trusted = speaks_for_all(read.resolver, self._trusted, of_node=of_node)
-            self._remember(identity, read.answer, read.resolver, read.time_ns, trusted=trusted)
-            if (
-                read.is_cut
-            ):  # of the addresses behind the cut nobody can say that they were not asked for
+            if read.answer is not None:
+                of_node = read.netns == self.node_netns
+                trusted = speaks_for_all(read.resolver, self._trusted, of_node=of_node)
+                self._remember(identity, read.answer, read.resolver, read.time_ns, trusted=trusted)
+            if read.is_cut:  # what lies behind the cut may have been asked for
                 self.evidence.mark_lost(identity.client_key)
 
     def _find_wanted(self, seen: Seen, now_ns: int) -> Identity | None:
@@ -272,10 +271,9 @@ class Tracer:
 
     def _touch(self, block: Records, used: list[Connection], owners: npt.NDArray[np.intp]) -> None:
         """Notes when each connection was last used; what has lived for 10 s gets its binding into the cache."""
-        newest = np.zeros(len(used), dtype=np.uint64)
-        np.maximum.at(newest, owners, block["ts_req_ns"])
-        for connection, seen_ns in zip(used, newest.tolist(), strict=True):
-            connection.seen_ns = seen_ns
+        newest = connections.newest_of(block, len(used), owners)
+        for connection, seen_ns, number in zip(used, *newest, strict=True):
+            connection.seen_ns, connection.tcp_identity = seen_ns, number or connection.tcp_identity
             if connection.kept and self._is_binding_due(connection):
                 self._bind(connection)
 
@@ -309,6 +307,7 @@ class Tracer:
             peer=format_endpoint(address_text(sight.raddr), sight.rport),
             name=bound.name if bound is not None else "",
             answered_at=(answered_ns + self.offsets.unix_ns) / NS,
+            tcp_identity=connection.tcp_identity,
             held_at=(connection.seen_ns + self.offsets.unix_ns) / NS if self._hold else None,
         )
 

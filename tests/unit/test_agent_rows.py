@@ -259,6 +259,18 @@ def test_over_tcp_nobody_but_the_resolver_can_answer(room: Room) -> None:
     assert len(room.take(make_drained(dns=[record]))["dns"]) == 1
 
 
+def test_a_client_that_reads_its_answer_byte_by_byte_is_not_called_silent(room: Room) -> None:
+    """The kernel tells eight portions: too few for its question."""
+    answer = a_answer("a.example", "203.0.113.10")
+    portions = [
+        make_dns(answer[n : n + 1], tcp=1, offset=n, more=n < 7, len=len(answer)) for n in range(8)
+    ]
+    rows = room.take(make_drained(dns=portions, small=[make_redis(PING)]))
+
+    assert rows["exchanges"][0]["flags"] & ExchangeFlag.DNS_LOST
+    assert room.tracer.counters()["dns_unread_dropped"] == 1
+
+
 def test_a_client_whose_answer_was_cut_is_not_called_silent(room: Room) -> None:
     answer = a_answer("a.example", *[f"203.0.113.{n}" for n in range(200)])
     rows = room.take(

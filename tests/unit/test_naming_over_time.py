@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from farcall.names import Confidence, NameSource, UnknownReason
+from farcall.names import UNKNOWN_EXTERNAL_SERVICE, Confidence, NameSource, UnknownReason
 from farcall_exporter.lookups import RETRY_AFTER_S
 from support_agent import NS
 from support_exporter import Row
@@ -60,6 +60,24 @@ class NamesOverTime(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_connection_is_used(self, data: st.DataObject) -> None:
         self.call(data.draw(st.sampled_from(self.world.links)))
+
+    @precondition(lambda self: self.world.links)
+    @rule(data=st.data())
+    def a_connection_is_used_until_it_is_remembered(self, data: st.DataObject) -> None:
+        link = data.draw(st.sampled_from(self.world.links))
+        self.world.pass_time(11.0)
+        self.call(link)
+
+    @rule(client=CLIENTS, ip=st.sampled_from(IPS), name=st.sampled_from(NAMES), port=PORTS)
+    def a_port_is_used_again_while_no_agent_runs(
+        self, client: int, ip: str, name: str, port: int
+    ) -> None:
+        self.world.stop_agent()
+        self.world.answer(client, ip, name, trusted=True)
+        self.world.pass_time(0.001)
+        link = self.world.connect(client, ip, port)
+        self.the_agent_begins()
+        self.call(link)
 
     @precondition(lambda self: self.world.life is not None)
     @rule()
@@ -184,3 +202,46 @@ def check_reason(world: World, link: Link, mine: list[Told], reason: UnknownReas
 
 TestNamesOverTime = NamesOverTime.TestCase
 TestNamesOverTime.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def remembered(world: World) -> Link:
+    """A connection of client 1 to `a.example`, old enough to have its binding in Redis."""
+    world.pass_time(1.0)
+    world.answer(1, IPS[0], "a.example", trusted=True)
+    link = world.connect(1, IPS[0], 1)
+    world.call(link)
+    world.pass_time(11.0)
+    world.call(link)
+    return link
+
+
+def label_of(span: Row | None) -> str:
+    assert span is not None
+    return str(span["DestinationLabel"])
+
+
+def test_a_connection_keeps_its_name_over_a_restart_of_the_agent_and_the_loss_of_redis() -> None:
+    world = World()
+    link = remembered(world)
+    world.answer(1, IPS[0], "b.example", trusted=True)
+    world.lose_redis()
+    world.stop_agent()
+    world.start_agent()
+
+    assert label_of(world.call(link)) == "a.example"
+    world.close()
+
+
+def test_a_port_that_is_used_again_unseen_does_not_take_the_name_of_before() -> None:
+    world = World()
+    remembered(world)
+    world.stop_agent()
+    world.answer(1, IPS[0], "b.example", trusted=True)
+    again = world.connect(1, IPS[0], 1)
+    world.start_agent()
+    world.answer(1, IPS[0], "b.example", trusted=True)
+    span = world.call(again)
+
+    assert label_of(span) == UNKNOWN_EXTERNAL_SERVICE
+    assert dict(span["SpanAttributes"])["farcall.unknown.reason"] == UnknownReason.AMBIGUOUS  # type: ignore[index]
+    world.close()
