@@ -83,7 +83,7 @@ def test_http2_inside_tls_is_followed_frame_by_frame(
         if int(record["segment"]) == SEGMENT_REQUEST and bytes(record["req"])[3] == 1:
             asked[int(record["role"])].append(int(record["request_seq"]))
     assert len(asked[CLIENT]) == COUNT
-    # The first is read together with the record before it, whose overhead the server's end does not know: within a record
-    # of the client's place, where the exporter joins by overlap.
-    assert asked[CLIENT][1:] == asked[SERVER][1:]
-    assert abs(asked[CLIENT][0] - asked[SERVER][0]) < 64
+    # Those that are read together with a record before them are off by its overhead, within 64 bytes; the exporter joins
+    # them by overlap. Nothing but a connection's first few comes so.
+    assert asked[CLIENT][4:] == asked[SERVER][4:]
+    assert all(abs(a - b) < 64 for a, b in zip(asked[CLIENT], asked[SERVER], strict=True))

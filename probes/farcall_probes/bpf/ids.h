@@ -120,7 +120,7 @@
 #define SIZE_SERVING 24
 #define SIZE_WHO 128
 #define SIZE_BEFORE_STATE 1041 /* in struct conn: where the reader of the table finds `state` */
-#define SIZE_TLS_CALL 72
+#define SIZE_TLS_CALL 80
 #define SIZE_TLS_KEY 16
 #define SIZE_TLS_SESSION 24
 

@@ -146,6 +146,7 @@ struct tls_call {
 	u64 write_ssl; /* not 0: this plaintext has not been seen to leave yet */
 	u64 write_buf;
 	u64 write_len;
+	u64 write_head; /* its first bytes */
 	u64 read_ssl; /* not 0: inside of a read */
 	u64 read_buf;
 	u64 read_len;

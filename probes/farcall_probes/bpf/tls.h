@@ -13,7 +13,7 @@
 #ifndef FARCALL_TLS_H
 #define FARCALL_TLS_H
 
-#include "walk.h"
+#include "frames.h"
 
 /* RFC 8446, 5.1 and 5.2; types and lengths of 1.2 are the same. */
 #define TLS_CHANGE_CIPHER 0x14
@@ -65,10 +65,12 @@ FC_INLINE bool may_begin_tls(u32 first)
 
 FC_INLINE u64 peek_record(struct call *c, u64 at)
 {
+	u64 left = 0;
+	u64 base = find_byte(c, at, &left);
 	u64 head = 0;
 
-	if (at + TLS_HEADER <= c->len[0])
-		read_user(&head, TLS_HEADER, (void *)(c->base[0] + at));
+	if (left >= TLS_HEADER)
+		read_user(&head, TLS_HEADER, (void *)base);
 	return head;
 }
 
@@ -126,6 +128,14 @@ FC_INLINE bool carries(struct call *c, u64 plain)
 		at += TLS_HEADER + record_length(head);
 	}
 	return false;
+}
+
+FC_INLINE u64 load_user_head(u64 at, u64 len)
+{
+	u64 head = 0;
+
+	read_user(&head, len < 8 ? 1 : 8, (void *)at);
+	return head;
 }
 
 FC_INLINE struct tls_key make_tls_key(u64 pid_tgid, u64 ssl)
@@ -228,6 +238,11 @@ FC_INLINE bool pass_sealed(struct call *c, struct fdent *e, u64 sk, struct conn 
 	} else if (t && t->write_ssl && carries(c, t->write_len)) {
 		remember_session(c, e, t->write_ssl);
 		t->write_ssl = 0;
+		/* Node.js gives the bytes of a connection's first write back before they leave. */
+		if (load_user_head(t->write_buf, t->write_len) != t->write_head) {
+			count(c, FC_COUNT_TLS_UNOWNED);
+			return false;
+		}
 		set_buffer(c, t->write_buf, t->write_len);
 		c->more = 0;
 		c->plain = 1;

@@ -15,11 +15,12 @@ FC_INLINE int on_tls_write(struct user_regs *r)
 {
 	struct tls_call *t = enter_library();
 
-	if (!t)
+	if (!t || !(u32)r->dx)
 		return 0;
+	t->write_ssl = r->di;
 	t->write_buf = r->si;
 	t->write_len = (u32)r->dx;
-	t->write_ssl = t->write_len ? r->di : 0;
+	t->write_head = load_user_head(r->si, t->write_len);
 	return 0;
 }
 
@@ -104,20 +105,34 @@ struct go_net_fd {
 	u64 type;
 };
 
-/* The descriptor of a *tls.Conn, or -1: what lies under it may be any net.Conn, and only a TCP socket of the net package
- * looks like this. */
-FC_INLINE s64 find_go_fd(u64 conn)
+/* The descriptor of what may be a *net.TCPConn, or -1: only a TCP socket of the net package looks like this. */
+FC_INLINE s64 load_go_fd(u64 tcp_conn)
 {
 	struct go_net_fd n = {};
-	u64 inner = 0, net_fd = 0;
+	u64 net_fd = 0;
 
-	if (read_user(&inner, 8, (void *)(conn + GO_CONN_DATA)) || read_user(&net_fd, 8, (void *)inner))
-		return -1;
-	if (read_user(&n, sizeof(n), (void *)net_fd))
+	if (read_user(&net_fd, 8, (void *)tcp_conn) || read_user(&n, sizeof(n), (void *)net_fd))
 		return -1;
 	if (n.fd >= GO_MAX_FD || n.is_stream != 1 || n.zero_read_is_eof != 1 || n.is_file || n.type != SOCK_STREAM)
 		return -1;
 	return n.family == AF_INET || n.family == AF_INET6 ? (s64)n.fd : -1;
+}
+
+/* The descriptor of a *tls.Conn. What lies under it may be a wrapper: a struct with the connection as its first member, or
+ * behind one word (Kubernetes' clients). */
+FC_INLINE s64 find_go_fd(u64 conn)
+{
+	u64 inner = 0;
+	u64 words[3] = {};
+	s64 fd;
+
+	if (read_user(&inner, 8, (void *)(conn + GO_CONN_DATA)))
+		return -1;
+	fd = load_go_fd(inner);
+	if (fd >= 0 || read_user(words, sizeof(words), (void *)inner))
+		return fd;
+	fd = load_go_fd(words[1]);
+	return fd >= 0 ? fd : load_go_fd(words[2]);
 }
 
 FC_INLINE int on_go_plaintext(void *ctx, u64 dir, u64 conn, u64 buf, u64 len)
