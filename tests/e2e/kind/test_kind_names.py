@@ -64,3 +64,26 @@ def test_every_span_says_which_pod_namespace_and_container_called(
         assert span.resource["k8s.container.name"] == "main"
         assert re.fullmatch(r"[0-9a-f-]{36}", span.resource["k8s.pod.uid"])
         assert span.resource["k8s.node.name"] == shop.nodes[1]
+
+
+@pytest.mark.parametrize(
+    ("caller", "service"),
+    [
+        ("by-name", "api"),
+        ("by-ip", "api"),
+        ("by-node", "api"),
+        ("on-host", "api"),
+        ("headless", "api-headless"),
+        ("session", "sessions"),
+    ],
+)
+def test_a_call_inside_is_named_by_its_service_however_it_was_addressed(
+    cluster: Cluster, shop: Shop, caller: str, service: str
+) -> None:
+    spans = wait_spans(cluster, caller, at_least=10)[:10]
+
+    assert names(spans) == {service}
+    assert {s.attributes["farcall.name.source"] for s in spans} == {"kubernetes"}
+    assert {s.attributes["k8s.service.name"] for s in spans} == {service}
+    assert {s.attributes["k8s.namespace.name"] for s in spans} == {SHOP}
+    assert {s.resource["k8s.deployment.name"] for s in spans} == {caller}
