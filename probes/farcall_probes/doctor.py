@@ -12,12 +12,14 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from farcall.commands import EXIT_FAULT, EXIT_OK
 from farcall.terminal import Column, render_table
 from farcall_probes import artefact, btf, probes, sites, tracefs
+from farcall_probes.doctortls import check_tls
+from farcall_probes.findings import Finding
 from farcall_probes.maps import MapSizes, read_locked_bytes
 
 # include/uapi/linux/capability.h
@@ -26,21 +28,14 @@ _CAPABILITIES = {
     "CAP_PERFMON": (38, True, "nothing can be attached"),
     "CAP_SYS_PTRACE": (19, False, "containers of other users' processes are not told apart"),
     "CAP_DAC_READ_SEARCH": (2, False, "executables and environments of other users are not read"),
+    "CAP_CHECKPOINT_RESTORE": (
+        40,
+        False,
+        "TLS of libraries that were deleted or replaced while in use is not read",
+    ),
 }
 _CAP_SYS_ADMIN = 21  # covers BPF and PERFMON on older kernels
 _MAX_PROCESSES = 100_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One row. `essential` and not `on`: nothing at all is seen. `note` is a measure or a remark on what is on."""
-
-    name: str
-    on: bool
-    essential: bool = False
-    note: str = ""
-    why: str = ""
-    cost: str = ""
 
 
 def _attempt(name: str, cost: str, look: Callable[[], str], cure: str = "") -> Finding:
@@ -126,6 +121,7 @@ def check_programs() -> Iterator[Finding]:
             note=f"{memory / 2**20:.0f} MiB of kernel memory, {rings / 2**20:.0f} MiB of it rings;"
             f" room for {sizes.connections:,} connections in use",
         )
+        yield from check_tls(capture.tls)
     finally:
         capture.close()
 

@@ -300,6 +300,9 @@ class Libraries:
             ),
         }
 
+    def list_libraries(self) -> list[Library]:
+        return list(self._files.values())
+
     def describe(self) -> tuple[Capability, ...]:
         """One row per probed or refused file."""
         rows = [describe_library(library) for library in self._files.values()]

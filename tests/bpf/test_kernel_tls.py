@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from farcall_probes.doctortls import check_tls
 from farcall_probes.events import PROTO_HTTP1, PROTO_TCP, Flag
 from farcall_probes.probes import KernelCapture
 from support_probes import OK, Watch, connection, make_request, port_of
@@ -302,3 +303,14 @@ def test_pairs_in_many_threads_are_told_apart(
     for pair in pairs:
         check_both_ends(watch, pair.port, requests)
         pair.close()
+
+
+def test_the_doctor_says_what_a_hit_costs_and_which_libraries_are_read(
+    capture: KernelCapture,
+) -> None:
+    rows = {f.name: f for f in check_tls(capture.tls)}
+
+    assert rows["TLS probes"].on and "µs a hit" in rows["TLS probes"].note
+    assert rows["TLS: OpenSSL and BoringSSL"].on
+    assert "files" in rows["TLS: OpenSSL and BoringSSL"].note  # libssl stands in its usual place
+    assert "TLS: Go's crypto/tls" in rows

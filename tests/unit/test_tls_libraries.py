@@ -2,10 +2,8 @@
 
 import os
 import random
-import ssl
 import struct
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,22 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farcall_probes import libraries, mappings
-from farcall_probes.bpfsys import BpfError
+from farcall_probes.doctortls import find_unread
 from farcall_probes.elf import ElfError, ElfFile
 from farcall_probes.libraries import Libraries
 from farcall_probes.mappings import MappingError, open_mapped, parse_maps
 from farcall_probes.tlspoints import Point, find_ssl_points
+from support_tlsproc import Kernel, Proc, find_libssl
 
 pytestmark = pytest.mark.unit
-
-
-def find_libssl() -> Path:
-    assert ssl.OPENSSL_VERSION
-    return next(
-        Path(f.path)
-        for f in parse_maps(Path("/proc/self/maps").read_bytes())
-        if "/libssl" in f.path
-    )
 
 
 def points_of(raw: bytes) -> list[Point]:
@@ -161,39 +151,6 @@ def test_any_bytes_are_mappings_or_none(raw: bytes) -> None:
         assert file.inode > 0
 
 
-class Proc:
-    """A /proc with processes whose root is a directory of the test."""
-
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / "proc"
-        self.root = directory / "root"
-        self.path.mkdir()
-        self.root.mkdir()
-
-    def start(self, tgid: int, *files: str, root: Path | None = None) -> None:
-        process = self.path / str(tgid)
-        process.mkdir(exist_ok=True)
-        if not (process / "root").is_symlink():
-            (process / "root").symlink_to(root or self.root)
-        lines = []
-        for number, name in enumerate(files):
-            place = (root or self.root) / name
-            inode = place.stat().st_ino if place.exists() else 4
-            lines.append(f"{number + 1}000-{number + 1}fff r-xp 00000000 fe:00 {inode} /{name}\n")
-        (process / "maps").write_text("".join(lines))
-
-    def end(self, tgid: int) -> None:
-        for path in (self.path / str(tgid)).iterdir():
-            path.unlink()
-        (self.path / str(tgid)).rmdir()
-
-    def put(self, name: str, raw: bytes | None = None) -> Path:
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(find_libssl().read_bytes() if raw is None else raw)
-        return path
-
-
 @pytest.fixture
 def proc(tmp_path: Path) -> Proc:
     return Proc(tmp_path)
@@ -230,32 +187,6 @@ def test_a_link_leads_no_further_than_the_containers_root(proc: Proc) -> None:
 
 
 # ---- the looks ------------------------------------------------------------------------------------------------------
-
-
-class Kernel:
-    """Attaches to nothing, and notes it."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-        self.attached: list[int] = []
-        self.open = 0
-        self.fail = False
-
-    def attach(self, file: int, points: Sequence[Point]) -> "Handle":
-        if self.fail:
-            raise BpfError("opening the uprobe", 1)
-        self.attached.append(os.fstat(file).st_ino)
-        self.open += 1
-        return Handle(self)
-
-
-class Handle:
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel, self._closed = kernel, False
-
-    def close(self) -> None:
-        self._kernel.open -= not self._closed
-        self._closed = True
 
 
 @pytest.fixture
@@ -396,3 +327,14 @@ def test_dear_probes_that_are_hit_too_often_rest_for_a_minute(
 
     assert (calm, resting, kernel.open) == (1, 0, 1)
     assert not row.on and "2,000 times a second" in row.why
+
+
+def test_the_doctor_counts_the_processes_of_libraries_that_are_not_read(proc: Proc) -> None:
+    proc.put("opt/libgnutls.so.30", b"x")
+    proc.put("opt/libssl.so.3")
+    proc.start(10, "opt/libgnutls.so.30")
+    proc.start(11, "opt/libgnutls.so.30", "opt/libssl.so.3")
+    (row,) = find_unread(proc.path)
+
+    assert (row.name, row.on) == ("TLS: GnuTLS", False)
+    assert row.why.startswith("2 processes") and row.cost
