@@ -1,7 +1,7 @@
 """What the agent costs: CPU per record in its own code, then the whole process under 1,000 exchanges a second, and its memory.
 
 Two parts. *Code*: 4,096 synthetic records through parse, name, batch and lz4, process time, best of several rounds (what the
-code needs, no kernel, no network). *Live*: `farcall agent` over the real probes, an HTTP/1 and a Redis load at a fixed rate on
+code needs, no kernel, no network). *Live*: `farcall agent` over the real probes, an HTTP/1, a Redis and a gRPC load at a fixed rate on
 loopback, so that both ends are traced and one exchange is two records; on-CPU time of all its threads from schedstat, divided by
 the rows that arrived. Everything in its process counts: drain, parse, name, compress, send, status. Losses stand beside it.
 
@@ -17,7 +17,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,6 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+import grpcload
 from farcall.exchange import BatchHeader
 from farcall_probes.batches import render_batch
 from farcall_probes.capture import Drained
@@ -34,6 +34,7 @@ from farcall_probes.clocks import read_offsets
 from farcall_probes.identity import Identities
 from farcall_probes.policy import Policy
 from farcall_probes.tracer import Tracer
+from probeload import HEAD, load, serve_http
 from support_agent import (
     FakeExporter,
     a_answer,
@@ -47,15 +48,7 @@ from support_agent import (
 
 QUICK = bool(os.environ.get("QUICK"))
 RECORDS = 4096
-CONNECTIONS = 16
 RESULTS = Path(__file__).parent / "results" / "probes.json"
-HEAD = (
-    b"GET /api/v1/items/%d?page=%d&q=abc HTTP/1.1\r\nHost: api.example.com:8080\r\n"
-    b"User-Agent: python-requests/2.31\r\nAccept-Encoding: gzip, deflate\r\nAccept: */*\r\n"
-    b"Connection: keep-alive\r\nAuthorization: Bearer abcdefghijklmnopqrstuvwxyzabcdefghijklmnop\r\n"
-    b"X-Request-Id: %032x\r\ntraceparent: 00-%032x-%016x-01\r\n\r\n"
-)
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +116,7 @@ def dns_records() -> Drained:
     )
 
 
-def measure_code(drained: Drained, rounds: int) -> list[float]:
+def measure_code(make: Callable[[], Drained], rounds: int, records: int = RECORDS) -> list[float]:
     """µs per record, of each round but the first."""
     with tempfile.TemporaryDirectory() as directory:
         config = make_config(Path(directory))
@@ -138,6 +131,7 @@ def measure_code(drained: Drained, rounds: int) -> list[float]:
     )
     costs = []
     for number in range(1, rounds + 2):
+        drained = make()
         begin = time.process_time_ns()
         tracer.take(drained, now_ns=time.monotonic_ns())
         for kind, batch in tracer.take_batches():
@@ -146,7 +140,7 @@ def measure_code(drained: Drained, rounds: int) -> list[float]:
             )
             render_batch(batch, header)
         tracer.take_cache_writes()
-        costs.append((time.process_time_ns() - begin) / 1_000 / RECORDS)
+        costs.append((time.process_time_ns() - begin) / 1_000 / records)
     return costs[1:]
 
 
@@ -163,43 +157,11 @@ def child(*argv: str) -> Iterator["subprocess.Popen[str]"]:
         process.communicate(timeout=15)
 
 
-def serve_http() -> None:
-    """A keep-alive server that answers each head at once; prints its port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    print(listener.getsockname()[1], flush=True)
-    while True:
-        connection, _ = listener.accept()
-        threading.Thread(target=answer_http, args=(connection,), daemon=True).start()
-
-
-def answer_http(connection: socket.socket) -> None:
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    while connection.recv(4096):
-        connection.sendall(ANSWER)
-
-
-def load(port: int, kind: str, rate: int, seconds: float) -> None:
-    """Open loop at `rate`, one request after the other over a few connections; prints how many it made."""
-    links = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONNECTIONS)]
-    for link in links:
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    begin = time.monotonic()
-    count = int(rate * seconds)
-    for i in range(count):
-        wait_s = begin + i / rate - time.monotonic()
-        if wait_s > 0.0005:
-            time.sleep(wait_s)
-        link = links[i % CONNECTIONS]
-        link.sendall(make_request(kind, i))
-        link.recv(4096)
-    print(count, flush=True)
-
-
-def make_request(kind: str, i: int) -> bytes:
-    if kind == "http":
-        return HEAD % (i % 500, i % 7, i, i + 1, i + 1)
-    key = b"session:%d" % (i % 1000)
-    return b"*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$10\r\n0123456789\r\n" % (len(key), key)
+@contextmanager
+def running_server(kind: str) -> Iterator[int]:
+    with child(sys.executable, __file__, "--serve", kind) as server:
+        assert server.stdout is not None
+        yield int(server.stdout.readline())
 
 
 @contextmanager
@@ -299,14 +261,13 @@ def measure_live(
 
 
 def measure_all_live(rate: int, seconds: float, rounds: int) -> tuple[list[Metric], dict[str, int]]:
-    costs: dict[str, list[float]] = {"http": [], "redis": []}
-    seen: dict[str, list[float]] = {"http": [], "redis": []}
+    costs: dict[str, list[float]] = {"http": [], "redis": [], "grpc": []}
+    seen: dict[str, list[float]] = {"http": [], "redis": [], "grpc": []}
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         redis_port = stack.enter_context(running_redis(directory))
-        server = stack.enter_context(child(sys.executable, __file__, "--serve"))
-        assert server.stdout is not None
-        http_port = int(server.stdout.readline())
+        http_port = stack.enter_context(running_server("http"))
+        grpc_port = stack.enter_context(running_server("grpc"))
         agent, ready_s = stack.enter_context(running_agent(directory))
         time.sleep(2)
         rss_at_start = read_rss_mb(agent.pid)
@@ -314,7 +275,7 @@ def measure_all_live(rate: int, seconds: float, rounds: int) -> tuple[list[Metri
         time.sleep(3)
         idle = (read_cpu_ns(agent.pid) - idle_from) / 3e9 * 100
         for _ in range(rounds):
-            for kind, port in (("http", http_port), ("redis", redis_port)):
+            for kind, port in (("http", http_port), ("redis", redis_port), ("grpc", grpc_port)):
                 cost, share = measure_live(agent, kind, port, rate, seconds)
                 costs[kind].append(cost)
                 seen[kind].append(share * 100)
@@ -324,7 +285,9 @@ def measure_all_live(rate: int, seconds: float, rounds: int) -> tuple[list[Metri
     return [
         make_metric(f"agent CPU per HTTP/1 record at {rate}/s", costs["http"], "µs"),
         make_metric(f"agent CPU per Redis record at {rate}/s", costs["redis"], "µs"),
+        make_metric("agent_cpu_us_grpc", costs["grpc"], "µs", 10),
         make_metric("HTTP/1 exchanges seen, both ends", seen["http"], "%"),
+        make_metric("gRPC calls seen, both ends", seen["grpc"], "%"),
         make_metric("Redis exchanges seen, both ends", seen["redis"], "%"),
         make_metric("agent CPU without load", [idle], "% of a core"),
         make_metric("agent RSS at start", [rss_at_start], "MB", 60),
@@ -375,19 +338,23 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4 if QUICK else 10)
     parser.add_argument("--rounds", type=int, default=1 if QUICK else 3)
     parser.add_argument("--code-only", action="store_true")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--load", choices=("http", "redis"), help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=("http", "grpc"), help=argparse.SUPPRESS)
+    parser.add_argument("--load", choices=("http", "redis", "grpc"), help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.serve:
-        return serve_http()
+        return serve_http() if chosen.serve == "http" else grpcload.serve()
     if chosen.load:
         return load(chosen.port, chosen.load, chosen.rate, chosen.seconds)
     rounds = 5 if QUICK else 15
     metrics = [
-        make_metric("code per HTTP/1 record", measure_code(http_records(), rounds), "µs", 6),
-        make_metric("code per Redis record", measure_code(redis_records(), rounds), "µs", 4),
-        make_metric("code per DNS answer", measure_code(dns_records(), rounds), "µs"),
+        make_metric("code per HTTP/1 record", measure_code(http_records, rounds), "µs", 6),
+        make_metric("code per Redis record", measure_code(redis_records, rounds), "µs", 4),
+        make_metric("code per DNS answer", measure_code(dns_records, rounds), "µs"),
+        # A drain of 100 ms at 10,000 calls/s; a call is three records.
+        make_metric(
+            "code per gRPC call", measure_code(grpcload.Rounds(1024).make, rounds, 1024), "µs", 10
+        ),
     ]
     losses: dict[str, int] = {}
     if not chosen.code_only:

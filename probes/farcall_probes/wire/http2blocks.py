@@ -35,26 +35,29 @@ class _Opened(NamedTuple, Generic[M]):
 class Direction(Generic[M]):
     """`next_seq` is the caller's, as are hot paths past `feed`: they may use `decoder` while `is_idle`."""
 
-    __slots__ = ("_opened", "_part", "decoder", "next_seq", "unread")
+    __slots__ = ("_opened", "_part", "decoder", "is_idle", "next_seq", "unread")
 
     def __init__(self, decoder: hpack.Decoder) -> None:
         self.decoder = decoder
         self.next_seq = 0
         self.unread = 0  # frames and blocks that are none; only grows
+        self.is_idle = True  # nothing waits here; an attribute, because it is asked once a frame
         self._part: tuple[bytes, M] | None = None
         self._opened: _Opened[M] | None = None
-
-    @property
-    def is_idle(self) -> bool:
-        return self._part is None and self._opened is None
 
     def forget(self) -> None:
         """Something was lost."""
         self.decoder.reset()
         self._part = self._opened = None
+        self.is_idle = True
 
     def feed(self, data: bytes, mark: M, *, offset: int = 0, cut: bool = False) -> list[Event[M]]:
         """Bytes of a frame from `offset` of it on, its header counted; `cut`: no more of it will come."""
+        events = self._feed(data, mark, offset, cut)
+        self.is_idle = self._part is None and self._opened is None
+        return events
+
+    def _feed(self, data: bytes, mark: M, offset: int, cut: bool) -> list[Event[M]]:
         events: list[Event[M]] = []
         if offset == 0:
             if self._part is not None:  # the last one was never finished
