@@ -1,4 +1,4 @@
-"""The naming score: 175 calls with a known right answer, and what farcall calls them. bench/naming/README.md says how.
+"""The naming score: 176 calls with a known right answer, and what farcall calls them. bench/naming/README.md says how.
 
 make naming-score              figures go to bench/results/naming.json; QUICK=1 for the rows marked so
 python bench/bench_naming.py --only c05,c12-wrong-id     rows whose ID begins so

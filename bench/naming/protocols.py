@@ -10,6 +10,7 @@ PORTS = {
     "tcp": 9000,
     "http": 8080,
     "tls": 8443,
+    "https": 8443,
 }
 
 # PostgreSQL: length, protocol 3.0, user and database; simple query.
@@ -44,7 +45,7 @@ def build_call(protocol: str, *, host: str = "", server_name: str = "") -> list[
         "memcached": b"get cart\r\n",
         "tcp": _UNKNOWN,
     }.get(protocol)
-    if protocol == "http":
+    if protocol in ("http", "https"):
         data = build_request(host)
     if protocol == "tls":
         data = build_client_hello(server_name)

@@ -1,11 +1,14 @@
 """Scenarios of HTTP and TLS: cases 13 and 14, where the request itself may say whom it is for."""
 
+import asyncio
 import socket
 
 from naming.network import INSIDE
 from naming.play import VISIBLE_S, Play
 from naming.protocols import build_request, send
 from naming.scenarios_dns import Scenario
+
+ATTACHED_S = 5.0
 
 
 def http(host: str, *, looked_up: str = "", older: bool = False, others: bool = False) -> Scenario:
@@ -68,6 +71,14 @@ def hello(server_name: str, *, looked_up: bool = False, older: bool = False) -> 
     return play
 
 
+async def readable(p: Play) -> None:
+    """TLS by a library that is read: the Host in it counts. The agent is given a moment to find the library."""
+    await p.reach("up")
+    client = await p.client(resolver="secure")
+    await asyncio.sleep(ATTACHED_S)
+    await p.judge(client, f"tls {p.ip} {p.port}", *p.call(host=p.name))
+
+
 SCENARIOS: dict[str, Scenario] = {
     "host": http("{name}", looked_up="{name}"),
     "bare-address": http("{ip}:{port}"),
@@ -80,6 +91,7 @@ SCENARIOS: dict[str, Scenario] = {
     "proxy-connect": proxy_connect,
     "host-after-other-look-up": http("{name}", looked_up="{other}"),
     "lying-host-inside": lying_host_inside,
+    "readable": readable,
     "sni": hello("{name}"),
     "no-sni-looked-up": hello("", looked_up=True),
     "no-sni-bare": hello(""),

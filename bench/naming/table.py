@@ -35,7 +35,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """One row. `needs`: what farcall does not see yet; such a row is counted, and not run."""
+    """One row. `needs`: what farcall or the lab does not have yet; such a row is counted, and not run."""
 
     id: str
     case: int

@@ -1,6 +1,7 @@
 """A client as client.c that looks names up where nobody can see it: DNS over TLS (RFC 7858) and over HTTPS (RFC 8484).
 
-Steps beside connect, send, read and close: `dot SERVER PORT NAME`, `doh SERVER PORT NAME`.
+Steps beside connect, send, read and close: `dot SERVER PORT NAME`, `doh SERVER PORT NAME`, and `tls ADDRESS PORT` for a
+connection whose bytes go through OpenSSL.
 """
 
 import socket
@@ -66,6 +67,8 @@ def main() -> None:
                     found = socket.inet_ntoa(ask_over_tls(*rest)[-4:])
                 elif word == "doh":
                     found = socket.inet_ntoa(ask_over_https(*rest)[-4:])
+                elif word == "tls":
+                    links[0] = open_tls(*rest)
                 elif word == "connect":
                     address = found if rest[0] == "@" else rest[0]
                     links[0] = socket.create_connection((address, int(rest[1])), WAIT_S)
