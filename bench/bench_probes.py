@@ -4,7 +4,6 @@ Two parts. *Code*: 4,096 synthetic records through parse, name, batch and lz4, p
 code needs, no kernel, no network). *Live*: `farcall agent` over the real probes, an HTTP/1, a Redis and a gRPC load at a fixed rate on
 loopback, so that both ends are traced and one exchange is two records; on-CPU time of all its threads from schedstat, divided by
 the rows that arrived. Everything in its process counts: drain, parse, name, compress, send, status. Losses stand beside it.
-
     python bench/bench_probes.py [--rate 1000] [--seconds 10] [--rounds 3] [--code-only]      QUICK=1: shorter
 """
 
@@ -45,6 +44,7 @@ from support_agent import (
     make_redis,
     write_config,
 )
+from tls_cost import measure_tls
 
 QUICK = bool(os.environ.get("QUICK"))
 RECORDS = 4096
@@ -359,7 +359,7 @@ def main() -> None:
     losses: dict[str, int] = {}
     if not chosen.code_only:
         live, losses = measure_all_live(chosen.rate, chosen.seconds, chosen.rounds)
-        metrics += live
+        metrics += [*live, *(make_metric(n, v, "µs", 8) for n, v in measure_tls(QUICK).items())]
     report(metrics, losses)
 
 
