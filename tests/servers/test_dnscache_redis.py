@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,28 @@ def binding(at: float, *, name: str = NAME, held_at: float | None = None) -> Bin
 
 def question(client: str = CLIENT, ip: str = IP) -> CacheQuestion:
     return CacheQuestion(client_key=client, ip=ip, local=LOCAL, peer=PEER)
+
+
+@pytest.mark.parametrize("identity", [0, 1, 2**64 - 1])
+def test_a_binding_says_which_connection_it_is_of(cache: "redis.Redis", identity: int) -> None:
+    now = time.time()
+    bound = replace(binding(now), tcp_identity=identity)
+    CacheWriter(cache).write([], [bound], ttl_s=HOBBY, now=now)
+
+    [entry] = CacheReader(cache).read([question()])
+    assert (entry.binding, entry.tcp_identity) == (NamedAt(name=NAME, answered_at=now), identity)
+
+
+@pytest.mark.parametrize("left", [None, "", "not a number", "-1", "9" * 400])
+def test_a_binding_of_an_earlier_version_or_of_nobody_is_of_an_unknown_connection(
+    cache: "redis.Redis", left: str | None
+) -> None:
+    fields = {"name": NAME, "answered_at": "1"} | ({} if left is None else {"tcp": left})
+    cache.hset(binding_key(CLIENT, LOCAL, PEER), mapping=fields)
+
+    [entry] = CacheReader(cache).read([question()])
+    assert entry.binding is not None
+    assert entry.tcp_identity == (int("9" * 20) if left == "9" * 400 else 0)
 
 
 @pytest.mark.parametrize("ttl_s", [HOBBY, SCALE, 7])
