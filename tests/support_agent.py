@@ -218,6 +218,7 @@ class FakeCapture:
         self.waiting: deque[Drained] = deque()
         self.counters: dict[str, int] = {"kernel_dns_lost": 0}
         self.policies: list[dict[int, int]] = []
+        self.cap = -1
         self.limits_ns: list[int] = []  # that late requests were looked for with
         self.closed = False
         self.forgot_own = False
@@ -230,6 +231,12 @@ class FakeCapture:
 
     def set_policy(self, flags_by_cgroup: dict[int, int], *, default: int) -> None:
         self.policies.append(flags_by_cgroup)
+
+    def set_cap(self, records_per_s: int) -> None:
+        self.cap = records_per_s
+
+    def read_capped(self) -> dict[int, int]:
+        return {}
 
     def tell_late(self, limit_ns: int) -> int:
         self.limits_ns.append(limit_ns)

@@ -81,6 +81,12 @@ class CaptureConfig(Section):
     masking: bool = _field("live", "Mask query values, literals and arguments in the agent.")
     namespaces_include: list[str] = _field("live", "Empty: all.")
     namespaces_exclude: list[str] = _field("live", "Namespaces that never produce a record.")
+    records_per_s: int = _field(
+        "live",
+        "Of one container, in the kernel; what comes beyond is counted and lost; 0: no limit.",
+        default=20_000,
+        ge=0,
+    )
     answer_timeout_s: int = _field(
         "live",
         "A request without an answer for so long is an error of its own; 0: never.",

@@ -135,6 +135,7 @@ def _build_capture(spec: TracingConfigSpec, mode: Mode, own_cgroups: list[str]) 
     capture = spec.capture or CaptureSpec.model_validate({})
     masking = capture.masking.enabled if capture.masking else None
     namespaces = spec.namespaces or NamespacesSpec.model_validate({})
+    records = capture.rate_limits.records_per_second if capture.rate_limits else None
     hosts, timeout_s = capture.host_processes, capture.answer_timeout_seconds
     return CaptureConfig(
         protocols=list(capture.protocols or []),
@@ -144,5 +145,6 @@ def _build_capture(spec: TracingConfigSpec, mode: Mode, own_cgroups: list[str]) 
         namespaces_include=list(namespaces.include or []),
         namespaces_exclude=list(namespaces.exclude or []),
         own_cgroups=own_cgroups,
+        records_per_s=20_000 if records is None else records,
         answer_timeout_s=60 if timeout_s is None else timeout_s,
     )

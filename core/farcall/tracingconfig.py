@@ -132,6 +132,10 @@ class RateLimitsSpec(Part):
         None,
         description="Of one service, in each exporter: what comes beyond is counted and not stored, so that one noisy service does not drown the others.",
     )
+    records_per_second: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(
+        None,
+        description="Of one container, in its node's kernel: what comes beyond is counted and not seen, so that one noisy container does not crowd the others out of the agent. Default 20000; 0: no limit.",
+    )
 
 
 class CaptureSpec(Part):

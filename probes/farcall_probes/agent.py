@@ -26,6 +26,7 @@ from farcall.secretfiles import INGEST_TOKEN, SecretError, read_secret
 from farcall_probes import events
 from farcall_probes.batches import render_batch
 from farcall_probes.bpfsys import BpfError
+from farcall_probes.caps import Caps
 from farcall_probes.capture import Capture, Drained
 from farcall_probes.cgroups import CgroupTree, PodLogs
 from farcall_probes.clocks import read_offsets
@@ -130,6 +131,7 @@ class Agent:
             owner=self.node,
         )
         self._tls = TlsWatch(capture.tls, proc=self._around.proc)
+        self._caps = Caps(capture, tree)
         self._spectators = Spectators(
             metrics_url=config.endpoints.agent_metrics,
             tail_socket=self._around.tail_socket,
@@ -144,6 +146,7 @@ class Agent:
 
     def run(self, mark_ready: Callable[[], None]) -> None:
         self._capture.forget_own_process()
+        self._capture.set_cap(self._config.capture.records_per_s)
         self._policy.refresh()
         # Exchanges from before the policy may be of processes that are not to be traced; answers are evidence all the same.
         before = self._capture.drain()
@@ -184,6 +187,7 @@ class Agent:
                 house_due = now + HOUSEKEEPING_EVERY_S
                 self._tracer.offsets = read_offsets()
                 self._tracer.expire(time.monotonic_ns())
+                self._caps.look()
             sleep_s = next_sleep_s(sleep_s, self._fill)
             if not full:
                 time.sleep(sleep_s)
@@ -275,6 +279,7 @@ class Agent:
             return
         self._config, self._revision = config, config.revision
         self._policy.configure(config.capture)
+        self._capture.set_cap(config.capture.records_per_s)
         self._tracer.configure(config, self._trusted())
         self._writer.set_life(config.dns.effective_ttl_s, held=config.dns.hold_while_connected)
         self._log.info("config applied", generation=config.generation, revision=self._revision)

@@ -68,6 +68,12 @@ class Capture(Protocol):
     def forget_own_process(self) -> None:
         """The agent's own system calls produce no records from now on."""
 
+    def set_cap(self, records_per_s: int) -> None:
+        """So many records of one container a second, others are counted and lost; 0: all."""
+
+    def read_capped(self) -> dict[int, int]:
+        """Cgroup ID → records lost to that so far. Raises BpfError."""
+
     def tell_late(self, limit_ns: int) -> int:
         """Requests that have waited longer than this for their answer become records, once each; how many."""
 

@@ -36,4 +36,5 @@ KERNEL_COUNTERS = (
     "kernel_tls",  # pieces of plaintext that TLS libraries wrote or read
     "kernel_tls_unowned",  # the same, whose connection could not be told
     "kernel_tls_lost",  # the same, no workspace was free
+    "kernel_capped_lost",  # beyond what one container may have
 )

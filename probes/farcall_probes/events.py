@@ -103,6 +103,7 @@ class Counter(IntEnum):
     TLS = 28
     TLS_UNOWNED = 29
     TLS_LOST = 30
+    CAPPED_LOST = 31
 
 
 COUNT_MAX = 32

@@ -39,6 +39,7 @@ class MapSizes:
     policies: int = 4_096
     serving: int = 8_192
     dials: int = 4_096
+    buckets: int = 4_096
     tls_threads: int = 4_096
     tls_sessions: int = 8_192
 
@@ -52,6 +53,7 @@ class Settings:
     own_tgid: int = 0
     only_tgid: int = 0
     dns_port: int = 0
+    cap: int = 0
 
     def pack(self) -> bytes:
         return struct.pack(
@@ -61,7 +63,7 @@ class Settings:
             self.own_tgid,
             self.only_tgid,
             self.dns_port,
-            0,
+            self.cap,
         )
 
 
@@ -148,6 +150,7 @@ def _list_maps(
         ("MAP_FDS", MapType.LRU_HASH, 8, constants["SIZE_FDENT"], sizes.descriptors),
         ("MAP_CONNS", MapType.LRU_HASH, 8, constants["SIZE_CONN"], sizes.connections),
         ("MAP_OPENS", MapType.LRU_HASH, 8, constants["SIZE_OPENED"], sizes.opened),
+        ("MAP_BUCKETS", MapType.LRU_HASH, 8, constants["SIZE_BUCKET"], sizes.buckets),
         ("MAP_DIALS", MapType.LRU_HASH, 8, constants["SIZE_WHO"], sizes.dials),
         ("MAP_SERVING", MapType.LRU_HASH, 8, constants["SIZE_SERVING"], sizes.serving),
         ("MAP_ASKED", MapType.LRU_HASH, 8, constants["SIZE_ASKED"], sizes.asked),

@@ -23,6 +23,7 @@ _BUSY_WAIT_S = 0.002
 _FULL = 0.25  # of a ring: so much came while this drain copied that another one at once is worth it
 
 _BLOCK = 256  # connections read at once
+_WINDOW_BITS = 27  # caps.h
 _WAITING = (2, 3)  # CONN_REQUEST, CONN_RESPONSE
 
 # Without these nothing is paired; the others cost one kind of caller each.
@@ -129,6 +130,23 @@ class KernelCapture:
     def set_policy(self, flags_by_cgroup: dict[int, int], *, default: int) -> None:
         self.maps.set_policy(flags_by_cgroup)
         self._change(replace(self._settings, default_policy=default))
+
+    def set_cap(self, records_per_s: int) -> None:
+        windows_per_s = 1_000_000_000 >> _WINDOW_BITS
+        cap = max(records_per_s // windows_per_s, 1) if records_per_s else 0
+        self._change(replace(self._settings, cap=cap))
+
+    def read_capped(self) -> dict[int, int]:
+        lost: dict[int, int] = {}
+        for keys, values, count in self.maps["MAP_BUCKETS"].read_blocks(_BLOCK):
+            lost.update(
+                zip(
+                    np.frombuffer(keys, "<u8", count).tolist(),
+                    np.frombuffer(values, "<u8", 3 * count)[2::3].tolist(),
+                    strict=True,
+                )
+            )
+        return {cgroup_id: n for cgroup_id, n in lost.items() if n}
 
     def forget_own_process(self) -> None:
         self._change(replace(self._settings, own_tgid=self._loaded.own_tgid))

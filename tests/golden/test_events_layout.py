@@ -147,3 +147,11 @@ def test_opaque_fields_give_bytes_that_keep_their_zeros() -> None:
     record["req"] = np.void(raw)
 
     assert record["req"].tolist() == [raw]
+
+
+@pytest.mark.parametrize("kind", ["MAP", "STEP", "OFF", "NUM"])
+def test_no_two_names_that_the_loader_fills_in_share_a_number(kind: str) -> None:
+    text = (HEADER.parent / "ids.h").read_text(encoding="utf-8")
+    numbers = re.findall(rf"^#define {kind}_\w+ (\d+)", text, flags=re.M)
+
+    assert numbers and len(set(numbers)) == len(numbers)

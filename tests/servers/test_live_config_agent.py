@@ -254,6 +254,11 @@ def check_answer_timeout(node: Node) -> None:
     assert len(node.capture.limits_ns) <= seen + 1
 
 
+def check_records_per_s(node: Node) -> None:
+    node.apply("capture.records_per_s", 7)
+    assert node.capture.cap == 7
+
+
 def check_masking(node: Node) -> None:
     node.apply("capture.masking", True)
     assert (node.see(node.shop) or {})["query"] == "id=?"
@@ -312,6 +317,7 @@ CHECKS: dict[str, Callable[[Node], None]] = {
     "capture.host_processes": check_host_processes,
     "capture.masking": check_masking,
     "capture.answer_timeout_s": check_answer_timeout,
+    "capture.records_per_s": check_records_per_s,
     "capture.namespaces_include": check_include,
     "capture.namespaces_exclude": check_exclude,
     "capture.own_cgroups": check_own_cgroups,

@@ -231,6 +231,7 @@ enum fc_counter {
 	FC_COUNT_TLS = 28,         /* pieces of plaintext that TLS libraries wrote or read */
 	FC_COUNT_TLS_UNOWNED = 29, /* the same, whose connection could not be told: not looked at */
 	FC_COUNT_TLS_LOST = 30,    /* the same, no workspace was free */
+	FC_COUNT_CAPPED_LOST = 31, /* beyond what one container may have: not submitted */
 	FC_COUNT_MAX = 32,
 };
 

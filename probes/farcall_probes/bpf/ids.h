@@ -26,6 +26,7 @@
 #define MAP_TLS_HITS 25   /* u64: hits of probes that the kernel has to single-step */
 #define MAP_SERVING 20    /* thread → struct serving */
 #define MAP_ASKED 12      /* sock and transaction → struct asked */
+#define MAP_BUCKETS 30    /* cgroup ID → struct bucket */
 #define MAP_DIALS 21      /* sock → struct fc_who: connects that are not decided yet */
 
 /* STEP_*: index of the program step__NAME. */
@@ -119,6 +120,7 @@
 #define SIZE_CALL 4944
 #define SIZE_SERVING 24
 #define SIZE_WHO 128
+#define SIZE_BUCKET 24
 #define SIZE_BEFORE_STATE 1041 /* in struct conn: where the reader of the table finds `state` */
 #define SIZE_TLS_CALL 80
 #define SIZE_TLS_KEY 16

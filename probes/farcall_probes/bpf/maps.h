@@ -169,13 +169,20 @@ struct tls_session {
 	u64 ports;
 };
 
+/* A container's records in this window, see caps.h. */
+struct bucket {
+	u64 window;
+	u64 used;
+	u64 lost; /* since it was made */
+};
+
 struct settings {
 	u32 enabled; /* set last: attaching is not atomic */
 	u32 default_policy;
 	u32 own_tgid;
 	u32 only_tgid; /* not 0: during the self-test, everybody else is left alone */
 	u32 dns_port;  /* not 0: a second one beside 53, for the self-test */
-	u32 spare;
+	u32 cap;       /* records of one container in a window, 0: as many as it likes */
 };
 
 #define FC_DNS_PORT 53
@@ -232,6 +239,7 @@ _Static_assert(sizeof(struct opened) == SIZE_OPENED, "SIZE_OPENED");
 _Static_assert(sizeof(struct asked) == SIZE_ASKED, "SIZE_ASKED");
 _Static_assert(sizeof(struct settings) == SIZE_SETTINGS, "SIZE_SETTINGS");
 _Static_assert(sizeof(struct fc_who) == SIZE_WHO, "SIZE_WHO");
+_Static_assert(sizeof(struct bucket) == SIZE_BUCKET, "SIZE_BUCKET");
 _Static_assert(sizeof(struct serving) == SIZE_SERVING, "SIZE_SERVING");
 _Static_assert(sizeof(struct call) == SIZE_CALL, "SIZE_CALL");
 _Static_assert(sizeof(struct tls_call) == SIZE_TLS_CALL, "SIZE_TLS_CALL");
