@@ -161,7 +161,8 @@ _EXCHANGE = [
     ("role", "u1"),
     ("segment", "u1"),
     ("end", "u1"),
-    ("pad2", "V4"),
+    ("wrapped", "u1"),
+    ("pad2", "V3"),
 ]
 
 WHO = np.dtype(_WHO)

@@ -119,7 +119,7 @@ class MultiplexedReader:
             request.operation,
             mongodb.render_text(request),
             answered[0].error if answered is not None else None,
-            request.documents if request.documents > 1 else None,
+            request.documents if request.documents > 1 and not is_cut else None,
             request.database,
             request.collection,
         )

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from farcall_probes import events
 from farcall_probes.capture import Records
+from farcall_probes.envelopes import Unwrapped, unwrap_frames
 from farcall_probes.wire import kafka
 from farcall_probes.wire.outcomes import Outcome, Truncated
 
@@ -104,8 +105,9 @@ class Pairer:
 
     def take(self, block: Records) -> Records | None:
         """`block`: segments as events.LARGE, contiguous. What ended with them, as PAIRED with `segment` 0, or None."""
-        self._walk(block)
-        return self._end_drain(block)
+        unwrapped = unwrap_frames(block)
+        self._walk(unwrapped)
+        return self._end_drain(unwrapped.block)
 
     def expire(self, now_ns: int) -> Records | None:
         """To be called now and then: requests that nobody answers any more, as PAIRED without a response."""
@@ -123,32 +125,48 @@ class Pairer:
         self._keep(block)
         return ended
 
-    def _walk(self, block: Records) -> None:
+    def _walk(self, unwrapped: Unwrapped) -> None:
+        block, firsts, losses, unread = unwrapped
         numbers, silent = read_numbers(block)
         names = ("conn_id", "seq", "segment", "ts_req_ns", "req_bytes", "resp_bytes", "end")
         columns = [block[name].tolist() for name in names]
         connections, counters = self._young, self.counters
-        for row, (conn_id, seq, segment, ts_ns, size, others, end, number, is_silent) in enumerate(
-            zip(*columns, numbers.tolist(), silent.tolist(), strict=True)
+        for row, (
+            conn_id,
+            seq,
+            segment,
+            ts_ns,
+            size,
+            others,
+            end,
+            number,
+            is_silent,
+            is_first,
+            is_lost,
+            is_unread,
+        ) in enumerate(
+            zip(*columns, numbers.tolist(), silent.tolist(), firsts, losses, unread, strict=True)
         ):
             connection = connections.get(conn_id)
             if connection is None:
                 connection = self._find(conn_id)
                 connections = self._young
             if segment == events.SEGMENT_REQUEST:
-                if seq != connection.requests:
+                if seq != connection.requests and is_first:
                     self._lose(connection)
                 connection.requests = seq + 1 & 0xFFFFFFFF
-                if is_silent:
+                if is_unread:
+                    pass
+                elif is_silent:
                     counters["multiplexed_unanswered"] += 1
                     self._ended.append((row, -1, ts_ns, 0))
                 else:
                     self._begin(connection, number, row, ts_ns)
             elif segment == events.SEGMENT_RESPONSE:
-                if seq != connection.responses:
+                if seq != connection.responses and is_first:
                     self._lose(connection)
                 connection.responses = seq + 1 & 0xFFFFFFFF
-                entry = connection.in_flight.pop(number, None)
+                entry = None if is_unread else connection.in_flight.pop(number, None)
                 if entry is None:
                     counters["multiplexed_orphans"] += 1
                 else:
@@ -159,6 +177,8 @@ class Pairer:
                     self._lose(connection)
                 self._end_all(connection, ts_ns, end)
                 del connections[conn_id]
+            if is_lost:
+                self._lose(connection)
 
     # ---- connections ------------------------------------------------------------------------------------------
 

@@ -73,4 +73,78 @@ FC_INLINE bool is_cassandra_request(const u8 *head, u64 n, u64 total)
 	       is_cassandra_body(head[4], first, (u32)length - FC_CASSANDRA_HEADER);
 }
 
+/* ---- outer frames: version 5, once STARTUP is answered (native_protocol_v5.spec, 2) ------------------------------- */
+
+#define FC_CASSANDRA_CRC_BYTES 4 /* behind the payload */
+#define FC_CASSANDRA_PAYLOAD 0x1ffff
+
+/* CRC-24 of the header's lengths and flags: what tells a frame from anything else. */
+FC_INLINE u32 make_crc24(u64 data, u32 bytes)
+{
+	u32 crc = 0x875060;
+	u32 i;
+
+	/* Without branches: they would be paths to the verifier. */
+#pragma unroll
+	for (i = 0; i < bytes * 8; i++) {
+		u32 top;
+
+		if (!(i & 7))
+			crc ^= (u32)(data >> i & 0xff) << 16;
+		top = crc >> 23 & 1;
+		FC_HIDE(top);
+		crc = crc << 1 ^ 0x1974f0b * top;
+	}
+	return crc & 0xffffff;
+}
+
+FC_INLINE bool is_cassandra_frame(u64 lo)
+{
+	return !(lo >> 18 & 0x3f) && make_crc24(lo, 3) == (u32)(lo >> 24 & 0xffffff);
+}
+
+FC_INLINE bool is_cassandra_packed_frame(u64 lo)
+{
+	return !(lo >> 35 & 0x1f) && make_crc24(lo, 5) == (u32)(lo >> 40);
+}
+
+FC_INLINE u32 weigh_cassandra_frame(u64 lo)
+{
+	u32 payload = (u32)lo & FC_CASSANDRA_PAYLOAD;
+
+	if (is_cassandra_frame(lo))
+		return 6 + payload + FC_CASSANDRA_CRC_BYTES;
+	return is_cassandra_packed_frame(lo) ? 8 + payload + FC_CASSANDRA_CRC_BYTES : 0;
+}
+
+/* Of a message that fills several frames only the first is told. What is packed can not be looked into: nothing of it is. */
+FC_INLINE bool is_cassandra_told(struct framing *f, u64 lo, u64 hi)
+{
+	u32 payload = (u32)lo & FC_CASSANDRA_PAYLOAD;
+	u32 length = swap32((u32)(hi >> 24)) + FC_CASSANDRA_HEADER;
+
+	if (!is_cassandra_frame(lo)) {
+		f->seq += !(lo >> 34 & 1); /* left out: a loss */
+		return lo >> 34 & 1;
+	}
+	if (lo >> 17 & 1) {
+		f->left = 0;
+		return true;
+	}
+	if (f->left) {
+		f->left = f->left > payload ? f->left - payload : 0;
+		return false;
+	}
+	f->left = length > payload ? length - payload : 0;
+	return true;
+}
+
+/* READY or AUTHENTICATE in version 5: what follows, both ways, is framed. */
+FC_INLINE bool begins_frames(u64 lo)
+{
+	u8 opcode = lo >> 32;
+
+	return (u8)lo == 0x85 && (opcode == 0x02 || opcode == 0x03);
+}
+
 #endif

@@ -140,7 +140,8 @@ struct fc_exchange {
 	u8 role;
 	u8 segment; /* enum fc_segment */
 	u8 end;     /* enum fc_end */
-	u8 pad2[4];
+	u8 wrapped; /* of a segment: 1 when it is an outer frame of Cassandra's version 5, with any number of messages in it */
+	u8 pad2[3];
 };
 
 /* small: Redis, memcached; 128 + 64 + 312 = 504 = 512 - 8.  large: HTTP/1 and SQL; 192 + 696 + 128 = 1016 = 1024 - 8. */

@@ -16,8 +16,9 @@
 #include "multiplexed.h"
 #include "plain.h"
 
-/* The kernel allows 33 steps from program to program. */
-#define FC_SEGMENTS_PER_CALL 24
+/* The kernel allows 33 steps from program to program, and each takes a few messages: drivers write 200 questions at once. */
+#define FC_SEGMENTS_PER_STEP 4
+#define FC_SEGMENTS_PER_CALL (24 * FC_SEGMENTS_PER_STEP)
 /* Of one call, behind those: stepped over. */
 #define FC_PASSED_PER_CALL 128
 #define FC_MISSES_MAX 250
@@ -225,6 +226,7 @@ FC_INLINE void ship_segment(struct call *c, struct conn *k, struct framing *f, u
 	x->request_seq = c->plain ? c->tls_seq + (f->boundary - c->position) : f->boundary;
 	x->req_cap = (u16)cap;
 	x->resp_cap = 0;
+	x->wrapped = k->wrapped;
 	x->segment = half == HALF_REQUESTS ? FC_SEGMENT_REQUEST : FC_SEGMENT_RESPONSE;
 	if (cap < length)
 		x->flags |= FC_FLAG_CUT;
@@ -266,7 +268,7 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 		return false;
 	}
 	all = c->unseen ? held : held + c->total - c->before;
-	if (n < measure_header(k->large.x.proto, half)) {
+	if (n < measure_header(k, half)) {
 		if (c->unseen || c->more || n < all)
 			lose_place(c, f);
 		else
@@ -287,8 +289,10 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 		return false;
 	}
 	cap = n < length ? n : length;
-	if (is_told(k, half, lo, hi))
+	if (is_told(k, f, lo, hi))
 		ship_segment(c, k, f, half, cap, length, 0);
+	if (!k->wrapped)
+		heed_message(k, half, lo);
 	f->boundary += length;
 	f->held = 0;
 	c->segments++;
@@ -300,6 +304,16 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 	}
 	c->before = f->boundary - c->position;
 	return c->before < c->total;
+}
+
+FC_INLINE bool take_messages(struct call *c, u64 sk, struct conn *k)
+{
+	u32 i;
+
+	for (i = 0; i < FC_SEGMENTS_PER_STEP; i++)
+		if (!take_message(c, sk, k))
+			return false;
+	return true;
 }
 
 /* Messages past the bound: only their headers are read. */

@@ -46,12 +46,14 @@ FC_INLINE u8 classify_multiplexed(const u8 *head, u64 n, u64 total)
 }
 
 /* Bytes that tell a message's length. */
-FC_INLINE u64 measure_header(u8 proto, u8 half)
+FC_INLINE u64 measure_header(const struct conn *k, u8 half)
 {
+	u8 proto = k->large.x.proto;
+
 	if (proto == FC_PROTO_MONGODB)
 		return FC_MONGODB_HEADER;
 	if (proto == FC_PROTO_CASSANDRA)
-		return FC_CASSANDRA_HEADER;
+		return k->wrapped ? FC_FRAME_HEADER : FC_CASSANDRA_HEADER;
 	return half == HALF_REQUESTS ? FC_KAFKA_REQUEST : FC_KAFKA_RESPONSE;
 }
 
@@ -64,6 +66,8 @@ FC_INLINE u32 weigh_message(struct conn *k, u8 half, bool sure, u64 lo, u64 hi)
 
 	if (proto == FC_PROTO_MONGODB)
 		return weigh_mongodb(lo, hi, half == HALF_RESPONSES);
+	if (proto == FC_PROTO_CASSANDRA && k->wrapped)
+		return weigh_cassandra_frame(lo);
 	if (proto == FC_PROTO_CASSANDRA)
 		return weigh_cassandra(lo, hi, half == HALF_RESPONSES);
 	if (half == HALF_RESPONSES)
@@ -75,9 +79,16 @@ FC_INLINE u32 weigh_message(struct conn *k, u8 half, bool sure, u64 lo, u64 hi)
 }
 
 /* Whether user space needs the message; others are only stepped over. */
-FC_INLINE bool is_told(const struct conn *k, u8 half, u64 lo, u64 hi)
+FC_INLINE bool is_told(struct conn *k, struct framing *f, u64 lo, u64 hi)
 {
-	return true;
+	return !k->wrapped || is_cassandra_told(f, lo, hi);
+}
+
+/* What a message says about those that follow. */
+FC_INLINE void heed_message(struct conn *k, u8 half, u64 lo)
+{
+	if (k->large.x.proto == FC_PROTO_CASSANDRA && half == HALF_RESPONSES && begins_frames(lo))
+		k->wrapped = 1;
 }
 
 #endif
