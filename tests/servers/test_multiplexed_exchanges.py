@@ -117,7 +117,7 @@ def test_kafkas_requests_are_seen_with_their_topics_groups_and_errors(
     assert {x.group for x in seen if x.operation in ("JoinGroup", "OffsetCommit")} == {"billing"}
 
 
-@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("version", [3, 4, 5])
 def test_cassandras_statements_are_seen_also_prepared_and_in_outer_frames(
     capture: KernelCapture, cassandra: int, version: int
 ) -> None:

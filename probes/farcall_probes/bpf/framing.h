@@ -269,7 +269,7 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 	}
 	all = c->unseen ? held : held + c->total - c->before;
 	if (n < measure_header(k, half)) {
-		if (c->unseen || c->more || n < all)
+		if (c->unseen || n < all)
 			lose_place(c, f);
 		else
 			hold_bytes(c, k, f, half, n);
@@ -284,7 +284,7 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 	}
 	f->synced = SYNCED_YES;
 	f->misses = 0;
-	if (all < length && all <= FC_HOLD && n == all && !c->more && !c->unseen) {
+	if (all < length && all <= FC_HOLD && n == all && !c->unseen) {
 		hold_bytes(c, k, f, half, n);
 		return false;
 	}
@@ -311,8 +311,21 @@ FC_INLINE bool take_messages(struct call *c, u64 sk, struct conn *k)
 	u32 i;
 
 	for (i = 0; i < FC_SEGMENTS_PER_STEP; i++)
-		if (!take_message(c, sk, k))
+		if (c->before >= c->total || !take_message(c, sk, k))
 			return false;
+	return true;
+}
+
+/* On to a write's further pieces: Netty writes each answer as two of them. */
+FC_INLINE bool turn_pieces(struct call *c, struct conn *k)
+{
+	struct framing *f = find_framing(k, which_half(c, k));
+
+	if (!c->more || c->dir != DIR_OUT || f->synced != SYNCED_YES || k->state != CONN_FRAMED)
+		return false;
+	c->position += c->total;
+	set_vector(c, c->iov + CALL_PIECES * sizeof(struct user_iovec), c->iov_left - CALL_PIECES, ~0ULL);
+	c->before = f->boundary + f->held - c->position;
 	return true;
 }
 
