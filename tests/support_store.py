@@ -17,6 +17,7 @@ import pyarrow as pa
 from clickhouse_connect.driver import httputil
 
 from farcall import secretfiles
+from farcall.api import Window
 from farcall.effective import (
     CaptureConfig,
     DnsConfig,
@@ -28,6 +29,9 @@ from farcall.effective import (
 )
 from farcall.rows import TABLES, TableName
 from support_ports import find_free_port
+
+SECOND = 1_000_000_000
+HOUR = 3_600 * SECOND
 
 START_WITHIN_S = 60
 DAY_S = 86_400
@@ -225,3 +229,7 @@ def trace_id(number: int) -> str:
 
 def span_id(number: int) -> str:
     return f"{number:016x}"
+
+
+def around(at: int, hours: int = 1) -> Window:
+    return Window(from_ns=at - SECOND, to_ns=at + hours * HOUR)

@@ -1,18 +1,17 @@
 """What readers get out of a real store: overlays, linked traces, evidence, status."""
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from farcall.api import ComponentStatus, Link, LogQuery, SpanQuery, Window
 from farcall.storeport import QuerySyntaxError, Reader, StoreRefusedError, Writer
-from farcall_store import open_reader, open_writer
 from support_store import (
-    StoreProcess,
+    HOUR,
+    SECOND,
+    around,
     build_table,
     log_line,
-    running_store,
     span,
     span_id,
     trace_id,
@@ -20,38 +19,7 @@ from support_store import (
 
 pytestmark = pytest.mark.servers
 
-SECOND = 1_000_000_000
-HOUR = 3600 * SECOND
 UNKNOWN = "Unknown External Service"
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreProcess]:
-    with running_store(tmp_path_factory.mktemp("store")) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def writer(store: StoreProcess) -> Writer:
-    return open_writer(store.url, password=store.password("writer"))
-
-
-@pytest.fixture(scope="module")
-def reader(store: StoreProcess) -> Reader:
-    return open_reader(store.url, password=store.password("reader"))
-
-
-_used = iter(range(1, 1_000))
-
-
-@pytest.fixture
-def at() -> int:
-    """The start of an hour that no other test uses."""
-    return (time.time_ns() // HOUR - 3 * next(_used)) * HOUR + 123_456_789
-
-
-def around(at: int, hours: int = 1) -> Window:
-    return Window(from_ns=at - SECOND, to_ns=at + hours * HOUR)
 
 
 def test_a_span_comes_back_to_the_nanosecond(writer: Writer, reader: Reader, at: int) -> None:
