@@ -113,6 +113,8 @@ down() {
 	flock 9
 	if is_up; then
 		docker --host "$address" network prune --force >/dev/null 2>&1 || true
+		# Layers of a week ago serve no build of today.
+		docker --host "$address" image prune --force --filter until=168h >/dev/null 2>&1 || true
 	fi
 	if [ -e "$run/docker.pid" ]; then
 		pid=$(cat "$run/docker.pid")
@@ -125,6 +127,9 @@ down() {
 	for name in "$run"/sysctl/*; do
 		[ ! -e "$name" ] || sysctl -qw "$(basename "$name")=$(cat "$name")" || true
 	done
+	# The daemon leaves its own network namespace mounted, and the empty folder of its containers in each cgroup hierarchy.
+	awk -v run="$run/" 'index($2, run) == 1 {print $2}' /proc/mounts | sort -r | xargs -r umount
+	rmdir /sys/fs/cgroup/docker /sys/fs/cgroup/*/docker 2>/dev/null || true
 	rm -rf "$run"
 }
 
