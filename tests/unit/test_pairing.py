@@ -1,18 +1,16 @@
 """Requests and responses that come in any order meet by their number, and a loss never makes a wrong pair."""
 
 import struct
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farcall_probes import events, pairing
-from farcall_probes.capture import Records
 from farcall_probes.events import PROTO_CASSANDRA, PROTO_KAFKA, PROTO_MONGODB
 from farcall_probes.pairing import Pairer
+from support_pairing import Message, list_pairs, make_block
 from support_segments import (
     CLOSED,
     REQUEST,
@@ -34,46 +32,6 @@ MAKERS: dict[int, tuple[Make, Make]] = {
     PROTO_MONGODB: (mongodb_request, mongodb_response),
     PROTO_CASSANDRA: (cassandra_request, cassandra_response),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    kind: int
-    seq: int
-    data: bytes = b""
-    proto: int = PROTO_KAFKA
-    conn_id: int = 1
-    ts_ns: int = 0
-    length: int = 0
-    responses: int = 0
-    flags: int = 0
-
-
-def make_block(messages: Iterable[Message]) -> Records:
-    messages = list(messages)
-    block = np.zeros(len(messages), dtype=events.LARGE)
-    raw = block.view(np.uint8).reshape(len(block), events.LARGE.itemsize)
-    raw[:, events.EXCHANGE.itemsize :] = 0xEE  # what lies behind the captured bytes is stale
-    for row, m in zip(block, messages, strict=True):
-        data = m.data[: pairing.CAPTURED]
-        row["conn_id"], row["seq"], row["segment"] = m.conn_id, m.seq, m.kind
-        row["proto"], row["ts_req_ns"], row["flags"] = m.proto, m.ts_ns, m.flags
-        row["req_bytes"] = m.length or len(m.data)
-        row["resp_bytes"], row["req_cap"] = m.responses, len(data)
-    for at, m in enumerate(messages):
-        data = m.data[: pairing.CAPTURED]
-        start = events.EXCHANGE.itemsize
-        raw[at, start : start + len(data)] = np.frombuffer(data, dtype=np.uint8)
-    return block
-
-
-def list_pairs(exchanges: Records | None) -> list[tuple[bytes, bytes]]:
-    if exchanges is None:
-        return []
-    return [
-        (bytes(x["req"])[: int(x["req_cap"])], bytes(x["resp"])[: int(x["resp_cap"])])
-        for x in exchanges
-    ]
 
 
 @pytest.mark.parametrize("proto", MAKERS)
