@@ -46,6 +46,7 @@
 #define STEP_QUESTION 13
 #define STEP_TLS 14
 #define STEP_PLAINTEXT 15
+#define STEP_QUESTIONS 16
 
 /* OFF_*: a member's offset, added to a pointer. */
 #define OFF_TASK_FILES 1

@@ -107,20 +107,18 @@ int tp__syscalls__sys_enter_sendmmsg(struct enter_args *a)
 {
 	struct call *c = a->args[2] ? open_call(DIR_OUT) : NULL;
 	struct fdent *e;
-	u32 i;
 
 	if (!c)
 		return 0;
 	c->fd = (u32)a->args[0];
 	e = find_fd(c);
-	if (!e)
-		return 0;
-	if (e->kind != FD_UDP)
-		return on_send_message(a, a->args[0], a->args[1]);
-	count(c, FC_COUNT_EVENTS);
-	for (i = 0; i < FC_MAX_MESSAGES && i < a->args[2]; i++)
-		if (set_message(c, a->args[1] + i * sizeof(struct user_mmsghdr), ~0ULL))
-			take_question(c, e);
+	if (e && e->kind == FD_UDP) {
+		count(c, FC_COUNT_EVENTS);
+		set_buffer(c, a->args[1], a->args[2]);
+		go_to(a, STEP_QUESTIONS);
+	} else if (set_message(c, a->args[1], ~0ULL) && c->total) {
+		take_found(a, c, e);
+	}
 	return 0;
 }
 

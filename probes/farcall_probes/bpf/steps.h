@@ -199,6 +199,21 @@ FC_INLINE void question_step(void *ctx, struct call *c)
 		take_question(c, e);
 }
 
+/* Several at once, as resolvers send A and AAAA: the buffer is an array of messages, its length their number. */
+FC_INLINE void questions_step(void *ctx, struct call *c)
+{
+	struct fdent *e = find_fd(c);
+	u64 messages = c->base[0];
+	u64 n = c->len[0];
+	u32 i;
+
+	if (!e || e->kind != FD_UDP)
+		return;
+	for (i = 0; i < FC_MAX_MESSAGES && i < n; i++)
+		if (set_message(c, messages + i * sizeof(struct user_mmsghdr), ~0ULL))
+			take_question(c, e);
+}
+
 FC_INLINE void stream_step(void *ctx, struct call *c)
 {
 	struct fdent *e = find_fd(c);
@@ -235,6 +250,7 @@ STEP(message)
 STEP(pass)
 STEP(http2)
 STEP(question)
+STEP(questions)
 STEP(plaintext)
 
 #endif

@@ -138,10 +138,9 @@ FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e, bool plain)
 	meet_bytes(ctx, c, e, k, plain);
 }
 
-FC_INLINE void take_call(void *ctx, struct call *c)
+/* `e` is what the call's descriptor leads to, or NULL. */
+FC_INLINE void take_found(void *ctx, struct call *c, struct fdent *e)
 {
-	struct fdent *e = find_fd(c);
-
 	count(c, FC_COUNT_EVENTS);
 	if (!e)
 		return;
@@ -153,6 +152,11 @@ FC_INLINE void take_call(void *ctx, struct call *c)
 		return;
 	else if (e->kind == FD_TCP_DNS)
 		go_to(ctx, STEP_STREAM);
+}
+
+FC_INLINE void take_call(void *ctx, struct call *c)
+{
+	take_found(ctx, c, find_fd(c));
 }
 
 #endif
