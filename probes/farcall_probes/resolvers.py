@@ -34,11 +34,16 @@ def speaks_for_all(resolver: bytes, trusted: frozenset[bytes], *, of_node: bool)
 
 
 def read_node_netns(proc: Path = Path("/proc")) -> int:
-    """The inode of the network namespace of the node's first process; 0 where it cannot be read."""
-    try:
-        return (proc / "1/ns/net").stat().st_ino
-    except OSError:
-        return 0
+    """The inode of the network namespace of the node's first process, else of ours; 0 where neither can be read.
+
+    Some sandboxes let nobody look at the first process. Where ours is a pod's own, nobody else is in it.
+    """
+    for process in ("1", "self"):
+        try:
+            return (proc / process / "ns/net").stat().st_ino
+        except OSError:
+            continue
+    return 0
 
 
 def read_nameservers(path: Path = Path("/etc/resolv.conf")) -> list[str]:

@@ -131,7 +131,7 @@ def request_all(watch: Watch, port: int, *, keep_alive: bool) -> None:
         thread.start()
     for thread in threads:
         while thread.is_alive():
-            thread.join(0.1)
+            thread.join(0.02)
             watch.drain()
     assert not failed, failed
 
