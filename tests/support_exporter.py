@@ -13,7 +13,7 @@ from farcall.dnscache import CacheEntry, CacheQuestion, CacheUnavailableError, N
 from farcall.effective import SelectionConfig
 from farcall.exchange import SCHEMAS, BatchHeader, BatchKind, ExchangeFlag, add_header
 from farcall.rows import TABLES, TableName
-from farcall.storeport import StoreError
+from farcall.storeport import StoredSpan, StoreError
 from farcall_exporter.context import Context, Settings
 from farcall_exporter.counters import Counters
 from farcall_exporter.decode import Decoded, decode_batch
@@ -267,6 +267,19 @@ class FakeWriter:
 
     def read_waiting_sights(self, *, since_ns: int) -> list[tuple[str, str]]:
         return self.waiting
+
+    def find_client_spans(
+        self, span_ids: Sequence[str], *, since_ns: int, until_ns: int
+    ) -> list[StoredSpan]:
+        if self.fail_with:
+            raise self.fail_with.pop(0)
+        return [
+            StoredSpan(row["Timestamp"], row["TraceId"], row["SpanId"])
+            for row in self.rows("spans")
+            if row["SpanId"] in span_ids
+            and not row["IsServerSpan"]
+            and since_ns <= row["Timestamp"] <= until_ns
+        ]
 
     def rows(self, name: TableName) -> list[Row]:
         return [row for table in self.tables.get(name, []) for row in to_rows(table)]

@@ -4,6 +4,8 @@ Both sides are synchronous and are called from worker threads; every call has it
 Arrow tables in the schemas of `farcall.rows`; readers give back the shapes of `farcall.api`, overlays applied.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
@@ -44,6 +46,13 @@ class QuerySyntaxError(StoreError):
         super().__init__(message)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredSpan:
+    start_ns: int
+    trace_id: str
+    span_id: str
+
+
 class Writer(Protocol):
     def write(self, tables: dict[TableName, pa.Table], *, token: str) -> None:
         """Commits all tables; returns after it. The same `token` again changes nothing (retries are harmless).
@@ -65,6 +74,11 @@ class Writer(Protocol):
 
     def read_waiting_sights(self, *, since_ns: int) -> list[tuple[str, str]]:
         """(join key, span JSON) of sights that are neither joined nor kept: read once when an exporter starts."""
+
+    def find_client_spans(
+        self, span_ids: Sequence[str], *, since_ns: int, until_ns: int
+    ) -> list[StoredSpan]:
+        """Which of these are stored as client-side spans that began in that time, both ends included."""
 
 
 class Reader(Protocol):

@@ -5,7 +5,7 @@ import time
 from collections import deque
 
 from farcall.journal import get_log
-from farcall.storeport import StoreError, StoreRefusedError
+from farcall.storeport import StoredSpan, StoreError, StoreRefusedError
 from farcall_exporter.batches import Tables, drop_empty
 from farcall_exporter.context import Context
 from farcall_exporter.late import ASK_EVERY_S, build_late_names
@@ -16,6 +16,7 @@ from farcall_exporter.sights import (
     Sight,
     SightError,
     build_kept_spans,
+    build_sight_joins,
     build_sight_rows,
     parse_sight,
 )
@@ -25,15 +26,18 @@ log = get_log("exporter")
 
 RESTORE_WITHIN_NS = 600 * 10**9
 TRY_AGAIN_S = 1.0
+CLOCKS_DIFFER_NS = 60 * 10**9  # two nodes', of one call, at most
 
 
 class Chores:
     """`run` is the pipeline's task. Rows that could not be written stay first in line, under the same token."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, *, started_ns: int | None = None) -> None:
+        """`started_ns`: since when this exporter remembers what it stores, Unix; now when left out."""
         self._pipeline = pipeline
         self._context: Context = pipeline.context
         self._run_id = secrets.token_hex(8)
+        self._started_ns = time.time_ns() if started_ns is None else started_ns
         self._number = 0
         self._unwritten: deque[tuple[str, Tables]] = deque()
         self._ask_at = 0.0
@@ -65,22 +69,44 @@ class Chores:
         )
         if not due:
             return
-        kept, given_up = self._split(due, now)
+        stored = self._find_stored(due)
+        kept, given_up = self._split([s for s in due if s.span_id not in stored], now)
         context.counters.add("sights_expelled", expelled)
         context.counters.add("sights_unproven_lost", len(given_up))
         context.counters.add("sights_kept", len(kept))
         spans = build_kept_spans(kept)
         spans = keep_rows(spans, select_spans(spans, context))
         context.counters.add("spans_written", spans.num_rows)
-        settled = [(sight, "kept") for sight in kept] + [(sight, "joined") for sight in given_up]
+        joined = [(sight, stored[sight.span_id]) for sight in due if sight.span_id in stored]
+        context.counters.add("joins_before_restart", len(joined))
+        settled = [(sight, "kept") for sight in kept]
+        settled += [(sight, "joined") for sight in [*given_up, *(sight for sight, _ in joined)]]
         self._enqueue(
             "kept",
             {
                 "spans": spans,
                 "links": build_kept_links(spans),
+                "joins": build_sight_joins(joined),
                 "sights": build_sight_rows([], settled),
             },
         )
+
+    def _find_stored(self, due: list[Sight]) -> dict[str, StoredSpan]:
+        """By span ID, clients' spans that were stored before we started: nobody remembers them, but the store has them."""
+        asked = [s for s in due if s.identity is not None and s.start_ns < self._started_ns]
+        if not asked:
+            return {}
+        try:
+            found = self._pipeline.writer.find_client_spans(
+                [s.span_id for s in asked],
+                since_ns=min(s.start_ns for s in asked) - CLOCKS_DIFFER_NS,
+                until_ns=max(s.start_ns for s in asked) + CLOCKS_DIFFER_NS,
+            )
+        except StoreError as e:
+            self._context.counters.add("stored_spans_unasked", len(asked))
+            log.warning("the store cannot be asked for clients' spans", error=str(e))
+            return {}
+        return {span.span_id: span for span in found}
 
     def _split(self, due: list[Sight], now: float) -> tuple[list[Sight], list[Sight]]:
         """(sights that become spans, sights whose call very probably is one already)"""

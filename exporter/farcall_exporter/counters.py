@@ -24,6 +24,8 @@ NAMES: dict[str, str] = {
     "outside_client_sights": "client's sights of calls from outside to inside: the server's sight is the span",
     "joins_same_batch": "server's sights joined to a client's of the same batch",
     "joins_waiting": "server's sights that had waited and were joined",
+    "joins_before_restart": "server-side sights joined to a span that an exporter before this one stored",
+    "stored_spans_unasked": "server-side sights that became spans while the store could not be asked whether their client's is stored",
     "joins_stored": "server's sights joined to a client's span stored before",
     "joins_overlap": "of all joins, those by overlap of byte ranges",
     "parents_same_batch": "calls whose parent was known when they were stored",

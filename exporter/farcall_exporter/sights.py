@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from farcall.rows import SIGHTS, SPANS
+from farcall.rows import JOINS, SIGHTS, SPANS
+from farcall.storeport import StoredSpan
 
 IDENTITY_KEY_DIGITS = 24  # isn_client, isn_server, request_seq: 32 bits each
 RESTORED_BOOT = ""  # who reported it is not known any more
@@ -99,6 +100,28 @@ def build_kept_spans(sights: Sequence[Sight]) -> pa.Table:
             values = [[tuple(pair) for pair in value] for value in values]
         columns.append(pa.array(values, field.type))
     return pa.Table.from_arrays(columns, schema=SPANS)
+
+
+def build_sight_joins(found: Sequence[tuple[Sight, StoredSpan]]) -> pa.Table:
+    """Overlay rows for clients' spans that an exporter before this one stored: what the server saw of each."""
+    rows = [
+        (
+            span.start_ns,
+            span.trace_id,
+            span.span_id,
+            [
+                ("farcall.join", "exact"),  # its ID is derived from the key
+                ("farcall.server.duration_ns", str(sight.duration_ns)),
+                ("farcall.server.service.name", sight.service),
+                *([("farcall.server.pod.name", sight.pod)] if sight.pod else []),
+            ],
+        )
+        for sight, span in found
+    ]
+    columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
+    return pa.Table.from_arrays(
+        [pa.array(list(c), f.type) for c, f in zip(columns, JOINS, strict=True)], schema=JOINS
+    )
 
 
 def build_sight_rows(waiting: Sequence[Sight], settled: Sequence[tuple[Sight, str]]) -> pa.Table:

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ import pyarrow.ipc as ipc
 
 from farcall.api import ComponentStatus
 from farcall.rows import TABLES, TIME, TableName
-from farcall.storeport import StoreRefusedError
+from farcall.storeport import StoredSpan, StoreRefusedError
 from farcall_store.client import Client
 from farcall_store.schema import TABLE_NAMES
 from farcall_store.statuses import parse_status
@@ -78,6 +79,18 @@ class StoreWriter:
             {"since": since_ns},
         )
         return [(row["key"], row["span"]) for row in rows]
+
+    def find_client_spans(
+        self, span_ids: Sequence[str], *, since_ns: int, until_ns: int
+    ) -> list[StoredSpan]:
+        rows = self._client.query(
+            "SELECT toUnixTimestamp64Nano(Timestamp) AS start, TraceId AS trace, SpanId AS span FROM otel_traces "
+            "WHERE Timestamp >= fromUnixTimestamp64Nano({since:Int64}) "
+            "AND Timestamp <= fromUnixTimestamp64Nano({until:Int64}) "
+            "AND SpanId IN {ids:Array(String)} AND NOT IsServerSpan LIMIT 1 BY SpanId",
+            {"since": since_ns, "until": until_ns, "ids": list(span_ids)},
+        )
+        return [StoredSpan(int(row["start"]), row["trace"], row["span"]) for row in rows]
 
     def close(self) -> None:
         self._client.close()

@@ -115,6 +115,24 @@ def test_a_lonely_sight_survives_a_kill_and_becomes_a_server_side_span(
     assert span.attributes["farcall.join"] == "none"
 
 
+def test_a_servers_sight_after_a_kill_is_joined_to_the_clients_span_of_before(
+    exporter: ExporterProcess,
+) -> None:
+    client = recent(identified(seq=8_000, connection_id=8_000), service="restarted")
+    assert exporter.post_batch(batch([client])).status_code == 200
+    exporter.kill()
+    exporter.start()
+    sight = seen_from_server(client, service="behind")
+    assert exporter.post_batch(batch([sight])).status_code == 200
+
+    def joined() -> bool:
+        [span] = spans_of(exporter, "restarted")
+        return span.attributes.get("farcall.server.service.name") == "behind"
+
+    wait_until(joined)
+    assert spans_of(exporter, "behind") == []
+
+
 def test_answers_and_connections_become_evidence(exporter: ExporterProcess) -> None:
     at = now_ns()
     dns = who(
