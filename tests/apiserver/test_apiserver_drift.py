@@ -166,3 +166,38 @@ def test_a_neighbour_in_the_namespace_that_only_bears_our_label_is_not_pruned(
     assert api.find(f"{path}/{name}-notes") is not None
     assert versions(configs.children(name))
     api.delete(f"{path}/{name}-notes")
+
+
+def test_what_only_a_scaled_out_exporter_has_is_repaired_and_comes_back(
+    configs: Configs, name: str
+) -> None:
+    edits: dict[str, Object] = {
+        "HorizontalPodAutoscaler": {"spec": {"maxReplicas": 64}},
+        "PodDisruptionBudget": {"metadata": {"labels": {"app.kubernetes.io/part-of": "edited"}}},
+        "Ingress": {"spec": {"ingressClassName": "somebodys"}},
+    }
+    configs.apply(
+        name,
+        exporter={
+            "clickhouse": {"url": "http://clickhouse:8123"},
+            "autoscaling": {"maxReplicas": 4},
+        },
+        console={"ingress": {"host": f"{name}.example.com", "className": "nginx"}},
+    )
+    configs.wait_for_observed(name)
+    configs.wait(
+        lambda: set(edits) <= {kind for kind, _ in configs.children(name)}, name, "all are there"
+    )
+    before = strip_all(configs.children(name))
+    edited = [key for key in before if key[0] in edits]
+    for kind, child in edited:
+        configs.api.merge(configs.path(kind, child), edits[kind])
+    for kind, child in edited:
+        configs.wait(
+            lambda kind=kind, child=child: strip(configs.child(kind, child)) == before[kind, child],
+            name,
+            f"{kind} {child} is repaired",
+        )
+    for kind, child in edited:
+        configs.api.delete(configs.path(kind, child))
+    configs.wait(lambda: set(edited) <= set(configs.children(name)), name, "all are back")
