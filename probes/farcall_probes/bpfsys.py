@@ -245,16 +245,7 @@ def attach_tracepoint(name: str, program: int, event: int) -> int:
         struct.pack("<IIQQQQ", _PERF_TYPE_TRACEPOINT, _PERF_ATTRIBUTE_BYTES, event, 1, 0, 0),
         _PERF_ATTRIBUTE_BYTES,
     )
-    fd = int(_LIBC.syscall(_numbers()[1], attribute, -1, 0, -1, _PERF_FLAG_CLOEXEC))
-    if fd < 0:
-        raise BpfError(f"opening the tracepoint {name}", ctypes.get_errno())
-    try:
-        fcntl.ioctl(fd, _IOC_SET_BPF, program)
-        fcntl.ioctl(fd, _IOC_ENABLE, 0)
-    except OSError as e:
-        os.close(fd)
-        raise BpfError(f"attaching to the tracepoint {name}", e.errno or errno.EINVAL) from e
-    return fd
+    return _attach_event(f"the tracepoint {name}", attribute, program)
 
 
 def read_uprobe_type(path: Path = UPROBE_TYPE) -> int:
@@ -284,15 +275,20 @@ def attach_uprobe(name: str, program: int, file: int, offset: int, *, at_return:
         ),
         _PERF_ATTRIBUTE_BYTES,
     )
+    return _attach_event(f"the uprobe {name}", attribute, program)
+
+
+def _attach_event(what: str, attribute: ctypes.Array[ctypes.c_char], program: int) -> int:
+    """perf_event_open(2) on all processes, the program set and enabled; nothing stays open when that fails."""
     fd = int(_LIBC.syscall(_numbers()[1], attribute, -1, 0, -1, _PERF_FLAG_CLOEXEC))
     if fd < 0:
-        raise BpfError(f"opening the uprobe {name}", ctypes.get_errno())
+        raise BpfError(f"opening {what}", ctypes.get_errno())
     try:
         fcntl.ioctl(fd, _IOC_SET_BPF, program)
         fcntl.ioctl(fd, _IOC_ENABLE, 0)
     except OSError as e:
         os.close(fd)
-        raise BpfError(f"attaching to the uprobe {name}", e.errno or errno.EINVAL) from e
+        raise BpfError(f"attaching to {what}", e.errno or errno.EINVAL) from e
     return fd
 
 
