@@ -5,13 +5,14 @@ Screenshots go to test-results/, for people to look at.
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
+from farcall.api import LogLine, Span
 from farcall_demo.expectations import of_host
-from support_e2e import ROOT, Up, farcall_up, wait_held
+from support_e2e import ROOT, Up, farcall_up, wait_held, wait_until
 
 pytestmark = pytest.mark.e2e
 HELD_WITHIN_S = 60
@@ -76,6 +77,25 @@ def open_first_span(page: Page) -> None:
     expect(page.get_by_role("region", name="Span details")).to_be_visible()
 
 
+def wait_logged(
+    up: Up, query: str, wanted: Callable[[Span], bool], logged: Callable[[Span, LogLine], bool]
+) -> Span:
+    """The newest wanted span whose trace has such a line: an SDK sends its lines after the spans, seconds later."""
+    found: list[Span] = []
+
+    def look() -> bool:
+        view = up.open_view()
+        view.since_ns = 0
+        for span in filter(wanted, view.list_spans(query)):
+            if any(logged(span, line) for line in view.list_logs_of(span.effective_trace_id)):
+                found.append(span)
+                break
+        return bool(found)
+
+    wait_until(look, HELD_WITHIN_S, lambda: f"no span of {query} has its log lines")
+    return found[0]
+
+
 def test_the_unknown_destination_is_shown_with_its_reason(page: Page, up: Up) -> None:
     open_first_trace(page, console_of(up), of_host(up.plan, "report"))
     expect(page.locator("h1")).to_contain_text("Unknown External Service")
@@ -104,10 +124,12 @@ def test_the_redis_destination_is_named(page: Page, up: Up) -> None:
 
 def test_view_logs_of_a_linked_trace_shows_its_lines(page: Page, up: Up) -> None:
     """From the eBPF span's own trace: the link leads to the logs of the OTel trace by itself (M11)."""
-    view = up.open_view()
-    view.since_ns = 0
-    spans = view.list_spans(of_host(up.plan, "checkout"))
-    linked = next(s for s in spans if s.destination.startswith("payments") and s.links)
+    linked = wait_logged(
+        up,
+        of_host(up.plan, "checkout"),
+        lambda span: span.destination.startswith("payments") and bool(span.links),
+        lambda _, line: "paid" in line.body,
+    )
     page.goto(f"{console_of(up)}/traces/{linked.trace_id}")
     expect(page.get_by_role("treegrid")).to_contain_text("payments.example.com")
     page.screenshot(path=SHOTS / "demo-trace-otel.png")
@@ -121,12 +143,11 @@ def test_view_logs_of_a_linked_trace_shows_its_lines(page: Page, up: Up) -> None
 
 def test_a_spans_logs_tab_shows_only_its_lines(page: Page, up: Up) -> None:
     """M10: the OTel root span logged, and its tab shows its lines."""
-    view = up.open_view()
-    view.since_ns = 0
-    root = next(
-        s
-        for s in view.list_spans("service:checkout")
-        if s.source == "otel" and not s.parent_span_id
+    root = wait_logged(
+        up,
+        "service:checkout",
+        lambda span: span.source == "otel" and not span.parent_span_id,
+        lambda span, line: line.span_id == span.span_id,
     )
     page.goto(f"{console_of(up)}/traces/{root.trace_id}?span={root.span_id}")
 
