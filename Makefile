@@ -54,8 +54,8 @@ debian-naming:
 .PHONY: servers
 servers: debian-test ## fetch or build the servers that the tests talk to, once, in the user's cache folder
 	@tests/jvm/build-servers.sh
-	@tests/collector/build-collector.sh >/dev/null
-	@tests/peers/build-http2.sh >/dev/null
+	@tests/build-go.sh tests/collector >/dev/null
+	@tests/build-go.sh tests/peers/http2 >/dev/null
 
 $(PYTHON_STAMP): requirements.lock pyproject.toml | debian-run
 	@echo "setup: virtual environment of $(SYSTEM_PYTHON)"

@@ -13,12 +13,15 @@ from typing import Any
 from farcall_probes.probes import KernelCapture, open_probes
 from support_agent_room import Room, Rows
 
-BUILD = Path(__file__).parent / "peers" / "build-http2.sh"
+BUILD = Path(__file__).parent / "build-go.sh"
+GO_PEER = Path(__file__).parent / "peers" / "http2"
 PYTHON_PEER = Path(__file__).parent / "peers" / "grpcpeer.py"
 
 
 def build_peer() -> Path:
-    done = subprocess.run([BUILD], stdout=subprocess.PIPE, text=True, check=True, timeout=280)
+    done = subprocess.run(
+        [BUILD, GO_PEER], stdout=subprocess.PIPE, text=True, check=True, timeout=280
+    )
     return Path(done.stdout.strip())
 
 

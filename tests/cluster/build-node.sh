@@ -14,7 +14,7 @@ root=$cache/node-root/bookworm-$root_recipe
 
 main() {
 	kube=$(./build-kube.sh)
-	coredns=$(./build-coredns.sh)
+	coredns=$(../build-go.sh coredns)
 	key=$({ echo "$kube $coredns $root_recipe"; cat build-node.sh node/bin/* node/units/* node/manifests/* node/*.*; } | sha256sum | cut -c1-12)
 	name=farcall-test/node:$kubernetes-$key
 	mkdir -p "$cache/node-root"

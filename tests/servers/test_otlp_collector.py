@@ -20,13 +20,13 @@ from support_repository import ROOT
 
 pytestmark = pytest.mark.servers
 
-BUILD = ROOT / "tests/collector/build-collector.sh"
+BUILD = (ROOT / "tests/build-go.sh", ROOT / "tests/collector")
 
 
 @contextmanager
 def running_collector(folder: Path, **exporters: object) -> Iterator[tuple[str, Path]]:
     """Its OTLP over HTTP, and its log: what came is in it in full, and goes on to `exporters`."""
-    program = subprocess.run([BUILD], check=True, capture_output=True, text=True).stdout.strip()
+    program = subprocess.run(BUILD, check=True, capture_output=True, text=True).stdout.strip()
     port = find_free_port()
     config = {
         "receivers": {"otlp": {"protocols": {"http": {"endpoint": f"127.0.0.1:{port}"}}}},
