@@ -5,14 +5,11 @@ import uuid
 
 import pytest
 
-from support_cluster import NAMESPACE, Cluster, Object, wait_until
+from support_cluster import NAMESPACE, Cluster, wait_until
+from support_cluster_faults import SECOND, children_of, second_config
 from support_cluster_shop import CONFIG, Shop
 
 pytestmark = pytest.mark.kind
-
-SECOND = "canary"
-# What a TracingConfig leaves when it goes, in all kinds that may be a child.
-KINDS = "ds,sts,deploy,pods,cm,svc,sa,secrets,pvc,netpol,pdb,hpa,ingress"
 
 
 def uid_of(cluster: Cluster, kind: str, name: str) -> str:
@@ -103,18 +100,3 @@ def test_a_config_that_is_deleted_while_no_operator_runs_takes_all_its_parts_wit
     finally:
         cluster.kubectl("-n", NAMESPACE, "scale", "deployment/farcall-operator", "--replicas", "1")
         cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/farcall-operator")
-
-
-def second_config() -> Object:
-    """Stands beside the first: its namespaces are its own."""
-    return {
-        "apiVersion": "farcall.dev/v1alpha1",
-        "kind": "TracingConfig",
-        "metadata": {"name": SECOND},
-        "spec": {"tier": "Hobby", "namespaces": {"include": [SECOND]}},
-    }
-
-
-def children_of(cluster: Cluster, name: str) -> list[str]:
-    found = cluster.items(KINDS, "-l", f"farcall.dev/tracingconfig={name}")
-    return sorted(f"{one['kind']}/{one['metadata']['name']}" for one in found)

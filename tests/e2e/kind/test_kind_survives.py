@@ -5,19 +5,11 @@ import time
 import pytest
 
 from support_cluster import NAMESPACE, Cluster, wait_until
+from support_cluster_faults import kill, read_leader
 from support_cluster_shop import CONFIG, ZONE, Shop, build_config
 from support_cluster_spans import count_rounds, find_missing, wait_complete, wait_spans
 
 pytestmark = pytest.mark.kind
-
-
-def kill(cluster: Cluster, component: str) -> None:
-    """As a node's out-of-memory killer would: no goodbye."""
-    selector = f"app.kubernetes.io/component={component}"
-    cluster.kubectl(
-        *("-n", NAMESPACE, "delete", "pods", "-l", selector),
-        *("--grace-period", "0", "--force", "--wait=false"),
-    )
 
 
 def test_no_span_is_lost_while_the_exporter_is_away(cluster: Cluster, shop: Shop) -> None:
@@ -57,17 +49,10 @@ def test_nothing_is_restarted_when_the_operator_is_killed(cluster: Cluster, shop
     cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/farcall-operator")
     # Long enough for a reconciliation of the new one.
     cluster.kubectl("label", "tracingconfig", CONFIG, f"touched={time.time_ns()}", "--overwrite")
-    wait_until(lambda: leads(cluster), "the new operator leads")
+    wait_until(lambda: read_leader(cluster), "the new operator leads")
     cluster.wait_current(CONFIG)
 
     assert pods_of(cluster) == before
-
-
-def leads(cluster: Cluster) -> bool:
-    lease = cluster.get("lease", "farcall-operator")["spec"]["holderIdentity"]
-    pods = [p["metadata"]["name"] for p in cluster.items("pods", "-l", "app.kubernetes.io/component=operator")]  # fmt: skip
-    assert any(pod in lease for pod in pods), f"{lease} is none of {pods}"
-    return True
 
 
 def pods_of(cluster: Cluster) -> dict[str, str]:
