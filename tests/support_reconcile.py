@@ -28,6 +28,7 @@ class Stage:
     credentials: Credentials = CREDENTIALS
     runs: Sequence[AgentRun] = ()
     unreachable: bool = True
+    store_trouble: str = ""
     asked: int = 0  # for credentials
     build: Build = build_manifests
     reconciler: ClusterReconciler = field(init=False)
@@ -59,7 +60,10 @@ class Stage:
         return self.credentials
 
     async def fetch(self, url: str, token: str, ca_pem: str) -> AgentsAnswer:
-        return AgentsAnswer(runs=tuple(self.runs), problem="no" if self.unreachable else "")
+        problem = "no" if self.unreachable else ""
+        return AgentsAnswer(
+            runs=tuple(self.runs), problem=problem, store_trouble=self.store_trouble
+        )
 
     # ---- What a person does -----------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 POST /ingest/v1/batch          body: one Arrow IPC stream (farcall.exchange)  → 200 after it is committed to the store
 POST /ingest/v1/agent-status   body: JSON AgentStatus                          → 200
-GET  /ingest/v1/agents         what each agent last said, for the operator     → 200, JSON AgentList
+GET  /ingest/v1/agents         what each agent last said, for the operator     → 200, JSON `AgentsSaid`
 
 | status | meaning | the agent |
 |---|---|---|
@@ -78,14 +78,23 @@ class AgentSight:
     age_s: float
 
 
-def render_agents(agents: Iterable[AgentSight]) -> bytes:
-    """The body of AGENTS_PATH: `{"agents": […]}`, the freshest MAX_AGENTS of them, by node."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentsSaid:
+    """The answer of AGENTS_PATH. `store_trouble`: why nothing can be stored just now, "" when all is well."""
+
+    agents: tuple[AgentSight, ...]
+    store_trouble: str = ""
+
+
+def render_agents(agents: Iterable[AgentSight], *, store_trouble: str = "") -> bytes:
+    """The freshest MAX_AGENTS of them, by node."""
     freshest = sorted(agents, key=lambda a: a.age_s)[:MAX_AGENTS]
     items = [asdict(a) for a in sorted(freshest, key=lambda a: a.node)]
-    return json.dumps({"agents": items}, separators=(",", ":")).encode()
+    said = {"agents": items, "store_trouble": store_trouble[:MAX_STATUS_TEXT]}
+    return json.dumps(said, separators=(",", ":")).encode()
 
 
-def parse_agents(body: bytes) -> tuple[AgentSight, ...]:
+def parse_agents(body: bytes) -> AgentsSaid:
     """Raises ValueError that names what is wrong."""
     try:
         raw = json.loads(body)
@@ -94,7 +103,9 @@ def parse_agents(body: bytes) -> tuple[AgentSight, ...]:
     agents = raw.get("agents") if isinstance(raw, dict) else None
     if not isinstance(agents, list) or len(agents) > MAX_AGENTS:
         raise ValueError(f"the answer holds no list of at most {MAX_AGENTS} agents")
-    return tuple(_parse_sight(item) for item in agents)
+    trouble = raw.get("store_trouble", "")  # an older exporter does not say it
+    _check_text("store_trouble", trouble)
+    return AgentsSaid(agents=tuple(_parse_sight(item) for item in agents), store_trouble=trouble)
 
 
 def _parse_sight(raw: Any) -> AgentSight:

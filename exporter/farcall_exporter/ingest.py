@@ -94,7 +94,7 @@ class IngestApp:
             context = self._pipeline.context
             context.agents.hear(status.boot_id, context.clock())
             context.agent_list.hear(status)
-            self._pipeline.writer.write_status(agent_component(status))
+            self._pipeline.write_status(agent_component(status))
             return OK
 
         return write
@@ -102,7 +102,8 @@ class IngestApp:
     async def _list_agents(self, _scope: Scope, _receive: Receive) -> Answer:
         def read() -> Answer:
             sights = self._pipeline.context.agent_list.read(self._pipeline.writer)
-            return Answer(status=200, body=render_agents(sights))
+            trouble = self._pipeline.store_trouble
+            return Answer(status=200, body=render_agents(sights, store_trouble=trouble))
 
         return await submit(self._pipeline, read, 0, "batches_busy")
 

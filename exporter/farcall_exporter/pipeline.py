@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from farcall.api import ComponentStatus
 from farcall.exchange import BatchError, BatchHeader
 from farcall.journal import get_log
 from farcall.storeport import StoreError, StoreRefusedError, StoreUnavailableError, Writer
@@ -32,6 +33,7 @@ MAX_ATTEMPTS = 256  # one for each agent whose batch is on its way a second time
 GIVE_UP_AFTER = 3  # refusals of one batch by the store, or faults of ours, before it is given up
 TICK_S = 0.25
 STORE_PAUSE_S = 1.0  # after a failed write: answer 503 without trying
+TROUBLE_AFTER_S = 10.0  # a store that is restarted is back before, and that is nobody's trouble
 
 Job = Callable[[], Answer]
 Task = Callable[[float], None]  # called between jobs with the time
@@ -63,6 +65,9 @@ class Pipeline:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._store_silent_until = 0.0
+        self._failing: tuple[float, str] | None = (
+            None  # since when nothing was stored; why not, last
+        )
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
         self.on_committed: Callable[[Tables], None] = _ignore
 
@@ -93,6 +98,14 @@ class Pipeline:
     @property
     def queued(self) -> int:
         return self._jobs.qsize()
+
+    @property
+    def store_trouble(self) -> str:
+        """In the store's words, why it has taken nothing for a while; "" when it takes what comes."""
+        failing = self._failing
+        if failing is None or self.context.clock() - failing[0] < TROUBLE_AFTER_S:
+            return ""
+        return failing[1]
 
     def add_task(self, task: Task) -> None:
         self._tasks.append(task)
@@ -168,7 +181,13 @@ class Pipeline:
         if tables:
             with self._asking_store():
                 self.writer.write(tables, token=token)
+            self._failing = None
             self.on_committed(tables)
+
+    def write_status(self, status: ComponentStatus) -> None:
+        """Raises StoreError."""
+        self.writer.write_status(status)
+        self._failing = None
 
     @contextmanager
     def _asking_store(self) -> Iterator[None]:
@@ -213,6 +232,8 @@ class Pipeline:
     def _store_failed(self, error: Exception) -> Answer:
         if not isinstance(error, StoreSilentError):  # at most one line a pause
             log.warning("store unavailable", error=str(error))
+            since = self._failing[0] if self._failing else self.context.clock()
+            self._failing = (since, str(error))
         return self._turn_away(f"the store is not available: {error}")
 
     def _turn_away(self, why: str) -> Answer:

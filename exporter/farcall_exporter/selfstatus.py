@@ -30,7 +30,7 @@ class SelfStatus:
             return
         self._say_at = now + SAY_EVERY_S
         try:
-            self._pipeline.writer.write_status(self.read(now))
+            self._pipeline.write_status(self.read(now))
         except StoreError as e:
             self._pipeline.context.counters.add("status_failures", 1)
             log.warning("status not written", error=str(e))

@@ -24,10 +24,14 @@ MAX_WHY = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentsAnswer:
-    """`problem` says why `runs` is empty; "" when the exporter answered, and then no run means that no agent has spoken."""
+    """`problem` says why `runs` is empty; "" when the exporter answered, and then no run means that no agent has spoken.
+
+    `store_trouble` is the exporter's word for why it can store nothing; "" when it can.
+    """
 
     runs: tuple[AgentRun, ...] = ()
     problem: str = ""
+    store_trouble: str = ""
 
 
 async def fetch_agents(
@@ -43,7 +47,7 @@ async def fetch_agents(
     try:
         async with asyncio.timeout(within_s):
             body = await _read(given or url, token, ca_pem, server=urlsplit(url).hostname)
-        sights = parse_agents(body)
+        said = parse_agents(body)
     except TimeoutError:
         return AgentsAnswer(problem=f"The exporter did not answer within {within_s:g} s.")
     except (aiohttp.ClientError, OSError, ValueError, TlsFileError) as e:
@@ -60,8 +64,9 @@ async def fetch_agents(
                 config_revision=s.config_revision,
                 age_s=s.age_s,
             )
-            for s in sights
-        )
+            for s in said.agents
+        ),
+        store_trouble=said.store_trouble,
     )
 
 

@@ -18,7 +18,7 @@ from farcall_operator.agents import fetch_agents
 from farcall_operator.applying import Applier
 from farcall_operator.children import Memory, Owner, is_newer
 from farcall_operator.cluster.port import Cluster, ClusterError, Manifest, Observed, Outcome
-from farcall_operator.conditions import READY, STALLED, read_conditions, read_false_since
+from farcall_operator.conditions import EXPORTER, READY, STALLED, read_conditions, read_false_since
 from farcall_operator.context import Context, Credentials, Discovery
 from farcall_operator.credentials import ensure_credentials
 from farcall_operator.describing import read_override
@@ -42,6 +42,7 @@ STALLED_AGAIN_S = (
     60.0  # what a human mends outside our watches (a quota, a storage class, a foreign object)
 )
 AGENTS_AGAIN_S = 15.0
+STORE_AGAIN_S = 60.0  # no event tells that a disk is full
 SOONEST_S, LATEST_S = 3.0, 300.0  # while something is on its way: half of how long it has been
 
 Discover = Callable[[], Awaitable[Discovery]]
@@ -242,6 +243,9 @@ class ClusterReconciler:
         runs = status.get("configGenerations") or ()
         if any(entry.get("generation") != work.generation for entry in runs):
             waits.append(AGENTS_AGAIN_S)
+        if runs:
+            is_full = conditions[EXPORTER].reason == "StoreRefusesWrites"
+            waits.append(AGENTS_AGAIN_S if is_full else STORE_AGAIN_S)
         if work.credentials.renew_at is not None:
             waits.append(max((work.credentials.renew_at - work.now).total_seconds(), SOONEST_S))
         return min(waits, default=None)

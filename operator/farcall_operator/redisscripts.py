@@ -34,7 +34,10 @@ def render_start_script() -> str:
 
 
 def render_ready_script(*, tls: bool) -> str:
-    """A server that is loading its file answers PING with an error. The password goes by environment, never by argument."""
+    """A server that is loading its file, or cannot write to it, answers PING with an error, which the pod's events then tell.
+
+    The password goes by environment, never by argument.
+    """
     options = f' --tls --cacert "$secrets/{CA}"' if tls else ""
     return f"""\
 #!/bin/sh
@@ -44,5 +47,6 @@ REDISCLI_AUTH=$(cat "$secrets/{EXPORTER.password_file}")
 export REDISCLI_AUTH
 client=$(command -v redis-cli || command -v valkey-cli)
 port=${{REDIS_PORT:-{REDIS_PORT}}}
-[ "$("$client" -p "$port"{options} --user {EXPORTER.name} --no-auth-warning ping)" = PONG ]
+said=$("$client" -p "$port"{options} --user {EXPORTER.name} --no-auth-warning ping 2>&1) || true
+[ "$said" = PONG ] || {{ echo "${{said:-no answer}}" >&2; exit 1; }}
 """

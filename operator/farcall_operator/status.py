@@ -101,12 +101,12 @@ def _judge_part(part: Part, picture: Picture) -> Condition:
     rollout = read_rollout(workload)
     if part.kind == "DaemonSet" and rollout.is_current and not rollout.wanted:
         return _part(part, "NoNodes", _explain_no_nodes(picture))
-    if rollout.is_complete:
+    trouble = picture.troubles.get(part.component)
+    if rollout.is_complete and trouble is None:
         found = (
             f"{_count(rollout.wanted, part)} can serve." if rollout.wanted else "None is wanted."
         )
         return Condition(type=part.condition, status="True", reason="Available", message=found)
-    trouble = picture.troubles.get(part.component)
     if not rollout.is_current:
         told = f"{part.kind} {workload['metadata']['name']} has not been looked at by its controller yet."
     elif not rollout.is_updated:

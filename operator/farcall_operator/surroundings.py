@@ -61,11 +61,17 @@ class Surroundings:
         known = self._runs.get(memory.uid)
         if known is not None:
             is_old = any(run.config_generation != generation for run in known[1].runs)
-            if now - known[0] < (RUNS_WHILE_CHANGING if is_old else RUNS_FOR):
+            is_moving = is_old or bool(known[1].store_trouble)
+            if now - known[0] < (RUNS_WHILE_CHANGING if is_moving else RUNS_FOR):
                 return None if known[1].problem else known[1].runs
         answer = await self.fetch(url, credentials.ingest_token, credentials.ca_pem)
         self._runs[memory.uid] = (now, answer)
         return None if answer.problem else answer.runs
+
+    def read_store_trouble(self, memory: Memory) -> str:
+        """Why the exporter can store nothing, as it said with the agents' runs; "" when it can, or nobody can say."""
+        known = self._runs.get(memory.uid)
+        return known[1].store_trouble if known is not None else ""
 
     def forget(self, uid: str) -> None:
         self._runs.pop(uid, None)

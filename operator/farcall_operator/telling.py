@@ -32,7 +32,7 @@ from farcall_operator.notices import Notices
 from farcall_operator.rollout import read_rollout
 from farcall_operator.status import PARTS, Picture, build_status
 from farcall_operator.surroundings import Surroundings
-from farcall_operator.troubles import Scene, Trouble, find_trouble
+from farcall_operator.troubles import Scene, Trouble, find_trouble, tell_store_trouble
 from farcall_operator.volumes import claim_ref, read_templates
 
 
@@ -74,6 +74,7 @@ class Teller:
 
     async def tell(self, work: Pass) -> Manifest:
         workloads = self._find_workloads(work)
+        described = await self._describe(work, workloads)
         picture = Picture(
             config=work.config,
             now=work.now,
@@ -84,7 +85,7 @@ class Teller:
             problems=work.report.problems,
             waiting=work.report.waiting,
             notes=work.report.notes,
-            described=await self._describe(work, workloads),
+            described=described,
             paused=work.paused,
         )
         status = drop_empty(build_status(picture))
@@ -108,7 +109,12 @@ class Teller:
         found: dict[str, Trouble] = {}
         for part in PARTS:
             workload = workloads.get(part.component)
-            if workload is None or read_rollout(workload).is_complete:
+            if workload is None:
+                continue
+            if read_rollout(workload).is_complete:
+                words = self.surroundings.read_store_trouble(work.memory)
+                if part.component == "exporter" and words:
+                    found[part.component] = tell_store_trouble(words)
                 continue
             scene = Scene(
                 workload=workload,

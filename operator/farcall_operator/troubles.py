@@ -36,7 +36,9 @@ CURES = {
     "StorageClassMissing": "Set a `storageClassName` that exists, or make one the cluster's default.",
     "OOMKilled": "Raise its memory limit in the `resources` of the TracingConfig.",
 }
+_DISK_FULL_CURE = " Lower `retention.maxSize`, or raise `exporter.storage.size`."
 _CREATION = frozenset(("FailedCreate", "FailedDaemonPod"))
+_PROBE_SAID = "Readiness probe failed: "  # the kubelet, of an event Unhealthy
 _MOUNT = frozenset(("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"))
 
 
@@ -77,6 +79,14 @@ def find_trouble(scene: Scene, now: datetime) -> Trouble | None:
     return Trouble(reason=worst.reason, message=f"{worst.message} {cure.format(namespace)}")
 
 
+def tell_store_trouble(words: str) -> Trouble:
+    """Of an exporter whose pods are well: what it says of the store behind it."""
+    cure = _DISK_FULL_CURE if "disk is full" in words else ""
+    told = bound_text(words, MAX_WORDS).rstrip(".")
+    message = f"Nothing can be stored, and the agents keep what they can: {told}.{cure}"
+    return Trouble(reason="StoreRefusesWrites", message=message)
+
+
 # ---- Pods -----------------------------------------------------------------------------------------------------
 
 
@@ -106,6 +116,11 @@ def _read_one(pod: Manifest, scene: Scene, now: datetime) -> PodTrouble | None:
     for event in _recent_events(scene.events, now, pod["metadata"]["name"]):
         if event.get("reason") in _MOUNT:
             return PodTrouble(reason="VolumeMount", words=bound_text(_words(event), MAX_WORDS))
+        if event.get("reason") == "Unhealthy" and _words(event).startswith(_PROBE_SAID):
+            said = bound_text(_words(event).removeprefix(_PROBE_SAID), MAX_WORDS).rstrip(".")
+            return PodTrouble(
+                reason="NotReady", words=f"{trouble.words}: {said}" if said else trouble.words
+            )
     return trouble
 
 

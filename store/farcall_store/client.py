@@ -30,6 +30,7 @@ _PASSING = frozenset(
         209,  # SOCKET_TIMEOUT
         210,  # NETWORK_ERROR
         236,  # ABORTED
+        243,  # NOT_ENOUGH_SPACE: somebody will make room
         394,  # QUERY_WAS_CANCELLED
         439,  # CANNOT_SCHEDULE_TASK
     }

@@ -60,7 +60,14 @@ def test_an_older_agent_says_no_revision() -> None:
 def test_the_operators_list_survives_the_trip() -> None:
     sights = [replace(SIGHT, node=f"node-{n}", age_s=float(n)) for n in (2, 1, 3)]
 
-    assert parse_agents(render_agents(sights)) == tuple(sorted(sights, key=lambda s: s.node))
+    said = parse_agents(render_agents(sights, store_trouble="the disk is full"))
+
+    assert said.agents == tuple(sorted(sights, key=lambda s: s.node))
+    assert said.store_trouble == "the disk is full"
+
+
+def test_an_older_exporter_says_nothing_of_its_store() -> None:
+    assert parse_agents(b'{"agents": []}').store_trouble == ""
 
 
 def test_the_operators_list_is_bounded_to_the_freshest() -> None:
@@ -68,12 +75,12 @@ def test_the_operators_list_is_bounded_to_the_freshest() -> None:
     body = render_agents(sights)
 
     assert len(body) < MAX_AGENTS_BYTES
-    assert {s.age_s for s in parse_agents(body)} == {float(n) for n in range(MAX_AGENTS)}
+    assert {s.age_s for s in parse_agents(body).agents} == {float(n) for n in range(MAX_AGENTS)}
 
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"\xff", b"null", b"[]", b'{"agents": {}}', b'{"agents": [1]}', b'{"agents": [{}]}', b"[" * 9000,
+    [b"", b"\xff", b"null", b"[]", b'{"agents": [], "store_trouble": 1}', b'{"agents": {}}', b'{"agents": [1]}', b'{"agents": [{}]}', b"[" * 9000,
      b'{"agents": [{"node": "a", "version": "1", "config_revision": "", "config_generation": -1, "age_s": 1}]}',
      b'{"agents": [{"node": "a", "version": "1", "config_revision": "", "config_generation": 1, "age_s": NaN}]}'],
 )  # fmt: skip

@@ -83,6 +83,24 @@ def test_a_store_that_is_down_is_a_503_and_the_batch_counts_later() -> None:
     assert len(writer.rows("spans")) == 1
 
 
+def test_what_keeps_the_store_from_taking_anything_is_told_until_it_takes_something() -> None:
+    full = StoreUnavailableError("the disk is full")
+    pipeline, _, clock = make(FakeWriter(fail_with=[full, full]))
+    body = batch([exchange()], number=1)
+
+    def take() -> None:
+        pipeline.take_batch(body)
+
+    take()
+    assert pipeline.store_trouble == ""  # it may be a restart
+    clock.now += 11
+    assert pipeline.store_trouble == "the disk is full"
+    take()
+    clock.now += 2
+    take()
+    assert pipeline.store_trouble == ""
+
+
 def test_after_a_lost_answer_the_retry_hands_over_the_very_same_rows() -> None:
     """In between, the sight that the first attempt had joined must not become a span."""
     writer = FakeWriter()

@@ -6,6 +6,7 @@ import pytest
 
 from farcall.crd import build_status_schema
 from farcall_operator.cluster.port import Manifest
+from farcall_operator.context import AgentRun
 from support_fake_cluster import roll_out, roll_out_all
 from support_reconcile import Stage, play_pod
 
@@ -253,3 +254,32 @@ def test_an_event_that_cannot_be_written_fails_nothing_and_is_counted() -> None:
 
     assert stage.truth("Stalled") == ("True", "Invalid")
     assert stage.reconciler.notices.lost == 1
+
+
+def test_an_exporter_that_can_store_nothing_is_not_ready_though_its_pods_are(
+    stage: Stage,
+) -> None:
+    full = "Code: 243. The store's disk is full: 3 MiB are left"
+    stage.unreachable, stage.store_trouble = False, full
+    stage.clock.pass_s(61)
+    stage.reconcile()
+
+    assert stage.truth("ExporterReady") == ("False", "StoreRefusesWrites")
+    assert stage.truth("Ready") == ("False", "StoreRefusesWrites")
+    message = stage.condition("ExporterReady")["message"]
+    assert full in message and "`exporter.storage.size`" in message
+
+    stage.store_trouble = ""
+    stage.clock.pass_s(11)
+    stage.reconcile()
+    assert stage.truth("Ready") == ("True", "Ready")
+
+
+def test_a_full_disk_is_found_though_nothing_in_the_cluster_tells_of_it(stage: Stage) -> None:
+    stage.unreachable = False
+    stage.runs = [
+        AgentRun(node="n", version="1", config_generation=1, config_revision="r", age_s=1)
+    ]
+    stage.clock.pass_s(61)
+
+    assert stage.reconcile().again_in_s == 60

@@ -157,6 +157,15 @@ def test_a_node_that_is_down_is_named() -> None:
     assert (found.reason, "node-a" in found.message) == ("NodeNotReady", True)
 
 
+def test_what_a_readiness_probe_said_is_told() -> None:
+    said = "MISCONF Errors writing to the AOF file: No space left on device"
+    events = [event("Unhealthy", f"Readiness probe failed: {said}", about="main-probe-a")]
+    found = find(running(container({"running": {}})), events=events)
+
+    assert found.reason == "NotReady"
+    assert found.message.endswith(f"probe not ready yet: {said}.")
+
+
 def test_a_taint_that_keeps_pods_away_is_named() -> None:
     words = "0/2 nodes are available: 2 node(s) had untolerated taint(s). no new claims to deallocate, preemption: none."
     taint = {"key": "example.com/reserved", "effect": "NoSchedule"}

@@ -251,7 +251,7 @@ def test_a_full_disk_refuses_an_insert_before_it_starts() -> None:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (DatabaseError("Code: 243. full", code=243), StoreRefusedError),
+        (DatabaseError("Code: 243. full", code=243), StoreUnavailableError),
         (DatabaseError("Code: 60. no table", code=60), StoreRefusedError),
         (DatabaseError("Code: 159. too slow", code=159), StoreRefusedError),
         (DatabaseError("Code: 202. busy", code=202), StoreUnavailableError),
