@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from support_cluster import NAMESPACE, Cluster, Object, docker, wait_until
 
 SECOND = "canary"
+SMALL = "small"
 # What a TracingConfig leaves when it goes, in all kinds that may be a child.
 KINDS = "ds,sts,deploy,pods,cm,svc,sa,secrets,pvc,netpol,pdb,hpa,ingress"
 OPERATOR = "app.kubernetes.io/component=operator"
@@ -99,3 +100,52 @@ def wait_told(cluster: Cluster, config: str, condition: str, reason: str, *words
         return True
 
     wait_until(look, f"{condition} of {config} says {reason}")
+
+
+@contextmanager
+def small_volumes(cluster: Cluster, node: str, claims: dict[str, int]) -> Iterator[None]:
+    """A storage class `small` whose volumes are as large as they say, which those of a host path are not.
+
+    `claims`: name of the volume claim that gets one, MiB.
+    """
+    cluster.apply(
+        {
+            **_head("storage.k8s.io/v1", "StorageClass", SMALL),
+            "provisioner": "kubernetes.io/no-provisioner",
+        }
+    )
+    for claim, size in claims.items():
+        docker("exec", node, "mkdir", "--parents", small_path(claim))
+        options = f"size={size}m,mode=1777"
+        docker("exec", node, "mount", "-t", "tmpfs", "-o", options, "small", small_path(claim))
+        cluster.apply(_build_small_volume(node, claim))
+    try:
+        yield
+    finally:
+        for claim in claims:
+            cluster.kubectl("delete", "pv", claim, "--ignore-not-found", "--timeout=60s")
+            docker("exec", node, "umount", small_path(claim))
+
+
+def small_path(claim: str) -> str:
+    return f"/var/small/{claim}"
+
+
+def _build_small_volume(node: str, claim: str) -> Object:
+    here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
+    return {
+        **_head("v1", "PersistentVolume", claim),
+        "spec": {
+            "storageClassName": SMALL,
+            "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "claimRef": {"namespace": NAMESPACE, "name": claim},
+            "local": {"path": small_path(claim)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
+        },
+    }
+
+
+def _head(version: str, kind: str, name: str) -> Object:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name}}
