@@ -14,9 +14,16 @@ from pathlib import Path
 from farcall_probes import bpfsys, tracefs
 from farcall_probes.artefact import INSTRUCTION_BYTES, Artefact, Program
 from farcall_probes.bpfsys import BpfError
-from farcall_probes.maps import UPROBE_STEPS, Maps
+from farcall_probes.maps import KEPT_STEPS, UPROBE_STEPS, Maps
 
 _UPROBES = ("uprobe__", "uretprobe__")
+# The steps that plaintext goes through: loaded once more for bytes that lie in the kernel's memory (bpf/tls.h).
+_PLAINTEXT_STEPS = frozenset(
+    "plaintext begin continue head interim reply recognise frames message pass http2".split()
+)
+_OP_LOAD_64 = 0x18  # lddw, two slots
+_CALL = 0x85  # BPF_JMP | BPF_CALL
+_READ_USER, _READ_KERNEL = 112, 113  # helpers, enum bpf_func_id
 _PSEUDO_MAP_FD = 1  # src_reg of a lddw whose immediate is a map's descriptor
 
 
@@ -58,6 +65,19 @@ def patch_program(program: Program, values: Mapping[str, int], map_fds: Mapping[
     return bytes(code)
 
 
+def read_from_kernel(code: bytes) -> bytes:
+    """The same program, whose reads of user memory are reads of the kernel's. Only for programs whose calls' bytes were copied
+    there by a program of ours: no pointer that a process gave may reach them."""
+    changed = bytearray(code)
+    at = 0
+    while at < len(changed):
+        opcode, _, _, immediate = struct.unpack_from("<BBhI", changed, at)
+        if opcode == _CALL and immediate == _READ_USER:
+            struct.pack_into("<I", changed, at + 4, _READ_KERNEL)
+        at += INSTRUCTION_BYTES * (2 if opcode == _OP_LOAD_64 else 1)
+    return bytes(changed)
+
+
 class Loaded:
     """Programs in the kernel; closing their descriptors detaches and frees them."""
 
@@ -70,8 +90,11 @@ class Loaded:
         self._map_fds_of = {
             bpfsys.PROG_TRACEPOINT: fds,
             bpfsys.PROG_RAW_TRACEPOINT: fds,
-            bpfsys.PROG_KPROBE: fds | {"MAP_STEPS": fds[UPROBE_STEPS]},
+            # The second is never used there, but must be of the programs' own kind.
+            bpfsys.PROG_KPROBE: fds
+            | {"MAP_STEPS": fds[UPROBE_STEPS], KEPT_STEPS: fds[UPROBE_STEPS]},
         }
+        self._kept_fds = fds | {"MAP_STEPS": fds[KEPT_STEPS]}
         self._uprobes: dict[tuple[str, bool], int] = {}
         try:
             for name, program in RUN_VALUES.items():
@@ -103,6 +126,16 @@ class Loaded:
             if program.name.startswith("step__"):
                 index = self._artefact.constants[f"STEP_{short_name(program.name).upper()}"]
                 self._maps.set_uprobe_step(index, self._load(program, bpfsys.PROG_KPROBE))
+
+            if short_name(program.name) in _PLAINTEXT_STEPS:
+                self._maps.set_kept_step(index, self._load_kept(program))
+
+    def _load_kept(self, program: Program) -> int:
+        values = self._values | {"NUM_IN_UPROBE": 0}
+        code = read_from_kernel(patch_program(program, values, self._kept_fds))
+        fd = bpfsys.load_program(short_name(program.name), bpfsys.PROG_TRACEPOINT, code)
+        self._fds.append(fd)
+        return fd
 
     def find_uprobe(self, name: str, *, dear: bool) -> int:
         """Descriptor of the program `uprobe__…` or `uretprobe__…`, loaded at its first use; `dear` ones count their hits."""

@@ -15,6 +15,7 @@ from farcall_probes.bpfsys import Map, MapType
 MIB = 1024 * 1024
 # MAP_STEPS as uprobes' programs see it: a table holds programs of one kind only.
 UPROBE_STEPS = "MAP_STEPS_UPROBE"
+KEPT_STEPS = "MAP_STEPS_KEPT"
 _TLS_USERS = 1024  # processes that began with TLS between two looks
 _WORKSPACES = 6  # enum workspace, and UPROBE_WORKSPACES
 
@@ -42,6 +43,9 @@ class MapSizes:
     buckets: int = 4_096
     tls_threads: int = 4_096
     tls_sessions: int = 8_192
+    tls_kept: int = (
+        256  # threads between a connection's first plaintext and the system call that sends it
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +101,9 @@ class Maps:
 
     def set_uprobe_step(self, index: int, program_fd: int) -> None:
         self[UPROBE_STEPS].update(struct.pack("<I", index), struct.pack("<I", program_fd))
+
+    def set_kept_step(self, index: int, program_fd: int) -> None:
+        self[KEPT_STEPS].update(struct.pack("<I", index), struct.pack("<I", program_fd))
 
     def take_tls_users(self) -> set[int]:
         """Processes that began to speak TLS since the last call."""
@@ -159,6 +166,7 @@ def _list_maps(
         ("MAP_POLICY", MapType.HASH, 8, 4, sizes.policies),
         ("MAP_STEPS", MapType.PROG_ARRAY, 4, 4, steps),
         (UPROBE_STEPS, MapType.PROG_ARRAY, 4, 4, steps),
+        (KEPT_STEPS, MapType.PROG_ARRAY, 4, 4, steps),
         ("MAP_TLS_CALLS", MapType.LRU_HASH, 8, constants["SIZE_TLS_CALL"], sizes.tls_threads),
         (
             "MAP_TLS_SESSIONS",
@@ -167,6 +175,7 @@ def _list_maps(
             constants["SIZE_TLS_SESSION"],
             sizes.tls_sessions,
         ),
+        ("MAP_TLS_KEPT", MapType.LRU_HASH, 8, constants["SIZE_TLS_KEPT"], sizes.tls_kept),
         ("MAP_TLS_USERS", MapType.LRU_HASH, 4, 4, _TLS_USERS),
         ("MAP_TLS_HITS", MapType.ARRAY, 4, 8, 1),
         ("MAP_RING_SMALL", ring, 0, 0, sizes.ring_small),

@@ -22,7 +22,13 @@ from farcall_probes.artefact import (
     render_artefact,
 )
 from farcall_probes.btf import BtfError, Member, read_vmlinux
-from farcall_probes.loader import LOAD_VALUES, RUN_VALUES, LoadError, patch_program
+from farcall_probes.loader import (
+    LOAD_VALUES,
+    RUN_VALUES,
+    LoadError,
+    patch_program,
+    read_from_kernel,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -210,3 +216,14 @@ def test_a_machine_with_other_registers_is_refused_by_name() -> None:
     assert platform.machine() == "x86_64"
     with pytest.raises(sites.SiteError, match="riscv64"):
         sites.find_values(read_vmlinux(), "riscv64")
+
+
+def test_reads_of_user_memory_alone_become_reads_of_the_kernels() -> None:
+    read_user, other = instruction(CALL, 0, 0, 112), instruction(CALL, 0, 0, 130)
+    # A number whose upper half looks like that call.
+    number = instruction(LOAD, 0, 0, 7) + read_user
+
+    changed = read_from_kernel(read_user + other + number + instruction(EXIT))
+
+    read_kernel = instruction(CALL, 0, 0, 113)
+    assert changed == read_kernel + other + number + instruction(EXIT)

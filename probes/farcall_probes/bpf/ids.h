@@ -23,6 +23,8 @@
 #define MAP_TLS_CALLS 22  /* thread → struct tls_call */
 #define MAP_TLS_SESSIONS 23 /* struct tls_key → struct tls_session */
 #define MAP_TLS_USERS 24  /* tgid → 1: speaks TLS that no probe of ours has read yet */
+#define MAP_TLS_KEPT 26   /* thread → struct tls_kept */
+#define MAP_STEPS_KEPT 27 /* as MAP_STEPS, of programs that read a call's bytes from the kernel's memory */
 #define MAP_TLS_HITS 25   /* u64: hits of probes that the kernel has to single-step */
 #define MAP_SERVING 20    /* thread → struct serving */
 #define MAP_ASKED 12      /* sock and transaction → struct asked */
@@ -118,13 +120,14 @@
 #define SIZE_OPENED 16
 #define SIZE_ASKED 136
 #define SIZE_SETTINGS 24
-#define SIZE_CALL 4944
+#define SIZE_CALL 4952
 #define SIZE_SERVING 24
 #define SIZE_WHO 128
 #define SIZE_BUCKET 24
 #define SIZE_BEFORE_STATE 1041 /* in struct conn: where the reader of the table finds `state` */
 #define SIZE_TLS_CALL 80
 #define SIZE_TLS_KEY 16
+#define SIZE_TLS_KEPT 2048
 #define SIZE_TLS_SESSION 24
 
 #endif

@@ -153,7 +153,17 @@ struct tls_call {
 	u64 read_count; /* user's size_t that gets the number of bytes, for libraries that return only success */
 	u64 last_sk;    /* the connection that a record was read from last */
 	u32 last_fd;
-	u32 speaks; /* it has called the library at least once */
+	u16 speaks; /* it has called the library at least once */
+	u16 kept;   /* what it writes is in its struct tls_kept */
+};
+
+/* Plaintext whose connection is not known when it is written: libraries that only fill buffers may give the bytes back
+ * before they leave (Node.js does with a connection's first request). By thread: what leaves next from there is it. */
+#define FC_TLS_KEPT (SIZE_TLS_KEPT - 16)
+struct tls_kept {
+	u64 ssl;
+	u64 len; /* of what was written; as much of it as fits is kept */
+	u8 bytes[FC_TLS_KEPT];
 };
 
 /* An SSL object of a process. */
@@ -211,6 +221,7 @@ struct call {
 	u64 plain;  /* the bytes are TLS plaintext */
 	u64 busy;   /* claims of a workspace for uprobes */
 	u64 owner;  /* pid_tgid that has it */
+	u32 tls_skip; /* bytes of the system call before the record that plaintext goes out in */
 	u32 tls_seq; /* where in TCP sequence space the plaintext begins */
 	u32 place;   /* and where in plaintext */
 	u32 default_policy; /* of struct settings */
@@ -243,6 +254,7 @@ _Static_assert(sizeof(struct bucket) == SIZE_BUCKET, "SIZE_BUCKET");
 _Static_assert(sizeof(struct serving) == SIZE_SERVING, "SIZE_SERVING");
 _Static_assert(sizeof(struct call) == SIZE_CALL, "SIZE_CALL");
 _Static_assert(sizeof(struct tls_call) == SIZE_TLS_CALL, "SIZE_TLS_CALL");
+_Static_assert(sizeof(struct tls_kept) == SIZE_TLS_KEPT, "SIZE_TLS_KEPT");
 _Static_assert(sizeof(struct tls_key) == SIZE_TLS_KEY, "SIZE_TLS_KEY");
 _Static_assert(sizeof(struct tls_session) == SIZE_TLS_SESSION, "SIZE_TLS_SESSION");
 
@@ -344,6 +356,7 @@ FC_INLINE void begin_call(struct call *c, struct settings *settings, u64 pid_tgi
 	c->nonblocking = 0;
 	c->more = 0;
 	c->plain = 0;
+	c->tls_skip = 0;
 	c->default_policy = settings->default_policy;
 	c->dns_port = settings->dns_port;
 }

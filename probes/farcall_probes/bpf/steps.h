@@ -157,6 +157,7 @@ FC_INLINE void meet_step(void *ctx, struct call *c)
 FC_INLINE void tls_step(void *ctx, struct call *c)
 {
 	struct fdent *e = find_fd(c);
+	enum passed passed;
 	struct conn *k;
 	u64 sk;
 
@@ -168,8 +169,11 @@ FC_INLINE void tls_step(void *ctx, struct call *c)
 		go_to(ctx, begins_tls(peek_record(c, 0)) ? STEP_MEET : STEP_BEGIN);
 		return;
 	}
-	if (pass_sealed(c, e, sk, k))
+	passed = pass_sealed(c, e, sk, k);
+	if (passed == PASS_PLAIN)
 		go_to(ctx, STEP_PLAINTEXT);
+	else if (passed == PASS_KEPT)
+		tail_call(ctx, MAP(MAP_STEPS_KEPT), STEP_PLAINTEXT);
 	else if (is_plain_due(k))
 		go_to(ctx, STEP_MEET);
 }
@@ -222,7 +226,8 @@ FC_INLINE void stream_step(void *ctx, struct call *c)
 		take_tcp_answer(c, e);
 }
 
-/* Loaded twice, for tracepoints and for uprobes: programs of two kinds can not call each other. */
+/* Loaded twice, for tracepoints and for uprobes: programs of two kinds can not call each other. And once more those that may
+ * take plaintext: the loader has them read a call's bytes from the kernel's memory, where tls.h kept them. */
 #define STEP(name)                                                                       \
 	int step__##name(void *ctx)                                                      \
 	{                                                                                \

@@ -111,9 +111,11 @@ FC_INLINE bool fits_record(u64 sealed, u64 plain)
 	return sealed >= least + TLS_LEAST_EXTRA && sealed <= plain + TLS_MOST_EXTRA;
 }
 
-/* Whether one of the records of this write may hold `plain` bytes: behind tickets and the like, which go out with it. */
+/* Whether one of the records of this write may hold `plain` bytes: behind tickets, a client's Finished and the like, which
+ * go out with it. Remembers where it begins. */
 FC_INLINE bool carries(struct call *c, u64 plain)
 {
+	bool cipher = false;
 	u64 at = 0;
 	u32 i;
 
@@ -123,8 +125,11 @@ FC_INLINE bool carries(struct call *c, u64 plain)
 
 		if (!is_tls_record(head))
 			return false;
-		if ((u8)head == TLS_DATA && fits_record(record_length(head), plain))
+		if ((u8)head == TLS_DATA && !cipher && fits_record(record_length(head), plain)) {
+			c->tls_skip = (u32)at;
 			return true;
+		}
+		cipher = (u8)head == TLS_CHANGE_CIPHER;
 		at += TLS_HEADER + record_length(head);
 	}
 	return false;
@@ -154,6 +159,44 @@ FC_INLINE void remember_session(struct call *c, struct fdent *e, u64 ssl)
 	if (known && known->sk == s.sk && known->ports == s.ports && known->fd == s.fd)
 		return;
 	map_update(MAP(MAP_TLS_SESSIONS), &key, &s, 0);
+}
+
+/* Whether plaintext of this SSL object was seen, and its connection is still the one it was then: objects that are freed
+ * leave their address to the next. */
+FC_INLINE bool is_session_open(u64 pid_tgid, u64 ssl)
+{
+	struct tls_key key = make_tls_key(pid_tgid, ssl);
+	struct tls_session *s = map_lookup(MAP(MAP_TLS_SESSIONS), &key);
+	struct conn *k;
+	u64 sk;
+
+	if (!s)
+		return false;
+	sk = s->sk;
+	k = map_lookup(MAP(MAP_CONNS), &sk);
+	return k && k->tls == TLS_OPEN && k->ports == (u32)s->ports;
+}
+
+/* Copies what is written. Returns whether that went well. */
+FC_INLINE bool keep_plaintext(u64 pid_tgid, const struct tls_call *t)
+{
+	struct tls_kept *kept = map_lookup(MAP(MAP_TLS_KEPT), &pid_tgid);
+	u64 n = t->write_len;
+
+	if (!kept) {
+		/* Some value for a first one: what is kept is copied over it, and no more than that is ever read. */
+		struct call *any = find_workspace(WORKSPACE_UPROBE);
+
+		if (!any || map_update(MAP(MAP_TLS_KEPT), &pid_tgid, any, 0))
+			return false;
+		kept = map_lookup(MAP(MAP_TLS_KEPT), &pid_tgid);
+		if (!kept)
+			return false;
+	}
+	FC_CLAMP(n, FC_TLS_KEPT);
+	kept->ssl = t->write_ssl;
+	kept->len = t->write_len;
+	return read_user(kept->bytes, (u32)n, (void *)t->write_buf) == 0;
 }
 
 /* The running thread's entry, made when there is none. */
@@ -197,7 +240,7 @@ FC_INLINE bool accept_plaintext(struct call *c, u64 sk, struct conn *k)
 		return false;
 	c->place = *place;
 	if (c->dir == DIR_OUT) {
-		c->tls_seq = locate_write(sk);
+		c->tls_seq = locate_write(sk) + c->tls_skip;
 		if (k->tls_wrote && k->tls_out_seq == c->tls_seq)
 			return false;
 		k->tls_wrote = 1;
@@ -217,8 +260,41 @@ FC_INLINE bool accept_plaintext(struct call *c, u64 sk, struct conn *k)
 	return true;
 }
 
-/* A system call on a sealed connection. True when it sends plaintext that is to be taken now; `c` is that, then. */
-FC_INLINE bool pass_sealed(struct call *c, struct fdent *e, u64 sk, struct conn *k)
+enum passed {
+	PASS_SEALED = 0,
+	PASS_PLAIN = 1, /* it sends plaintext that is to be taken now; the call is that, then */
+	PASS_KEPT = 2,  /* the same, whose bytes lie in the kernel's memory */
+};
+
+FC_INLINE enum passed pass_plaintext(struct call *c, struct tls_call *t)
+{
+	struct tls_kept *kept = t->kept ? map_lookup(MAP(MAP_TLS_KEPT), &c->pid_tgid) : NULL;
+	bool is_there = load_user_head(t->write_buf, t->write_len) == t->write_head;
+	u64 len = t->write_len;
+	u64 n = len;
+
+	c->plain = 1;
+	FC_CLAMP(n, FC_TLS_KEPT);
+	if (kept && kept->ssl == t->write_ssl && kept->len == len && (n == len || !is_there)) {
+		set_buffer(c, (u64)kept->bytes, n);
+		c->total = len;
+		c->more = n < len;
+		c->iov = 0; /* an address that the process gave is not to be read from there */
+		t->write_ssl = 0;
+		return PASS_KEPT;
+	}
+	set_buffer(c, t->write_buf, len);
+	c->more = 0;
+	t->write_ssl = 0;
+	if (is_there)
+		return PASS_PLAIN;
+	c->plain = 0;
+	count(c, FC_COUNT_TLS_UNOWNED); /* the library gave its bytes back */
+	return PASS_SEALED;
+}
+
+/* A system call on a sealed connection. */
+FC_INLINE enum passed pass_sealed(struct call *c, struct fdent *e, u64 sk, struct conn *k)
 {
 	struct tls_call *t = map_lookup(MAP(MAP_TLS_CALLS), &c->pid_tgid);
 
@@ -237,23 +313,14 @@ FC_INLINE bool pass_sealed(struct call *c, struct fdent *e, u64 sk, struct conn 
 		}
 	} else if (t && t->write_ssl && carries(c, t->write_len)) {
 		remember_session(c, e, t->write_ssl);
-		t->write_ssl = 0;
-		/* Node.js gives the bytes of a connection's first write back before they leave. */
-		if (load_user_head(t->write_buf, t->write_len) != t->write_head) {
-			count(c, FC_COUNT_TLS_UNOWNED);
-			return false;
-		}
-		set_buffer(c, t->write_buf, t->write_len);
-		c->more = 0;
-		c->plain = 1;
-		return true;
+		return pass_plaintext(c, t);
 	}
 	/* Nobody reads this connection for us: it need not be looked at so often. */
 	if (k->tls == TLS_SEALED && !(t && t->speaks) && ++e->tries >= FD_MAX_TRIES) {
 		e->tries = 0;
 		e->until = read_clock() + FD_DULL_NS;
 	}
-	return false;
+	return PASS_SEALED;
 }
 
 /* ---- in uprobes ---------------------------------------------------------------------------------------------- */

@@ -14,6 +14,7 @@ struct user_regs {
 FC_INLINE int on_tls_write(struct user_regs *r)
 {
 	struct tls_call *t = enter_library();
+	u64 pid_tgid = read_pid_tgid();
 
 	if (!t || !(u32)r->dx)
 		return 0;
@@ -21,6 +22,7 @@ FC_INLINE int on_tls_write(struct user_regs *r)
 	t->write_buf = r->si;
 	t->write_len = (u32)r->dx;
 	t->write_head = load_user_head(r->si, t->write_len);
+	t->kept = !is_session_open(pid_tgid, t->write_ssl) && keep_plaintext(pid_tgid, t);
 	return 0;
 }
 
