@@ -164,7 +164,11 @@ def to_bytes(table: pa.Table, header: BatchHeader, *, compression: str | None = 
 
 
 def header(
-    kind: BatchKind = "exchanges", *, number: int | None = None, boot: str = BOOT
+    kind: BatchKind = "exchanges",
+    *,
+    number: int | None = None,
+    boot: str = BOOT,
+    stream: str = "",
 ) -> BatchHeader:
     return BatchHeader(
         kind=kind,
@@ -172,6 +176,7 @@ def header(
         boot_id=boot,
         number=next(_numbers) if number is None else number,
         dns_watched_since_ns=0,
+        stream=stream,
     )
 
 
@@ -181,8 +186,10 @@ def batch(
     *,
     number: int | None = None,
     boot: str = BOOT,
+    stream: str = "",
 ) -> bytes:
-    return to_bytes(to_table(kind, rows), header(kind, number=number, boot=boot))
+    head = header(kind, number=number, boot=boot, stream=stream)
+    return to_bytes(to_table(kind, rows), head)
 
 
 def decoded(rows: Sequence[Row], kind: BatchKind = "exchanges", *, boot: str = BOOT) -> Decoded:
@@ -268,8 +275,8 @@ class FakeWriter:
     def read_waiting_sights(self, *, since_ns: int) -> list[tuple[str, str]]:
         return self.waiting
 
-    def find_client_spans(
-        self, span_ids: Sequence[str], *, since_ns: int, until_ns: int
+    def find_spans(
+        self, span_ids: Sequence[str], since_ns: int, until_ns: int, is_server: bool
     ) -> list[StoredSpan]:
         if self.fail_with:
             raise self.fail_with.pop(0)
@@ -277,7 +284,7 @@ class FakeWriter:
             StoredSpan(row["Timestamp"], row["TraceId"], row["SpanId"])
             for row in self.rows("spans")
             if row["SpanId"] in span_ids
-            and not row["IsServerSpan"]
+            and row["IsServerSpan"] == is_server
             and since_ns <= row["Timestamp"] <= until_ns
         ]
 

@@ -103,6 +103,12 @@ class Endpoints(Section):
     """Where a component listens and where the others find it. Ports are real, never 0."""
 
     exporter_ingest: str = _field("restart", "Agents post batches here: http(s)://host:port.")
+    exporter_members: str | None = _field(
+        "restart",
+        "Where there may be several exporters: http(s)://host:port, a name whose addresses are theirs. "
+        "Agents choose among them by connection, so that both ends of a call meet; null: exporter_ingest takes all.",
+        default=None,
+    )
     exporter_otlp_http: str = _field(
         "restart", "Applications send OTLP over HTTP here: http://host:port."
     )

@@ -39,6 +39,7 @@ class ExchangeFlag(IntFlag):
     DNS_LOST = 1 << 8  # DNS records were lost on this node in this client's time
     WATCHED = 1 << 9  # this client was watched from its start: what it asked, we saw
     UNCONNECTED = 1 << 10  # connect failed: no other end ever saw it
+    COPY = 1 << 11  # the row itself goes to another exporter; here it is only the cause of others
 
 
 # Who, where and which connection: the same columns in every kind.
@@ -176,14 +177,20 @@ class BatchError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchHeader:
-    """Who sent the batch and where it stands. (boot_id, number) is the key that makes retries harmless."""
+    """Who sent the batch and where it stands. (boot_id, stream, number) is the key that makes retries harmless."""
 
     kind: BatchKind
     node: str
     boot_id: str  # 32 hex digits, new at each start of the agent
     number: int  # from 1, across all kinds
     dns_watched_since_ns: int  # Unix ns: since when this agent sees DNS answers
+    stream: str = ""  # with several exporters each gets numbers of its own: up to 16 hex digits
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def sender(self) -> str:
+        """What the numbers count in."""
+        return f"{self.boot_id}:{self.stream}" if self.stream else self.boot_id
 
 
 def add_header(schema: pa.Schema, header: BatchHeader) -> pa.Schema:
@@ -196,6 +203,7 @@ def add_header(schema: pa.Schema, header: BatchHeader) -> pa.Schema:
             b"farcall.boot_id": header.boot_id.encode(),
             b"farcall.number": str(header.number).encode(),
             b"farcall.dns_watched_since_ns": str(header.dns_watched_since_ns).encode(),
+            **({b"farcall.stream": header.stream.encode()} if header.stream else {}),
         }
     )
 
@@ -214,6 +222,7 @@ def read_header(schema: pa.Schema) -> BatchHeader:
         boot_id=_read_boot_id(metadata),
         number=_read_number(metadata, "number"),
         dns_watched_since_ns=_read_number(metadata, "dns_watched_since_ns"),
+        stream=_read_stream(metadata),
         schema_version=version,
     )
     if header.number == 0:
@@ -269,6 +278,15 @@ def _read_boot_id(metadata: Metadata) -> str:
     if len(boot_id) != 32 or any(c not in "0123456789abcdef" for c in boot_id):
         raise BatchError("farcall.boot_id is not 32 hex digits")
     return boot_id
+
+
+def _read_stream(metadata: Metadata) -> str:
+    if b"farcall.stream" not in metadata:
+        return ""
+    stream = _read_text(metadata, "stream", 16)
+    if not stream or any(c not in "0123456789abcdef" for c in stream):
+        raise BatchError("farcall.stream is not of hex digits")
+    return stream
 
 
 def _first_difference(given: pa.Schema, expected: pa.Schema) -> str:

@@ -75,10 +75,10 @@ class Writer(Protocol):
     def read_waiting_sights(self, *, since_ns: int) -> list[tuple[str, str]]:
         """(join key, span JSON) of sights that are neither joined nor kept: read once when an exporter starts."""
 
-    def find_client_spans(
-        self, span_ids: Sequence[str], *, since_ns: int, until_ns: int
+    def find_spans(
+        self, span_ids: Sequence[str], since_ns: int, until_ns: int, is_server: bool
     ) -> list[StoredSpan]:
-        """Which of these are stored as client-side spans that began in that time, both ends included."""
+        """Which of these are stored, as server-side or else as client-side spans that began in that time, both ends included."""
 
 
 class Reader(Protocol):

@@ -16,13 +16,14 @@ from farcall_exporter.decode import Decoded
 from farcall_exporter.evidence import build_answers, build_connections
 from farcall_exporter.exchanges import Ends, Exchanges, Owner
 from farcall_exporter.ids import derive_ids, identity_words
-from farcall_exporter.join import apply_joins, list_clients, plan_joins
+from farcall_exporter.join import JoinPlan, apply_joins, list_clients, plan_joins
 from farcall_exporter.links import read_links
 from farcall_exporter.naming import Named, name_rows
 from farcall_exporter.parents import plan_parents, settle
+from farcall_exporter.peers import FindSpans, find_kept
 from farcall_exporter.selection import keep_rows, select_spans
 from farcall_exporter.serverspans import build_server_spans, build_stored_joins, build_waiting
-from farcall_exporter.sides import decide_sides
+from farcall_exporter.sides import Sides, decide_sides
 from farcall_exporter.sights import Sight, build_sight_rows, render_four_tuple
 from farcall_exporter.stage import Stage
 
@@ -75,6 +76,8 @@ def _build_connections(decoded: Decoded, context: Context) -> pa.Table:
 def _build_exchanges(x: Exchanges, context: Context) -> Tables:
     sides = decide_sides(x, context.inside)
     plan = plan_joins(x, sides, context.clients, context.waiting)
+    if context.peers is not None:
+        _mark_kept_elsewhere(x, sides, plan, context, context.peers)
     trace_id, span_id = _ids(x)
     links = read_links(x)
     parents = plan_parents(
@@ -85,6 +88,7 @@ def _build_exchanges(x: Exchanges, context: Context) -> Tables:
         span_id=span_id,
         is_linked=links.present,
         book=context.causes,
+        inherits=context.peers is None,
     )
     stage = Stage(
         x=x,
@@ -116,7 +120,13 @@ def _build_exchanges(x: Exchanges, context: Context) -> Tables:
     server_rows = np.flatnonzero(sides.server_spans)
     server_spans = build_server_spans(stage, server_rows, version=context.version)
     waiting_rows = np.flatnonzero(sides.server_sights & ~plan.settled)
-    sights = build_waiting(stage, waiting_rows, version=context.version)
+    sights = build_waiting(
+        stage,
+        waiting_rows,
+        version=context.version,
+        run=context.run,
+        came_ns=context.wall_ns(),
+    )
     joins, late_names = build_stored_joins(stage)
     late_children = settle(parents, x, context.causes, context.clock())
     spans = join_tables(client_spans, server_spans)
@@ -137,6 +147,18 @@ def _build_exchanges(x: Exchanges, context: Context) -> Tables:
     context.counters.add("parents_late", len(late_children))
     context.counters.add("parents_unknown", context.causes.forget(context.clock()))
     return drop_empty(tables)
+
+
+def _mark_kept_elsewhere(
+    x: Exchanges, sides: Sides, plan: JoinPlan, context: Context, find: FindSpans
+) -> None:
+    """A client's row that comes later than its server's sight waits: another exporter may have kept that one meanwhile."""
+    waited_ns = context.wall_ns() - int(context.settings.join_hold_s * 1e9)
+    is_late = sides.joinable & x.has_identity & ~plan.late & (plan.servers < 0)
+    rows = np.flatnonzero(is_late & (x.start + x.duration < waited_ns))
+    rows = rows[[row not in plan.sights for row in rows.tolist()]] if plan.sights else rows
+    if len(rows):
+        plan.late[rows] = find_kept(x, rows, find)
 
 
 def _places(stage: Stage, rows: Codes, named: Named, context: Context) -> Places:

@@ -9,6 +9,8 @@ from farcall.storeport import StoredSpan, StoreError, StoreRefusedError
 from farcall_exporter.batches import Tables, drop_empty
 from farcall_exporter.context import Context
 from farcall_exporter.late import ASK_EVERY_S, build_late_names
+from farcall_exporter.orphans import Orphans
+from farcall_exporter.peers import find_clients_of
 from farcall_exporter.pipeline import Pipeline
 from farcall_exporter.selection import keep_rows, select_spans
 from farcall_exporter.serverspans import build_kept_links
@@ -26,7 +28,6 @@ log = get_log("exporter")
 
 RESTORE_WITHIN_NS = 600 * 10**9
 TRY_AGAIN_S = 1.0
-CLOCKS_DIFFER_NS = 60 * 10**9  # two nodes', of one call, at most
 
 
 class Chores:
@@ -39,6 +40,11 @@ class Chores:
         self._run_id = secrets.token_hex(8)
         self._started_ns = time.time_ns() if started_ns is None else started_ns
         self._number = 0
+        self._orphans = None
+        if self._context.peers is not None:
+            self._orphans = Orphans(
+                self._context.run, self._context.counters, wall_ns=self._context.wall_ns
+            )
         self._unwritten: deque[tuple[str, Tables]] = deque()
         self._ask_at = 0.0
         self._try_at = 0.0
@@ -67,6 +73,8 @@ class Chores:
             hold_s=context.settings.join_hold_s,
             may_report=lambda sight: context.agents.may_report(sight, now),
         )
+        if self._orphans is not None:
+            due += self._orphans.take(self._pipeline.writer, now)
         if not due:
             return
         stored = self._find_stored(due)
@@ -78,7 +86,7 @@ class Chores:
         spans = keep_rows(spans, select_spans(spans, context))
         context.counters.add("spans_written", spans.num_rows)
         joined = [(sight, stored[sight.span_id]) for sight in due if sight.span_id in stored]
-        context.counters.add("joins_before_restart", len(joined))
+        context.counters.add("joins_from_store", len(joined))
         settled = [(sight, "kept") for sight in kept]
         settled += [(sight, "joined") for sight in [*given_up, *(sight for sight, _ in joined)]]
         self._enqueue(
@@ -92,21 +100,16 @@ class Chores:
         )
 
     def _find_stored(self, due: list[Sight]) -> dict[str, StoredSpan]:
-        """By span ID, clients' spans that were stored before we started: nobody remembers them, but the store has them."""
-        asked = [s for s in due if s.identity is not None and s.start_ns < self._started_ns]
-        if not asked:
-            return {}
+        """By the sight's span ID, clients' spans that nobody here remembers, but the store has: those stored before we started,
+        and those of another exporter."""
+        is_alone = self._context.peers is None
+        asked = [s for s in due if not is_alone or s.start_ns < self._started_ns]
         try:
-            found = self._pipeline.writer.find_client_spans(
-                [s.span_id for s in asked],
-                since_ns=min(s.start_ns for s in asked) - CLOCKS_DIFFER_NS,
-                until_ns=max(s.start_ns for s in asked) + CLOCKS_DIFFER_NS,
-            )
+            return find_clients_of(asked, self._pipeline.writer.find_spans)
         except StoreError as e:
             self._context.counters.add("stored_spans_unasked", len(asked))
             log.warning("the store cannot be asked for clients' spans", error=str(e))
             return {}
-        return {span.span_id: span for span in found}
 
     def _split(self, due: list[Sight], now: float) -> tuple[list[Sight], list[Sight]]:
         """(sights that become spans, sights whose call very probably is one already)"""
@@ -147,8 +150,11 @@ class Chores:
 
 
 def restore_sights(pipeline: Pipeline) -> None:
-    """Sights that waited when the last exporter ended wait on. Raises StoreError."""
+    """Sights that waited when the last exporter ended wait on, where there is one at a time. Raises StoreError."""
     context = pipeline.context
+    if context.peers is not None:  # see orphans
+        pipeline.writer.read_waiting_sights(since_ns=time.time_ns())  # whether the store answers
+        return
     now = context.clock()
     rows = pipeline.writer.read_waiting_sights(since_ns=time.time_ns() - RESTORE_WITHIN_NS)
     for key, text in rows:

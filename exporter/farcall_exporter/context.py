@@ -1,5 +1,6 @@
 """What the rooms of the pipeline share while a batch is handled: settings in force, and memory between batches."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from farcall_exporter.counters import Counters
 from farcall_exporter.late import LateBook
 from farcall_exporter.lookups import Lookups
 from farcall_exporter.parents import CauseBook
+from farcall_exporter.peers import FindSpans
 from farcall_exporter.resolve import NamingRules
 from farcall_exporter.selection import Budgets
 from farcall_exporter.sides import Cluster
@@ -61,6 +63,9 @@ class Context:
     lookups: Lookups
     clock: Callable[[], float]  # monotonic seconds
     version: str
+    peers: FindSpans | None = None  # where there are several exporters: what the others stored
+    run: str = ""  # this process among all exporters (orphans.render_run)
+    wall_ns: Callable[[], int] = time.time_ns  # Unix
     clients: ClientBook = field(default_factory=ClientBook)
     waiting: Waiting = field(default_factory=Waiting)
     unproven: UnprovenBook = field(default_factory=UnprovenBook)

@@ -32,6 +32,17 @@ def identity_words(isn_client: Words, isn_server: Words) -> Words:
     return (isn_client << np.uint64(32)) | isn_server
 
 
+def derive_call_spans(identity: Words, request_seq: Words, start_ns: Words) -> Words:
+    """Span IDs of calls by their join key, as derive_ids makes them; all columns are of one length."""
+    head = identity ^ _IDENTITY_SALT
+    tail = _call_tail(request_seq, start_ns)
+    return np.maximum(mix(mix(head + _SALTS[2]) ^ mix(tail + _SALTS[2])), np.uint64(1))
+
+
+def _call_tail(request_seq: Words, start_ns: Words) -> Words:
+    return (request_seq << np.uint64(32)) | (start_ns >> np.uint64(BUCKET_BITS))
+
+
 def derive_ids(
     *,
     has_identity: Mask,
@@ -46,7 +57,7 @@ def derive_ids(
     boot = np.uint64(
         int.from_bytes(hashlib.blake2b(boot_id.encode(), digest_size=8).digest(), "big")
     )
-    shared_tail = (request_seq << np.uint64(32)) | (start_ns >> np.uint64(BUCKET_BITS))
+    shared_tail = _call_tail(request_seq, start_ns)
     own_tail = (sequence << np.uint64(8)) | role
     head = np.where(has_identity, identity ^ _IDENTITY_SALT, connection ^ boot)
     tail = np.where(has_identity, shared_tail, own_tail)

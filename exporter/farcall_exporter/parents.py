@@ -4,7 +4,8 @@ The parent is the span of the call that was served: the caller's, where the serv
 through services; else the one that the sight becomes. IDs are derived from the join key, so both are the same but for a
 call whose ends lie in two buckets of time (ids). A request's own traceparent wins: such a row stays where that puts it.
 
-Within a batch the trace is inherited, through as many calls as the batch holds. Between batches the parent's span is stored
+Within a batch the trace is inherited, through as many calls as the batch holds; with several exporters never, because the
+parent's span is another's to store, under the IDs of its own key: then ties say all. Between batches the parent's span is stored
 with the child that comes later; where the child was stored first, a row of the links table ties its trace to its parent's
 (`cause`), which every reader applies. A parent is never guessed: keys are compared whole, and the child must lie within.
 """
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from farcall.exchange import ExchangeFlag
 from farcall.rows import LINKS
 from farcall_exporter.columns import Codes, Mask, Words, mix, texts_array
 from farcall_exporter.exchanges import Exchanges
@@ -167,6 +169,7 @@ def plan_parents(
     span_id: pa.Array,
     is_linked: Mask,
     book: CauseBook,
+    inherits: bool = True,
 ) -> Parents:
     """Reads the book and changes nothing; see `settle`. `is_linked` rows carry a traceparent."""
     adopted = {row: (s.trace_id, s.span_id) for row, s in plan.sights.items() if s.span_id}
@@ -190,13 +193,15 @@ def plan_parents(
             outer[row] = known
         else:
             waiting.append((key, row))
-    top = _find_tops(parent_row, np.array(sorted(adopted), np.int64))
-    outer_traces = {row: trace for row, (trace, _) in outer.items() if row not in adopted}
+    fixed = np.array(sorted(adopted), np.int64) if inherits else np.arange(x.count)
+    top = _find_tops(parent_row, fixed)
+    free = outer.items() if inherits else ()
+    outer_traces = {row: trace for row, (trace, _) in free if row not in adopted}
     trace_id = _replace(trace_id, outer_traces).take(pa.array(top))
     parent = span_id.take(pa.array(parent_row, mask=parent_row < 0)).fill_null("")
     parent = _replace(parent, {row: span for row, (_, span) in outer.items()})
     ties = []
-    for row in adopted:
+    for row in adopted if inherits else children.tolist():
         at = int(parent_row[row])
         of = outer.get(row) or ((trace_id[at].as_py(), span_id[at].as_py()) if at >= 0 else None)
         if of is not None and of[0] != trace_id[row].as_py():
@@ -231,7 +236,8 @@ def _stand_for(
     A sight without identity may be given up for its client's span, which then nobody can tell: it is nobody's parent.
     """
     stands_for = np.full(x.count + 1, NOBODY, np.int64)  # the last answers for -1
-    is_itself = sides.server_spans | (sides.server_sights & ~plan.settled & x.has_identity)
+    is_sight = sides.server_sights | x.ends.has(ExchangeFlag.COPY)
+    is_itself = sides.server_spans | (is_sight & ~plan.settled & x.has_identity)
     itself = np.flatnonzero(is_itself)
     stands_for[itself] = itself
     clients = np.flatnonzero((plan.servers >= 0) & ~plan.late)

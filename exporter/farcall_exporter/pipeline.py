@@ -155,11 +155,11 @@ class Pipeline:
             return problem(400, str(e))
         header = decoded.header
         with self._asking_store():
-            is_known = self._marks.is_known(header.boot_id, header.number)
+            is_known = self._marks.is_known(header.sender, header.number)
         if is_known:
             self.context.counters.add("batches_repeated", 1)
             return OK
-        token = f"{header.boot_id}:{header.number}"
+        token = f"{header.sender}:{header.number}"
         attempt = self._attempts.setdefault(token, _Attempt())
         try:
             if attempt.tables is None:
@@ -201,11 +201,11 @@ class Pipeline:
             raise
 
     def _settle(self, header: BatchHeader, rows: int) -> None:
-        highest = self._marks.add(header.boot_id, header.number)
+        highest = self._marks.add(header.sender, header.number)
         self.context.counters.add("batches_committed", 1)
         self.context.counters.add("rows_received", rows)
         try:
-            self.writer.set_high_water(header.boot_id, highest)
+            self.writer.set_high_water(header.sender, highest)
         except (
             StoreError
         ) as e:  # the rows are committed; the next batch raises the mark for this one too

@@ -3,11 +3,11 @@
 import os
 import resource
 import socket
-import time
 
 from farcall.api import ComponentStatus
 from farcall.journal import get_log
 from farcall.storeport import StoreError
+from farcall_exporter.orphans import render_run
 from farcall_exporter.pipeline import Pipeline
 
 log = get_log("exporter")
@@ -22,7 +22,8 @@ class SelfStatus:
     def __init__(self, pipeline: Pipeline, *, node: str) -> None:
         self._pipeline = pipeline
         self._name = node or socket.gethostname()
-        self._started_ns = time.time_ns()
+        self._started_ns = pipeline.context.wall_ns()
+        pipeline.context.run = render_run(self._name, self._started_ns)
         self._say_at = 0.0
 
     def run(self, now: float) -> None:
@@ -50,7 +51,7 @@ class SelfStatus:
             kind="exporter",
             name=self._name,
             version=context.version,
-            seen_ns=str(time.time_ns()),
+            seen_ns=str(context.wall_ns()),
             started_ns=str(self._started_ns),
             config_generation=context.settings.generation,
             config_revision=context.settings.revision,

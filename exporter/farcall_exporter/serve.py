@@ -66,13 +66,15 @@ class Exporter:
             lookups=Lookups(cache, counters, clock=time.monotonic),
             clock=time.monotonic,
             version=installed_version("farcall"),
+            peers=writer.find_spans if config.endpoints.exporter_members else None,
         )
         self._watch = make_watch(config, context)
         self.pipeline = Pipeline(writer, context)
         self._out = OtlpOut(config.exporter, counters)
         self.pipeline.on_committed = self._out.offer
+        status = SelfStatus(self.pipeline, node=config.node)  # it says which run this is
         self.pipeline.add_task(Chores(self.pipeline).run)
-        self.pipeline.add_task(SelfStatus(self.pipeline, node=config.node).run)
+        self.pipeline.add_task(status.run)
         self._listeners = Listeners()
         ingest, otlp = config.endpoints.exporter_ingest, config.endpoints.exporter_otlp_http
         token = TokenCheck(config.secrets_dir, INGEST_TOKEN)

@@ -52,14 +52,16 @@ def _asked_for(x: Exchanges, rows: Codes) -> Coded:
     return spread(texts, np.arange(len(rows)))
 
 
-def build_waiting(stage: Stage, rows: Codes, *, version: str) -> list[Sight]:
-    """Sights as they wait. What they would become is settled now, so that nothing has to be recomputed later."""
+def build_waiting(
+    stage: Stage, rows: Codes, *, version: str, run: str, came_ns: int
+) -> list[Sight]:
+    """Sights as they wait, of this exporter's run. What they would become is settled now, so that nothing has to be recomputed later."""
     if not len(rows):
         return []
     x = stage.x
     extra: Entries = [("farcall.join", choose(KIND_WORDS, np.zeros(len(rows), np.int64)))]
     spans = build_server_spans(stage, rows, version=version, extra=extra)
-    texts = render_sights(spans, x.request_bytes[rows].tolist())
+    texts = render_sights(spans, x.request_bytes[rows].tolist(), run=run, came_ns=came_ns)
     keys = [
         join_key((client << 32) | server, seq) if has_identity else f"-{trace}"
         for client, server, seq, has_identity, trace in zip(

@@ -73,10 +73,13 @@ def decide_sides(exchanges: Exchanges, inside: Callable[[Coded], Mask]) -> Sides
     client_inside = np.where(is_client, local_inside, peer_inside)
     server_inside = np.where(is_client, peer_inside, local_inside)
     from_outside = ~client_inside & server_inside
+    # What another exporter has is neither a span nor waits here.
+    is_server = ~is_client & ~exchanges.ends.has(ExchangeFlag.COPY)
+    is_client = is_client & ~exchanges.ends.has(ExchangeFlag.COPY)
     return Sides(
         client_spans=is_client & ~from_outside,
-        server_spans=~is_client & from_outside,
-        server_sights=~is_client & ~from_outside,
+        server_spans=is_server & from_outside,
+        server_sights=is_server & ~from_outside,
         dropped=is_client & from_outside,
         peer_inside=peer_inside,
         joinable=is_client

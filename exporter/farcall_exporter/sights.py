@@ -33,6 +33,8 @@ class Sight:
     text: str  # the span it would become
     trace_id: str = ""  # that span's
     span_id: str = ""
+    run: str = ""  # the exporter that it came to
+    came_ns: int = 0  # when, Unix
 
 
 class SightError(ValueError):
@@ -50,11 +52,12 @@ def join_key(identity: int, request_seq: int) -> str:
     return f"{identity:016x}{request_seq:08x}"
 
 
-def render_sights(spans: pa.Table, sizes: Sequence[int]) -> list[str]:
+def render_sights(spans: pa.Table, sizes: Sequence[int], *, run: str, came_ns: int) -> list[str]:
     """`spans` in the schema SPANS; `sizes` are the bytes of each request."""
+    head = {"run": run, "came": came_ns}
     rows = spans.set_column(0, "Timestamp", spans.column("Timestamp").cast(pa.int64())).to_pylist()
     return [
-        json.dumps({"bytes": size, "span": row}, separators=(",", ":"), ensure_ascii=False)
+        json.dumps({**head, "bytes": size, "span": row}, separators=(",", ":"), ensure_ascii=False)
         for row, size in zip(rows, sizes, strict=True)
     ]
 
@@ -85,6 +88,8 @@ def parse_sight(key: str, text: str, *, boot_id: str = RESTORED_BOOT) -> Sight:
             text=text,
             trace_id=str(span["TraceId"]),
             span_id=str(span["SpanId"]),
+            run=str(value.get("run", "")),
+            came_ns=int(value.get("came", 0)),
         )
     except (ValueError, KeyError, TypeError) as e:
         raise SightError(f"the sight {key[:40]!r} cannot be read: {str(e)[:128]}") from e

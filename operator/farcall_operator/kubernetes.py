@@ -126,11 +126,15 @@ def build_place(config: TracingConfig, context: Context, *, has_store: bool) -> 
     clickhouse = config.spec.exporter.clickhouse if config.spec.exporter else None
     name, tls = config.metadata.name, has_tls(config)
     exporter = find_host(name, namespace, "exporter")
+    headless = find_host(name, namespace, "exporter-headless")
     redis = find_host(name, namespace, "redis")
+    scheme = "https" if tls else "http"
     return Place(
         mode="kubernetes",
         endpoints=Endpoints(
-            exporter_ingest=f"{'https' if tls else 'http'}://{exporter}:{PORTS['ingest']}",
+            exporter_ingest=f"{scheme}://{exporter}:{PORTS['ingest']}",
+            # The embedded store has one exporter for ever; with a server of its own there may be several.
+            exporter_members=None if has_store else f"{scheme}://{headless}:{PORTS['ingest']}",
             exporter_otlp_http=f"http://{exporter}:{PORTS['otlp']}",
             exporter_otlp_grpc=f"http://{exporter}:{PORTS['otlp-grpc']}",
             redis=f"{'rediss' if tls else 'redis'}://{redis}:{PORTS['redis']}",

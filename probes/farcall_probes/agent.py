@@ -11,25 +11,23 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-
-import pyarrow as pa
 
 from farcall import component, journal, tlsfiles
 from farcall.cacheacl import AGENT
 from farcall.commands import EXIT_OK
 from farcall.dnscache import CacheUnavailableError, CacheWriter, connect_redis
 from farcall.effective import EffectiveConfig, EffectiveConfigError, EffectiveWatcher
-from farcall.envelope import MAX_BATCH_BYTES, MAX_BATCH_ROWS, AgentStatus
-from farcall.exchange import BatchHeader, BatchKind
+from farcall.envelope import AgentStatus
 from farcall.secretfiles import INGEST_TOKEN, SecretError, read_secret
 from farcall_probes import events
-from farcall_probes.batches import render_batch
 from farcall_probes.bpfsys import BpfError
 from farcall_probes.caps import Caps
 from farcall_probes.capture import Capture, Drained
 from farcall_probes.cgroups import CgroupTree, PodLogs
 from farcall_probes.clocks import read_offsets
+from farcall_probes.dispatch import Dispatcher, find_addresses
 from farcall_probes.dnswriter import DnsWriter
 from farcall_probes.footprint import keep_memory_small, trim_memory
 from farcall_probes.identity import Identities
@@ -37,7 +35,6 @@ from farcall_probes.policy import Policy
 from farcall_probes.probes import ProbesError, open_probes
 from farcall_probes.procfs import read_bounded
 from farcall_probes.resolvers import read_nameservers, read_node_netns, trusted_resolvers
-from farcall_probes.sender import Batch, Sender
 from farcall_probes.spectators import Spectators
 from farcall_probes.status import make_status
 from farcall_probes.stream import SOCKET_NAME
@@ -93,7 +90,6 @@ class Agent:
         self.node = config.node or os.environ.get("NODE_NAME") or socket.gethostname()
         self.boot_id = uuid.uuid4().hex
         self._started_ns = time.time_ns()
-        self._number = 0
         self._stopping = False  # a plain flag: an Event's lock could be held when the signal comes
         self._fill = 0.0
         self._dns_lost = 0
@@ -118,8 +114,12 @@ class Agent:
             trusted=self._trusted(),
             node_netns=read_node_netns(self._around.proc),
         )
-        self._sender = Sender(
-            url=config.endpoints.exporter_ingest,
+        members = config.endpoints.exporter_members
+        self._sender = Dispatcher(
+            url=members or config.endpoints.exporter_ingest,
+            find=partial(find_addresses, members) if members else None,
+            node=self.node,
+            boot_id=self.boot_id,
             secrets_dir=config.secrets_dir,
             make_status=self._make_status,
             status_every_s=self._around.status_every_s,
@@ -238,27 +238,8 @@ class Agent:
         for kind, batch in self._tracer.take_batches():
             if kind == "exchanges":
                 self._spectators.show(batch)
-            for begin in range(0, batch.num_rows, MAX_BATCH_ROWS):
-                self._send(kind, batch.slice(begin, MAX_BATCH_ROWS))
-
-    def _send(self, kind: BatchKind, batch: pa.RecordBatch) -> None:
-        self._number += 1
-        header = BatchHeader(
-            kind=kind,
-            node=self.node,
-            boot_id=self.boot_id,
-            number=self._number,
-            dns_watched_since_ns=self._watched_since_ns + self._tracer.offsets.unix_ns,
-        )
-        payload = render_batch(batch, header)
-        if len(payload) > MAX_BATCH_BYTES and batch.num_rows > 1:
-            half = batch.num_rows // 2
-            self._send(kind, batch.slice(0, half))
-            self._send(kind, batch.slice(half))
-            return
-        self._sender.put(
-            Batch(kind=kind, number=self._number, rows=batch.num_rows, payload=payload)
-        )
+            since_ns = self._watched_since_ns + self._tracer.offsets.unix_ns
+            self._sender.put(kind, batch, watched_since_ns=since_ns)
 
     def _note_dns_loss(self, counters: dict[str, int]) -> None:
         lost = counters.get("kernel_dns_lost", 0)
@@ -331,7 +312,7 @@ class Agent:
         self._capture.close()
         self._writer.stop(STOP_WRITER_S)
         self._sender.stop(STOP_SENDER_S)
-        self._log.info("agent stopped", batches=self._number)
+        self._log.info("agent stopped")
 
 
 def next_sleep_s(sleep_s: float, fill: float) -> float:

@@ -1,4 +1,4 @@
-"""Posts batches to the exporter, in order, from one thread: the capture loop never waits for the network.
+"""Posts batches to one exporter, in order, from one thread: the capture loop never waits for the network.
 
 The queue is bounded by bytes and by batches; when it is full the oldest batch goes, since the newest is what somebody looks at.
 What each answer means is in farcall.envelope. The status is posted on its own clock, between batches and also while batches
@@ -8,6 +8,7 @@ have to wait.
 import http.client
 import json
 import random
+import socket
 import ssl
 import threading
 import time
@@ -15,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from farcall import journal
@@ -56,6 +58,7 @@ class _Answer:
     retry_after_s: float | None
     detail: str
     tls: TlsFault | None = None
+    may_have_arrived: bool = True
 
 
 class Sender:
@@ -65,17 +68,20 @@ class Sender:
         self,
         *,
         url: str,
+        address: str | None = None,  # of the exporter; None: the one that the URL's host has
         secrets_dir: str,
         ca_file: Path | None = None,  # None: the one beside the secrets
         make_status: Callable[[], AgentStatus],
+        tells_status: bool = True,
         status_every_s: float = STATUS_EVERY_S,
         max_queue_bytes: int = MAX_QUEUE_BYTES,
         max_queue_batches: int = MAX_QUEUE_BATCHES,
     ) -> None:
-        self._link = _Link(url, ca_file or Path(secrets_dir) / CA)
+        self._link = _Link(url, address, ca_file or Path(secrets_dir) / CA)
         self._secrets_dir = secrets_dir
         self._token: str | None = None
         self._make_status = make_status
+        self._tells_status = tells_status
         self._status_every_s = status_every_s
         self._limits = max_queue_bytes, max_queue_batches
         self._queue: deque[Batch] = deque()
@@ -83,6 +89,7 @@ class Sender:
         self._changed = threading.Condition()
         self._counters: Counter[str] = Counter()
         self._stop_at: float | None = None
+        self._tried: Batch | None = None  # of which nobody knows whether it arrived
         self._failures = 0
         self._tls_cause: str | None = None
         self._not_before = 0.0  # no batch is tried earlier
@@ -121,17 +128,42 @@ class Sender:
         with self._changed:
             return {"queue_batches": len(self._queue), "queue_bytes": self._queue_bytes}
 
+    def tell_status(self, is_told: bool) -> None:
+        with self._changed:
+            self._tells_status = is_told
+            self._changed.notify()
+
+    def set_limits(self, max_bytes: int, max_batches: int) -> None:
+        """In force from the next batch on."""
+        with self._changed:
+            self._limits = max_bytes, max_batches
+
     def stop(self, within_s: float) -> None:
         """Sends what is queued as far as the time allows; the rest is dropped and counted."""
+        self.begin_stop(within_s)
+        self.finish_stop(within_s)
+
+    def begin_stop(self, within_s: float) -> None:
         with self._changed:
             self._stop_at = time.monotonic() + within_s
             self._not_before = 0.0
             self._failures = 0
             self._changed.notify()
+
+    def finish_stop(self, within_s: float) -> None:
         self._thread.join(within_s + 1.0)
         with self._changed:
             while self._queue:
                 self._drop_oldest()
+
+    def retire(self) -> tuple[Batch | None, list[Batch]]:
+        """Ends without sending more: (the batch that may have arrived, those that certainly did not)."""
+        self.begin_stop(0.0)
+        self._thread.join(TIMEOUT_S + 1.0)
+        with self._changed:
+            left, self._queue, self._queue_bytes = list(self._queue), deque(), 0
+            tried = left.pop(0) if left and left[0] is self._tried else None
+            return tried, left
 
     def _run(self) -> None:
         while (task := self._next()) is not None:
@@ -148,11 +180,13 @@ class Sender:
                 now = time.monotonic()
                 if self._stop_at is not None and (not self._queue or now >= self._stop_at):
                     return None
-                if now >= self._status_due and self._stop_at is None:
+                if self._tells_status and now >= self._status_due and self._stop_at is None:
                     return "status"
                 if self._queue and now >= self._not_before:
                     return self._queue[0]
                 due = self._stop_at if self._stop_at is not None else self._status_due
+                if not self._tells_status and self._stop_at is None:
+                    due = now + self._status_every_s
                 if self._queue:
                     due = min(due, self._not_before)
                 self._changed.wait(max(due - now, 0.001))
@@ -170,6 +204,8 @@ class Sender:
                 "batch refused", kind=batch.kind, status=answer.status, why=answer.detail
             )
         else:
+            if answer.may_have_arrived:  # also of an answer: half of it may be stored
+                self._tried = batch
             self._back_off(answer)
 
     def _settle(self, batch: Batch, counter: str) -> None:
@@ -239,11 +275,13 @@ class Sender:
 
 
 class _Link:
-    """One kept-alive connection, opened anew after any fault."""
+    """One kept-alive connection, opened anew after any fault. With an address, that is dialled, and the certificate is still
+    to be for the URL's host."""
 
-    def __init__(self, url: str, ca_file: Path) -> None:
+    def __init__(self, url: str, address: str | None, ca_file: Path) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port
+        self._address = address
         self._authority = PinnedAuthority(ca_file) if parts.scheme == "https" else None
         self._connection: http.client.HTTPConnection | None = None
 
@@ -253,21 +291,41 @@ class _Link:
             self.close()  # whom we trusted then may not be trusted any more
         fresh = self._connection is None
         try:
-            return self._exchange(path, body, headers)
-        except (OSError, http.client.HTTPException, TlsFileError) as e:
+            if self._connection is None:
+                self._connection = self._open()
+                self._connection.connect()
+        except (OSError, TlsFileError) as e:
+            self.close()
+            return self._fault(e, may_have_arrived=False)
+        try:
+            return self._exchange(self._connection, path, body, headers)
+        except (OSError, http.client.HTTPException) as e:
             self.close()
             # The server may close an idle connection at any time; that is no fault of the exporter's.
             if not fresh and isinstance(e, _CLOSED):
                 return self.post(path, content_type, body, token)
-            tls = find_tls_fault(e)
-            detail = tls.sentence if tls else f"{type(e).__name__}: {e}"
-            return _Answer(status=0, retry_after_s=None, detail=detail[:256], tls=tls)
+            return self._fault(e, may_have_arrived=True)
 
-    def _exchange(self, path: str, body: bytes, headers: dict[str, str]) -> _Answer:
-        if self._connection is None:
-            self._connection = self._open()
-        self._connection.request("POST", path, body=body, headers=headers)
-        response = self._connection.getresponse()
+    def _fault(self, error: Exception, *, may_have_arrived: bool) -> _Answer:
+        tls = find_tls_fault(error)
+        detail = tls.sentence if tls else f"{type(error).__name__}: {error}"
+        return _Answer(
+            status=0,
+            retry_after_s=None,
+            detail=detail[:256],
+            tls=tls,
+            may_have_arrived=may_have_arrived,
+        )
+
+    def _exchange(
+        self,
+        connection: http.client.HTTPConnection,
+        path: str,
+        body: bytes,
+        headers: dict[str, str],
+    ) -> _Answer:
+        connection.request("POST", path, body=body, headers=headers)
+        response = connection.getresponse()
         detail = response.read(MAX_ANSWER_BYTES)
         if not response.isclosed():  # a longer answer than ours ever is: do not read on
             self.close()
@@ -278,12 +336,20 @@ class _Link:
         )
 
     def _open(self) -> http.client.HTTPConnection:
+        made: http.client.HTTPConnection
         if self._authority is None:
-            return http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
-        context = self._authority.context()
-        return http.client.HTTPSConnection(
-            self._host, self._port, timeout=TIMEOUT_S, context=context
-        )
+            made = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
+        else:
+            context = self._authority.context()
+            made = http.client.HTTPSConnection(
+                self._host, self._port, timeout=TIMEOUT_S, context=context
+            )
+        if self._address is not None:
+            made._create_connection = self._dial  # type: ignore[attr-defined]
+        return made
+
+    def _dial(self, end: tuple[str, int], *rest: Any) -> socket.socket:
+        return socket.create_connection((self._address, end[1]), *rest)
 
     def close(self) -> None:
         if self._connection is not None:

@@ -19,7 +19,9 @@ from farcall_store.paging import (
 from farcall_store.search import WINDOW, compile_spans
 
 MAX_LINKED_TRACES = 64  # traces shown as one; a hub that links thousands is cut, not followed
-LINK_ROUNDS = 3  # from a trace to those linked with it, and on
+LINK_ROUNDS = (
+    8  # from a trace to those linked with it, and on: calls deep, where each is a trace of its own
+)
 
 
 def list_spans(client: Client, query: SpanQuery) -> SpanPage:

@@ -80,15 +80,15 @@ class StoreWriter:
         )
         return [(row["key"], row["span"]) for row in rows]
 
-    def find_client_spans(
-        self, span_ids: Sequence[str], *, since_ns: int, until_ns: int
+    def find_spans(
+        self, span_ids: Sequence[str], since_ns: int, until_ns: int, is_server: bool
     ) -> list[StoredSpan]:
         rows = self._client.query(
             "SELECT toUnixTimestamp64Nano(Timestamp) AS start, TraceId AS trace, SpanId AS span FROM otel_traces "
             "WHERE Timestamp >= fromUnixTimestamp64Nano({since:Int64}) "
             "AND Timestamp <= fromUnixTimestamp64Nano({until:Int64}) "
-            "AND SpanId IN {ids:Array(String)} AND NOT IsServerSpan LIMIT 1 BY SpanId",
-            {"since": since_ns, "until": until_ns, "ids": list(span_ids)},
+            "AND SpanId IN {ids:Array(String)} AND IsServerSpan = {is_server:Bool} LIMIT 1 BY SpanId",
+            {"since": since_ns, "until": until_ns, "ids": list(span_ids), "is_server": is_server},
         )
         return [StoredSpan(int(row["start"]), row["trace"], row["span"]) for row in rows]
 

@@ -36,7 +36,7 @@ def test_a_server_sight_finds_the_clients_span_that_another_exporter_stored() ->
     assert join["Attributes"]["farcall.server.pod.name"] == "inventory-5f"
     assert join["Attributes"]["farcall.join"] == "exact"
     assert [row["State"] for row in after.rows("sights")] == ["waiting", "joined"]
-    assert after.context.counters.read()["joins_before_restart"] == 1
+    assert after.context.counters.read()["joins_from_store"] == 1
 
 
 def test_a_sight_whose_client_nobody_stored_becomes_a_span_as_ever() -> None:
