@@ -154,7 +154,7 @@ class Applier:
         self.report.writes += 1
         applied = await self.cluster.apply(manifest)
         self.memory.asked.pop(ref, None)
-        self.memory.written[ref] = applied.live
+        self.memory.remember(ref, applied.live)
         self.memory.warnings.pop(ref, None)
         if applied.warnings:
             self.memory.warnings[ref] = applied.warnings

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from farcall.tracingconfig import GROUP, KIND
+from farcall_operator.cluster.packed import Packed, is_newer_version, pack, unpack
 from farcall_operator.cluster.port import (
     MANAGED_BY,
     MANAGER,
@@ -67,7 +68,9 @@ class Memory:
     """Of one TracingConfig (by uid), for as long as this process lives."""
 
     uid: str
-    written: dict[Ref, Manifest] = field(default_factory=dict)  # newer than what the watch has told
+    # Newer than what the watch has told, until the next pass. Packed: while a thousand resources are made all of theirs are
+    # in here, and what such a crowd of dictionaries took is never given back.
+    written: dict[Ref, Packed] = field(default_factory=dict)
     # What the server makes of our manifest in its own way (a webhook that rewrites images): by the desired hash.
     accepted: dict[Ref, tuple[str, frozenset[Difference]]] = field(default_factory=dict)
     asked: dict[Ref, tuple[datetime, Manifest]] = field(default_factory=dict)  # of unwatched kinds
@@ -75,7 +78,7 @@ class Memory:
     rolled: dict[Ref, datetime] = field(default_factory=dict)  # when its pod template changed last
     claims: dict[Ref, str] = field(default_factory=dict)  # size that a volume claim was seen with
     rendered: tuple[bytes, bytes] | None = None  # what was asked (hashed), the manifests (packed)
-    status: Manifest | None = None  # as it was written last
+    status: Packed | None = None  # as it was written last
 
     def find(self, ref: Ref, observed: Mapping[Ref, Manifest]) -> Manifest | None:
         """The newest that is known of an object that the watch has told of.
@@ -86,9 +89,13 @@ class Memory:
         if told is None or ours is None:
             return told
         if is_newer(ours, told):
-            return ours
+            return unpack(ours)
         del self.written[ref]
         return told
+
+    def remember(self, ref: Ref, live: Manifest) -> None:
+        """`live`: the server's answer to a write of ours."""
+        self.written[ref] = pack(live)
 
     def forget(self, ref: Ref) -> None:
         for known in (
@@ -102,9 +109,5 @@ class Memory:
             known.pop(ref, None)
 
 
-def is_newer(one: Manifest, other: Manifest) -> bool:
-    """By resource version, which API servers count upwards; whoever does not is told to be no newer."""
-    try:
-        return int(one["metadata"]["resourceVersion"]) > int(other["metadata"]["resourceVersion"])
-    except (KeyError, ValueError):
-        return False
+def is_newer(ours: Packed, told: Manifest) -> bool:
+    return is_newer_version(ours.version, str(told["metadata"].get("resourceVersion", "")))

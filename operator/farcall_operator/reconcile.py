@@ -17,6 +17,7 @@ from farcall.tracingconfig import InvalidConfigError, TracingConfig, check_traci
 from farcall_operator.agents import fetch_agents
 from farcall_operator.applying import Applier
 from farcall_operator.children import Memory, Owner, is_newer
+from farcall_operator.cluster.packed import unpack
 from farcall_operator.cluster.port import Cluster, ClusterError, Manifest, Observed, Outcome
 from farcall_operator.conditions import EXPORTER, READY, STALLED, read_conditions, read_false_since
 from farcall_operator.context import Context, Credentials, Discovery
@@ -129,7 +130,7 @@ class ClusterReconciler:
             memory = self._memories[metadata["name"]] = Memory(uid=metadata["uid"])
         if memory.status is not None and not is_newer(memory.status, config):
             memory.status = None  # the watch has caught up
-        newest = memory.status or config
+        newest = config if memory.status is None else unpack(memory.status)
         return Pass(
             config=config,
             memory=memory,

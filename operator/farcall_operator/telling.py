@@ -10,6 +10,7 @@ from typing import Any
 
 from farcall_operator.applying import WORKLOADS, Report
 from farcall_operator.children import Memory, Owner, judge_standing
+from farcall_operator.cluster.packed import pack
 from farcall_operator.cluster.port import (
     COMPONENT_LABEL,
     Cluster,
@@ -179,10 +180,7 @@ class Teller:
             if e.status != 404:  # deleted meanwhile: nobody is left to be told
                 work.report.errors.append(e)
             return
-        work.memory.status = {
-            "metadata": {"resourceVersion": written["metadata"].get("resourceVersion", "")},
-            "status": written.get("status"),
-        }
+        work.memory.status = pack(written)
         known = self.notices.written
         await self.notices.tell(work.config, list_transitions(work.before, status), work.now)
         work.report.writes += self.notices.written - known

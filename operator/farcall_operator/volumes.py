@@ -114,7 +114,7 @@ class Volumes:
         size = read_size(wanted)
         self.applier.report.writes += 1
         patch = {"spec": {"resources": {"requests": {"storage": size}}}}
-        self.applier.memory.written[ref] = await self.applier.cluster.merge(ref, patch)
+        self.applier.memory.remember(ref, await self.applier.cluster.merge(ref, patch))
         self.applier.memory.claims[ref] = size
 
     def _complain(self, ref: Ref, reason: str, words: str) -> None:
