@@ -56,14 +56,14 @@ class FakeServer:
                 not is_same
             )
         self.objects[path] = after
-        self._tell("MODIFIED" if before else "ADDED", path, after)
+        self.tell("MODIFIED" if before else "ADDED", path, after)
         return after
 
     def delete(self, path: str, *, tell: bool = True) -> None:
         gone = self.objects.pop(path)
         self.version = next(self._versions)
         if tell:
-            self._tell("DELETED", path, gone)
+            self.tell("DELETED", path, gone)
 
     def cut_watches(self, last: Object | None = None) -> None:
         """All of them, after `last` when given."""
@@ -77,7 +77,7 @@ class FakeServer:
             bookmark = {"kind": kind, "metadata": {"resourceVersion": str(self.version)}}
             queue.put_nowait({"type": "BOOKMARK", "object": bookmark})
 
-    def _tell(self, event: str, path: str, manifest: Object) -> None:
+    def tell(self, event: str, path: str, manifest: Object) -> None:
         collection = path.rpartition("/")[0]
         for queue, (watched, _) in self.watches.items():
             if watched == collection:

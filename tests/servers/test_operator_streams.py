@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from farcall_operator.cluster.port import Ref
 from farcall_operator.cluster.world import World
 from farcall_operator.running import streams
 from farcall_operator.running.metrics import Counters
-from farcall_operator.running.watching import WATCHED, Watching
+from farcall_operator.running.watching import PAGE, WATCHED, Watching
 from support_operator_fake import (
     FakeServer,
     child_path,
@@ -136,6 +137,46 @@ def test_what_vanished_while_a_stream_was_outdated_is_noticed_by_the_next_list(
             await until(lambda: len(watcher.world.children("main")) == 0, "it is dropped")
             assert "main" in watcher.called
             assert watcher.stream("ConfigMap").lists == 2
+
+    play(scene, tmp_path)
+
+
+def test_what_was_heard_before_a_new_list_does_not_undo_it(tmp_path: Path) -> None:
+    """kopf may hand over late what the old stream told: of an object that changed since, and of one that is gone since."""
+
+    async def scene(fake: FakeServer, kubeconfig: Path) -> None:
+        path, other = child_path("configmaps", "c"), child_path("configmaps", "other")
+        old = copy.deepcopy(fake.objects[path])
+        fake.put(other, build_child("main", "other"))
+        gone = copy.deepcopy(fake.objects[other])
+        async with watching(fake, kubeconfig) as watcher:
+            fake.put(path, {**build_child("main", "c"), "data": {"is": "new"}})
+            fake.delete(other, tell=False)
+            fake.cut_watches(GONE)
+            await until(lambda: watcher.stream("ConfigMap").lists == 2, "it is listed again")
+            await until(lambda: len(fake.watches) == len(WATCHED), "and watched")
+            for late in (old, gone):
+                fake.tell("MODIFIED", path, late)
+            fake.put(child_path("configmaps", "last"), build_child("main", "last"))
+            last = CHILD._replace(name="last")
+            await until(lambda: last in watcher.world.children("main"), "all that was told is in")
+            children = watcher.world.children("main")
+            assert set(children) == {CHILD, last}
+            assert children[CHILD]["data"] == {"is": "new"}
+
+    play(scene, tmp_path)
+
+
+def test_lists_of_many_pages_are_read_whole(tmp_path: Path) -> None:
+    async def scene(fake: FakeServer, kubeconfig: Path) -> None:
+        for number in range(2 * PAGE):
+            fake.put(child_path("configmaps", f"c-{number}"), build_child("main", f"c-{number}"))
+        async with watching(fake, kubeconfig) as watcher:
+            assert len(watcher.world.children("main")) == 2 * PAGE + 1
+            assert watcher.stream("ConfigMap").lists == 1
+            fake.delete(child_path("configmaps", f"c-{PAGE}"), tell=False)
+            fake.cut_watches(GONE)
+            await until(lambda: len(watcher.world.children("main")) == 2 * PAGE, "one is missing")
 
     play(scene, tmp_path)
 

@@ -1,4 +1,4 @@
-"""kopf, embedded: it keeps the watch streams, and its handlers put what they hear into World and a key into the queue.
+"""kopf, embedded: it keeps the watch streams, and what is listed and heard goes into World and a key into the queue.
 
 Only `on.event`, which writes nothing: no finalizer, no annotation, no Kubernetes event, no storage of kopf's. It must not
 decide anything. Secrets are never watched: their contents have no place in this process's memory for longer than a use.
@@ -37,7 +37,7 @@ WATCHED = (
 )
 # A restarted API server is back within half a minute; kopf's own steps grow to 21 s, and the last would be slept through.
 RETRY_AFTER_S = (0.2, 0.5, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3)
-PAGE = 100  # objects; they are in memory whole until they have been handed over, those of a dozen kinds at once
+PAGE = 100  # objects; a page is in memory whole while it is read, those of a dozen kinds at once
 # kopf runs a task for each object that something happened to. Its default lets all of 16,000 live at once, for 5 s each.
 OBJECTS_AT_ONCE = 200
 IDLE_S = 0.01
@@ -65,7 +65,7 @@ class Watching:
         self._add = add
         self._count = count
         clock = asyncio.get_running_loop().time
-        self.streams = Streams(WATCHED, vanish=self._drop, clock=clock)
+        self.streams = Streams(WATCHED, find=self._put, vanish=self._drop, clock=clock)
 
     async def run(self, ready: asyncio.Event) -> None:
         """`ready` is set once kopf took over the process's signals, so that the caller can take them back."""
@@ -113,12 +113,14 @@ class Watching:
             if event["type"] == "DELETED":
                 self.streams.note_deleted(watched, manifest)
                 self._drop(manifest)
-            else:
-                delay_s = CALM_S if self._can_wait(manifest) else 0.0
-                self._call(self._world.put(manifest), delay_s)
-                self.streams.note_seen(watched, manifest)
+            elif self.streams.note_seen(watched, manifest):
+                self._put(manifest)
 
         return hear
+
+    def _put(self, manifest: Manifest) -> None:
+        delay_s = CALM_S if self._can_wait(manifest) else 0.0
+        self._call(self._world.put(manifest), delay_s)
 
     def _can_wait(self, manifest: Manifest) -> bool:
         """All but what a user wrote: most else is the echo of our own writes, two dozen after one edit."""
