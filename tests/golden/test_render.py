@@ -3,6 +3,7 @@
 Written anew with UPDATE_GOLDEN=1. A change here is a change of what runs in users' clusters.
 """
 
+import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +19,10 @@ from farcall_operator import layout
 from farcall_operator.commands.render import main as main_render
 from farcall_operator.commands.validate import main as main_validate
 from farcall_operator.context import Context, Credentials, Discovery
+from farcall_operator.kubernetes import TEMPLATES as KUBERNETES
 from farcall_operator.kubernetes import build_manifests, build_view
 from farcall_operator.layout import CLICKHOUSE_KEYS
-from farcall_operator.manifests import make_environment, render_value
+from farcall_operator.manifests import make_environment, render_objects
 from farcall_operator.rendering import render_config
 from support_ground import ROOT, check_golden
 from support_render import BASE, CONTEXT, make
@@ -285,8 +287,6 @@ HOSTILE = (
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_value_stays_one_value_whatever_it_holds(text: str) -> None:
-    assert yaml.safe_load(f"a: {render_value({'b': [text]})}") == {"a": {"b": [text]}}
-
     config = make(
         {**BASE, "probe": {"tolerations": [{"key": text}], "podAnnotations": {text: text}}}
     )
@@ -297,8 +297,37 @@ def test_a_value_stays_one_value_whatever_it_holds(text: str) -> None:
     assert list(yaml.safe_load_all(render_config(config, CONTEXT)))
 
 
-def test_every_expression_in_the_templates_is_escaped() -> None:
-    """A macro call is no value: what it prints is escaped where it is written."""
+def test_what_was_rendered_may_be_changed_and_the_next_is_not() -> None:
+    view = build_view(read_tracingconfig(FILES["everything"]), CONTEXT)
+    first = list(render_objects(KUBERNETES, view))
+    before = copy.deepcopy(first)
+    for manifest in first:
+        spoil(manifest)
+
+    assert list(render_objects(KUBERNETES, view)) == before
+
+
+def spoil(value: Any) -> None:
+    for inner in list(value.values() if isinstance(value, dict) else value):
+        if isinstance(inner, dict | list):
+            spoil(inner)
+    value.clear()
+
+
+def test_resources_of_one_shape_have_their_own_values() -> None:
+    one = make(BASE)
+    metadata = one.metadata.model_copy(update={"name": "other"})
+    other = one.model_copy(update={"metadata": metadata})
+
+    for config in (one, other, one):
+        name = config.metadata.name
+        for manifest in build_manifests(config, CONTEXT):
+            assert manifest["metadata"]["name"].startswith(f"{name}-")
+            assert manifest["metadata"]["labels"]["farcall.dev/tracingconfig"] == name
+
+
+def test_every_expression_in_the_templates_is_a_value() -> None:
+    """A macro call is none: what it prints are values where they are written."""
     calls = re.compile(r"(pod\.\w+|service|from_workload)\(")
     for path in sorted(TEMPLATES.glob("*.j2")):
         for expression in list_expressions(path.read_text()):
