@@ -16,7 +16,7 @@ from farcall_operator.running.workqueue import Workqueue
 
 @dataclass(slots=True, kw_only=True)
 class Health:
-    """What the process fills in as it gets on; a standby has neither streams nor queue."""
+    """What the process fills in as it gets on; a standby has no queue."""
 
     counters: metrics.Counters
     reached: bool = False
@@ -43,7 +43,7 @@ class Health:
             lines += _render_queue(self.queue)
         if self.streams is not None:
             lines += _render_streams(self.streams)
-        if self.world is not None:
+        if self.world is not None and self.leading:  # two that told it would be counted twice
             lines += metrics.render_conditions(self.world.configs().values())
         return "\n".join(lines) + "\n"
 

@@ -14,13 +14,11 @@ from farcall_operator.cluster.port import Cluster, ClusterError, Manifest, Ref
 
 NAME = "farcall-operator"
 API_VERSION, KIND = "coordination.k8s.io/v1", "Lease"
-DURATION_S = (
-    9.0  # after a crash nobody works for this long: failover in under 15 s with a poll and a start
-)
-RENEW_EVERY_S = 3.0
-GIVE_UP_S = 7.0  # since the last renewal began; two seconds before the others may think so
-POLL_S = 1.0
-ANSWER_WITHIN_S = 5.0
+DURATION_S = 7.0  # after a crash nobody works for this long
+RENEW_EVERY_S = 2.0
+GIVE_UP_S = 5.0  # since the last renewal began; two seconds before the others may think so
+POLL_S = 0.5
+ANSWER_WITHIN_S = 4.0
 RELEASE_WITHIN_S = 2.0
 CONFLICT = (409, 404)  # another was faster; or the Lease was deleted in between
 
@@ -62,9 +60,12 @@ class Lease:
         """Whether writing is safe at this very moment."""
         return self._renewed_at is not None and self._clock() - self._renewed_at < GIVE_UP_S
 
-    async def acquire(self) -> None:
-        """Waits for as long as it takes; the API server may be away meanwhile."""
-        while not await self._try("take"):  # noqa: ASYNC110 - what changes it is another process
+    async def acquire(self, is_prepared: Callable[[], bool] = lambda: True) -> None:
+        """Waits for as long as it takes; the API server may be away meanwhile.
+
+        Looks on from the beginning, and takes it once `is_prepared`: another may be so already.
+        """
+        while not await self._try("take", is_prepared()):  # noqa: ASYNC110 - others change it
             await asyncio.sleep(self._poll_s)
         self._log.info("leading", identity=self._identity)
 
@@ -95,11 +96,11 @@ class Lease:
         except (ClusterError, TimeoutError) as e:
             self._log.warning("lease not released", error=str(e))
 
-    async def _try(self, what: str) -> bool:
+    async def _try(self, what: str, may_take: bool = True) -> bool:
         began = self._clock()
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
-                taken = await self._take(began)
+                taken = await self._take(began, may_take)
         except TimeoutError:
             self._log.warning("lease not reached", doing=what, error="no answer in time")
             return False
@@ -111,7 +112,7 @@ class Lease:
             self._renewed_at = began
         return taken
 
-    async def _take(self, now: float) -> bool:
+    async def _take(self, now: float, may_take: bool) -> bool:
         if self._ours is not None:
             ours, self._ours = (
                 self._ours,
@@ -120,11 +121,14 @@ class Lease:
             self._ours = await self._cluster.replace(self._build(ours))
             return True
         lease = await self._cluster.get(self._ref)
+        if lease is not None:
+            self._observe(lease, now)
+        if not may_take:
+            return False
         if lease is None:
             self._holder = ""
             self._ours = await self._cluster.create(self._build(None))
             return True
-        self._observe(lease, now)
         if self._holder not in ("", self._identity) and not self._is_expired(lease, now):
             return False
         self._ours = await self._cluster.replace(self._build(lease))

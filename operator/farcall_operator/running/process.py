@@ -1,4 +1,6 @@
-"""`farcall operator`: from start to SIGTERM. Waits for the lease, then watches and works; ends when any of it cannot go on.
+"""`farcall operator`: from start to SIGTERM. Watches, and works once it has the lease; ends when any of it cannot go on.
+
+A standby watches like the leader, so that it knows everything by the time it leads.
 
 A process that lost its lease or its watches ends with a code that is not 0 and is started again: everything is
 level-triggered, so a new start is the one recovery that is always right.
@@ -21,13 +23,13 @@ from farcall.commands import EXIT_FAULT, EXIT_OK, EXIT_USAGE
 from farcall.tracingconfig import API_VERSION, KIND
 from farcall_operator.cluster.access import Access, AccessError, load_access
 from farcall_operator.cluster.client import ApiCluster
-from farcall_operator.cluster.port import Cluster, ClusterError, Observed, Reconciler
+from farcall_operator.cluster.port import Cluster, ClusterError, Manifest, Observed, Reconciler
 from farcall_operator.cluster.world import World
 from farcall_operator.running.health import Health, start_server
 from farcall_operator.running.lease import Lease, LeaseLostError
 from farcall_operator.running.metrics import Counters
 from farcall_operator.running.options import Options, parse_options
-from farcall_operator.running.watching import STOP_WITHIN_S, Watching
+from farcall_operator.running.watching import CALM_S, STOP_WITHIN_S, Watching
 from farcall_operator.running.workqueue import Workqueue
 
 ASK_AGAIN_S = 2.0
@@ -95,7 +97,6 @@ class Operator:
             fenced = await stack.enter_async_context(
                 ApiCluster(self._access, count=count, may_write=lease.is_held)
             )
-            stack.push_async_callback(lease.release)
             return await self._live(plain, fenced, lease)
 
     async def _live(self, plain: ApiCluster, fenced: ApiCluster, lease: Lease) -> int:
@@ -116,18 +117,33 @@ class Operator:
             await asyncio.wait({leading}, timeout=STOP_WITHIN_S)
             return EXIT_OK
         fault = leading.exception()
-        for one in fault.exceptions if isinstance(fault, ExceptionGroup) else [fault]:
+        for one in _flatten(fault):
             is_lost = isinstance(one, LeaseLostError)
             self.log.error("ending", error=str(one) or repr(one), exc_info=None if is_lost else one)
         return EXIT_FAULT
 
     async def _lead(self, plain: ApiCluster, fenced: ApiCluster, lease: Lease) -> None:
         await self._reach(plain)
-        await lease.acquire()
-        self._health.leading = True
+        await self._wait_for_kind(plain)
+        world = World()
+        queue = Workqueue(
+            self._build(fenced, world, self._namespace),
+            watcher=self._health.counters,
+            keeps=lambda name: world.config(name) is not None,
+            resync_s=self._options.resync_s,
+        )
+        watching = Watching(
+            self._access,
+            world,
+            namespace=self._namespace,
+            add=lambda name, delay_s: queue.add(name, delay_s) if self._health.leading else None,
+            count=self._health.counters.count_request,
+        )
+        self._health.world, self._health.streams = world, watching.streams
         async with asyncio.TaskGroup() as group:
-            group.create_task(lease.hold(), name="lease")
-            group.create_task(self._work(plain, fenced), name="work")
+            # kopf ends every task that is younger than itself when it ends, so ours come first.
+            group.create_task(self._serve(watching, world, queue, lease), name="queue")
+            group.create_task(self._watch(watching), name="watching")
 
     async def _reach(self, cluster: ApiCluster) -> None:
         while True:
@@ -157,40 +173,25 @@ class Operator:
                 self.log.warning("API server not reached", reason=e.reason, error=e.message)
             await asyncio.sleep(ASK_AGAIN_S)
 
-    async def _work(self, plain: ApiCluster, fenced: ApiCluster) -> None:
-        await self._wait_for_kind(plain)
-        world = World()
-        queue = Workqueue(
-            self._build(fenced, world, self._namespace),
-            watcher=self._health.counters,
-            keeps=lambda name: world.config(name) is not None,
-            resync_s=self._options.resync_s,
-        )
-        watching = Watching(
-            self._access,
-            world,
-            namespace=self._namespace,
-            add=queue.add,
-            count=self._health.counters.count_request,
-        )
-        self._health.world, self._health.streams, self._health.queue = (
-            world,
-            watching.streams,
-            queue,
-        )
-        async with asyncio.TaskGroup() as group:
-            # kopf ends every task that is younger than itself when it ends, so ours come first.
-            group.create_task(self._serve(watching, queue), name="queue")
-            group.create_task(self._watch(watching), name="watching")
-
-    async def _serve(self, watching: Watching, queue: Workqueue) -> None:
+    async def _serve(
+        self, watching: Watching, world: World, queue: Workqueue, lease: Lease
+    ) -> None:
         """Nobody reconciles before all first lists are in: prune would decide on half a picture."""
-        await watching.streams.wait_until_listed()
-        self.log.info("watching", depth=queue.state().depth)
+        await lease.acquire(lambda: watching.streams.are_listed)
+        self._health.leading, self._health.queue = True, queue
+        for name, config in world.configs().items():
+            queue.add(name, 0.0 if is_behind(config) else CALM_S)
+        self.log.info("watching", depth=len(world.configs()))
         # What was read at start stays: later collections need not look at it.
         gc.collect()
         gc.freeze()
-        await queue.run(self._options.workers)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(lease.hold(), name="lease")
+                group.create_task(queue.run(self._options.workers), name="workers")
+        finally:
+            self._health.leading = False
+            await lease.release()
 
     async def _watch(self, watching: Watching) -> None:
         ready = asyncio.Event()
@@ -204,6 +205,19 @@ class Operator:
         finally:
             running.cancel()
         raise RuntimeError("the watches have ended")
+
+
+def _flatten(fault: BaseException | None) -> list[BaseException | None]:
+    """What the task groups, one in the other, have gathered."""
+    if isinstance(fault, BaseExceptionGroup):
+        return [inner for one in fault.exceptions for inner in _flatten(one)]
+    return [fault]
+
+
+def is_behind(config: Manifest) -> bool:
+    """Whether somebody edited it and nobody has looked at that yet: it goes before the others."""
+    generation = config["metadata"].get("generation")
+    return bool((config.get("status") or {}).get("observedGeneration") != generation)
 
 
 def _name_ourselves() -> str:
