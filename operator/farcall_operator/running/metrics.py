@@ -74,18 +74,16 @@ def _render_durations(counters: Counters) -> list[str]:
 
 
 def render_conditions(configs: Iterable[Manifest]) -> list[str]:
-    samples: list[Sample] = []
+    """Written out, since there are thousands: six for each TracingConfig."""
+    name = "farcall_tracingconfig_condition"
+    text = "1 for the status that each condition of each TracingConfig has now."
+    lines = render_family(name, "gauge", text, [])
     for config in configs:
-        name = config["metadata"]["name"]
-        for condition in (config.get("status") or {}).get("conditions") or []:
-            labels = {"name": name, "type": condition["type"], "status": condition["status"]}
-            samples.append((labels, 1))
-    return render_family(
-        "farcall_tracingconfig_condition",
-        "gauge",
-        "1 for the status that each condition of each TracingConfig has now.",
-        samples,
-    )
+        of = config["metadata"]["name"].translate(_ESCAPES)
+        for condition in (config.get("status") or {}).get("conditions") or ():
+            type_, status = (condition[key].translate(_ESCAPES) for key in ("type", "status"))
+            lines.append(f'{name}{{name="{of}",type="{type_}",status="{status}"}} 1')
+    return lines
 
 
 def render_family(name: str, kind: str, text: str, samples: Sequence[Sample]) -> list[str]:
