@@ -136,7 +136,7 @@ kube: ## build Kubernetes' own programs and Helm for the tests, once, in the use
 # DURATION: seconds. An hour shows a leak that two minutes do not.
 .PHONY: soak
 soak: setup-test kube ## the operator under churn for DURATION seconds (default 3600): nothing may grow
-	$(PY) bench/bench_operator.py --soak $(or $(DURATION),3600)
+	$(PY) bench/soak_operator.py $(or $(DURATION),3600)
 
 # One after the other, whatever -j says, and the rest also when one fails. QUICK=1: under a minute each.
 .PHONY: bench

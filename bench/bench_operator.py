@@ -5,133 +5,66 @@ of the changed child. What the API server alone costs of that is measured in the
 until a watch tells of it, twice, since an edit is two writes one after the other (the resource, then the child).
 Workloads are said to be ready by this process; no controllers and no pods run.
 
-    make bench-operator              figures go to bench/results/operator.json; QUICK=1: 100 of them, and shorter
-    python bench/bench_operator.py --soak 3600     churn for an hour; fails when the operator's memory grows
+    make bench-operator     figures go to bench/results/operator.json; QUICK=1: 100 of them, and shorter; QUIET_S: seconds
 """
 
-import argparse
-import json
 import os
 import platform
 import random
+import signal
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-import psutil
+from farcall_operator.running.watching import WATCHED
+from operatorload import Bench, Figures, edit, say, started, write_results
+from support_apiserver import wait_until
+from support_apiserver_access import build_path
+from support_apiserver_configs import CONFIGS
+from support_apiserver_load import CONFIGMAPS, Sightings, count_ready, make_configs, name_of
+from support_apiserver_operator import NAMESPACE, OperatorProcess, wait_for_leader
 
-from support_apiserver import (
-    COLLECTORS,
-    ControlPlane,
-    read_audit,
-    running_control_plane,
-    wait_until,
-)
-from support_apiserver_access import Api, build_path
-from support_apiserver_configs import CONFIGS, build_config
-from support_apiserver_load import (
-    CONFIGMAPS,
-    NODES,
-    WORKLOADS,
-    Background,
-    Sightings,
-    count_ready,
-    make_configs,
-    name_of,
-    play_workloads,
-    wait_all_ready,
-)
-from support_apiserver_nodes import add_node
-from support_apiserver_operator import (
-    NAMESPACE,
-    USER,
-    OperatorProcess,
-    install,
-    wait_for_leader,
-)
-
-RESULTS = Path(__file__).parent / "results" / "operator.json"
 QUICK = os.environ.get("QUICK") == "1"
 NUMBER = 100 if QUICK else 1_000
 EDITS = 60 if QUICK else 300
 QUIET_S = 15 if QUICK else int(os.environ.get("QUIET_S", "120" if os.environ.get("CI") else "600"))
 UNRELATED = 200 if QUICK else 2_000
 SETTLE_S = 5 if QUICK else 30
-SOAK_CONFIGS = 60
-# Beyond what an allocator keeps for itself: the last quarter of a soak against its second.
-MAY_GROW_MB = 10.0
-WRITES = ("create", "update", "patch", "delete")
-Figures = dict[str, float]
-
-
-@dataclass
-class Bench:
-    plane: ControlPlane
-    api: Api
-    operator: OperatorProcess
-    background: Background
-
-    def rss_mb(self) -> float:
-        return round(psutil.Process(self.operator.pid).memory_info().rss / 2**20, 1)
-
-    def cpu_s(self) -> float:
-        times = psutil.Process(self.operator.pid).cpu_times()
-        return float(times.user + times.system)
-
-    def count_writes(self) -> int:
-        """But the Lease's, which is written for as long as somebody leads."""
-        return sum(
-            event["verb"] in WRITES and (event.get("objectRef") or {}).get("resource") != "leases"  # type: ignore[attr-defined]
-            for event in read_audit(self.plane.audit_log, USER)
-        )
-
-    def settle(self) -> None:
-        before = -1
-        while before != (before := self.count_writes()):
-            time.sleep(SETTLE_S)
-
-
-@contextmanager
-def started(controllers: tuple[str, ...] = ()) -> Iterator[Bench]:
-    with (
-        tempfile.TemporaryDirectory(prefix="farcall-bench-") as folder,
-        running_control_plane(Path(folder), controllers=controllers) as plane,
-        plane.api() as api,
-    ):
-        for number in range(NODES):
-            add_node(api, f"node-{number}", f"10.244.{number}.0/24")
-        install(plane)
-        background = Background(plane)
-        operator = OperatorProcess(plane)
-        try:
-            for kind in WORKLOADS:
-                background.run(play_workloads(kind))
-            yield Bench(plane, api, operator.start(), background)
-        finally:
-            background.stop()
-            if operator.is_running():
-                operator.stop()
+FAILOVERS = 1 if QUICK else 3
+# On a machine that does nothing else, at 1,000.
+TARGETS = {
+    "edit_to_child_ms_p99": 100,
+    "rss_after_create_mb": 150,
+    "rss_mb": 150,
+    "rss_after_resync_mb": 150,
+    "resync_s": 30,
+    "quiet_writes": 0,
+    "failover_s": 15,
+}
 
 
 def measure_creation(bench: Bench) -> Figures:
+    idle_mb = bench.rss_mb()
     began = time.perf_counter()
-    make_configs(bench.api, range(NUMBER), bench.operator.check_alive)
-    return {"create_all_s": round(time.perf_counter() - began, 1), "configs": NUMBER}
-
-
-def edit(api: Api, name: str, days: int) -> None:
-    api.apply(build_config(name, retention={"traces": f"{days}d"}), manager="kubectl")
+    make_configs(bench.api, range(NUMBER), bench.operator.check_alive, say)
+    took_s = round(time.perf_counter() - began, 1)
+    rss_mb = bench.rss_mb()
+    return {
+        "configs": NUMBER,
+        "create_all_s": took_s,
+        "create_cpu_s": round(bench.cpu_s(), 1),
+        "rss_idle_mb": idle_mb,
+        "rss_after_create_mb": rss_mb,
+        "rss_kb_per_config": round((rss_mb - idle_mb) * 1024 / NUMBER, 1),
+    }
 
 
 def measure_edits(bench: Bench) -> Figures:
     """One at a time, so that it is a latency and no throughput."""
+    say(f"{EDITS} edits, one after the other")
     children = Sightings(CONFIGMAPS)
     bench.background.run(children.watch)
     choose = random.Random(1)
@@ -151,6 +84,7 @@ def measure_edits(bench: Bench) -> Figures:
 
 def measure_api(bench: Bench, children: Sightings) -> Figures:
     """The floor: the same two writes by hand, each until a watch has told of it."""
+    say("the same writes by hand")
     configs = Sightings(CONFIGS)
     bench.background.run(configs.watch)
     times: list[float] = []
@@ -197,7 +131,8 @@ def percentiles(name: str, times: list[float]) -> Figures:
 
 
 def measure_quiet(bench: Bench) -> Figures:
-    bench.settle()
+    bench.settle(SETTLE_S)
+    say(f"{QUIET_S} s of quiet")
     writes, cpu, began = bench.count_writes(), bench.cpu_s(), time.monotonic()
     time.sleep(QUIET_S)
     return {
@@ -209,6 +144,7 @@ def measure_quiet(bench: Bench) -> Figures:
 
 def measure_resync(bench: Bench) -> Figures:
     """From the start of a new process until it has looked at every TracingConfig; it has nothing to change."""
+    say("the operator is started anew")
     bench.operator.stop()
     before = bench.count_writes()
     began = time.perf_counter()
@@ -219,8 +155,12 @@ def measure_resync(bench: Bench) -> Figures:
         bench.operator.check_alive,
         within_s=600,
     )
-    took_s = round(time.perf_counter() - began, 1)
-    return {"resync_s": took_s, "resync_writes": bench.count_writes() - before}
+    return {
+        "resync_s": round(time.perf_counter() - began, 1),
+        "resync_cpu_s": round(bench.cpu_s(), 1),
+        "resync_writes": bench.count_writes() - before,
+        "rss_after_resync_mb": bench.rss_mb(),
+    }
 
 
 def count_reconciled(operator: OperatorProcess) -> int:
@@ -231,6 +171,7 @@ def count_reconciled(operator: OperatorProcess) -> int:
 
 def measure_unrelated(bench: Bench) -> Figures:
     """Memory is to follow our objects, not the cluster's."""
+    say(f"{UNRELATED} objects that are none of ours")
     before = bench.rss_mb()
     for number in range(UNRELATED):
         bench.api.create(
@@ -246,98 +187,82 @@ def measure_unrelated(bench: Bench) -> Figures:
 
 
 def measure_failover(bench: Bench) -> Figures:
-    """The leader is killed, as a node dies; until a change made after that has reached its child."""
-    second = OperatorProcess(bench.plane, name="operator-b").start()
+    """The leader is killed, as a node dies, or stopped, as a rollout does it; until a change made after that has reached its
+    child. The worst of several: it depends on when the lease was renewed last."""
+    killed, stopped = [], []
+    first, second = bench.operator, OperatorProcess(bench.plane, name="operator-b")
     try:
-        wait_for_leader(bench.api, bench.operator, alive=bench.operator.check_alive)
-        path = build_path("v1", "ConfigMap", NAMESPACE, f"{name_of(0)}-config")
-        before = bench.api.get(path)["metadata"]["resourceVersion"]
-        began = time.perf_counter()
-        bench.operator.kill()
-        edit(bench.api, name_of(0), 91)
-        wait_until(
-            lambda: bench.api.get(path)["metadata"]["resourceVersion"] != before,
-            "the other operator works",
-            second.check_alive,
-        )
-        return {"failover_s": round(time.perf_counter() - began, 1)}
+        for attempt in range(FAILOVERS):
+            say(f"failover {attempt + 1} of {FAILOVERS}")
+            killed.append(replace_leader(bench, first, second, signal.SIGKILL, 120 + attempt))
+            stopped.append(replace_leader(bench, second, first, signal.SIGTERM, 220 + attempt))
+        return {"failover_s": max(killed), "handover_s": max(stopped)}
     finally:
-        second.stop()
+        if second.is_running():
+            second.stop()
 
 
-def run_soak(duration_s: int) -> int:
-    """Edits, deletions and new ones without a pause; the operator's memory is read every few seconds."""
-    choose = random.Random(2)
-    with started(COLLECTORS) as bench:
-        make_configs(bench.api, range(SOAK_CONFIGS), bench.operator.check_alive)
-        began = time.monotonic()
-        samples: list[tuple[float, float]] = []
-        changes = 0
-        while (elapsed := time.monotonic() - began) < duration_s:
-            bench.operator.check_alive()
-            name = name_of(choose.randrange(SOAK_CONFIGS))
-            if choose.random() < 0.05:
-                bench.api.delete(f"{CONFIGS}/{name}")
-            else:
-                edit(bench.api, name, choose.randrange(1, 90))
-            changes += 1
-            if not samples or elapsed - samples[-1][0] >= max(1.0, duration_s / 200):
-                samples.append((elapsed, bench.rss_mb()))
-            time.sleep(0.02)
-        for number in range(SOAK_CONFIGS):
-            edit(bench.api, name_of(number), 3)
-        wait_all_ready(bench.api, SOAK_CONFIGS, bench.operator.check_alive)
-        samples.append((time.monotonic() - began, bench.rss_mb()))
-    return report_soak(duration_s, changes, samples)
+def replace_leader(
+    bench: Bench, leader: OperatorProcess, standby: OperatorProcess, end: signal.Signals, days: int
+) -> float:
+    """Seconds. The standby had the time to get ready."""
+    standby.start()
+    wait_until(lambda: count_listed(standby) >= len(WATCHED), "it has listed", standby.check_alive)
+    time.sleep(SETTLE_S)
+    wait_for_leader(bench.api, leader, alive=leader.check_alive)
+    path = build_path("v1", "ConfigMap", NAMESPACE, f"{name_of(0)}-config")
+    before = bench.api.get(path)["metadata"]["resourceVersion"]
+    assert leader.process is not None
+    began = time.perf_counter()
+    leader.process.send_signal(end)
+    edit(bench.api, name_of(0), days)
+    wait_until(
+        lambda: bench.api.get(path)["metadata"]["resourceVersion"] != before,
+        "the other operator works",
+        standby.check_alive,
+    )
+    took_s = round(time.perf_counter() - began, 1)
+    leader.process.wait(60)
+    return took_s
 
 
-def report_soak(duration_s: int, changes: int, samples: list[tuple[float, float]]) -> int:
-    quarter = max(1, len(samples) // 4)
-    early = statistics.median(rss for _, rss in samples[quarter : 2 * quarter])
-    late = statistics.median(rss for _, rss in samples[-quarter:])
-    figures: Figures = {
-        "soak_s": duration_s,
-        "soak_changes": changes,
-        "soak_rss_mb_early": round(early, 1),
-        "soak_rss_mb_late": round(late, 1),
-    }
-    write_results(figures)
-    if late - early > MAY_GROW_MB:
-        print(f"the operator grew by {late - early:.1f} MB between the second and the last quarter")
-        return 1
-    return 0
+def count_listed(operator: OperatorProcess) -> int:
+    line = "farcall_operator_watch_lists_total{"
+    rows = [row for row in operator.metrics().splitlines() if row.startswith(line)]
+    return sum(not row.endswith(" 0") for row in rows)
 
 
 def run_bench() -> int:
     with started() as bench:
-        idle = {"rss_idle_mb": bench.rss_mb()}
-        figures: Figures = {**idle, **measure_creation(bench)}
-        figures |= measure_quiet(bench)
-        figures |= measure_edits(bench)
-        figures |= measure_unrelated(bench)
-        figures |= measure_resync(bench)
-        figures["rss_after_resync_mb"] = bench.rss_mb()
-        figures |= measure_failover(bench)
+        figures: Figures = {}
+        for measure in (
+            measure_creation,
+            measure_quiet,
+            measure_edits,
+            measure_unrelated,
+            measure_resync,
+            measure_failover,
+        ):
+            found = measure(bench)
+            say(", ".join(f"{name} {value:,}" for name, value in found.items()))
+            figures |= found
+            write_results(figures)  # what is known by now is not lost with what follows
         assert count_ready(bench.api) >= NUMBER - 1, "not all are ready at the end"
-    write_results(figures)
+    print_results(figures)
     return 0
 
 
-def write_results(figures: Figures) -> None:
+def print_results(figures: Figures) -> None:
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     for name, value in figures.items():
-        print(f"{name:24} {value:,}")
-    RESULTS.parent.mkdir(exist_ok=True)
-    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps({**known, **figures}, indent=2) + "\n", encoding="utf-8")
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--soak", type=int, metavar="SECONDS", help="churn instead of the bench")
-    duration_s = parser.parse_args().soak
-    return run_soak(duration_s) if duration_s else run_bench()
+        target = TARGETS.get(name)
+        judged = (
+            ""
+            if target is None
+            else f"   target {target:,}: {'held' if value <= target else 'MISSED'}"
+        )
+        print(f"{name:24} {value:>10,}{judged}")
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_bench())

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from support_apiserver import ControlPlane, wait_until
+from support_apiserver import ControlPlane
 from support_apiserver_access import ADMIN_TOKEN, Api, Object
 from support_apiserver_configs import CONFIGS, build_config
 from support_apiserver_operator import NAMESPACE
@@ -159,20 +159,31 @@ def name_of(number: int) -> str:
     return f"load-{number:04}"
 
 
-def make_configs(api: Api, numbers: range, alive: Callable[[], None]) -> None:
+def make_configs(
+    api: Api,
+    numbers: range,
+    alive: Callable[[], None],
+    tell: Callable[[str], None] = lambda _text: None,
+) -> None:
     with ThreadPoolExecutor(HANDS) as hands:
         list(hands.map(lambda n: api.apply(build_config(name_of(n)), manager="kubectl"), numbers))
-    wait_all_ready(api, len(numbers), alive)
+    wait_all_ready(api, len(numbers), alive, tell)
 
 
-def wait_all_ready(api: Api, number: int, alive: Callable[[], None], within_s: float = 900) -> None:
-    wait_until(
-        lambda: count_ready(api) >= number,
-        f"{number} TracingConfigs are ready",
-        alive,
-        within_s=within_s,
-        describe=lambda: f"({count_ready(api)} are)",
-    )
+def wait_all_ready(
+    api: Api,
+    number: int,
+    alive: Callable[[], None],
+    tell: Callable[[str], None] = lambda _text: None,
+    within_s: float = 1_800,
+) -> None:
+    """Looks seldom where there are many: a list of a thousand costs the API server what an edit costs."""
+    deadline = time.monotonic() + within_s
+    while (ready := count_ready(api)) < number:
+        alive()
+        assert time.monotonic() < deadline, f"only {ready} of {number} are ready in {within_s} s"
+        tell(f"{ready} of {number} TracingConfigs are ready")
+        time.sleep(min(5.0, 0.2 + number / 400))
 
 
 def count_ready(api: Api) -> int:
