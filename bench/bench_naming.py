@@ -1,4 +1,4 @@
-"""The naming score: 176 calls with a known right answer, and what farcall calls them. bench/naming/README.md says how.
+"""The naming score: calls with a known right answer, and what farcall calls them. bench/naming/README.md says how.
 
 make naming-score              figures go to bench/results/naming.json; QUICK=1 for the rows marked so
 python bench/bench_naming.py --only c05,c12-wrong-id     rows whose ID begins so
@@ -12,6 +12,8 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from farcall_demo.plan import DemoError
 from naming.clients.build import BuildError

@@ -67,6 +67,8 @@ class Lab:
     addresses: Addresses = field(default_factory=Addresses)
     clients: list[Client] = field(default_factory=list)
     look: "Callable[[Play, set[Outcome] | None], Awaitable[set[Outcome]]]" = field(kw_only=True)
+    look_at_all: "Callable[[Play], Awaitable[set[Outcome]]]" = field(kw_only=True)
+    http2_peer: str = ""
 
 
 class Play:

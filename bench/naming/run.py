@@ -77,6 +77,7 @@ class Run:
             commands=self._commands,
             stages=Stages(len(self._rows)),
             look=self._look,
+            look_at_all=self._look_at_all,
         )
         self._plays = [Play(row, lab) for row in self._rows]
         hosts = {p.name: p.ip for p in self._plays if p.row.scenario == "hosts-file"}
@@ -85,6 +86,7 @@ class Run:
         undo.callback(lambda: [client.end() for client in lab.clients])
         self._say("starting servers")
         await asyncio.to_thread(self._servers.start, {row.protocol for row in self._rows})
+        lab.http2_peer = self._servers.http2_peer
         lab.zone = Zone(self._servers.start_dns())
         lab.own_zone = Zone(self._servers.start_own_dns())
         self._servers.start_dnsmasq("stub", STUB)
@@ -120,6 +122,11 @@ class Run:
             if (seen if wanted is None else seen == wanted) or time.monotonic() > deadline:
                 return seen
             await asyncio.sleep(0.3)
+
+    async def _look_at_all(self, play: Play) -> set[Outcome]:
+        """What is said of the row's calls so far, judged or not."""
+        spans = await asyncio.to_thread(judging.read_spans, self._product, self._begin_ns)
+        return judging.find_outcomes([s for s in spans if s.service == play.row.id])
 
     def _judge_all(
         self, plays: Sequence[Play], spans: Sequence[Span]

@@ -78,6 +78,14 @@ async def unasked(p: Play) -> None:
     await p.judge(client, f"ask unasked {RESOLVER} x", *p.bare, *p.call())
 
 
+async def jndi(p: Play) -> None:
+    """The JDK's own DNS client."""
+    await p.reach("up")
+    await p.set()
+    client = await p.client()
+    await p.judge(client, f"jndi {RESOLVER} {p.name}", *p.connect(), *p.call())
+
+
 async def mapped(p: Play) -> None:
     await p.reach("up")
     await p.set()
@@ -147,6 +155,7 @@ SCENARIOS: dict[str, Scenario] = {
     "ipv4-of-both": look_up(a=["{ip}"], aaaa=["{ip6}"], connect="@4"),
     "eyeballs": eyeballs,
     "mapped": mapped,
+    "jndi": jndi,
     "truncated-then-tcp": look_up(a=["{ip}"], truncated=True),
     "tcp-one-read": ask("tcp"),
     "tcp-split-reads": ask("tcp-split"),

@@ -1,11 +1,11 @@
-"""Real servers for the clients: Redis, PostgreSQL, MariaDB, memcached, HTTP, TLS, and one of a protocol that nobody knows."""
+"""Real servers for the clients: databases, Kafka, HTTP of both versions, gRPC, TLS, and one of a protocol that nobody knows."""
 
 import contextlib
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +13,13 @@ from pathlib import Path
 from farcall_operator import certificates
 from naming.network import INSIDE, RESOLVER, SELF, SELF_LOOPBACK, UNTRUSTED, Network
 from naming.protocols import PORTS
+from support_jvm import find_server, java
+from support_kafka import prepare_kafka
 
 HERE = Path(__file__).parent
-START_WITHIN_S = 40.0
+START_WITHIN_S = 120.0  # Kafka on a busy machine
+HTTP2_PEER = HERE.parent.parent / "tests/peers/build-http2.sh"
+KAFKA_NAME = "broker.kafka.example.com"  # where the broker sends its clients
 
 
 class LabError(Exception):
@@ -34,12 +38,15 @@ class Servers:
         self._folder = folder
         self._undo = contextlib.ExitStack()
         self.certificate = folder / "server.pem"
+        self.http2_peer = ""  # the program, which is a client as well
 
     def start(self, protocols: set[str]) -> None:
         """Those that rows of `protocols` need. Raises LabError."""
         self._make_certificate()
-        starts = [self._start_web, self._start_inside]
+        starts: list[Callable[[], None]] = [self._start_web, self._start_inside]
         starts += [s for p, s in self._databases().items() if p in protocols]
+        if protocols & {"http2", "grpc", "https2"}:
+            starts.append(self._start_http2)
         with ThreadPoolExecutor() as pool:
             for started in [pool.submit(start) for start in starts]:
                 started.result()
@@ -73,12 +80,14 @@ class Servers:
     def stop(self) -> None:
         self._undo.close()
 
-    def _databases(self) -> dict[str, object]:
+    def _databases(self) -> dict[str, Callable[[], None]]:
         return {
             "redis": self._start_redis,
             "postgresql": self._start_postgres,
             "mysql": self._start_mariadb,
             "memcached": self._start_memcached,
+            "mongodb": self._start_mongodb,
+            "kafka": self._start_kafka,
         }
 
     def _make_certificate(self) -> None:
@@ -94,6 +103,32 @@ class Servers:
     def _start_inside(self) -> None:
         command = (sys.executable, HERE / "webserver.py", INSIDE, PORTS["http"])
         self._start_talking("pods", "inside-web", *command)
+
+    def _start_http2(self) -> None:
+        """Outside, and one inside."""
+        self.http2_peer = run_quietly(HTTP2_PEER).strip()
+        web, calls = f":{PORTS['http2']}", f":{PORTS['grpc']}"
+        secure = (f":{PORTS['https2']}", self.certificate)
+        words = (self.http2_peer, "serve")
+        self._start_talking("far", "http2", *words, web, calls, *secure, says=None)
+        self._start_talking("pods", "inside-http2", *words, INSIDE + web, INSIDE + calls, says=None)
+
+    def _start_mongodb(self) -> None:
+        server = find_jvm_server("mongodb")
+        self._run("far", "mongodb", *java(server, "-Xmx64m", "Serve", str(PORTS["mongodb"]), "::"))
+        self._wait_listening("mongodb")
+
+    def _start_kafka(self) -> None:
+        find_jvm_server("kafka")
+        folder = self._folder / "kafka"
+        folder.mkdir()
+        port = PORTS["kafka"]
+        make, serve = prepare_kafka(
+            folder, address="0.0.0.0", port=port, advertised=f"{KAFKA_NAME}:{port}"
+        )
+        run_quietly(*make, cwd=folder)
+        self._run("far", "kafka", *serve)
+        self._wait_listening("kafka")
 
     def _start_redis(self) -> None:
         options = ("--bind", "0.0.0.0", "::", "--protected-mode", "no", "--save", "")
@@ -135,10 +170,13 @@ class Servers:
     def _run(self, space: str, name: str, *command: object) -> None:
         self._spawn(space, name, command, text=False)
 
-    def _start_talking(self, space: str, name: str, *command: object) -> "subprocess.Popen[str]":
-        """A program of ours, which says `ready`."""
+    def _start_talking(
+        self, space: str, name: str, *command: object, says: str | None = "ready\n"
+    ) -> "subprocess.Popen[str]":
+        """A program that says `ready`, or, with None, anything."""
         process = self._spawn(space, name, command, text=True)
-        if process.stdout is None or process.stdout.readline() != "ready\n":
+        said = "" if process.stdout is None else process.stdout.readline()
+        if not said or said != (says or said):
             raise LabError(f"{name} did not start: {self.read_log(name)}")
         return process
 
@@ -176,12 +214,22 @@ class Servers:
             time.sleep(0.3)
 
 
-def run_quietly(*command: object) -> None:
+def find_jvm_server(name: str) -> Path:
+    """Raises LabError."""
+    try:
+        return find_server(name)
+    except AssertionError as e:
+        raise LabError(str(e)) from e
+
+
+def run_quietly(*command: object, cwd: Path | str = "/") -> str:
+    """What it prints. Raises LabError."""
     done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False, cwd="/"
+        [str(word) for word in command], capture_output=True, text=True, check=False, cwd=cwd
     )
     if done.returncode:
         raise LabError(f"{command[0]}: {done.stderr[-500:]}")
+    return done.stdout
 
 
 def end(process: "subprocess.Popen[str]") -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from farcall.names import UNKNOWN_EXTERNAL_SERVICE, Confidence, NameSource, UnknownReason
 
 EXPECTED = Path(__file__).parent / "expected.csv"
-RESOLVERS = ("glibc", "musl", "go", "jvm", "openssl")  # openssl: of Python, for TLS that is read
+# openssl: of Python, for TLS that is read; ares: c-ares, which gRPC's C core brings.
+RESOLVERS = ("glibc", "musl", "go", "jvm", "ares", "openssl")
 
 
 class TableError(Exception):

@@ -1,15 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import static java.nio.charset.StandardCharsets.ISO_8859_1;
+
 import java.io.BufferedReader;
+import java.io.IOException;
 import java.io.InputStreamReader;
 import java.net.Inet4Address;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.net.Socket;
+import java.net.URI;
 import java.net.UnknownHostException;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+import java.security.cert.X509Certificate;
+import java.time.Duration;
 import java.util.HexFormat;
+import javax.naming.directory.Attribute;
+import javax.naming.directory.InitialDirContext;
+import javax.net.ssl.SSLContext;
+import javax.net.ssl.SSLEngine;
+import javax.net.ssl.TrustManager;
+import javax.net.ssl.X509ExtendedTrustManager;
 
-/** A client that does what it is told, as client.c; names are looked up, and remembered, by the JVM. */
+/**
+ * A client that does what it is told, as client.c; names are looked up, and remembered, by the JVM.
+ *
+ * <p>{@code get URL} asks by java.net.http, and checks no certificate. {@code jndi SERVER NAME} asks the DNS client that the
+ * JDK has of its own, over NIO channels.
+ */
 public final class Client {
     private static final int WAIT_MS = 5_000;
     private static InetAddress[] found = {};
@@ -30,6 +50,54 @@ public final class Client {
             }
         }
         throw new UnknownHostException(text);
+    }
+
+    private static void readUntil(byte[] wanted) throws IOException {
+        String sought = new String(wanted, ISO_8859_1);
+        StringBuilder have = new StringBuilder();
+        byte[] more = new byte[8192];
+        while (have.indexOf(sought) < 0) {
+            int size = LINKS[current].getInputStream().read(more);
+            if (size <= 0) {
+                throw new IOException("closed");
+            }
+            have.append(new String(more, 0, size, ISO_8859_1));
+        }
+    }
+
+    private static void get(String url) throws Exception {
+        SSLContext tls = SSLContext.getInstance("TLS");
+        tls.init(null, new TrustManager[] {new Trusting()}, null);
+        HttpClient client = HttpClient.newBuilder().sslContext(tls).build();
+        HttpRequest request =
+                HttpRequest.newBuilder(URI.create(url)).timeout(Duration.ofMillis(WAIT_MS)).build();
+        client.send(request, HttpResponse.BodyHandlers.discarding());
+    }
+
+    /** An extended one, so that host names are not checked either. */
+    private static final class Trusting extends X509ExtendedTrustManager {
+        @Override
+        public void checkClientTrusted(X509Certificate[] chain, String type) {}
+
+        @Override
+        public void checkClientTrusted(X509Certificate[] chain, String type, Socket socket) {}
+
+        @Override
+        public void checkClientTrusted(X509Certificate[] chain, String type, SSLEngine engine) {}
+
+        @Override
+        public void checkServerTrusted(X509Certificate[] chain, String type) {}
+
+        @Override
+        public void checkServerTrusted(X509Certificate[] chain, String type, Socket socket) {}
+
+        @Override
+        public void checkServerTrusted(X509Certificate[] chain, String type, SSLEngine engine) {}
+
+        @Override
+        public X509Certificate[] getAcceptedIssuers() {
+            return new X509Certificate[0];
+        }
     }
 
     private static void takeStep(String[] words) throws Exception {
@@ -54,6 +122,16 @@ public final class Client {
                 if (LINKS[current].getInputStream().read(new byte[8192]) <= 0) {
                     throw new IllegalStateException("closed");
                 }
+            }
+            case "until" -> readUntil(HexFormat.of().parseHex(words[1]));
+            case "get" -> get(words[1]);
+            case "jndi" -> {
+                Attribute answers =
+                        new InitialDirContext()
+                                .getAttributes("dns://" + words[1] + "/" + words[2], new String[] {"A"})
+                                .get("A");
+                found = new InetAddress[] {InetAddress.getByName((String) answers.get(0))};
+                said.append(" answered");
             }
             case "close" -> LINKS[current].close();
             case "sleep" -> Thread.sleep(Long.parseLong(words[1]));

@@ -16,6 +16,9 @@ TOOLS = {
     "javac": "the Debian package openjdk-17-jdk-headless",
 }
 JVM = ("-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx32m")
+JVM_HTTP = (
+    "-Djdk.httpclient.keepalive.timeout=1",
+)  # s: what nobody can read is told of at its end
 
 
 class BuildError(Exception):
@@ -33,8 +36,9 @@ def build_clients() -> dict[str, tuple[str, ...]]:
         "glibc": (str(folder / "glibc"),),
         "musl": (str(folder / "musl"),),
         "go": (str(folder / "go"),),
-        "jvm": ("java", *JVM, "-cp", str(folder), "Client"),
+        "jvm": ("java", *JVM, *JVM_HTTP, "-cp", str(folder), "Client"),
         "secure": (sys.executable, str(HERE / "secure.py")),
+        "library": (sys.executable, str(HERE / "library.py")),
     }
 
 

@@ -9,6 +9,7 @@
  *   mapped ADDRESS PORT       the same to an IPv4 address, by an IPv6 socket (::ffff:a.b.c.d)
  *   use N                     the connection that the next steps are about, 0 to 3
  *   send HEX, read, close, sleep MS
+ *   until HEX                 reads until these bytes came
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -119,14 +120,22 @@ static int open_mapped(struct sockaddr_storage *to, const char *port)
 	return open_link(to, port);
 }
 
-static int send_hex(const char *hex)
+static unsigned char *parse_hex(const char *hex, size_t size)
 {
-	size_t i, size = strlen(hex) / 2;
 	unsigned char *bytes = malloc(size + 1);
-	ssize_t sent;
+	size_t i;
 
 	for (i = 0; i < size; i++)
 		sscanf(hex + 2 * i, "%2hhx", &bytes[i]);
+	return bytes;
+}
+
+static int send_hex(const char *hex)
+{
+	size_t size = strlen(hex) / 2;
+	unsigned char *bytes = parse_hex(hex, size);
+	ssize_t sent;
+
 	sent = send(links[current], bytes, size, MSG_NOSIGNAL);
 	free(bytes);
 	return sent == (ssize_t)size ? 0 : -1;
@@ -137,6 +146,21 @@ static int read_some(void)
 	char bytes[8192];
 
 	return recv(links[current], bytes, sizeof(bytes), 0) > 0 ? 0 : -1;
+}
+
+static int read_until(const char *hex)
+{
+	unsigned char bytes[8192], *wanted = parse_hex(hex, strlen(hex) / 2);
+	size_t have = 0, size = strlen(hex) / 2;
+	ssize_t got = 1;
+
+	while (got > 0 && !memmem(bytes, have, wanted, size)) {
+		got = recv(links[current], bytes + have, sizeof(bytes) - have, 0);
+		if (got > 0)
+			have += (size_t)got;
+	}
+	free(wanted);
+	return got > 0 ? 0 : -1;
 }
 
 /* ---- questions by hand ---------------------------------------------------------------------------------------- */
@@ -295,6 +319,8 @@ static int take_step(char *step)
 		return send_hex(a);
 	if (!strcmp(word, "read"))
 		return read_some();
+	if (!strcmp(word, "until"))
+		return read_until(a);
 	if (!strcmp(word, "close"))
 		return close(links[current]);
 	if (!strcmp(word, "sleep"))

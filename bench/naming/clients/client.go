@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // A client that does what it is told, as client.c; the resolver is Go's own (built without cgo).
-// `eyeballs NAME PORT` resolves and connects by net.Dial, both families in a race (RFC 8305).
+// `eyeballs NAME PORT` resolves and connects by net.Dial, both families in a race (RFC 8305). `get URL` and `get2 URL` ask by
+// net/http, the second over HTTP/2 whether there is TLS or not; certificates are not checked.
 package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -66,6 +71,39 @@ func connect(to, port string) error {
 	return err
 }
 
+func readUntil(text string) error {
+	wanted, err := hex.DecodeString(text)
+	if err != nil {
+		return err
+	}
+	links[current].SetReadDeadline(time.Now().Add(wait))
+	var have []byte
+	for more := make([]byte, 8192); !bytes.Contains(have, wanted); {
+		n, err := links[current].Read(more)
+		if err != nil {
+			return err
+		}
+		have = append(have, more[:n]...)
+	}
+	return nil
+}
+
+func get(url string, isHTTP2 bool) error {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(!isHTTP2)
+	protocols.SetHTTP2(isHTTP2)
+	protocols.SetUnencryptedHTTP2(isHTTP2)
+	transport := &http.Transport{Protocols: protocols, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	defer transport.CloseIdleConnections()
+	answer, err := (&http.Client{Transport: transport, Timeout: wait}).Get(url)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	_, err = io.Copy(io.Discard, answer.Body)
+	return err
+}
+
 func takeStep(words []string) error {
 	var err error
 	switch words[0] {
@@ -90,6 +128,10 @@ func takeStep(words []string) error {
 		links[current].SetReadDeadline(time.Now().Add(wait))
 		_, err = links[current].Read(make([]byte, 8192))
 		return err
+	case "until":
+		return readUntil(words[1])
+	case "get", "get2":
+		return get(words[1], words[0] == "get2")
 	case "close":
 		return links[current].Close()
 	case "sleep":

@@ -1,4 +1,4 @@
-// mongo-java-server on the port of loopback that is given: its own main knows port 27017 alone.
+// mongo-java-server on the port that is given, of loopback or of the address that follows: its own main knows port 27017 alone.
 
 import de.bwaldvogel.mongo.MongoServer;
 import de.bwaldvogel.mongo.MongoVersion;
@@ -9,7 +9,8 @@ public class Serve {
     public static void main(String[] words) throws InterruptedException {
         MemoryBackend backend = new MemoryBackend();
         backend.version(new Version());
-        new MongoServer(backend).bind("127.0.0.1", Integer.parseInt(words[0]));
+        String address = words.length > 1 ? words[1] : "127.0.0.1";
+        new MongoServer(backend).bind(address, Integer.parseInt(words[0]));
         Thread.currentThread().join();
     }
 

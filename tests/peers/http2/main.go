@@ -1,8 +1,9 @@
 // A peer for tests: HTTP/2 without TLS by net/http, and gRPC by grpc-go, as servers and as clients.
 //
-//	http2peer serve                     prints "HTTP_PORT GRPC_PORT", serves until stdin ends
+//	http2peer serve [HTTP GRPC [HTTPS PEM]]   prints "HTTP_PORT GRPC_PORT", serves until stdin ends; addresses to listen on
+//	                                    instead of free ports of loopback; HTTPS speaks HTTP/2 with the PEM's key
 //	http2peer get URL COUNT             GETs URL?n=0.. at once; a line of JSON for each
-//	http2peer call ADDRESS METHOD COUNT calls METHOD at once, one connection; a line of JSON for each
+//	http2peer call ADDRESS METHOD COUNT [MS]  calls METHOD at once, one connection; a line of JSON for each; then lives for MS
 //
 // Messages of gRPC are raw bytes: a decimal number of milliseconds that the server takes.
 package main
@@ -77,10 +78,13 @@ func check(err error) {
 	}
 }
 
-func serve() {
-	web, err := net.Listen("tcp", "127.0.0.1:0")
+func serve(addresses []string) {
+	if len(addresses) == 0 {
+		addresses = []string{"127.0.0.1:0", "127.0.0.1:0"}
+	}
+	web, err := net.Listen("tcp", addresses[0])
 	check(err)
-	calls, err := net.Listen("tcp", "127.0.0.1:0")
+	calls, err := net.Listen("tcp", addresses[1])
 	check(err)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -94,6 +98,11 @@ func serve() {
 		w.Write(make([]byte, size))
 	})
 	go (&http.Server{Handler: handler, Protocols: protocols}).Serve(web)
+	if len(addresses) > 2 {
+		secure, err := net.Listen("tcp", addresses[2])
+		check(err)
+		go (&http.Server{Handler: handler}).ServeTLS(secure, addresses[3], addresses[3])
+	}
 	server := grpc.NewServer(grpc.ForceServerCodec(raw{}))
 	server.RegisterService(&grpc.ServiceDesc{
 		ServiceName: service,
@@ -193,16 +202,19 @@ func invoke(context context.Context, link *grpc.ClientConn, path string, streams
 
 func main() {
 	switch {
-	case len(os.Args) == 2 && os.Args[1] == "serve":
-		serve()
+	case len(os.Args) >= 2 && os.Args[1] == "serve":
+		serve(os.Args[2:])
 	case len(os.Args) == 4 && os.Args[1] == "get":
 		count, err := strconv.Atoi(os.Args[3])
 		check(err)
 		get(os.Args[2], count)
-	case len(os.Args) == 5 && os.Args[1] == "call":
+	case len(os.Args) >= 5 && os.Args[1] == "call":
 		count, err := strconv.Atoi(os.Args[4])
 		check(err)
 		call(os.Args[2], os.Args[3], count)
+		if len(os.Args) > 5 {
+			wait([]byte(os.Args[5]))
+		}
 	default:
 		fmt.Fprintln(os.Stderr, "usage: http2peer serve | get URL COUNT | call ADDRESS METHOD COUNT")
 		os.Exit(2)
