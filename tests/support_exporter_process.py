@@ -31,6 +31,7 @@ class RedisProcess:
     folder: Path
     secrets_dir: Path
     process: subprocess.Popen[bytes] | None = None
+    more: tuple[str, ...] = ()  # lines of its configuration
 
     @property
     def socket(self) -> Path:
@@ -47,7 +48,7 @@ class RedisProcess:
             for user in USERS
         ]
         lines = ["port 0", f"unixsocket {self.socket}", 'save ""', f"dir {self.folder}"]
-        conf.write_text("\n".join([*lines, "user default off", *rules]) + "\n")
+        conf.write_text("\n".join([*lines, "user default off", *rules, *self.more]) + "\n")
         with (self.folder / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(["redis-server", str(conf)], stdout=log, stderr=log)
         self._wait(START_WITHIN_S)

@@ -9,13 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import redis
+
 from farcall.api import Evidence, Span, SpanQuery, Window
+from farcall.cacheacl import AGENT, USERS, render_acl_rule
 from farcall.client import ApiClient, ApiError, find_server
+from farcall.dnscache import PREFIX, Answer, CacheWriter, connect_redis
 from farcall.effective import EffectiveConfig, read_effective, write_effective
 from farcall.rundir import RunDir
+from farcall.secretfiles import read_secret
 from farcall_demo.processes import die_with_parent
 from naming.network import RESOLVER, SELF_LOOPBACK, STUB
 
@@ -24,6 +29,10 @@ START_WITHIN_S = 60.0
 STOP_WITHIN_S = 20.0
 COMPONENTS = ("redis", "store", "exporter", "console", "agent")
 PAGE = 1_000
+ADMIN = "user naming on nopass ~* &* +@all"
+# Of Redis' memory: what is written until it gives up the oldest, and in what portions.
+FILL_BYTES, FILL_AT_ONCE, FILL_AT_MOST = 256 << 10, 200, 100
+FILL_TTL_S = 7 * 24 * 3_600  # longer than any other entry's: the fill itself goes last
 CIDRS = ["10.244.0.0/16", "10.96.0.0/12", "2001:db8:f0::/46"]
 
 
@@ -98,6 +107,59 @@ class Product:
         for path in (self.run_dir.path / "redis").rglob("*"):
             if path.is_file():
                 path.unlink(missing_ok=True)
+
+    # ---- what is done to Redis ---------------------------------------------------------------------------------
+
+    async def open_redis(self) -> None:
+        """Restarts it with a user who may do anything: farcall's own may not break it."""
+        conf = self.run_dir.path / "redis.conf"
+        text = conf.read_text(encoding="utf-8")
+        if ADMIN not in text:
+            conf.write_text(f"{text}{ADMIN}\n", encoding="utf-8")
+            await self.restart("redis")
+
+    def administer(self) -> redis.Redis:
+        socket = str(self.run_dir.redis_socket)
+        return redis.Redis(unix_socket_path=socket, username="naming", decode_responses=True)
+
+    def set_redis_users(self, password: str | None = None) -> None:
+        """With this password instead of their own; their connections are cut."""
+        with self.administer() as admin:
+            for user in USERS:
+                own = read_secret(self.run_dir.secrets, user.password_file)
+                rule = render_acl_rule(user, password or own)
+                admin.execute_command("ACL", "SETUSER", *rule.split()[1:])
+                admin.execute_command("CLIENT", "KILL", "USER", user.name)
+
+    def fill_redis(self, names: Sequence[str]) -> None:
+        """As agents of other nodes would: until it has given up what it holds of these names. Raises ProductError."""
+        password = read_secret(self.run_dir.secrets, AGENT.password_file)
+        url = f"unix://{self.run_dir.redis_socket}"
+        with (
+            connect_redis(url, username=AGENT.name, password=password) as client,
+            self.administer() as admin,
+        ):
+            # As many as Redis lets us: it samples, and with few it now and then gives up what would have lived longer.
+            admin.config_set("maxmemory-samples", 64)
+            admin.config_set("maxmemory", int(admin.info("memory")["used_memory"]) + FILL_BYTES)
+            writer, now = CacheWriter(client), time.time()
+            for number in range(FILL_AT_MOST):
+                fill = [
+                    Answer(
+                        client_key=f"fill-{number}",
+                        ip=f"198.18.{n // 250}.{n % 250 + 1}",
+                        name="fill.example.com",
+                        answered_at=now,
+                        trusted=False,
+                    )
+                    for n in range(FILL_AT_ONCE)
+                ]
+                writer.write(fill, [], ttl_s=FILL_TTL_S, now=now)
+                if not any(is_held(admin, name) for name in names):
+                    break
+            admin.config_set("maxmemory", 0)
+            if any(is_held(admin, name) for name in names):
+                raise ProductError("Redis did not give up what it was to")
 
     def signal(self, component: str, what: signal.Signals) -> None:
         os.kill(self._pid(component), what)
@@ -193,6 +255,11 @@ class Product:
 
     def _pid(self, component: str) -> int:
         return int(self.run_dir.pid_file(component).read_text(encoding="ascii"))
+
+
+def is_held(admin: redis.Redis, ip: str) -> bool:
+    """Whether a client's names of this address are there."""
+    return any(True for _ in admin.scan_iter(match=f"{PREFIX}a:*:{ip}", count=10_000))
 
 
 def with_own(config: EffectiveConfig, cgroup: str) -> EffectiveConfig:

@@ -32,6 +32,9 @@ SCENARIOS = {
 SEEN_WITHIN_S = 40.0  # late on a busy machine; rows that are as expected end the wait
 EARLY_WITHIN_S = 20.0
 REPUBLISH_S = 5.0  # agents ask every 2 s whether Redis is still the same
+# Every entry has an expiry, and would be given up for room.
+FULL = ("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", 1)
+ROOMY = ("CONFIG", "SET", "maxmemory-policy", "volatile-ttl", "maxmemory", 0)
 EXPLAIN_AT_ONCE = 4  # as many readers as the store has
 
 
@@ -175,6 +178,29 @@ class Run:
             await product.restart("redis", meanwhile=product.lose_cache)
             await product.wait_back("agent", agent)
 
+        async def break_redis(*command: str | int) -> None:
+            await product.open_redis()
+            with product.administer() as admin:
+                admin.execute_command(*command)
+
+        async def mend_redis(*command: str | int) -> None:
+            with product.administer() as admin:
+                admin.execute_command(*command)
+
+        async def refuse_redis() -> None:
+            await product.open_redis()
+            await asyncio.to_thread(product.set_redis_users, "another")
+
+        async def accept_redis() -> None:
+            await asyncio.to_thread(product.set_redis_users)
+
+        async def evict() -> None:
+            await self._settle()
+            await product.open_redis()
+            lost = [p.ip for p in self._plays if p.row.scenario == "evicted"]
+            await asyncio.to_thread(product.fill_redis, lost)
+            await product.restart("agent")
+
         async def begin_flood() -> None:
             product.signal("agent", stop)
             flooding = await Client.start(
@@ -211,6 +237,14 @@ class Run:
             ("redis-gone", lose_redis_from_view),
             ("redis-back", resume_redis),
             ("redis-and-agent-lost", lose_both),
+            ("redis-read-only", lambda: break_redis("REPLICAOF", "127.0.0.1", 1)),
+            ("redis-writable", lambda: mend_redis("REPLICAOF", "NO", "ONE")),
+            ("redis-full", lambda: break_redis(*FULL)),
+            ("redis-roomy", lambda: mend_redis(*ROOMY)),
+            ("redis-refusing", refuse_redis),
+            ("redis-accepting", accept_redis),
+            ("eve-of-eviction", nothing),
+            ("eviction", evict),
             ("ttl-short", lambda: product.configure(ttl_override_s=ttl_s)),
             ("ttl-restart", restart_agent),
             ("ttl-hold", hold),

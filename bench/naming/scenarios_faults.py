@@ -1,4 +1,4 @@
-"""Scenarios around what goes wrong or gets old: cases 3, 4, 16, and the lost records of 17. main's events do the wrong."""
+"""Scenarios around what goes wrong or gets old: cases 3, 4, 16, and the lost records of 17. run.py's events do the wrong."""
 
 import asyncio
 
@@ -116,13 +116,6 @@ async def use_until(end: asyncio.Event, p: Play, client: Client) -> None:
 # ---- case 16 ----------------------------------------------------------------------------------------------------
 
 
-async def down_at_answer(p: Play) -> None:
-    await p.reach("redis-pause")
-    await p.set()
-    client = await p.client()
-    await p.judge(client, f"resolve {p.name}", *p.connect(), *p.call())
-
-
 async def down_at_answer_restarted(p: Play) -> None:
     await p.reach("redis-pause")
     client = await open_named(p)
@@ -152,15 +145,60 @@ async def down_at_look_up_mended(p: Play) -> None:
     await p.wait_expected()
 
 
-async def down_at_both(p: Play) -> None:
-    """An older client; the answer that names its address comes to another one while Redis is away."""
-    client = await p.client()
-    await client.do(*p.bare)
-    await p.reach("redis-pause")
-    await p.other_looks_up(p.name)
-    await p.judge(client, "sleep 1000", *p.call(), "sleep 2000")
-    await p.reach("redis-resume")
-    await p.wait_expected()
+def answered_while(begin: str, end: str) -> Scenario:
+    """An older client; the answer that names its address comes while Redis takes none, and is written once it does."""
+
+    async def play(p: Play) -> None:
+        client = await p.client()
+        await client.do(*p.bare)
+        await p.reach(begin)
+        await p.other_looks_up(p.name)
+        await p.judge(client, "sleep 1000", *p.call(), "sleep 2000")
+        await p.reach(end)
+        await p.wait_expected()
+
+    return play
+
+
+def named_by_itself(event: str) -> Scenario:
+    """What the agent saw needs no Redis."""
+
+    async def play(p: Play) -> None:
+        await p.reach(event)
+        await p.set()
+        client = await p.client()
+        await p.judge(client, f"resolve {p.name}", *p.connect(), *p.call())
+
+    return play
+
+
+def refused_at_look_up(*, mended: bool) -> Scenario:
+    """An older client, whose address Redis knows a name for, and whom it refuses to say it to."""
+
+    async def play(p: Play) -> None:
+        client = await p.client()
+        await client.do(*p.bare)
+        await p.reach("up")
+        await p.other_looks_up(p.name)
+        await p.reach("redis-refusing")
+        await p.judge(client, *p.call(), "sleep 1000")
+        if not mended:
+            await p.look_now()
+            return
+        await p.reach("redis-accepting")
+        await p.wait_expected()
+
+    return play
+
+
+async def evicted(p: Play) -> None:
+    """Younger than ten seconds, so that only the client's answer is in Redis, which gives it up for room."""
+    await p.reach("up")
+    await p.reach("eve-of-eviction")
+    client = await open_named(p)
+    await client.do("sleep 2000")
+    await p.reach("eviction")
+    await p.judge(client, *p.call())
 
 
 # ---- case 17 ----------------------------------------------------------------------------------------------------
@@ -209,11 +247,18 @@ SCENARIOS: dict[str, Scenario] = {
     "renewed": renewed,
     "held": outlives("ttl-hold", HELD_TTL_S + 1.0),
     "held-restarted": held_restarted,
-    "down-at-answer": down_at_answer,
+    "down-at-answer": named_by_itself("redis-pause"),
     "down-at-answer-restarted": down_at_answer_restarted,
     "down-at-look-up": down_at_look_up,
     "down-at-look-up-mended": down_at_look_up_mended,
-    "down-at-both": down_at_both,
+    "down-at-both": answered_while("redis-pause", "redis-resume"),
+    "read-only-at-answer": named_by_itself("redis-read-only"),
+    "read-only-mended": answered_while("redis-read-only", "redis-writable"),
+    "full-at-answer": named_by_itself("redis-full"),
+    "full-mended": answered_while("redis-full", "redis-roomy"),
+    "refused-at-look-up": refused_at_look_up(mended=False),
+    "refused-mended": refused_at_look_up(mended=True),
+    "evicted": evicted,
     "records-lost": records_lost,
     "records-lost-then-asked": records_lost_then_asked,
 }

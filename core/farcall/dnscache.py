@@ -24,6 +24,7 @@ from typing import Any
 
 import redis
 
+from farcall.cachefaults import SENTENCES, CacheFault
 from farcall.tlsfiles import PinnedAuthority, TlsFault, TlsFileError, find_tls_fault
 
 PREFIX = "fc1:"
@@ -39,12 +40,15 @@ Command = tuple[str | int, ...]
 
 
 class CacheUnavailableError(Exception):
-    """Redis could not be asked; the message says why. Names that come late mend the spans.
+    """Redis could not be asked; the message says why, `fault` in one word. Names that come late mend the spans.
 
     `tls` is given when it was TLS that failed: that is a matter of certificates, and waiting does not mend it.
     """
 
-    def __init__(self, why: str, *, tls: TlsFault | None = None) -> None:
+    def __init__(
+        self, why: str, *, fault: CacheFault = CacheFault.OTHER, tls: TlsFault | None = None
+    ) -> None:
+        self.fault = fault
         self.tls = tls
         super().__init__(why)
 
@@ -350,7 +354,33 @@ def _named(pairs: object) -> tuple[NamedAt, ...]:
     return tuple(n for n in named if math.isfinite(n.answered_at))  # an infinite score never ages
 
 
+# The first that fits: redis has its own errors below these, and some of them below each other.
+_FAULTS: tuple[tuple[type[Exception], CacheFault], ...] = (
+    (redis.TimeoutError, CacheFault.SLOW),
+    (redis.BusyLoadingError, CacheFault.LOADING),
+    (redis.AuthenticationError, CacheFault.REFUSED),
+    (redis.exceptions.NoPermissionError, CacheFault.REFUSED),
+    (redis.ReadOnlyError, CacheFault.READ_ONLY),
+    (redis.OutOfMemoryError, CacheFault.FULL),
+    (redis.ConnectionError, CacheFault.GONE),
+)
+# Codes at the begin of a reply that redis has no error for.
+_CODES = {"NOREPLICAS": CacheFault.READ_ONLY, "MISCONF": CacheFault.DISK}
+_MAX_WHY = 256
+
+
 def _unavailable(error: Exception) -> CacheUnavailableError:
-    fault = find_tls_fault(error)
-    why = fault.sentence if fault else f"{type(error).__name__}: {error}"
-    return CacheUnavailableError(why[:256], tls=fault)
+    tls = find_tls_fault(error)
+    if tls:
+        return CacheUnavailableError(tls.sentence[:_MAX_WHY], fault=CacheFault.TLS, tls=tls)
+    fault = _find_fault(error)
+    # The last words of a long message: in a pipeline the command comes first, and what Redis says of it last.
+    said = str(error)[-(_MAX_WHY // 2) :]
+    return CacheUnavailableError(f"{SENTENCES[fault]} ({said})", fault=fault)
+
+
+def _find_fault(error: Exception) -> CacheFault:
+    for code, fault in _CODES.items():
+        if code in str(error):
+            return fault
+    return next((fault for kind, fault in _FAULTS if isinstance(error, kind)), CacheFault.OTHER)

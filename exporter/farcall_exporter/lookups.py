@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from farcall import journal
+from farcall.cachefaults import CacheFault
 from farcall.dnscache import CacheEntry, CacheQuestion, CacheUnavailableError
 from farcall_exporter.counters import Counters
 from farcall_exporter.resolve import CacheView
@@ -31,7 +32,8 @@ class Lookups:
         self._clock = clock  # monotonic
         self._known: dict[CacheQuestion, tuple[float, CacheEntry]] = {}
         self._silent_until = 0.0
-        self.is_available = True
+        self._fault: CacheFault | None = None
+        self.trouble = ""  # why Redis cannot be asked, for people; "" while it can
 
     def read(self, questions: Sequence[CacheQuestion]) -> list[CacheView]:
         """A view for each question, in order. Never raises for a cache that is down: the views say so."""
@@ -55,13 +57,13 @@ class Lookups:
             self._silent_until = self._clock() + RETRY_AFTER_S
             self._counters.add("cache_failures", 1)
             self._counters.add("cache_tls_failures", e.tls is not None)
-            if self.is_available:
-                log.warning("the DNS cache cannot be asked", why=str(e))
-            self.is_available = False
+            if e.fault != self._fault:
+                log.warning("the DNS cache cannot be asked", fault=e.fault, why=str(e))
+            self._fault, self.trouble = e.fault, str(e)
             return
-        if not self.is_available:
+        if self._fault is not None:
             log.info("the DNS cache is back")
-        self.is_available = True
+        self._fault, self.trouble = None, ""
         self._counters.add("cache_reads", len(questions))
         self._make_room(len(questions))
         self._known.update(zip(questions, ((now, entry) for entry in entries), strict=True))

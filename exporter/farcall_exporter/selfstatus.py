@@ -38,8 +38,7 @@ class SelfStatus:
 
     def _list_capabilities(self) -> tuple[dict[str, str], ...]:
         context = self._pipeline.context
-        cache_why = "" if context.lookups.is_available else "Redis does not answer"
-        found = [_capability("dns cache", cache_why, WITHOUT_CACHE)]
+        found = [_capability("dns cache", context.lookups.trouble, WITHOUT_CACHE)]
         if context.watch is not None:
             found.append(_capability("kubernetes names", context.watch.trouble(), WITHOUT_CLUSTER))
         return tuple(found)

@@ -279,13 +279,14 @@ class Agent:
         self._gauges = {**self._tracer.gauges(), "ring_fill": self._fill}
 
     def _make_status(self) -> AgentStatus:
+        others = *self._tls.capabilities, self._writer.capability()
         return make_status(
             node=self.node,
             boot_id=self.boot_id,
             started_ns=self._started_ns,
             config=self._config,
             revision=self._revision,
-            capabilities=(*self._capture.capabilities, *self._tls.capabilities),
+            capabilities=(*self._capture.capabilities, *others),
             counters=(
                 self._counters,
                 self._tls.counters,

@@ -14,7 +14,7 @@ from typing import TypeVar
 from farcall import journal
 from farcall.cacheexpiry import Life
 from farcall.dnscache import Answer, Binding, CacheUnavailableError, CacheWriter
-from farcall.tlsfiles import TlsFault
+from farcall.envelope import Capability
 from farcall_probes.cachelife import CacheLife
 
 T = TypeVar("T")
@@ -24,6 +24,10 @@ MAX_WRITE = 2_000  # in one pipeline
 CHECK_EVERY_S = 2.0  # whether Redis is still the same
 BACKOFF_FIRST_S = 0.25
 BACKOFF_LAST_S = 5.0
+CAPABILITY = "dns cache"
+WITHOUT_CACHE = (
+    "answers wait in memory; what is not written when the agent restarts has no name afterwards"
+)
 
 
 class DnsWriter:
@@ -48,7 +52,7 @@ class DnsWriter:
         self._counters: Counter[str] = Counter()
         self._stop_at: float | None = None
         self._failures = 0
-        self._tls_cause: str | None = None
+        self._trouble: CacheUnavailableError | None = None
         self._check_due = 0.0
         self.lost_memory = threading.Event()
         self._log = journal.get_log("dnswriter")
@@ -75,6 +79,13 @@ class DnsWriter:
     def counters(self) -> dict[str, int]:
         with self._changed:
             return {**self._counters, **self._following.counters}
+
+    def capability(self) -> Capability:
+        """Whether names survive this agent, and why not."""
+        trouble = self._trouble
+        if trouble is None:
+            return Capability(name=CAPABILITY, on=True)
+        return Capability(name=CAPABILITY, on=False, why=str(trouble), cost=WITHOUT_CACHE)
 
     def gauges(self) -> dict[str, float]:
         with self._changed:
@@ -103,7 +114,7 @@ class DnsWriter:
                 self._follow_life()
             except CacheUnavailableError as e:
                 self._give_back(answers, bindings)
-                self._failed(str(e), e.tls)
+                self._failed(e)
             else:
                 self._succeeded()
 
@@ -171,21 +182,21 @@ class DnsWriter:
         if self._failures:
             self._log.info("the DNS cache is back", after_failures=self._failures)
         self._failures = 0
-        self._tls_cause = None
+        self._trouble = None
 
-    def _failed(self, why: str, tls: TlsFault | None) -> None:
+    def _failed(self, trouble: CacheUnavailableError) -> None:
         self._failures += 1
         wait_s = min(BACKOFF_LAST_S, BACKOFF_FIRST_S * 2 ** min(self._failures - 1, 10))
         with self._changed:
             self._counters["cache_failures"] += 1
-            self._counters["cache_tls_failures"] += tls is not None
-        cause = tls.cause if tls else None
-        is_news = cause is not None and cause != self._tls_cause
-        self._tls_cause = cause
-        if is_news or self._failures in (1, 10) or self._failures % 100 == 0:
+            self._counters["cache_tls_failures"] += trouble.tls is not None
+        is_news = self._trouble is None or _kind(trouble) != _kind(self._trouble)
+        self._trouble = trouble
+        if is_news or self._failures == 10 or self._failures % 100 == 0:
             self._log.warning(
                 "the DNS cache cannot be written; answers are kept",
-                why=why,
+                fault=trouble.fault,
+                why=str(trouble),
                 retry_in_s=wait_s,
                 failures=self._failures,
             )
@@ -193,6 +204,11 @@ class DnsWriter:
         with self._changed:
             if self._stop_at is None:
                 self._changed.wait_for(lambda: self._stop_at is not None, wait_s)
+
+
+def _kind(trouble: CacheUnavailableError) -> tuple[str, str]:
+    """Another one is news, though Redis has been away all the time."""
+    return trouble.fault, trouble.tls.cause if trouble.tls else ""
 
 
 def _overflow(queue: deque[T], more: int) -> int:

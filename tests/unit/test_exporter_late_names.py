@@ -63,12 +63,12 @@ def test_a_cache_that_is_down_is_said_and_not_asked_for_every_batch() -> None:
         [view] = asked.read([question()])
         assert (view.entry, view.is_current) == (None, False)
     assert cache.reads == [1]
-    assert not asked.is_available
+    assert asked.trouble
 
     clock.now += lookups.RETRY_AFTER_S + 0.1
     cache.down = False
     assert asked.read([question()])[0].is_current
-    assert asked.is_available
+    assert not asked.trouble
 
 
 def test_while_it_is_down_what_was_known_still_counts_for_a_while() -> None:
