@@ -1,7 +1,8 @@
 """The linking score: who called whom for what, through three services, against the truth that the paths hold.
 
-Clients ask a front server of seven shapes; it asks a middle one, and that a leaf, each with a thread for each request. All
-run as real processes under `farcall up`; the spans are read through the API.
+Clients ask a front server of seven shapes; it asks a middle one, and that a leaf, each with a thread for each request. Then
+exchanges over ports that come again at once are joined or not. All run as real processes under `farcall up`; the spans are
+read through the API.
 
     make linking-score             figures go to bench/results/linking.json; QUICK=1 for a fifth of the calls
     python bench/bench_linking.py --shapes threads,node
@@ -26,6 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from farcall.api import Span
 from farcall.client import ApiClient, find_server
+from linking import joins
+from linking.joins import Joins
 from linking.judging import Score, judge
 from naming.product import Product, ProductError
 from support_ports import find_free_port
@@ -47,21 +50,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--shapes", default=",".join(SHAPES))
     parser.add_argument("--requests", type=int, default=5 if os.environ.get("QUICK") else 25)
+    many = 5_000 if os.environ.get("QUICK") else 100_000
+    parser.add_argument("--exchanges", type=int, default=many, help="over reused ports")
     parser.add_argument("--keep", type=Path, help="a folder to copy what farcall logged to")
     arguments = parser.parse_args()
     shapes = [shape for shape in SHAPES if shape in arguments.shapes.split(",")]
     try:
-        scores, split, took_s = asyncio.run(take(shapes, arguments.requests, arguments.keep))
+        scores, split, reused, took_s = asyncio.run(
+            take(shapes, arguments.requests, arguments.exchanges, arguments.keep)
+        )
     except ProductError as e:
         print(f"the linking score cannot be taken: {e}", file=sys.stderr)
         return 2
-    result = build_result(scores, split, took_s)
+    result = build_result(scores, split, reused, took_s)
     print_table(scores)
+    print("over reused ports: " + "  ".join(f"{k} {v:,}" for k, v in asdict(reused).items()))
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     keys = ("calls", "right", "orphan", "wrong", "joined", "doubles", "missing", "split")
     print("  ".join(f"{key} {result[key]}" for key in keys), f" in {took_s:.0f} s")
-    faults = list_faults(scores)
+    faults = [*list_faults(scores), *reused.faults]
     if split:
         faults.append(f"{split} calls are not shown in one trace with their parent")
     for fault in faults:
@@ -70,8 +78,8 @@ def main() -> int:
 
 
 async def take(
-    shapes: Sequence[str], requests: int, keep: Path | None
-) -> tuple[dict[str, dict[str, Score]], int, float]:
+    shapes: Sequence[str], requests: int, exchanges: int, keep: Path | None
+) -> tuple[dict[str, dict[str, Score]], int, Joins, float]:
     began = time.monotonic()
     run = f"linking-{os.getpid()}"
     with tempfile.TemporaryDirectory(prefix="farcall-linking-") as folder, ExitStack() as stack:
@@ -92,7 +100,10 @@ async def take(
         ]
         spans = await asyncio.to_thread(settle, product, run, since_ns, len(expected))
         split = await asyncio.to_thread(count_split, product, spans)
-    return judge(spans, expected), split, time.monotonic() - began
+        reused = await asyncio.to_thread(
+            joins.measure, product, Path(folder), f"reused-{os.getpid()}", exchanges
+        )
+    return judge(spans, expected), split, reused, time.monotonic() - began
 
 
 @contextmanager
@@ -204,10 +215,16 @@ def total(scores: dict[str, dict[str, Score]]) -> Score:
 
 
 def build_result(
-    scores: dict[str, dict[str, Score]], split: int, took_s: float
+    scores: dict[str, dict[str, Score]], split: int, reused: Joins, took_s: float
 ) -> dict[str, object]:
     shapes = {s: {p: asdict(score) for p, score in places.items()} for s, places in scores.items()}
-    return {**asdict(total(scores)), "split": split, "shapes": shapes, "took_s": round(took_s, 1)}
+    return {
+        **asdict(total(scores)),
+        "split": split,
+        "reused_ports": asdict(reused),
+        "shapes": shapes,
+        "took_s": round(took_s, 1),
+    }
 
 
 def print_table(scores: dict[str, dict[str, Score]]) -> None:

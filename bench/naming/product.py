@@ -32,7 +32,6 @@ PAGE = 1_000
 ADMIN = "user naming on nopass ~* &* +@all"
 # Of Redis' memory: what is written until it gives up the oldest, and in what portions.
 FILL_BYTES, FILL_AT_ONCE, FILL_AT_MOST = 256 << 10, 200, 100
-FILL_TTL_S = 7 * 24 * 3_600  # longer than any other entry's: the fill itself goes last
 CIDRS = ["10.244.0.0/16", "10.96.0.0/12", "2001:db8:f0::/46"]
 
 
@@ -143,6 +142,8 @@ class Product:
             admin.config_set("maxmemory-samples", 64)
             admin.config_set("maxmemory", int(admin.info("memory")["used_memory"]) + FILL_BYTES)
             writer, now = CacheWriter(client), time.time()
+            # What fills it lives longer than the names, and shorter than the tombstones that they leave.
+            ttl_s = read_effective(self.run_dir.effective).dns.effective_ttl_s
             for number in range(FILL_AT_MOST):
                 fill = [
                     Answer(
@@ -154,7 +155,7 @@ class Product:
                     )
                     for n in range(FILL_AT_ONCE)
                 ]
-                writer.write(fill, [], ttl_s=FILL_TTL_S, now=now)
+                writer.write(fill, [], ttl_s=ttl_s, now=now)
                 if not any(is_held(admin, name) for name in names):
                     break
             admin.config_set("maxmemory", 0)

@@ -11,6 +11,7 @@ from support_ground import ROOT
 
 sys.path.insert(0, str(ROOT / "bench"))
 
+from linking import joins
 from linking.judging import Score, judge
 
 pytestmark = pytest.mark.unit
@@ -54,3 +55,35 @@ def test_a_call_for_nobody_must_have_no_parent() -> None:
     found = judge(spans, [])["threads"]["background"]
 
     assert (found.background, found.wrong) == (1, 1)
+
+
+def exchange(
+    number: int, server: str = "join-3", took_ns: int = 1, span_id: str = "a", join: str = "exact"
+) -> Span:
+    attributes = {
+        "url.path": f"/run/join/3/{number}",
+        "farcall.join": join,
+        "farcall.server.service.name": server,
+        "farcall.server.duration_ns": str(took_ns),
+    }
+    return replace(SPAN, span_id=span_id, attributes=attributes, duration_ns="1000")
+
+
+def test_joined_doubled_missing_and_lonely_exchanges_are_counted() -> None:
+    spans = [
+        exchange(1),
+        exchange(2),
+        exchange(2, span_id="b", join="none"),
+        exchange(3, join="none"),
+    ]
+    found = joins.judge(spans, 4)
+
+    assert (found.joined, found.doubles, found.missing, found.false) == (2, 1, 1, 0)
+    assert len(found.faults) == 2
+
+
+@pytest.mark.parametrize("wrong", [exchange(1, server="join-4"), exchange(1, took_ns=1001)])
+def test_a_join_with_another_servers_sight_or_a_longer_one_is_false(wrong: Span) -> None:
+    found = joins.judge([wrong, exchange(2)], 2)
+
+    assert (found.false, found.faults) == (1, ["1 spans are joined falsely"])
