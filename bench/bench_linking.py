@@ -64,7 +64,7 @@ def main() -> int:
         return 2
     result = build_result(scores, split, reused, took_s)
     print_table(scores)
-    print("over reused ports: " + "  ".join(f"{k} {v:,}" for k, v in asdict(reused).items()))
+    print("over reused ports: " + "  ".join(f"{k} {v}" for k, v in asdict(reused).items()))
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     keys = ("calls", "right", "orphan", "wrong", "joined", "doubles", "missing", "split")

@@ -95,6 +95,16 @@ class FakeRedis:
         self.sets.clear()
         self.bindings.clear()
 
+    def list_keys(self) -> list[str]:
+        """As a person sees them."""
+        living = [key for key, (_, expiry) in self.sets.items() if expiry > self.now * 1000]
+        return sorted([*living, *(f"b:{key}" for key in self.bindings)])
+
+    def give_up(self, key: str) -> None:
+        """For room, before its time."""
+        self.sets.pop(key, None)
+        self.bindings.pop(key.removeprefix("b:"), None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
@@ -130,6 +140,7 @@ class World:
         self.life: int | None = None
         self.watched_since_ns = 0
         self.redis_back_ns = 0
+        self.given_up: set[str] = set()  # keys of Redis
         self._unwritten: list[tuple[list[Answer], list[Binding]]] = []
         self.restart_exporter()
         self.start_agent()
@@ -172,6 +183,10 @@ class World:
         self.redis.lose_all()
         if self.life is not None:
             self._write(self.tracer.held_answers(), self.tracer.held_bindings())
+
+    def give_up(self, key: str) -> None:
+        self.redis.give_up(key)
+        self.given_up.add(key)
 
     def set_redis(self, *, down: bool) -> None:
         if self.redis.down and not down:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farcall.api import Span
+from farcall.client import ApiClient, find_server
 from naming.product import Product, ProductError
 from support_ports import find_free_port
 
@@ -20,7 +21,7 @@ SERVERS = 8
 RATE = 1_000.0  # exchanges a second: the score is about joins, not about what a machine can do
 JOINED = ("exact", "overlap")
 SETTLE_WITHIN_S = 240.0
-PER_CONNECTION = 4
+LOST = ("_lost", "_dropped", "_overwritten")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class Joins:
         return faults
 
 
-def judge(spans: Sequence[Span], exchanges: int) -> Joins:
+def judge(spans: Sequence[Span], exchanges: int, counted: dict[str, int] | None = None) -> Joins:
     """Pure. A path is `/<run>/join/<place of the server>/<number>`, a server's name `join-<place>`."""
     found: dict[int, list[Span]] = {}
     for span in spans:
@@ -57,6 +58,7 @@ def judge(spans: Sequence[Span], exchanges: int) -> Joins:
         joined=len({s.attributes["url.path"] for s in joined}),
         doubles=len(spans) - len(found),
         false=sum(is_false(span) for span in joined),
+        counted=counted or {},
     )
 
 
@@ -71,7 +73,7 @@ def measure(product: Product, folder: Path, run: str, exchanges: int) -> Joins:
     """Raises ProductError when the exchanges cannot be made."""
     program = folder / "joins"
     subprocess.run(["go", "build", "-o", program, HERE / "joins.go"], check=True)
-    since_ns = time.time_ns()
+    since_ns, lost_before = time.time_ns(), read_losses(product)
     with servers(program) as ports:
         command = [program, "ask", run, exchanges, RATE, *ports]
         done = subprocess.run(
@@ -80,7 +82,21 @@ def measure(product: Product, folder: Path, run: str, exchanges: int) -> Joins:
     failed = done.stdout.partition(" ")[0]
     if failed != "0":
         raise ProductError(f"{failed or 'all'} connections failed: {done.stderr[-300:]}")
-    return judge(settle(product, run, since_ns, exchanges), exchanges)
+    spans = settle(product, run, since_ns, exchanges)
+    lost = {k: n - lost_before.get(k, 0) for k, n in read_losses(product).items()}
+    return judge(spans, exchanges, {k: n for k, n in sorted(lost.items()) if n})
+
+
+def read_losses(product: Product) -> dict[str, int]:
+    """Every counter of something that is gone, by component."""
+    status = ApiClient(find_server(product.run_dir)).read_status()
+    return {
+        f"{component.kind} {name}": int(value)
+        for component in status.components
+        if component.alive
+        for name, value in component.counters.items()
+        if name.endswith(LOST)
+    }
 
 
 @contextmanager

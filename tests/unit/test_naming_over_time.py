@@ -104,6 +104,12 @@ class NamesOverTime(RuleBasedStateMachine):
         if not self.world.redis.down:
             self.world.lose_redis()
 
+    @precondition(lambda self: self.world.redis.list_keys())
+    @rule(data=st.data())
+    def redis_gives_an_entry_up_for_room(self, data: st.DataObject) -> None:
+        """Any of them: which one is nearest to its expiry depends on what else Redis holds."""
+        self.world.give_up(data.draw(st.sampled_from(self.world.redis.list_keys())))
+
     @rule(down=st.booleans())
     def redis_comes_and_goes(self, down: bool) -> None:
         self.world.set_redis(down=down)
@@ -194,6 +200,10 @@ def check_reason(world: World, link: Link, mine: list[Told], reason: UnknownReas
         assert not is_fresh(world, seen[-1])
     if reason is UnknownReason.EXPIRED:
         assert any(t.life is not None and not is_fresh(world, t) for t in mine)
+    if reason is UnknownReason.CACHE_EVICTED:
+        who = [key for key in world.given_up if key.startswith("a:") and key.endswith(link.ip)]
+        assert who, "nothing was given up"
+        assert any(t.life is not None and is_fresh(world, t) for t in mine)
     if reason is UnknownReason.NO_DNS_SEEN:
         assert world.began[link.client] > world.watched_since_ns
     if reason is UnknownReason.CACHE_UNAVAILABLE:
@@ -229,6 +239,23 @@ def test_a_connection_keeps_its_name_over_a_restart_of_the_agent_and_the_loss_of
     world.start_agent()
 
     assert label_of(world.call(link)) == "a.example"
+    world.close()
+
+
+def test_an_entry_that_redis_gave_up_is_said_to_be_evicted() -> None:
+    world = World()
+    world.pass_time(1.0)
+    world.answer(1, IPS[0], "a.example", trusted=False)
+    link = world.connect(1, IPS[0], 1)
+    world.call(link)
+    world.stop_agent()
+    world.start_agent()
+    [key] = [key for key in world.redis.list_keys() if key.startswith("a:")]
+    world.give_up(key)
+    span = world.call(link)
+
+    assert label_of(span) == UNKNOWN_EXTERNAL_SERVICE
+    assert dict(span["SpanAttributes"])["farcall.unknown.reason"] == UnknownReason.CACHE_EVICTED  # type: ignore[index]
     world.close()
 
 
