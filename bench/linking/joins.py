@@ -30,9 +30,8 @@ class Joins:
     missing: int  # exchanges without a span
     joined: int  # one span that both sights are in
     doubles: int  # spans too many
-    false: (
-        int  # joined with what another server did, or with what took longer than the client waited
-    )
+    false: int  # joined with another server's sight, or with one longer than the client's
+    counted: dict[str, int]  # what farcall itself says that it lost meanwhile, of all it traced
 
     @property
     def faults(self) -> list[str]:
