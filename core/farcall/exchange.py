@@ -40,6 +40,8 @@ class ExchangeFlag(IntFlag):
     WATCHED = 1 << 9  # this client was watched from its start: what it asked, we saw
     UNCONNECTED = 1 << 10  # connect failed: no other end ever saw it
     COPY = 1 << 11  # the row itself goes to another exporter; here it is only the cause of others
+    TRACE_B3 = 1 << 12  # trace_id and parent_span_id were said by B3, not by traceparent
+    TRACE_JAEGER = 1 << 13  # or by Jaeger's uber-trace-id
 
 
 # Who, where and which connection: the same columns in every kind.

@@ -77,7 +77,7 @@ LINKS = pa.schema(
         pa.field("EbpfSpanId", pa.string(), nullable=False),
         pa.field("OtelTraceId", pa.string(), nullable=False),
         pa.field("OtelSpanId", pa.string(), nullable=False),  # the OTel span that sent the request
-        pa.field("Method", _WORD, nullable=False),  # traceparent
+        pa.field("Method", _WORD, nullable=False),  # traceparent | b3 | jaeger | cause
     ]
 )
 

@@ -1,4 +1,4 @@
-"""The traceparent that a request carried, as links: the eBPF span keeps its own IDs and points to the OTel span.
+"""The trace that a request said it belongs to, as links: the eBPF span keeps its own IDs and points to the OTel span.
 
 W3C Trace Context 3.2.2: an ID of zeros is invalid, and then the header counts for nothing.
 """
@@ -8,16 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from farcall.exchange import ExchangeFlag
 from farcall.rows import LINKS, SPANS
-from farcall_exporter.columns import Coded, Codes, Mask, constant, texts_array
+from farcall_exporter.columns import Coded, Codes, Mask, choose, texts_array
 from farcall_exporter.exchanges import Exchanges
 
+METHODS = ("traceparent", "b3", "jaeger")
 _EMPTY_LISTS = ("Events.Timestamp", "Events.Name", "Events.Attributes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Links:
-    """Of a whole batch; null where a request carried no valid traceparent."""
+    """Of a whole batch; null where a request named no valid trace."""
 
     trace_id: Coded  # hex
     span_id: Coded
@@ -59,9 +61,14 @@ class Links:
             span_id.take(pa.array(chosen)),
             self.trace_id.take(linked).to_strings(),
             self.span_id.take(linked).to_strings(),
-            constant("traceparent", len(linked)).to_words(),
+            choose(METHODS, _read_methods(x)[linked]).to_words(),
         ]
         return pa.Table.from_arrays(columns, schema=LINKS)
+
+
+def _read_methods(x: Exchanges) -> Codes:
+    is_b3, is_jaeger = x.ends.has(ExchangeFlag.TRACE_B3), x.ends.has(ExchangeFlag.TRACE_JAEGER)
+    return np.where(is_jaeger, 2, np.where(is_b3, 1, 0))
 
 
 def read_links(x: Exchanges) -> Links:

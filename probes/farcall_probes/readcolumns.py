@@ -23,6 +23,8 @@ ENDS: tuple[str | None, ...] = (
     "no_local_port",
     "not_permitted",
 )
+# By tracecontext's formats: what a row says of where its trace was read.
+TRACE_FLAGS = (0, int(ExchangeFlag.TRACE_B3), int(ExchangeFlag.TRACE_JAEGER))
 Text = Sequence[str | None]
 
 

@@ -17,7 +17,7 @@ from farcall_probes.databases import DatabaseReader
 from farcall_probes.heads import Heads
 from farcall_probes.masking import mask_query
 from farcall_probes.multiplexed import MultiplexedReader
-from farcall_probes.readcolumns import Columns, captured, mark_pipelined, name_ends
+from farcall_probes.readcolumns import TRACE_FLAGS, Columns, captured, mark_pipelined, name_ends
 from farcall_probes.wire.http1 import HttpRequest, RequestParser
 from farcall_probes.wire.outcomes import Truncated
 
@@ -56,6 +56,7 @@ class Reader:
             "mongodb_unread_dropped": dropped["mongodb"],
             "cassandra_unread_dropped": dropped["cassandra"],
             "heads_missing_lost": self.heads_missing,
+            "http_contexts_invalid": self._requests.contexts_invalid,
         }
 
     def read(self, code: int, block: Records) -> Columns:
@@ -83,9 +84,11 @@ class Reader:
             found.append(request)
         self._http_dropped += len(block) - len(rows)
         kept = np.array(rows, dtype=np.intp)
-        columns = list(zip(*found, strict=True)) or [()] * 10
-        method, path, query, host, agent, kind, trace, span, _, requests = columns
+        columns = list(zip(*found, strict=True)) or [()] * 11
+        method, path, query, host, agent, kind, trace, span, _, requests, formats = columns
         flags = block["flags"][kept] & ~np.uint32(ExchangeFlag.CUT) | cut[kept]
+        if any(formats):
+            flags = flags | np.array([TRACE_FLAGS[form] for form in formats], np.uint32)
         return Columns(
             rows=kept,
             flags=mark_pipelined(flags, requests),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from farcall.exchange import ExchangeFlag
 from farcall_probes import events
 from farcall_probes.capture import Records
-from farcall_probes.readcolumns import NO_RESPONSE, Columns
-from farcall_probes.wire import hpack
+from farcall_probes.readcolumns import NO_RESPONSE, TRACE_FLAGS, Columns
+from farcall_probes.wire import hpack, tracecontext
 from farcall_probes.wire.hpack import Fields, Value
 from farcall_probes.wire.http1 import MAX_WORD
 from farcall_probes.wire.outcomes import MAX_TEXT, text
@@ -61,12 +61,23 @@ class Stream:
         self.rpc_message: Value = None
 
 
+def _read_other_context(fields: Fields) -> tuple[tracecontext.Ids, int, bool]:
+    b3, trace, span, uber = (
+        value.encode() if isinstance(value, str) else None
+        for value in fields[hpack.B3 : hpack.UBER + 1]
+    )
+    if b3 is trace is span is uber is None:
+        return tracecontext.NOBODY, tracecontext.W3C, False
+    return tracecontext.choose(b3=b3, b3_trace=trace, b3_span=span, jaeger=uber)
+
+
 class StreamRows:
     """Rows gathered by one drain."""
 
     def __init__(self) -> None:
         self._heads: list[bytes] = []
         self._rows: list[tuple[Any, ...]] = []
+        self.contexts_invalid = 0
 
     def add(self, stream: Stream, end_ns: int, error: str | None) -> None:
         fields = stream.fields
@@ -78,7 +89,11 @@ class StreamRows:
         if stream.is_cut or (fields[hpack.UNKNOWN] and not flags & events.FLAG_LATE):
             flags |= ExchangeFlag.CUT
         path, mark, query = _text(fields[hpack.PATH]).partition("?")
-        trace = fields[hpack.TRACEPARENT] or (None, None)
+        trace = cast("tracecontext.Ids | None", fields[hpack.TRACEPARENT])
+        if trace is None or trace[0] is None:
+            trace, others, is_invalid = _read_other_context(fields)
+            flags |= TRACE_FLAGS[others]
+            self.contexts_invalid += is_invalid or fields[hpack.TRACEPARENT] is not None
         self._heads.append(stream.head)
         self._rows.append(
             (
@@ -95,7 +110,7 @@ class StreamRows:
                 error,
                 fields[hpack.USER_AGENT] or None,
                 fields[hpack.CONTENT_TYPE] or None,
-                *trace,  # type: ignore[misc]  # a TRACEPARENT is a pair
+                *trace,
                 _read_status(stream.rpc_status, MAX_RPC_STATUS),
                 _read_message(stream.rpc_message),
             )

@@ -58,6 +58,7 @@ _COUNTERS = (
     "http2_unread",  # frames and header blocks that are none
     "http2_cut",  # header blocks that were not captured whole
     "http2_pushes",
+    "http2_contexts_invalid",  # headers that name a trace, and are not as their format says
 )
 
 
@@ -272,6 +273,7 @@ class Streams:
         if stream.is_grpc is None:
             self._is_grpc(session, stream, _NO_ANSWER)
         self._rows.add(stream, end_ns, error)
+        self.counters["http2_contexts_invalid"] = self._rows.contexts_invalid
 
 
 _SHAPE = http2.END_HEADERS | http2.PADDED | http2.PRIORITY

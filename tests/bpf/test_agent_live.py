@@ -139,6 +139,46 @@ time.sleep(0.5)
         assert not row["flags"] & ExchangeFlag.CUT
 
 
+@pytest.mark.parametrize(
+    ("headers", "flag"),
+    [
+        ({"b3": f"{'a' * 32}-{'b' * 16}-1"}, ExchangeFlag.TRACE_B3),
+        ({"X-B3-TraceId": "a" * 32, "X-B3-SpanId": "b" * 16}, ExchangeFlag.TRACE_B3),
+        ({"uber-trace-id": f"{'a' * 32}:{'b' * 16}:0:1"}, ExchangeFlag.TRACE_JAEGER),
+        (
+            {
+                "b3": f"{'c' * 32}-{'d' * 16}-1",
+                "uber-trace-id": f"{'e' * 32}:{'f' * 16}:0:1",
+                "traceparent": f"00-{'a' * 32}-{'b' * 16}-01",
+            },
+            0,
+        ),
+    ],
+    ids=["b3", "b3-parts", "jaeger", "traceparent-before-all"],
+)
+def test_the_trace_of_a_request_is_read_in_each_format(
+    scene: Scene, headers: dict[str, str], flag: int, request: pytest.FixtureRequest
+) -> None:
+    name = f"ctx-{request.node.callspec.id[:9]}"
+    code = f"""
+import http.server, threading, urllib.request
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+url = f"http://127.0.0.1:{{server.server_port}}/none"
+try:
+    urllib.request.urlopen(urllib.request.Request(url, headers={headers!r}))
+except OSError:
+    pass
+time.sleep(0.5)
+"""
+    scene.run(code, name=name)
+    formats = ExchangeFlag.TRACE_B3 | ExchangeFlag.TRACE_JAEGER
+
+    for row in scene.wait_rows("exchanges", name, 2):
+        assert (row["trace_id"].hex(), row["parent_span_id"].hex()) == ("a" * 32, "b" * 16)
+        assert row["flags"] & formats == flag
+
+
 def test_it_ends_with_zero_and_sends_what_it_has(tmp_path: Path) -> None:
     with running_scene(tmp_path) as scene:
         scene.run('ask(connect(), b"PING")', name="last")

@@ -240,7 +240,7 @@ def test_every_key_is_in_the_registry_and_every_value_in_its_list() -> None:
         client,
         seen_from_server(client),
         exchange(),
-        exchange(host="a.example.com", flags=0xFFFF),
+        exchange(host="a.example.com", flags=0xFFFF & ~ExchangeFlag.COPY),
         redis_exchange(
             bound_name="a.example.com", bound_answered=T0 - 2 * NS, batch_size=3, error="ERR"
         ),
@@ -279,6 +279,17 @@ def test_a_traceparent_becomes_a_link_and_the_span_keeps_its_own_ids() -> None:
     }
     assert spans[1]["TraceId"] != "ab" * 16
     assert spans[1]["ParentSpanId"] == ""
+
+
+def test_a_link_says_which_header_named_its_trace() -> None:
+    traced = exchange(trace_id=b"\xab" * 16, parent_span_id=b"\xcd" * 8)
+    writer = build(
+        {**traced, "sequence": 1, "flags": traced["flags"] | ExchangeFlag.TRACE_B3},
+        {**traced, "sequence": 2, "flags": traced["flags"] | ExchangeFlag.TRACE_JAEGER},
+        {**traced, "sequence": 3},
+    )
+
+    assert [link["Method"] for link in writer.rows("links")] == ["b3", "jaeger", "traceparent"]
 
 
 def test_names_in_one_batch_do_not_mix() -> None:

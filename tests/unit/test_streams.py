@@ -82,6 +82,36 @@ def test_a_grpc_call_ends_at_its_trailers_and_has_their_status() -> None:
     assert found is not None and found.columns.trace_id[0] == bytes.fromhex(TRACE[3:35])
 
 
+@pytest.mark.parametrize(
+    ("headers", "flag"),
+    [
+        ([("b3", f"{TRACE[3:35]}-{'b' * 16}-1")], ExchangeFlag.TRACE_B3),
+        ([("x-b3-traceid", TRACE[3:35]), ("x-b3-spanid", "b" * 16)], ExchangeFlag.TRACE_B3),
+        ([("uber-trace-id", f"{TRACE[3:35]}:{'b' * 16}:0:1")], ExchangeFlag.TRACE_JAEGER),
+        ([("b3", f"{'c' * 32}-{'b' * 16}-1"), ("traceparent", TRACE)], 0),
+    ],
+)
+def test_the_trace_of_a_stream_is_read_in_each_format(
+    headers: list[tuple[str, str]], flag: int
+) -> None:
+    talk, streams = Talk(), Streams()
+    found = take(streams, talk.ask(1, [*get_headers("/"), *headers]), talk.answer(1, 200))
+    assert found is not None
+
+    assert found.columns.trace_id[0] == bytes.fromhex(TRACE[3:35])
+    formats = ExchangeFlag.TRACE_B3 | ExchangeFlag.TRACE_JAEGER
+    assert int(found.columns.flags[0]) & formats == flag
+
+
+def test_a_stream_whose_b3_is_there_twice_names_no_trace() -> None:
+    talk, streams = Talk(), Streams()
+    twice = [("b3", f"{digit * 32}-{'b' * 16}") for digit in "12"]
+    found = take(streams, talk.ask(1, [*get_headers("/"), *twice]), talk.answer(1, 200))
+
+    assert found is not None and found.columns.trace_id[0] is None
+    assert streams.counters["http2_contexts_invalid"] == 1
+
+
 def test_trailers_without_a_head_before_them_are_the_whole_answer() -> None:
     talk, streams = Talk(), Streams()
     only = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "12")]

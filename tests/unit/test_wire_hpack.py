@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from farcall_probes.wire import hpack, huffman
 from farcall_probes.wire.hpack import UNKNOWN, Decoder, Fields
-from farcall_probes.wire.http1 import parse_traceparent
 from farcall_probes.wire.outcomes import NOT_MINE, Outcome, Truncated
+from farcall_probes.wire.tracecontext import parse_traceparent
 
 pytestmark = pytest.mark.unit
 

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farcall_probes.wire.http1 import HttpRequest, RequestParser, parse_status, parse_traceparent
+from farcall_probes.wire.http1 import HttpRequest, RequestParser, parse_status
 from farcall_probes.wire.outcomes import NEED_MORE, NOT_MINE, Outcome, Truncated
+from farcall_probes.wire.tracecontext import parse_traceparent
 
 pytestmark = pytest.mark.unit
 

@@ -22,8 +22,9 @@ from binascii import unhexlify
 from typing import Final
 
 from farcall_probes.wire import huffman
-from farcall_probes.wire.http1 import MAX_HOST, MAX_WORD, parse_traceparent
+from farcall_probes.wire.http1 import MAX_HOST, MAX_WORD
 from farcall_probes.wire.outcomes import MAX_TEXT, NOT_MINE, Outcome, Truncated, text
+from farcall_probes.wire.tracecontext import MAX_VALUE, parse_traceparent
 
 DEFAULT_TABLE_BYTES = 4096  # RFC 9113, 6.5.2
 MAX_TABLE_BYTES = 65_536  # kept of any table; what an encoder keeps beyond is unknown here
@@ -44,9 +45,13 @@ USER_AGENT = 6
 TRACEPARENT = 7
 GRPC_STATUS = 8
 GRPC_MESSAGE = 9
-UNWANTED = 10  # a header that never leaves
-UNKNOWN = 11  # set: there were headers that nobody here knows, so what is missing may have been among them
-FIELDS = 12
+B3 = 10  # this and what follows to UBER: other ways to name a trace, read when traceparent does not
+B3_TRACE = 11
+B3_SPAN = 12
+UBER = 13
+UNWANTED = 14  # a header that never leaves
+UNKNOWN = 15  # set: there were headers that nobody here knows, so what is missing may have been among them
+FIELDS = 16
 
 # Text, but for TRACEPARENT: (trace ID, span ID). None: not there.
 Value = str | tuple[bytes | None, bytes | None] | bool | None
@@ -64,6 +69,10 @@ _NAMES = {
     b"traceparent": TRACEPARENT,
     b"grpc-status": GRPC_STATUS,
     b"grpc-message": GRPC_MESSAGE,
+    b"b3": B3,
+    b"x-b3-traceid": B3_TRACE,
+    b"x-b3-spanid": B3_SPAN,
+    b"uber-trace-id": UBER,
 }
 _LIMITS = {
     METHOD: 32,
@@ -206,8 +215,11 @@ class Decoder:
                 raise _End
             if place < UNWANTED:
                 value = self._texts.read(place, block[begin:at], is_coded)
+                # Of two, neither can be believed.
                 if place == TRACEPARENT and fields[TRACEPARENT] is not None:
-                    value = (None, None)  # of two, neither can be believed
+                    value = (None, None)
+                elif place >= B3 and fields[place] is not None:
+                    value = ""
             else:
                 value = None if place == UNWANTED else True
             fields[place] = value
@@ -263,6 +275,9 @@ class Texts:
         if place == TRACEPARENT:  # no two are the same
             plain = huffman.decode(raw) if is_coded else raw
             return read_traceparent(plain) if plain is not None else (None, None)
+        if place >= B3:  # nor of these
+            plain = huffman.decode(raw) if is_coded else raw
+            return text(plain, MAX_VALUE) if plain is not None else ""
         known = self._known[place + FIELDS if is_coded else place]
         value = known.get(raw)
         if value is None:

@@ -8,10 +8,10 @@ agent. Lines end with CR LF; bare LF, which a recipient MAY accept (2.2), is not
 """
 
 import re
-from binascii import unhexlify
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from farcall_probes.wire import tracecontext
 from farcall_probes.wire.outcomes import NEED_MORE, NOT_MINE, Outcome, Truncated, text
 
 MAX_METHOD = 32  # the longest registered method, UPDATEREDIRECTREF, has 17
@@ -23,15 +23,9 @@ MEMO_ENTRIES = 2048  # about 1 MB at ordinary lines
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21-\xff]+) HTTP/1\.[01]")
 _LINE_BEGINNING = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32})(?: ([\x21-\xff]*))?")
 _ABSOLUTE = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]{0,15}://([^/?#]*)(.*)", re.DOTALL)
-# W3C Trace Context, 3.2: version 00 ends after the flags; a later version may go on after one more dash.
-_TRACEPARENT = re.compile(
-    rb"[ \t]*(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?[ \t]*"
-)
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?= |\r\n)")
 _VERSIONS = frozenset((b"HTTP/1.1", b"HTTP/1.0"))
 _METHODS = {m.encode(): m for m in "GET POST PUT DELETE HEAD PATCH OPTIONS".split()}
-_ZERO_TRACE = bytes(16)
-_ZERO_SPAN = bytes(8)
 
 
 class HttpRequest(NamedTuple):
@@ -45,14 +39,15 @@ class HttpRequest(NamedTuple):
     parent_span_id: bytes | None
     extra: tuple[tuple[str, str], ...]  # headers that the config allows, in its order
     requests: int  # whole or begun requests in the bytes: more than 1 is a pipeline
+    trace_format: int = tracecontext.W3C  # that the IDs were said in
 
 
 # method, path, query, authority. A plain tuple: made once per record when targets differ.
 _Line = tuple[str, str, str | None, str | None]
 
 
-# host, user agent, content type, trace ID, parent span ID
-_Headers = tuple[str | None, str | None, str | None, bytes | None, bytes | None]
+# host, user agent, content type, trace ID, parent span ID, the format of these two
+_Headers = tuple[str | None, str | None, str | None, bytes | None, bytes | None, int]
 
 
 class RequestParser:
@@ -62,6 +57,7 @@ class RequestParser:
         self._extra = tuple((n, b"\r\n" + n.encode("ascii") + b":") for n in extra_headers)
         self._lines: dict[bytes, _Line] = {}
         self._words: dict[bytes, str] = {}
+        self.contexts_invalid = 0  # headers that name a trace, and are not as their format says
 
     def parse(
         self, data: bytes, *, cut: bool = False
@@ -96,7 +92,7 @@ class RequestParser:
 
     def _build(self, line: _Line, block: bytes, requests: int) -> HttpRequest:
         method, path, query, authority = line
-        host, agent, kind, trace_id, span_id = self._read_headers(block)
+        host, agent, kind, trace_id, span_id, trace_format = self._read_headers(block)
         extra = self._read_extra(block) if self._extra else ()
         # tuple.__new__ by itself: half the cost of the named constructor, once per record.
         return tuple.__new__(
@@ -112,6 +108,7 @@ class RequestParser:
                 span_id,
                 extra,
                 requests,
+                trace_format,
             ),
         )
 
@@ -128,6 +125,7 @@ class RequestParser:
         lowered = block.lower()
         host = agent = kind = None
         trace_id = span_id = None
+        trace_format = tracecontext.W3C
         if (at := lowered.find(b"\r\nhost:")) >= 0:
             host = self._word(block[at + 7 : block.find(b"\r\n", at + 7)], MAX_HOST) or None
         if (at := lowered.find(b"\r\nuser-agent:")) >= 0:
@@ -137,8 +135,21 @@ class RequestParser:
         if (at := lowered.find(b"\r\ntraceparent:")) >= 0:
             end = block.find(b"\r\n", at + 14)
             if lowered.find(b"\r\ntraceparent:", end) < 0:  # of two, neither can be believed
-                trace_id, span_id = parse_traceparent(block[at + 14 : end])
-        return host, agent, kind, trace_id, span_id
+                trace_id, span_id = tracecontext.parse_traceparent(block[at + 14 : end])
+            self.contexts_invalid += trace_id is None
+        if trace_id is None and (b"b3" in lowered or b"\r\nuber-trace-id:" in lowered):
+            (trace_id, span_id), trace_format = self._read_other_context(block, lowered)
+        return host, agent, kind, trace_id, span_id, trace_format
+
+    def _read_other_context(self, block: bytes, lowered: bytes) -> tuple[tracecontext.Ids, int]:
+        ids, form, is_invalid = tracecontext.choose(
+            b3=_only(block, lowered, b"\r\nb3:"),
+            b3_trace=_only(block, lowered, b"\r\nx-b3-traceid:"),
+            b3_span=_only(block, lowered, b"\r\nx-b3-spanid:"),
+            jaeger=_only(block, lowered, b"\r\nuber-trace-id:"),
+        )
+        self.contexts_invalid += is_invalid
+        return ids, form
 
     def _read_extra(self, block: bytes) -> tuple[tuple[str, str], ...]:
         lowered = block.lower()
@@ -174,15 +185,13 @@ class RequestParser:
         return MAX_PIPELINED
 
 
-def parse_traceparent(raw: bytes) -> tuple[bytes | None, bytes | None]:
-    """(trace ID, span ID), or two Nones for anything that the recommendation calls invalid."""
-    match = _TRACEPARENT.fullmatch(raw)
-    if match is None or (match[1] == b"00" and match[4]):
-        return None, None
-    trace_id, span_id = unhexlify(match[2]), unhexlify(match[3])
-    if trace_id == _ZERO_TRACE or span_id == _ZERO_SPAN:
-        return None, None
-    return trace_id, span_id
+def _only(block: bytes, lowered: bytes, needle: bytes) -> bytes | None:
+    """The header's value; None where it is not there, and an empty one, which no format allows, where it is there twice."""
+    at = lowered.find(needle)
+    if at < 0:
+        return None
+    end = block.find(b"\r\n", at + len(needle))
+    return block[at + len(needle) : end] if lowered.find(needle, end) < 0 else b""
 
 
 def parse_status(data: bytes, *, cut: bool = False) -> int | Truncated[None] | Outcome:

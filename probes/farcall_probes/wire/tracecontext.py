@@ -1,0 +1,82 @@
+"""The trace that a request says it belongs to: W3C traceparent, B3 in one or in several headers, Jaeger's uber-trace-id. Pure.
+
+W3C Trace Context 3.2, https://www.w3.org/TR/trace-context/ · B3, https://github.com/openzipkin/b3-propagation ·
+Jaeger, https://www.jaegertracing.io/sdk-migration/#propagation-format
+
+Several may be there, because proxies and libraries add their own; they are asked in this order, and the first that is valid
+counts. IDs of 64 bits are filled up with zeros on the left, as OpenTelemetry's propagators do.
+"""
+
+import re
+from binascii import unhexlify
+
+W3C, B3, JAEGER = 0, 1, 2  # formats
+Ids = tuple[bytes | None, bytes | None]  # trace ID, span ID: both or neither
+NOBODY: Ids = (None, None)
+MAX_VALUE = (
+    128  # bytes: the longest valid one of any format has 85, with its colons percent-encoded
+)
+
+_TRACEPARENT = re.compile(
+    rb"[ \t]*(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?[ \t]*"
+)
+_TRACE_64_OR_128 = rb"([0-9a-fA-F]{32}|[0-9a-fA-F]{16})"
+_B3 = re.compile(_TRACE_64_OR_128 + rb"-([0-9a-fA-F]{16})(?:-[01d](?:-[0-9a-fA-F]{16})?)?")
+_B3_DECISION = frozenset((b"0", b"1", b"d"))  # about sampling alone: no trace is named
+_B3_TRACE = re.compile(_TRACE_64_OR_128)
+_B3_SPAN = re.compile(rb"[0-9a-fA-F]{16}")
+# Leading zeros may be left out; the parent's ID is deprecated, and its flags are not ours to follow.
+_JAEGER = re.compile(
+    rb"([0-9a-fA-F]{1,32})(?::|%3[aA])([0-9a-fA-F]{1,16})(?::|%3[aA])[0-9a-fA-F]{0,16}(?::|%3[aA])[0-9a-fA-F]{1,2}"
+)
+_ZERO_TRACE = bytes(16)
+_ZERO_SPAN = bytes(8)
+
+
+def parse_traceparent(raw: bytes) -> Ids:
+    """Two Nones for anything that the recommendation calls invalid. A version after 00 may go on after one more dash."""
+    match = _TRACEPARENT.fullmatch(raw)
+    if match is None or (match[1] == b"00" and match[4]):
+        return NOBODY
+    return _build(match[2], match[3])
+
+
+def parse_b3(raw: bytes) -> Ids:
+    """The header `b3`."""
+    match = _B3.fullmatch(raw.strip(b" \t")[:MAX_VALUE])
+    return _build(match[1], match[2]) if match is not None else NOBODY
+
+
+def parse_b3_parts(trace_id: bytes, span_id: bytes) -> Ids:
+    """The headers `X-B3-TraceId` and `X-B3-SpanId`."""
+    trace, span = trace_id.strip(b" \t"), span_id.strip(b" \t")
+    is_valid = _B3_TRACE.fullmatch(trace) and _B3_SPAN.fullmatch(span)
+    return _build(trace, span) if is_valid else NOBODY
+
+
+def parse_jaeger(raw: bytes) -> Ids:
+    """The header `uber-trace-id`."""
+    match = _JAEGER.fullmatch(raw.strip(b" \t")[:MAX_VALUE])
+    return _build(match[1], match[2]) if match is not None else NOBODY
+
+
+def choose(
+    *, b3: bytes | None, b3_trace: bytes | None, b3_span: bytes | None, jaeger: bytes | None
+) -> tuple[Ids, int, bool]:
+    """(IDs, their format, whether one of the headers is invalid) of those that stand in for traceparent. None: not there."""
+    has_parts = b3_trace is not None or b3_span is not None
+    is_decision = b3 is not None and b3.strip(b" \t") in _B3_DECISION
+    found = [
+        (B3, parse_b3(b3)) if b3 is not None and not is_decision else None,
+        (B3, parse_b3_parts(b3_trace or b"", b3_span or b"")) if has_parts else None,
+        (JAEGER, parse_jaeger(jaeger)) if jaeger is not None else None,
+    ]
+    given = [each for each in found if each is not None]
+    valid = [each for each in given if each[1][0] is not None]
+    form, ids = valid[0] if valid else (W3C, NOBODY)
+    return ids, form, len(valid) < len(given)
+
+
+def _build(trace_id: bytes, span_id: bytes) -> Ids:
+    trace, span = unhexlify(trace_id.rjust(32, b"0")), unhexlify(span_id.rjust(16, b"0"))
+    return NOBODY if trace == _ZERO_TRACE or span == _ZERO_SPAN else (trace, span)
