@@ -138,6 +138,13 @@ kube: ## build Kubernetes' own programs and Helm for the tests, once, in the use
 soak: setup-test kube ## the operator under churn for DURATION seconds (default 3600): nothing may grow
 	$(PY) bench/soak_operator.py $(or $(DURATION),3600)
 
+# FUZZ_S: seconds for each entrance; FUZZ: which of them. What is found is kept in tests/corpus/fuzz, for `make test`.
+FUZZ ?= $(notdir $(patsubst %/,%,$(wildcard tests/corpus/fuzz/*/)))
+.PHONY: fuzz
+fuzz: setup-test ## hostile bytes for every entrance, guided by coverage, FUZZ_S seconds each (default 60)
+	@for entrance in $(FUZZ); do echo "fuzz: $$entrance"; \
+		$(PY) tests/run_fuzz.py $$entrance $(or $(FUZZ_S),60) 2>&1 | grep -v '^INFO: Instrumenting'; done
+
 # One after the other, whatever -j says, and the rest also when one fails. QUICK=1: under a minute each.
 .PHONY: bench
 bench: ## every benchmark, with a table and bench/results/<name>.json (QUICK=1: shorter)

@@ -354,6 +354,7 @@ def make_config(
     dns_ttl_override_s: int | None = None,
     own_cgroups: list[str] | None = None,
     mode: Any = "local",
+    metrics: str | None = None,
 ) -> EffectiveConfig:
     config = TracingConfig.model_validate(
         {
@@ -369,6 +370,7 @@ def make_config(
         redis=redis,
         store="http://127.0.0.1:9",
         console="http://127.0.0.1:9",
+        agent_metrics=metrics,
     )
     return build_effective(
         config,

@@ -111,7 +111,13 @@ def wait(condition: Callable[[], object], within_s: float = 30.0) -> None:
 
 
 @contextmanager
-def running_scene(directory: Path) -> Iterator[Scene]:
+def running_scene(
+    directory: Path,
+    *,
+    spec: dict[str, Any] | None = None,
+    metrics: str | None = None,  # the agent's, as a URL
+    log: Path | None = None,  # the agent's standard error
+) -> Iterator[Scene]:
     net = f"127.{random.randint(10, 250)}.{random.randint(1, 250)}"
     resolver, address = f"{net}.53", f"{net}.10"
     with ExitStack() as stack:
@@ -130,15 +136,18 @@ def running_scene(directory: Path) -> Iterator[Scene]:
                 directory,
                 exporter=exporter.url,
                 redis=f"unix://{cache_socket}",
-                spec={"dns": {"resolvers": [resolver]}},
+                spec={"dns": {"resolvers": [resolver]}, **(spec or {})},
+                metrics=metrics,
             ),
             directory,
         )
+        said = stack.enter_context(log.open("wb")) if log is not None else None
         ready = directory / "ready"
         agent = stack.enter_context(
             child(
                 *(sys.executable, "-m", "farcall.commands", "agent"),
                 *("--config", str(effective), "--ready-file", str(ready)),
+                stderr=said,
             )
         )
         wait(lambda: ready.exists() or agent.poll() is not None, within_s=120)

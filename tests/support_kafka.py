@@ -34,36 +34,58 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 """
+# Clients and the broker itself log in, by a user and a password in plain text.
+_LOGIN = """\
+security.inter.broker.protocol=SASL_PLAINTEXT
+sasl.mechanism.inter.broker.protocol=PLAIN
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+ username="broker" password="broker" user_broker="broker" user_{user}="{password}";
+"""
 _CLUSTER = "ZmFyY2FsbC10ZXN0cy0wMQ"  # 16 bytes in base64, as the format demands
 
 
 def prepare_kafka(
-    folder: Path, *, address: str, port: int, advertised: str
+    folder: Path,
+    *,
+    address: str,
+    port: int,
+    advertised: str,
+    login: tuple[str, str] | None = None,
 ) -> tuple[list[str], list[str]]:
-    """The command that formats its storage, and the one that is the broker. `advertised`: host and port that clients are sent to."""
+    """The command that formats its storage, and the one that is the broker. `advertised`: host and port that clients are sent to;
+    `login`: who may, and the password."""
     server = find_server("kafka")
     settings = folder / "server.properties"
-    settings.write_text(
-        _SETTINGS.format(
-            address=address,
-            broker=port,
-            controller=find_free_port(),
-            advertised=advertised,
-            data=folder / "data",
-        ),
-        encoding="ascii",
+    said = _SETTINGS.format(
+        address=address,
+        broker=port,
+        controller=find_free_port(),
+        advertised=advertised,
+        data=folder / "data",
     )
+    if login is not None:
+        said = said.replace("PLAINTEXT://", "SASL_PLAINTEXT://")
+        said += (
+            "listener.security.protocol.map=CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT\n"
+        )
+        said += _LOGIN.format(user=login[0], password=login[1])
+    settings.write_text(said, encoding="ascii")
     make = java(server, "kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(settings))
     return make, java(server, "-Xmx256m", "-Dlog4j2.level=WARN", "kafka.Kafka", str(settings))
 
 
 @contextmanager
-def running_kafka(*, advertised: int | None = None) -> Iterator[int]:
-    """The broker's port; `advertised`: the one that clients are sent to, which leads there. Topics are made when they are first written to or asked for."""
+def running_kafka(
+    *, advertised: int | None = None, login: tuple[str, str] | None = None
+) -> Iterator[int]:
+    """The broker's port; `advertised`: the one that clients are sent to, which leads there; `login`: who may, and the password.
+    Topics are made when they are first written to or asked for."""
     folder = Path(tempfile.mkdtemp(prefix="farcall-kafka-"))
     port = find_free_port()
+    where = f"127.0.0.1:{advertised or port}"
     make, command = prepare_kafka(
-        folder, address="127.0.0.1", port=port, advertised=f"127.0.0.1:{advertised or port}"
+        folder, address="127.0.0.1", port=port, advertised=where, login=login
     )
     try:
         subprocess.run(make, check=True, capture_output=True, cwd=folder)

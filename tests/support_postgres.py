@@ -24,6 +24,7 @@ def find_binaries() -> Path | None:
 class Postgres:
     port: int
     binaries: Path
+    password: str | None = None
 
     def run(self, program: str, *words: str, text: str = "") -> str:
         """psql, pgbench: as a client of this server over TCP. Raises CalledProcessError."""
@@ -34,13 +35,19 @@ class Postgres:
             text=True,
             timeout=120,
             check=True,
-            env={**os.environ, "PGSSLMODE": "disable", "PGDATABASE": USER},
+            env={
+                **os.environ,
+                "PGSSLMODE": "disable",
+                "PGDATABASE": USER,
+                "PGPASSWORD": self.password or "",
+            },
         )
         return done.stdout
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
+def running_postgres(*, password: str | None = None) -> Iterator[Postgres]:
+    """With a password it is asked for, in plain text."""
     binaries = find_binaries()
     assert binaries is not None, "needs postgresql: run `make setup-test`"
     folder = Path(tempfile.mkdtemp(prefix="farcall-postgres-"))
@@ -50,6 +57,11 @@ def running_postgres() -> Iterator[Postgres]:
         data = folder / "data"
         as_user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups", "--"]
         make = [binaries / "initdb", "-D", data, "-A", "trust", "-N", "--no-instructions"]
+        if password is not None:
+            kept = folder / "password"
+            kept.write_text(password)
+            shutil.chown(kept, USER)
+            make[4:5] = ["password", f"--pwfile={kept}"]
         subprocess.run([*as_user, *make], check=True, capture_output=True, cwd="/")
         control = [*as_user, binaries / "pg_ctl", "-D", data, "-w", "-t", "60"]
         settings = (
@@ -63,7 +75,7 @@ def running_postgres() -> Iterator[Postgres]:
             cwd="/",
         )
         try:
-            yield Postgres(port=port, binaries=binaries)
+            yield Postgres(port=port, binaries=binaries, password=password)
         finally:
             subprocess.run(
                 [*control, "-m", "immediate", "stop"],

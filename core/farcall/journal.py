@@ -5,6 +5,7 @@ of the model. Secrets and captured bytes are never logged; text from the wire is
 """
 
 import sys
+import traceback
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -35,6 +36,12 @@ def configure(component: str, *, as_text: bool = False) -> None:
 def get_log(room: str) -> Any:
     """A logger that names the room it speaks for."""
     return structlog.get_logger(room=room)
+
+
+def render_frames(error: BaseException) -> str:
+    """Where it was raised and its kind, for `exception=`. Without its message: that of a fault at captured bytes may hold them."""
+    frames = traceback.format_list(traceback.extract_tb(error.__traceback__))
+    return "".join([*frames, type(error).__name__])
 
 
 def _add_component(component: str) -> Any:

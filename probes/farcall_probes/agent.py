@@ -55,6 +55,7 @@ STOP_SENDER_S = 5.0  # with the writer's, a second of grace each and the last dr
 STOP_WRITER_S = 1.5
 STOP_TLS_S = 0.5
 MAX_LAST_DRAINS = 50
+_UNREAD = "records could not be read: this is a fault of farcall"
 _CAP_SYS_ADMIN = 21
 _CAPABILITIES = (("CAP_BPF", 39), ("CAP_PERFMON", 38))  # capability.h
 
@@ -196,6 +197,7 @@ class Agent:
         limit_s = self._config.capture.answer_timeout_s
         if not limit_s:
             return
+        self._tracer.tell_late(time.monotonic_ns(), limit_s * NS)
         try:
             self._capture.tell_late(limit_s * NS)
         except BpfError as e:
@@ -219,10 +221,10 @@ class Agent:
         """A fault of ours in these records must not end the tracing of all others: it is logged, and what it cost is counted."""
         try:
             self._tracer.take(drained, now_ns=now_ns)
-        except Exception:
+        except Exception as e:
             lost = sum(len(r) for r in (drained.dns, drained.heads, drained.small, drained.large))
             self._faults["records_faulted_lost"] += lost
-            self._log.exception("records could not be read: this is a fault of farcall", lost=lost)
+            self._log.error(_UNREAD, lost=lost, exception=journal.render_frames(e))
 
     def _write_cache(self) -> None:
         if self._writer.lost_memory.is_set():

@@ -8,6 +8,7 @@ from farcall_probes.wire.redis import MAX_KEPT, RedisCommand
 
 MASK = "?"
 MAX_PAIRS = 64  # of a query; more say nothing to a reader
+MAX_NAME = 16  # of a parameter without a value: what is longer may be a token in base64, which ends with `=`
 MEMO_ENTRIES = 2048
 
 # A word of these commands says what they do, and comes from a closed list of the server's.
@@ -19,15 +20,17 @@ _ALWAYS_MASKED = frozenset("AUTH HELLO ACL CONFIG MIGRATE".split())
 
 
 def mask_query(query: str) -> str:
-    """`a=1&b=2` → `a=?&b=?`. A part without `=` may be a token: it is masked whole."""
+    """`a=1&b=2` → `a=?&b=?`. A part without `=`, or with nothing behind it, may be a token: it is masked whole."""
     parts = query.split("&", MAX_PAIRS)
     masked = [_mask_pair(part) for part in parts[:MAX_PAIRS]]
     return "&".join([*masked, "…"] if len(parts) > MAX_PAIRS else masked)
 
 
 def _mask_pair(part: str) -> str:
-    name, mark, _ = part.partition("=")
-    return f"{name}={MASK}" if mark else MASK if name else ""
+    name, mark, value = part.partition("=")
+    if not mark or value == "=" or (not value and len(name) > MAX_NAME):
+        return MASK if part else ""
+    return f"{name}={MASK}"
 
 
 class CommandText:

@@ -33,8 +33,8 @@ PAIRED = np.dtype(
 
 MAX_IN_FLIGHT = 8192  # of all connections; 1 kB each
 MAX_CONNECTIONS = 8192  # in each of two generations
-# Longer than anything waits for its answer on purpose: a Kafka consumer joins its group for five minutes at most.
-MAX_AGE_NS = 330 * 1_000_000_000
+# A Kafka consumer waits on purpose until all others have joined its group, for five minutes at most.
+PATIENCE_NS = 330 * 1_000_000_000
 # When too many are in flight, those go first that have waited for so long.
 CROWDED_AGE_NS = 30 * 1_000_000_000
 _SWEEP_NS = 1_000_000_000
@@ -43,6 +43,7 @@ _NOTHING = np.zeros(0, dtype=events.LARGE)
 _HEAD = events.EXCHANGE.itemsize
 _RECORD = events.LARGE.itemsize
 _EVENT_STREAM = -1  # of what a Cassandra server says unasked
+_PATIENT_APIS = (11, 14)  # of Kafka: JoinGroup, SyncGroup
 _MORE_TO_COME = 2  # MongoDB's OP_MSG: no answer follows
 _OP_MSG = 2013
 _SILENT_OPCODES = (2001, 2002, 2006, 2007)  # of before OP_MSG: update, insert, delete, killCursors
@@ -51,7 +52,7 @@ _COUNTERS = (
     "multiplexed_gaps",  # places where segments of a connection were lost
     "multiplexed_requests_lost",  # requests given up there: their answer is not known
     "multiplexed_dropped",  # requests given up because too many were in flight, or too many connections
-    "multiplexed_timeouts",  # requests without an answer for MAX_AGE_NS, told of as such
+    "multiplexed_timeouts",  # requests without an answer for as long as the config allows, told of as such
     "multiplexed_orphans",  # responses without a request seen; a server's own messages are among them
     "multiplexed_unanswered",  # requests that ask for no answer
 )
@@ -69,11 +70,12 @@ class _Connection:
 class _Entry:
     """A request in flight. `at`: its record's index in this drain's block, or -1 - slot in the array of those kept."""
 
-    __slots__ = ("at", "is_open", "ts_ns")
+    __slots__ = ("at", "is_open", "is_patient", "ts_ns")
 
-    def __init__(self, at: int, ts_ns: int) -> None:
+    def __init__(self, at: int, ts_ns: int, is_patient: bool) -> None:
         self.at = at
         self.ts_ns = ts_ns
+        self.is_patient = is_patient
         self.is_open = True
 
 
@@ -109,10 +111,12 @@ class Pairer:
         self._walk(unwrapped)
         return self._end_drain(unwrapped.block)
 
-    def expire(self, now_ns: int) -> Records | None:
-        """To be called now and then: requests that nobody answers any more, as PAIRED without a response."""
+    def tell_late(self, now_ns: int, limit_ns: int) -> Records | None:
+        """To be called now and then: requests that have waited longer than this, once each, as PAIRED without a response. Their
+        answers will be told of no more."""
+        patient_ns = now_ns - max(limit_ns, PATIENCE_NS)
         for connection in self._all():
-            for entry in self._take_older(connection, now_ns - MAX_AGE_NS):
+            for entry in self._take_older(connection, now_ns - limit_ns, patient_ns):
                 self.counters["multiplexed_timeouts"] += 1
                 self._ended.append((entry.at, -1, now_ns, events.END_TIMEOUT))
         return self._end_drain(_NOTHING)
@@ -127,9 +131,10 @@ class Pairer:
 
     def _walk(self, unwrapped: Unwrapped) -> None:
         block, firsts, losses, unread = unwrapped
-        numbers, silent = read_numbers(block)
+        numbers, silent, patient = read_numbers(block)
         names = ("conn_id", "seq", "segment", "ts_req_ns", "req_bytes", "resp_bytes", "end")
         columns = [block[name].tolist() for name in names]
+        flags = [column.tolist() for column in (numbers, silent, patient)]
         connections, counters = self._young, self.counters
         for row, (
             conn_id,
@@ -141,12 +146,11 @@ class Pairer:
             end,
             number,
             is_silent,
+            is_patient,
             is_first,
             is_lost,
             is_unread,
-        ) in enumerate(
-            zip(*columns, numbers.tolist(), silent.tolist(), firsts, losses, unread, strict=True)
-        ):
+        ) in enumerate(zip(*columns, *flags, firsts, losses, unread, strict=True)):
             connection = connections.get(conn_id)
             if connection is None:
                 connection = self._find(conn_id)
@@ -161,7 +165,7 @@ class Pairer:
                     counters["multiplexed_unanswered"] += 1
                     self._ended.append((row, -1, ts_ns, 0))
                 else:
-                    self._begin(connection, number, row, ts_ns)
+                    self._begin(connection, number, _Entry(row, ts_ns, is_patient))
             elif segment == events.SEGMENT_RESPONSE:
                 if seq != connection.responses and is_first:
                     self._lose(connection)
@@ -210,13 +214,12 @@ class Pairer:
 
     # ---- requests ---------------------------------------------------------------------------------------------
 
-    def _begin(self, connection: _Connection, number: int, row: int, ts_ns: int) -> None:
-        entry = _Entry(row, ts_ns)
+    def _begin(self, connection: _Connection, number: int, entry: _Entry) -> None:
         before = connection.in_flight.pop(number, None)
         if before is not None:  # its answer was lost, and its number is in use again
             self.counters["multiplexed_requests_lost"] += 1
             self._release(before)
-        if self._in_flight >= self._max_in_flight and not self._make_room(ts_ns):
+        if self._in_flight >= self._max_in_flight and not self._make_room(entry.ts_ns):
             self.counters["multiplexed_dropped"] += 1
             return
         connection.in_flight[number] = entry
@@ -235,20 +238,23 @@ class Pairer:
             return False
         self._swept_ns = now_ns
         self.counters["multiplexed_dropped"] += sum(
-            len(self._take_older(c, now_ns - CROWDED_AGE_NS)) for c in self._all()
+            len(self._take_older(c, now_ns - CROWDED_AGE_NS, now_ns)) for c in self._all()
         )
         return self._in_flight < self._max_in_flight
 
     def _all(self) -> list[_Connection]:
         return [*self._old.values(), *self._young.values()]
 
-    def _take_older(self, connection: _Connection, limit_ns: int) -> list["_Entry"]:
+    def _take_older(
+        self, connection: _Connection, limit_ns: int, patient_ns: int
+    ) -> list["_Entry"]:
         """Those that are gone with it. The oldest stand first, so nearly always the first decides."""
         numbers = []
         for number, entry in connection.in_flight.items():
             if entry.ts_ns >= limit_ns:
                 break
-            numbers.append(number)
+            if not entry.is_patient or entry.ts_ns < patient_ns:
+                numbers.append(number)
         gone = [connection.in_flight.pop(number) for number in numbers]
         for entry in gone:
             self._release(entry)
@@ -315,11 +321,14 @@ _NUMBERS: dict[tuple[int, int], tuple[int, str]] = {
 }
 
 
-def read_numbers(block: Records) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Of each segment the number that pairs it, and whether it is a request that nobody answers."""
+def read_numbers(
+    block: Records,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Of each segment the number that pairs it, whether it is a request that nobody answers, and one whose answer takes time."""
     raw = _bytes_of(block)
     numbers = np.zeros(len(block), dtype=np.int64)
     silent = np.zeros(len(block), dtype=np.bool_)
+    patient = np.zeros(len(block), dtype=np.bool_)
     protos, kinds = block["proto"], block["segment"]
     for (proto, kind), (offset, form) in _NUMBERS.items():
         rows = np.flatnonzero((protos == proto) & (kinds == kind))
@@ -330,7 +339,10 @@ def read_numbers(block: Records) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
         numbers[rows] = np.ascontiguousarray(raw[rows, at : at + width]).view(form)[:, 0]
         if kind == events.SEGMENT_REQUEST and proto in _FIND_SILENT:
             silent[rows] = _FIND_SILENT[proto](block, raw, rows)
-    return numbers, silent
+        if kind == events.SEGMENT_REQUEST and proto == events.PROTO_KAFKA:
+            keys = np.ascontiguousarray(raw[rows, _HEAD + 4 : _HEAD + 6]).view(">i2")[:, 0]
+            patient[rows] = np.isin(keys, _PATIENT_APIS)
+    return numbers, silent, patient
 
 
 FindSilent = Callable[[Records, npt.NDArray[np.uint8], npt.NDArray[np.intp]], npt.NDArray[np.bool_]]

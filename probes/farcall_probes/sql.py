@@ -16,7 +16,7 @@ MAX_OPERATION = 32
 # the capture was cut, they reach to the end of the text. `backslash` is a plain string with a backslash before a quote: where
 # it ends depends on the server's settings, so nothing behind its beginning is shown.
 _COMMON = r"""
-    (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z) {comment} )
+    (?P<comment> --[^\n]* | {block} {comment} )
   | (?P<identifier> {identifier} )
   {own}
   | (?P<backslash> (?:\b(?:[bBxXnN]|[uU]&))?'(?:[^'\\]|'')*\\ )
@@ -25,7 +25,11 @@ _COMMON = r"""
   | (?P<word> [^\W\d][\w$]* )
   | (?P<number> [0-9]+(?:[\w.]*[+-]?[\w.]*) | \.[0-9][\w.]* )
 """
+_FLAT_BLOCK = r"/\*.*?(?:\*/|\Z)"
+# Comments lie in comments there: behind one that does nothing is shown, since its end would have to be counted.
+_NESTED_BLOCK = r"/\*[^*/]*(?:(?:\*(?!/)|/(?!\*))[^*/]*)*\*/ | /\*.*"
 _POSTGRES = _COMMON.format(
+    block=_NESTED_BLOCK,
     comment="",
     identifier=r'"(?:[^"]|"")*(?:"|\Z)',
     own=r"""
@@ -34,6 +38,7 @@ _POSTGRES = _COMMON.format(
 )
 # Double quotes are a string's there, unless the server is told otherwise; then identifiers are hidden too.
 _MYSQL = _COMMON.format(
+    block=_FLAT_BLOCK,
     comment=r"| \#[^\n]*",
     identifier=r"`(?:[^`]|``)*(?:`|\Z)",
     own=r"""
@@ -42,6 +47,7 @@ _MYSQL = _COMMON.format(
 )
 # A backslash is a character like others; UUIDs and durations stand without quotes, and a cut one is hidden as well.
 _CASSANDRA = _COMMON.format(
+    block=_FLAT_BLOCK,
     comment=r"| //[^\n]*",
     identifier=r'"(?:[^"]|"")*(?:"|\Z)',
     own=r"""
@@ -68,6 +74,10 @@ _TABLE = re.compile(
     rf"\b(?:FROM|INTO|UPDATE|TRUNCATE(?:\s+TABLE)?|TABLE(?:\s+IF(?:\s+NOT)?\s+EXISTS)?)\s+{_NAME}(?:\s*\.\s*{_NAME})?",
     re.IGNORECASE,
 )
+# SET takes words without quotes as values: `SET app.token TO abc`, `SET @token = abc`.
+_SETTING = re.compile(
+    r"((?::?=|\bTO\b)\s*)(?!DEFAULT\b|ON\b|OFF\b|TRUE\b|FALSE\b)[^\s,;?()@]+", re.IGNORECASE
+)
 _CREDENTIALS = re.compile(r"\b(password|identified|secret|credential)", re.IGNORECASE)
 
 
@@ -91,6 +101,8 @@ def mask_sql(statement: str, dialect: Dialect = "postgresql") -> str:
             break
     out.append(statement[at:])
     flat = _SPACE.sub(" ", "".join(out)).strip()
+    if flat[:4].upper() == "SET ":
+        flat = _SETTING.sub(rf"\1{MASK}", flat)
     return _ROWS.sub("(?)", _LIST.sub("(?)", flat))
 
 

@@ -13,7 +13,7 @@ from farcall_probes.capture import Records
 from farcall_probes.readcolumns import NO_RESPONSE, TRACE_FLAGS, Columns
 from farcall_probes.wire import hpack, tracecontext
 from farcall_probes.wire.hpack import Fields, Value
-from farcall_probes.wire.http1 import MAX_WORD
+from farcall_probes.wire.http1 import MAX_WORD, drop_user
 from farcall_probes.wire.outcomes import MAX_TEXT, text
 
 MAX_STATUS = 999
@@ -89,6 +89,9 @@ class StreamRows:
         if stream.is_cut or (fields[hpack.UNKNOWN] and not flags & events.FLAG_LATE):
             flags |= ExchangeFlag.CUT
         path, mark, query = _text(fields[hpack.PATH]).partition("?")
+        host = _text(fields[hpack.AUTHORITY] or fields[hpack.HOST])
+        if "@" in host:
+            host = drop_user(host)
         trace = cast("tracecontext.Ids | None", fields[hpack.TRACEPARENT])
         if trace is None or trace[0] is None:
             trace, others, is_invalid = _read_other_context(fields)
@@ -106,7 +109,7 @@ class StreamRows:
                 fields[hpack.METHOD] or None,
                 path[:MAX_TEXT] or None,
                 query[:MAX_TEXT] if mark else None,
-                fields[hpack.AUTHORITY] or fields[hpack.HOST] or None,
+                host or None,
                 error,
                 fields[hpack.USER_AGENT] or None,
                 fields[hpack.CONTENT_TYPE] or None,

@@ -26,6 +26,7 @@ MAX_IN_FLIGHT = 32_768  # streams of all connections: 0.7 kB each
 GRPC = "application/grpc"
 RESET = "reset"
 GOAWAY = "goaway"
+TIMEOUT = "timeout"
 
 _HEAD_BYTES = events.EXCHANGE.itemsize
 _FIELDS = events.EXCHANGE.fields
@@ -54,6 +55,7 @@ _COUNTERS = (
     "http2_streams_lost",  # requests given up there
     "http2_streams_dropped",  # more in flight than are remembered
     "http2_connections_dropped",  # more than are remembered
+    "http2_timeouts",  # requests whose answer has not begun for as long as the config allows, told of as such
     "http2_orphans",  # responses without a request seen
     "http2_unread",  # frames and header blocks that are none
     "http2_cut",  # header blocks that were not captured whole
@@ -146,6 +148,21 @@ class Streams:
             for event in direction.feed(data, mark, offset=offset, cut=cut):
                 self._take_event(session, event, is_request, cap)
             self.counters["http2_unread"] += direction.unread - unread
+        return self._rows.take()
+
+    def tell_late(self, now_ns: int, limit_ns: int) -> Exchanges | None:
+        """To be called now and then: requests whose answer has not begun after this time, once each."""
+        before_ns = now_ns - limit_ns
+        for session in [*self._old.values(), *self._young.values()]:
+            late = [
+                number
+                for number, stream in session.streams.items()
+                if stream.ts_ns < before_ns and not stream.answered_ns
+            ]
+            for number in late:
+                session.streams[number].flags |= events.FLAG_NO_RESPONSE
+            self.counters["http2_timeouts"] += len(late)
+            self._end(session, late, now_ns, TIMEOUT)
         return self._rows.take()
 
     # ---- connections ------------------------------------------------------------------------------------------

@@ -75,8 +75,7 @@ class Tracer:
         self._bindings: list[Binding] = []
         self._counters: Counter[str] = Counter()
         self._retired: Counter[str] = Counter()  # of readers that a new config replaced
-        self._ttl_ns, self._hold = 0, False
-        self.dns_lost_ns = 0
+        self._ttl_ns, self._hold, self.dns_lost_ns = 0, False, 0
         self._oldest_row_ns: int | None = None
         self.configure(config, trusted)
 
@@ -177,23 +176,21 @@ class Tracer:
 
     def _take_records(self, block: Records, now_ns: int) -> None:
         is_segment = block["segment"] != events.SEGMENT_NONE
-        if (
-            not is_segment.any()
-        ):  # a ring's records lie a header apart: packed once, viewed many times
+        if not is_segment.any():
+            # A ring's records lie a header apart: packed once, viewed many times.
             self._take_exchanges(np.ascontiguousarray(block), now_ns)
             return
         if not is_segment.all():
             self._take_exchanges(block[~is_segment], now_ns)
-        ended = self._streams.take(
-            block, np.flatnonzero(is_segment & (block["proto"] == events.PROTO_HTTP2))
-        )
-        if ended is not None:
-            self._take_streams(ended, now_ns)
+        frames = np.flatnonzero(is_segment & (block["proto"] == events.PROTO_HTTP2))
+        self._take_streams(self._streams.take(block, frames), now_ns)
         is_paired = is_segment & np.isin(block["proto"], Pairer.PROTOCOLS)
         if is_paired.any():
             self._take_exchanges(self._pairer.take(np.ascontiguousarray(block[is_paired])), now_ns)
 
-    def _take_streams(self, ended: Exchanges, now_ns: int) -> None:
+    def _take_streams(self, ended: Exchanges | None, now_ns: int) -> None:
+        if ended is None:
+            return
         used, owners = self._find_connections(ended.block, now_ns)
         kept = self._find_kept(used, owners)
         rows = np.flatnonzero(kept & np.isin(ended.block["proto"], list(self._protocols)))
@@ -367,7 +364,11 @@ class Tracer:
 
     def expire(self, now_ns: int) -> None:
         self.evidence.expire(now_ns, ttl_ns=self._ttl_ns)
-        self._take_exchanges(self._pairer.expire(now_ns), now_ns)
+
+    def tell_late(self, now_ns: int, limit_ns: int) -> None:
+        """Requests of multiplexed protocols that have waited for longer become rows; the kernel side tells of all others."""
+        self._take_exchanges(self._pairer.tell_late(now_ns, limit_ns), now_ns)
+        self._take_streams(self._streams.tell_late(now_ns, limit_ns), now_ns)
 
     def _has_lost_dns(self, connection: Connection) -> bool:
         identity = connection.identity

@@ -47,6 +47,13 @@ def test_a_short_structure_stays_one() -> None:
     assert (line["rivals"], line["counts"]) == (["a", "b"], {"lost": 1})
 
 
+def test_frames_say_where_and_what_but_not_the_message() -> None:
+    code = "try: int('hunter2')\nexcept ValueError as e: log.error('fault', exception=journal.render_frames(e))"
+    (line,) = lines_of(code)
+    assert str(line["exception"]).endswith("ValueError") and "line" in str(line["exception"])
+    assert "hunter2" not in str(line["exception"])
+
+
 def test_a_traceback_keeps_its_end() -> None:
     code = (
         "def f(n):\n    if n == 0: raise ValueError('z' * 40_000 + 'the end')\n    f(n - 1)\n"

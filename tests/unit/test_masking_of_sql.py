@@ -22,6 +22,9 @@ SECRET = "hunter2"
         ('SELECT "Order 7" FROM x', 'SELECT "Order 7" FROM x'),
         ("SELECT 1::int -- why\n + 2 /* how */", "SELECT ?::int + ?"),
         ("SELECT now() - interval '1 day'", "SELECT now() - interval ?"),
+        ("SELECT 1 /***/ + /* * / */ a /**/", "SELECT ? + a"),
+        ("SET search_path TO a, DEFAULT", "SET search_path TO ?, DEFAULT"),
+        ("UPDATE t SET a = b", "UPDATE t SET a = b"),
         ("", ""),
     ],
 )
@@ -43,6 +46,11 @@ def test_the_shape_stays(statement: str, masked: str) -> None:
         "SELECT $x$ {}",
         "SELECT 1 -- {}",
         "SELECT 1 /* {}",
+        "SELECT 1 /* a /* b */ {} */",  # PostgreSQL's comments lie in each other
+        "SELECT 1 /*/* a */*/ + 2 /* {} */ */",
+        "SET app.token TO {}",
+        "SET SESSION app.token = {}",
+        "set local role to {}, other",
         "SELECT\n'a'\n'{}'",
     ],
 )

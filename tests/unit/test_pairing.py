@@ -168,13 +168,51 @@ def test_what_a_server_says_unasked_pairs_with_nothing() -> None:
 
 def test_requests_that_wait_too_long_are_told_of_as_unanswered() -> None:
     pairer = Pairer()
-    pairer.take(make_block([Message(kind=REQUEST, seq=0, data=kafka_request(1), ts_ns=1)]))
-    assert pairer.expire(pairing.MAX_AGE_NS) is None
-    (ended,) = pairer.expire(pairing.MAX_AGE_NS + 2)  # type: ignore[misc]
+    asked = [
+        Message(kind=REQUEST, seq=at, data=kafka_request(at), ts_ns=1 + 10 * at) for at in range(2)
+    ]
+    pairer.take(make_block(asked))
+    assert pairer.tell_late(now_ns=6, limit_ns=5) is None
+    (ended,) = pairer.tell_late(now_ns=7, limit_ns=5)  # type: ignore[misc]
+    assert pairer.tell_late(now_ns=8, limit_ns=5) is None
 
-    assert bytes(ended["req"])[: int(ended["req_cap"])] == kafka_request(1)
+    assert bytes(ended["req"])[: int(ended["req_cap"])] == kafka_request(0)
     assert ended["flags"] & events.FLAG_NO_RESPONSE
-    assert pairer.counters["multiplexed_timeouts"] == 1
+    assert (ended["end"], ended["ts_resp_ns"]) == (events.END_TIMEOUT, 7)
+    assert pairer.counters["multiplexed_timeouts"] == 1 and len(pairer) == 1
+
+
+def test_who_waits_for_others_on_purpose_may_wait_for_longer() -> None:
+    pairer = Pairer()
+    join = bytearray(kafka_request(1))
+    join[4:6] = b"\0\x0b"  # JoinGroup
+    asked = [
+        Message(kind=REQUEST, seq=0, data=bytes(join), ts_ns=1),
+        Message(kind=REQUEST, seq=1, data=kafka_request(2), ts_ns=2),
+    ]
+    pairer.take(make_block(asked))
+    ended = pairer.tell_late(now_ns=100, limit_ns=5)
+    assert ended is not None and list_pairs(ended) == [(kafka_request(2), b"")]
+    ended = pairer.tell_late(now_ns=pairing.PATIENCE_NS + 2, limit_ns=5)
+    assert ended is not None and list_pairs(ended) == [(bytes(join), b"")]
+
+
+def test_an_answer_that_comes_too_late_pairs_with_nothing_else() -> None:
+    pairer = Pairer()
+    pairer.take(make_block([Message(kind=REQUEST, seq=0, data=kafka_request(1), ts_ns=1)]))
+    pairer.tell_late(now_ns=100, limit_ns=5)
+    ended = pairer.take(
+        make_block(
+            [
+                Message(kind=REQUEST, seq=1, data=kafka_request(2), ts_ns=101),
+                Message(kind=RESPONSE, seq=0, data=kafka_response(1), ts_ns=102),
+                Message(kind=RESPONSE, seq=1, data=kafka_response(2), ts_ns=103),
+            ]
+        )
+    )
+
+    assert list_pairs(ended) == [(kafka_request(2), kafka_response(2))]
+    assert pairer.counters["multiplexed_orphans"] == 1
 
 
 def test_memory_is_bounded_and_what_is_given_up_is_counted() -> None:

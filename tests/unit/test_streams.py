@@ -70,6 +70,14 @@ def test_an_exchange_ends_at_the_answers_first_headers() -> None:
     }
 
 
+def test_a_user_in_the_authority_is_left_out() -> None:
+    talk, streams = Talk(), Streams()
+    names = [(n, "me:hunter2@a.example" if n == ":authority" else v) for n, v in get_headers()]
+    (row,) = rows_of(take(streams, talk.ask(1, names, end=True), talk.answer(1, 404)))
+
+    assert row["host"] == "a.example"
+
+
 def test_a_grpc_call_ends_at_its_trailers_and_has_their_status() -> None:
     talk, streams = Talk(), Streams()
     asked = talk.ask(1, grpc_headers("/shop.Cart/AddItem", ("traceparent", TRACE)))
@@ -157,6 +165,21 @@ def test_streams_beyond_a_goaway_were_never_looked_at() -> None:
     rows = rows_of(take(streams, *asked, talk.goaway(3), talk.answer(1), talk.answer(3)))
 
     assert [(r["path"], r["error"]) for r in rows] == [("/5", "goaway"), ("/1", None), ("/3", None)]
+
+
+def test_a_stream_whose_answer_does_not_begin_in_time_is_told_of_once() -> None:
+    talk, streams = Talk(), Streams()
+    asked = talk.ask(1, get_headers()) + talk.ask(3, grpc_headers())
+    # The trailers of one that has begun may come whenever they like.
+    assert not rows_of(take(streams, asked, talk.grpc_answer(3)))
+    assert streams.tell_late(talk.now_ns, 10_000_000) is None
+    (row,) = rows_of(streams.tell_late(talk.now_ns + 10_000_000, 9_000_000))
+    assert streams.tell_late(talk.now_ns + 20_000_000, 9_000_000) is None
+
+    assert (row["path"], row["error"]) == ("/a", "timeout")
+    assert row["flags"] & ExchangeFlag.NO_RESPONSE
+    assert streams.counters["http2_timeouts"] == 1
+    assert not rows_of(take(streams, talk.answer(1)))
 
 
 def test_what_is_in_flight_when_the_connection_closes_has_no_response() -> None:

@@ -88,6 +88,7 @@ def test_pipelined_requests_are_counted_behind_bodies() -> None:
         (b"GET http://a.example.com:81/x?y=1 HTTP/1.1", "/x", "y=1", "a.example.com:81"),
         (b"GET http://a.example.com HTTP/1.1", "/", None, "a.example.com"),
         (b"GET http://u:p@a.example.com?q HTTP/1.0", "/", "q", "a.example.com"),
+        (b"CONNECT u:p@a.example.com:443 HTTP/1.1", "a.example.com:443", None, "a.example.com:443"),
         (b"CONNECT a.example.com:443 HTTP/1.1", "a.example.com:443", None, "a.example.com:443"),
         (b"OPTIONS * HTTP/1.1", "*", None, "header.example.com"),
         (b"GET /? HTTP/1.1", "/", "", "header.example.com"),
@@ -97,6 +98,11 @@ def test_pipelined_requests_are_counted_behind_bodies() -> None:
 def test_each_form_of_target(line: bytes, path: str, query: str | None, host: str) -> None:
     request = parse(line + b"\r\nHost: header.example.com\r\n\r\n")
     assert (request.path, request.query, request.host) == (path, query, host)
+
+
+def test_a_user_in_the_host_header_is_left_out() -> None:
+    request = parse(b"GET / HTTP/1.1\r\nHost: me:hunter2@a.example.com:80\r\n\r\n")
+    assert request.host == "a.example.com:80"
 
 
 @pytest.mark.parametrize("host", ["1.2.3.4:8080", "[2001:db8::1]:80", "203.0.113.5"])

@@ -34,6 +34,24 @@ def test_whole_commands_are_read() -> None:
     assert read(packet(b"\x17\x07\0\0\0\0\1\0\0\0")) == ("EXECUTE", None, 7)
 
 
+def attributes(*pairs: tuple[int, bytes, bytes], nulls: bytes = b"\0") -> bytes:
+    """(type, name, value as it is on the wire) before a statement."""
+    names = b"".join(struct.pack("<HB", kind, len(name)) + name for kind, name, _ in pairs)
+    return bytes((len(pairs), 1)) + nulls + b"\1" + names + b"".join(value for _, _, value in pairs)
+
+
+def test_attributes_before_a_statement_are_never_shown() -> None:
+    set_of = attributes(
+        (254, b"user", b"\x07hunter2"), (8, b"n", bytes(8)), (254, b"x", b"\xfc\x03\x00abc")
+    )
+    assert read(packet(b"\x03" + set_of + b"SELECT 1")).text == b"SELECT 1"
+    null = attributes((254, b"user", b""), nulls=b"\1")
+    assert read(packet(b"\x03" + null + b"SELECT 1")).text == b"SELECT 1"
+    for end in range(6, len(set_of)):
+        outcome = parse_request(packet(b"\x03" + set_of[:end]), cut=True)
+        assert isinstance(outcome, MysqlRequest) and outcome.text == b"", end
+
+
 def test_one_that_grows_byte_by_byte_needs_more_until_it_is_whole() -> None:
     assert {parse_request(QUERY[:end]) for end in range(len(QUERY))} == {NEED_MORE}
 

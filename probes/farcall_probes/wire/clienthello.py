@@ -27,8 +27,10 @@ def parse_client_hello(
     data: bytes, *, cut: bool = False
 ) -> ClientHello | Truncated[ClientHello] | Outcome:
     """From the start of a connection's first record. Extensions behind a cut are unknown."""
-    if not data.startswith(bytes((_HANDSHAKE, 3))[: len(data)]) or not data:
-        return NOT_MINE if data else NEED_MORE
+    if not data:
+        return NOT_MINE if cut else NEED_MORE
+    if not data.startswith(bytes((_HANDSHAKE, 3))[: len(data)]):
+        return NOT_MINE
     name: str | None = None
     alpn: tuple[str, ...] = ()
     cursor = Cursor(data)

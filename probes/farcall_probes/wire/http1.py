@@ -32,7 +32,9 @@ class HttpRequest(NamedTuple):
     method: str
     path: str  # `/a/b`; `*` and CONNECT's authority as sent
     query: str | None  # behind the `?`, unmasked
-    host: str | None  # Host, or an absolute target's authority, as sent: an IP literal stays one
+    host: (
+        str | None
+    )  # Host, or an absolute target's authority, as sent but for a user and password: an IP literal stays one
     user_agent: str | None
     content_type: str | None
     trace_id: bytes | None
@@ -128,6 +130,8 @@ class RequestParser:
         trace_format = tracecontext.W3C
         if (at := lowered.find(b"\r\nhost:")) >= 0:
             host = self._word(block[at + 7 : block.find(b"\r\n", at + 7)], MAX_HOST) or None
+            if host and "@" in host:
+                host = drop_user(host)
         if (at := lowered.find(b"\r\nuser-agent:")) >= 0:
             agent = self._word(block[at + 13 : block.find(b"\r\n", at + 13)], MAX_WORD)
         if (at := lowered.find(b"\r\ncontent-type:")) >= 0:
@@ -194,6 +198,11 @@ def _only(block: bytes, lowered: bytes, needle: bytes) -> bytes | None:
     return block[at + len(needle) : end] if lowered.find(needle, end) < 0 else b""
 
 
+def drop_user(host: str) -> str:
+    """`user:password@host:port` → `host:port` (RFC 3986, 3.2.1): none belongs into a Host, and some clients send it."""
+    return host.rpartition("@")[2]
+
+
 def parse_status(data: bytes, *, cut: bool = False) -> int | Truncated[None] | Outcome:
     """The status code of a response's first bytes."""
     match = _STATUS_LINE.match(data)
@@ -242,7 +251,7 @@ def _split_target(method: str, target: bytes) -> _Line:
     """RFC 9112, 3.2: origin, absolute, authority (CONNECT) and asterisk form."""
     authority: bytes | None = None
     if method == "CONNECT":
-        authority = target
+        authority = target = target.rpartition(b"@")[2]
     elif target[:1] != b"/" and (absolute := _ABSOLUTE.fullmatch(target)) is not None:
         authority, target = absolute[1].rpartition(b"@")[2], absolute[2] or b"/"
         if target[:1] == b"?":  # RFC 3986, 6.2.3: an empty path is /

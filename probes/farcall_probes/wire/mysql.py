@@ -7,14 +7,16 @@ https://dev.mysql.com/doc/dev/mysql-server/latest/PAGE_PROTOCOL.html; MariaDB's 
 
 from typing import NamedTuple
 
+from farcall_probes.wire.cursor import Cursor, EndOfBytes
 from farcall_probes.wire.outcomes import NEED_MORE, NOT_MINE, Outcome, Truncated
 
 _HEADER = 4
 _USE, _QUERY, _PREPARE, _EXECUTE = 0x02, 0x03, 0x16, 0x17
 _WITH_TEXT = (_USE, _QUERY, _PREPARE)
 _OK, _ERROR = 0x00, 0xFF
-# Since MySQL 8.0.23 a query may begin with its attributes: a count, and one set of them. Without any these two bytes.
-_NO_ATTRIBUTES = b"\x00\x01"
+# Bytes of a query attribute's value by its type (field_types.h); the others begin with their length.
+_FIXED = {1: 1, 2: 2, 13: 2, 3: 4, 9: 4, 4: 4, 8: 8, 5: 8, 6: 0}
+_MAX_ATTRIBUTES = 0xFA  # above it a count has several bytes
 
 
 class MysqlRequest(NamedTuple):
@@ -41,13 +43,49 @@ def parse_request(
     payload = data[_HEADER + 1 : _HEADER + length]
     text = statement = None
     if command in _WITH_TEXT:
-        text = payload[2:] if command == _QUERY and payload[:2] == _NO_ATTRIBUTES else payload
+        text = payload[_skip_attributes(payload) :] if command == _QUERY else payload
     elif len(payload) >= 4:
         statement = int.from_bytes(payload[:4], "little")
     request = MysqlRequest(_NAMES[command], text, statement)
     if len(data) >= _HEADER + length:
         return request
     return Truncated(request) if cut else NEED_MORE
+
+
+def _skip_attributes(payload: bytes) -> int:
+    """Where the statement begins. Since MySQL 8.0.23 a query may have attributes before it: how many, in one set (always 1, a
+    byte that no statement holds), NULL bits, 1, their types and names, their values. Values are data: where they cannot be
+    told from the statement, nothing is shown.
+    https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_com_query.html
+    """
+    if payload[1:2] != b"\x01" or payload[0] > _MAX_ATTRIBUTES:
+        return 0
+    count = payload[0]
+    if not count:
+        return 2
+    nulls = payload[2 : 2 + (count + 7) // 8]
+    cursor = Cursor(payload, 2 + len(nulls))
+    try:
+        if cursor.uint8() != 1:
+            return len(payload)
+        types = []
+        for _ in range(count):
+            types.append(cursor.take(2)[0])
+            cursor.skip(_read_length(cursor))
+        for number, kind in enumerate(types):
+            if not nulls[number // 8] >> number % 8 & 1:
+                size = _FIXED.get(kind)
+                cursor.skip(_read_length(cursor) if size is None else size)
+    except (EndOfBytes, IndexError):
+        return len(payload)
+    return cursor.offset
+
+
+def _read_length(cursor: Cursor) -> int:
+    """A length-encoded integer: one byte, or a mark and two, three or eight."""
+    first = cursor.uint8()
+    more = {0xFC: 2, 0xFD: 3, 0xFE: 8}.get(first)
+    return first if more is None else int.from_bytes(cursor.take(more), "little")
 
 
 def find_error(data: bytes) -> str | None:
