@@ -202,6 +202,7 @@ class _Spans(_Table):
         "connection": "ConnectionId",
         "message": "StatusMessage",
     }
+    _CAUSED = f"SELECT EbpfSpanId FROM trace_links WHERE {WINDOW} AND Method = 'cause'"
     _LATE = f"SELECT SpanId FROM late_names WHERE {WINDOW}"
     _JOINED = f"SELECT SpanId FROM span_joins WHERE {WINDOW}"
 
@@ -226,7 +227,7 @@ class _Spans(_Table):
         special: dict[str, Callable[[Field], str]] = {
             "trace": self._render_trace,
             "span": self._render_span,
-            "parent": lambda n: f"ParentSpanId = {self._bind_hex(n, 16, 'a span ID')}",
+            "parent": self._render_parent,
             "kind": lambda n: self.render_choice("SpanKind", n, fields.KINDS),
             "status": lambda n: self.render_choice("StatusCode", n, fields.STATUSES),
             "source": lambda n: self.render_choice("Source", n, fields.SOURCES),
@@ -253,7 +254,16 @@ class _Spans(_Table):
 
     def _render_span(self, node: Field) -> str:
         span = self._bind_hex(node, 16, "a span ID")
-        return f"SpanId = {span} OR SpanId IN (SELECT EbpfSpanId FROM trace_links WHERE OtelSpanId = {span})"
+        linked = (
+            f"SELECT EbpfSpanId FROM trace_links WHERE OtelSpanId = {span} AND Method != 'cause'"
+        )
+        return f"SpanId = {span} OR SpanId IN ({linked})"
+
+    def _render_parent(self, node: Field) -> str:
+        """Also where the parent became known after its child was stored."""
+        parent = self._bind_hex(node, 16, "a span ID")
+        late = f"ParentSpanId = '' AND SpanId IN ({self._CAUSED} AND OtelSpanId = {parent})"
+        return f"ParentSpanId = {parent} OR ({late})"
 
     def _render_duration(self, node: Field) -> str:
         if isinstance(node.value, Range):
@@ -272,7 +282,7 @@ class _Spans(_Table):
         conditions = {
             "server": "IsServerSpan",
             "client": "SpanKind = 'Client'",
-            "root": "ParentSpanId = ''",
+            "root": f"ParentSpanId = '' AND SpanId NOT IN ({self._CAUSED})",
             "error": "StatusCode = 'Error'",
             "unknown": f"UnknownReason != '' AND SpanId NOT IN ({self._LATE})",
             "external": "has(SpanAttributeItems, 'farcall.destination.kind=external')"

@@ -160,29 +160,6 @@ def test_a_linked_trace_is_one_trace_by_either_id(writer: Writer, reader: Reader
         assert trace.spans[3].effective_span_id == span_id(at + 3)
 
 
-def test_a_parent_that_became_known_later_is_the_spans_parent(
-    writer: Writer, reader: Reader, at: int
-) -> None:
-    """Two traces, tied by the cause of one's root: one trace by either ID, and no link to OpenTelemetry."""
-    above, below = trace_id(at), trace_id(at + 1)
-    rows = [span(at, above, span_id(at)), span(at + 1, below, span_id(at + 1))]
-    tie = {
-        "Timestamp": at + 1, "EbpfTraceId": below, "EbpfSpanId": span_id(at + 1),
-        "OtelTraceId": above, "OtelSpanId": span_id(at), "Method": "cause",
-    }  # fmt: skip
-    tables = {"spans": build_table("spans", rows), "links": build_table("links", [tie])}
-    writer.write(tables, token=f"{at}")
-
-    for asked in (above, below):
-        trace = reader.read_trace(asked)
-        assert trace is not None
-        assert [s.parent_span_id for s in trace.spans] == ["", span_id(at)]
-        assert [s.links for s in trace.spans] == [(), ()]
-        assert trace.spans[1].effective_span_id == span_id(at + 1)
-    linked = reader.list_spans(SpanQuery(window=around(at), q=f"is:linked trace:{above}"))
-    assert linked.items == ()
-
-
 def test_a_span_on_another_page_still_counts_as_ancestor(
     writer: Writer, reader: Reader, at: int
 ) -> None:
