@@ -19,7 +19,7 @@ from farcall_operator.applying import Applier
 from farcall_operator.children import Memory, Owner, is_newer
 from farcall_operator.cluster.packed import unpack
 from farcall_operator.cluster.port import Cluster, ClusterError, Manifest, Observed, Outcome
-from farcall_operator.conditions import EXPORTER, READY, STALLED, read_conditions, read_false_since
+from farcall_operator.conditions import READY, STALLED, read_conditions, read_false_since
 from farcall_operator.context import Context, Credentials, Discovery
 from farcall_operator.credentials import ensure_credentials
 from farcall_operator.describing import read_override
@@ -43,7 +43,6 @@ STALLED_AGAIN_S = (
     60.0  # what a human mends outside our watches (a quota, a storage class, a foreign object)
 )
 AGENTS_AGAIN_S = 15.0
-STORE_AGAIN_S = 60.0  # no event tells that a disk is full
 SOONEST_S, LATEST_S = 3.0, 300.0  # while something is on its way: half of how long it has been
 
 Discover = Callable[[], Awaitable[Discovery]]
@@ -244,9 +243,9 @@ class ClusterReconciler:
         runs = status.get("configGenerations") or ()
         if any(entry.get("generation") != work.generation for entry in runs):
             waits.append(AGENTS_AGAIN_S)
-        if runs:
-            is_full = conditions[EXPORTER].reason == "StoreRefusesWrites"
-            waits.append(AGENTS_AGAIN_S if is_full else STORE_AGAIN_S)
+        # No event tells that a disk is full, or that an agent has come to speak.
+        if (pause_s := self.surroundings.read_pause_s(work.memory)) is not None:
+            waits.append(pause_s)
         if work.credentials.renew_at is not None:
             waits.append(max((work.credentials.renew_at - work.now).total_seconds(), SOONEST_S))
         return min(waits, default=None)

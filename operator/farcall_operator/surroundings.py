@@ -17,6 +17,9 @@ MAX_EVENTS = 5_000  # kept; the newest of a namespace that has more
 KINDS_FOR = timedelta(minutes=10)
 RUNS_FOR = timedelta(seconds=60)
 RUNS_WHILE_CHANGING = timedelta(seconds=10)
+RUNS_AFTER_PROBLEM = timedelta(
+    minutes=5
+)  # of the exporter that did not answer; its pod's events come sooner
 
 FetchAgents = Callable[[str, str, str], Awaitable[AgentsAnswer]]
 
@@ -72,6 +75,15 @@ class Surroundings:
         """Why the exporter can store nothing, as it said with the agents' runs; "" when it can, or nobody can say."""
         known = self._runs.get(memory.uid)
         return known[1].store_trouble if known is not None else ""
+
+    def read_pause_s(self, memory: Memory) -> float | None:
+        """When to ask the exporter again though nothing has happened; None while it was never asked."""
+        known = self._runs.get(memory.uid)
+        if known is None:
+            return None
+        if known[1].store_trouble:
+            return RUNS_WHILE_CHANGING.total_seconds()
+        return (RUNS_AFTER_PROBLEM if known[1].problem else RUNS_FOR).total_seconds()
 
     def forget(self, uid: str) -> None:
         self._runs.pop(uid, None)

@@ -5,6 +5,7 @@ its callers along. Connects at the first call and again whenever that failed.
 """
 
 import logging
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,10 @@ _PASSING = frozenset(
         394,  # QUERY_WAS_CANCELLED
         439,  # CANNOT_SCHEDULE_TASK
     }
+)
+# What the driver puts around the server's words.
+_AROUND = re.compile(
+    r"^Received ClickHouse exception, code: \d+, server response: | \(for url [^)]*\)$"
 )
 # The driver warns on its own of what we report as an error.
 logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
@@ -113,7 +118,7 @@ def _translated() -> Iterator[None]:
 def translate(error: Exception) -> StoreError:
     """What the library raised, as the port says it."""
     code = getattr(error, "code", None)
-    message = " ".join(str(error).split())[:MAX_MESSAGE]
+    message = _AROUND.sub("", " ".join(str(error).split()))[:MAX_MESSAGE]
     if isinstance(code, int) and code not in _PASSING:
         return RefusedByCodeError(message, code=code)
     return StoreUnavailableError(message)

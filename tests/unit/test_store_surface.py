@@ -262,3 +262,9 @@ def test_a_full_disk_refuses_an_insert_before_it_starts() -> None:
 )
 def test_the_librarys_errors_become_the_ports(error: Exception, kind: type[Exception]) -> None:
     assert type(translate(error)).__mro__[:3].count(kind) == 1
+
+
+def test_a_message_is_the_servers_words_alone() -> None:
+    told = "Received ClickHouse exception, code: 243, server response: Code: 243. full (for url http://127.0.0.1:8640)"
+
+    assert str(translate(DatabaseError(told, code=243))) == "Code: 243. full"
