@@ -21,6 +21,10 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 0, 1, 2, 3, 4
 _PROG_LOAD, _PROG_TEST_RUN, _RAW_TRACEPOINT_OPEN = 5, 10, 17
 _MAP_LOOKUP_BATCH = 24
+_LINK_CREATE = 28
+# enum bpf_attach_type, since Linux 6.6; a kernel before that does not look at it for this kind of program.
+_UPROBE_MULTI = 48
+_MULTI_AT_RETURN = 1
 _ATTRIBUTE_BYTES = 120  # zeros behind what a command reads are allowed by every kernel
 
 PROG_KPROBE = 2  # uprobes too
@@ -200,7 +204,7 @@ def load_program(name: str, kind: int, code: bytes) -> int:
 
     def attribute(level: int, log: int) -> bytes:
         return struct.pack(
-            "<IIQQIIQII16s",
+            "<IIQQIIQII16sII",
             kind,
             len(code) // 8,
             ctypes.addressof(instructions),
@@ -211,6 +215,8 @@ def load_program(name: str, kind: int, code: bytes) -> int:
             0,
             0,
             name.encode()[:15],
+            0,
+            _UPROBE_MULTI if kind == PROG_KPROBE else 0,  # either way of attaching takes it
         )
 
     try:
@@ -260,9 +266,39 @@ def attach_uprobe(name: str, program: int, file: int, offset: int, *, at_return:
     """Descriptor that keeps `program` attached to the instruction at `offset` of the open file `file`, in every process.
 
     The kernel holds the inode from here on: the path through /proc leads to exactly the file that was looked at.
-    Raises BpfError.
+    A perf event wants CAP_SYS_ADMIN, which an agent in a pod has not; a link of Linux 6.6 and newer wants no more than loading
+    the program did. Raises BpfError.
     """
     path = ctypes.create_string_buffer(f"/proc/self/fd/{file}".encode())
+    try:
+        return _attach_uprobe_event(name, program, path, offset, at_return=at_return)
+    except BpfError as e:
+        if e.errno not in (errno.EACCES, errno.EPERM):
+            raise
+        try:
+            return _link_uprobe(name, program, path, offset, at_return=at_return)
+        except BpfError:
+            raise BpfError(f"opening the uprobe {name}", e.errno, _NEEDS_ADMIN) from e
+
+
+_NEEDS_ADMIN = "without CAP_SYS_ADMIN it takes Linux 6.6"
+
+
+def _link_uprobe(
+    name: str, program: int, path: ctypes.Array[ctypes.c_char], offset: int, *, at_return: bool
+) -> int:
+    offsets = ctypes.create_string_buffer(struct.pack("<Q", offset), 8)
+    # prog_fd, target_fd, attach_type, flags; path, offsets, ref_ctr_offsets, cookies, cnt, flags, pid (0: every process)
+    attribute = struct.pack(
+        "<IIIIQQQQIII", program, 0, _UPROBE_MULTI, 0, ctypes.addressof(path), ctypes.addressof(offsets),
+        0, 0, 1, _MULTI_AT_RETURN if at_return else 0, 0,
+    )  # fmt: skip
+    return _bpf(_LINK_CREATE, attribute, f"linking the uprobe {name}")
+
+
+def _attach_uprobe_event(
+    name: str, program: int, path: ctypes.Array[ctypes.c_char], offset: int, *, at_return: bool
+) -> int:
     attribute = ctypes.create_string_buffer(
         struct.pack(
             "<IIQ32xQQQ",

@@ -314,3 +314,17 @@ def test_the_doctor_says_what_a_hit_costs_and_which_libraries_are_read(
     assert rows["TLS: OpenSSL and BoringSSL"].on
     assert "files" in rows["TLS: OpenSSL and BoringSSL"].note  # libssl stands in its usual place
     assert "TLS: Go's crypto/tls" in rows
+
+
+# What the agent's container has, and as there no more: a perf event for a uprobe would want SYS_ADMIN.
+CAPABILITIES = "-all,+bpf,+perfmon,+sys_ptrace,+dac_read_search,+checkpoint_restore"
+
+
+def test_libraries_are_read_with_no_more_capabilities_than_a_pod_has() -> None:
+    command = ["setpriv", "--bounding-set", CAPABILITIES, "--inh-caps", "-all"]
+    doctor = [sys.executable, "-m", "farcall.commands", "doctor"]
+    done = subprocess.run([*command, *doctor], capture_output=True, text=True, timeout=120)
+
+    rows = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
+    assert rows["TLS probes"].split()[2] == "on", done.stdout + done.stderr
+    assert rows["TLS: OpenSSL and BoringSSL"].split()[4] == "on", done.stdout
