@@ -4,6 +4,8 @@ The memory between batches changes here too, once the tables stand: a batch is b
 tables over again (pipeline).
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 
@@ -23,6 +25,7 @@ from farcall_exporter.parents import plan_parents, settle
 from farcall_exporter.peers import FindSpans, find_kept
 from farcall_exporter.selection import keep_rows, select_spans
 from farcall_exporter.serverspans import build_server_spans, build_stored_joins, build_waiting
+from farcall_exporter.services import name_services
 from farcall_exporter.sides import Sides, decide_sides
 from farcall_exporter.sights import Sight, build_sight_rows, render_four_tuple
 from farcall_exporter.stage import Stage
@@ -33,7 +36,8 @@ Tables = dict[TableName, pa.Table]
 def build_batch(decoded: Decoded, context: Context) -> Tables:
     kind = decoded.header.kind
     if kind == "dns":
-        return drop_empty({"dns_answers": build_answers(decoded)})
+        owner = _own_callers(Owner.of(decoded.table), context)
+        return drop_empty({"dns_answers": build_answers(decoded, owner=owner)})
     if kind == "connections":
         return drop_empty({"connections": _build_connections(decoded, context)})
     return _build_exchanges(Exchanges.of(decoded), context)
@@ -45,7 +49,7 @@ def drop_empty(tables: Tables) -> Tables:
 
 def _build_connections(decoded: Decoded, context: Context) -> pa.Table:
     table = decoded.table
-    owner, ends = Owner.of(table), Ends.of(table, opened="opened")
+    owner, ends = _own_callers(Owner.of(table), context), Ends.of(table, opened="opened")
     rules = context.settings.rules
     inside, rows = context.inside(ends.peer), np.arange(table.num_rows)
     named = name_rows(
@@ -73,7 +77,15 @@ def _build_connections(decoded: Decoded, context: Context) -> pa.Table:
     )
 
 
+def _own_callers(owner: Owner, context: Context) -> Owner:
+    """Rows of those who asked or connected, whatever their role became."""
+    callers = np.zeros(len(owner.tgid), np.int64)
+    return name_services(owner, find_own(context.identities, owner, callers))
+
+
 def _build_exchanges(x: Exchanges, context: Context) -> Tables:
+    own = find_own(context.identities, x.owner, np.where(x.is_client, 0, x.ends.local_port))
+    x = replace(x, owner=name_services(x.owner, own))
     sides = decide_sides(x, context.inside)
     plan = plan_joins(x, sides, context.clients, context.waiting)
     if context.peers is not None:
@@ -98,7 +110,7 @@ def _build_exchanges(x: Exchanges, context: Context) -> Tables:
         trace_id=parents.trace_id,
         span_id=parents.span_id,
         parent=parents.parent,
-        own=find_own(context.identities, x.owner, np.where(x.is_client, 0, x.ends.local_port)),
+        own=own,
     )
     client_rows = np.flatnonzero(sides.client_spans & ~plan.late)
     named = name_rows(

@@ -20,11 +20,11 @@ from farcall_exporter.naming import Named
 from farcall_exporter.spans import connection_ids
 
 
-def build_answers(decoded: Decoded) -> pa.Table:
+def build_answers(decoded: Decoded, *, owner: Owner) -> pa.Table:
     table = decoded.table
     columns = {
         "Timestamp": table.column("time"),
-        **_who(Owner.of(table), decoded.header.node, table.num_rows),
+        **_who(owner, decoded.header.node, table.num_rows),
         "Resolver": code_addresses(table, "resolver").to_strings(),
         "Question": table.column("question"),
         "QuestionType": code_column(table, "question_type").to_words(),

@@ -239,6 +239,37 @@ def test_both_ends_carry_their_own_workload(context: Context) -> None:
     assert span["SpanAttributes"]["k8s.service.name"] == "cart"
 
 
+@pytest.mark.parametrize(
+    ("said", "service"),
+    [
+        ({"service": "main", "container": "main"}, "cart"),
+        ({"service": "basket", "container": "main"}, "basket"),  # OTEL_SERVICE_NAME
+        ({"service": "python3", "container": None}, "python3"),
+    ],
+)
+def test_a_service_that_has_but_its_containers_name_is_called_as_its_workload(
+    context: Context, said: dict[str, Any], service: str
+) -> None:
+    made = deploy(context)
+    span = call(context, pod_uid=made["metadata"]["uid"], **said)
+
+    assert span["ServiceName"] == span["ResourceAttributes"]["service.name"] == service
+
+
+def test_a_pod_without_a_workload_gives_the_service_its_own_name(context: Context) -> None:
+    alone = pod("debug", POD)
+    put(context.catalog, alone)
+    span = call(context, pod_uid=alone["metadata"]["uid"], service="main", container="main")
+
+    assert span["ServiceName"] == "debug"
+
+
+def test_a_pod_that_the_cluster_does_not_know_keeps_the_containers_name(context: Context) -> None:
+    assert (
+        call(context, pod_uid="unheard", service="main", container="main")["ServiceName"] == "main"
+    )
+
+
 def test_a_static_pod_is_found_by_what_its_node_calls_it(context: Context) -> None:
     hashed = {"kubernetes.io/config.hash": "0123abcd"}
     put(context.catalog, pod("etcd-node-1", NODE, host_network=True, annotations=hashed))
