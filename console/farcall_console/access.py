@@ -52,9 +52,7 @@ class Access:
         now_s = self._clock()
         nonce, expires_s = check_login_token(self._admin_secret, token, now_s=now_s)
         if not self._nonces.spend(nonce, expires_s=expires_s, now_s=now_s):
-            raise LoginTokenError(
-                "this login link was used before; ask for a new one with: farcall login"
-            )
+            raise LoginTokenError("this login link was used before; ask for a new one, as below")
         return self.sessions.issue(now_s=now_s)
 
     def log_out(self, session: Session) -> None:

@@ -14,7 +14,7 @@ MAX_TOKEN_LENGTH = 256  # ours have about 80; longer ones are not worth hashing
 LIFETIME_S = 600  # a link printed by `farcall up` is used within minutes or not at all
 
 
-_INVALID = "this login link is not valid; ask for a new one with: farcall login"
+_INVALID = "this login link is not valid; ask for a new one, as below"
 
 
 class LoginTokenError(Exception):
@@ -42,7 +42,7 @@ def check_login_token(admin_secret: str, token: str, *, now_s: float) -> tuple[s
     if not expiry.isdigit() or not nonce:
         raise LoginTokenError(_INVALID)
     if int(expiry) < now_s:
-        raise LoginTokenError("this login link has expired; ask for a new one with: farcall login")
+        raise LoginTokenError("this login link has expired; ask for a new one, as below")
     return nonce, int(expiry)
 
 
