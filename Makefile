@@ -145,6 +145,10 @@ fuzz: setup-test ## hostile bytes for every entrance, guided by coverage, FUZZ_S
 	@for entrance in $(FUZZ); do echo "fuzz: $$entrance"; \
 		$(PY) tests/run_fuzz.py $$entrance $(or $(FUZZ_S),60) 2>&1 | grep -v '^INFO: Instrumenting'; done
 
+.PHONY: soak-cluster
+soak-cluster: setup-test cluster ## twenty pods calling on the cluster for DURATION seconds (default 1200): nothing lost, grown or restarted
+	FARCALL_SOAK_S=$(or $(DURATION),1200) $(PY) -m pytest tests/e2e/kind/test_kind_soak.py --timeout 7200
+
 # One after the other, whatever -j says, and the rest also when one fails. QUICK=1: under a minute each.
 .PHONY: bench
 bench: ## every benchmark, with a table and bench/results/<name>.json (QUICK=1: shorter)

@@ -25,6 +25,7 @@ STATE = Path("/run/farcall-cluster") / os.environ.get("FARCALL_CLUSTER", "farcal
 KUBECONFIG = STATE / "kubeconfig"
 DOCKER = os.environ.get("DOCKER_HOST", "unix:///run/farcall-docker/docker.sock")
 WORKLOAD = "farcall-test/workload:1"
+INSTRUMENTED = "farcall-test/instrumented:1"  # Python with the OpenTelemetry SDK
 NAMESPACE = "farcall"
 NS_PER_S = 1_000_000_000
 PATIENCE_S = 180  # two shared cores

@@ -8,12 +8,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from support_cluster import ROOT, WORKLOAD, Cluster, Object, run_outside, wait_until
+from support_cluster import INSTRUMENTED, ROOT, WORKLOAD, Cluster, Object, run_outside, wait_until
 
 SHOP = "shop"
 CONFIG = "main"
 ZONE = "partner.test"
 NODE_PORT = 30080
+OTLP = f"http://{CONFIG}-exporter.farcall:4318"
+DOWNWARD = {
+    "NAMESPACE": "metadata.namespace",
+    "POD": "metadata.name",
+    "NODE": "spec.nodeName",
+}
 # No clusterCIDRs: the networks are discovered, and the addresses of nodes are among them.
 SPEC: Object = {"tier": "Hobby", "namespaces": {"include": [SHOP]}}
 
@@ -96,11 +102,12 @@ def name_outside(cluster: Cluster, names: dict[str, list[str]]) -> None:
 
 def open_servers(cluster: Cluster, nodes: list[str]) -> str:
     """An HTTP service on both nodes and a Redis of the cluster's own. The ClusterIP of the first."""
-    script = (ROOT / "tests/cluster/workload.py").read_text()
+    demo = ROOT / "examples/farcall_demo/apps"
+    scripts = [ROOT / "tests/cluster/workload.py", demo / "checkout.py", demo / "pace.py"]
     selector = {"app": "api"}
     cluster.apply(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SHOP}},
-        {**head("v1", "ConfigMap", "workload"), "data": {"workload.py": script}},
+        {**head("v1", "ConfigMap", "workload"), "data": {s.name: s.read_text() for s in scripts}},
         *(server(f"api-{n}", node, "api") for n, node in enumerate(nodes[:2])),
         {
             **head("v1", "Service", "api"),
@@ -144,7 +151,35 @@ def callers(cluster: Cluster, shop: Shop) -> list[Object]:
         ),
         caller("session", first, "redis://sessions-0.sessions/session"),
         caller("on-host", second, f"http://{shop.api_cluster_ip}:8080/on-host/", on_host=True),
+        checkout(first),
     ]  # fmt: skip
+
+
+def checkout(node: str) -> Object:
+    """The demo's service with the OpenTelemetry SDK: it charges and reserves at the API, and logs, and sends all of that as OTLP."""
+    charge, reserve = "http://api:8080/charge", "http://api:8080/reserve"
+    spec = pod_spec(node, ["python", "-m", "farcall_demo.apps.checkout", charge, reserve, "1"])
+    (main,) = spec["containers"]
+    attributes = "k8s.namespace.name=$(NAMESPACE),k8s.pod.name=$(POD),k8s.node.name=$(NODE)"
+    main |= {
+        "image": INSTRUMENTED,
+        "workingDir": "/app",
+        "env": [
+            *(field(n, path) for n, path in DOWNWARD.items()),
+            {"name": "OTEL_SERVICE_NAME", "value": "checkout"},
+            {"name": "OTEL_RESOURCE_ATTRIBUTES", "value": attributes},
+            {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": OTLP},
+        ],
+    }
+    (volume,) = spec["volumes"]
+    paths = {"checkout.py": "farcall_demo/apps/checkout.py", "pace.py": "farcall_demo/apps/pace.py"}
+    items = [{"key": key, "path": path} for key, path in paths.items()]
+    volume["configMap"] |= {"items": items}
+    return deployment("checkout", "checkout", spec)
+
+
+def field(name: str, path: str) -> Object:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
 def head(version: str, kind: str, name: str) -> Object:

@@ -3,64 +3,20 @@
 Read from the API server's audit log, after all other tests and a tour of our own through every kind of child.
 """
 
-from collections.abc import Iterator
-
 import pytest
 
 from support_apiserver import ControlPlane, read_audit
-from support_apiserver_access import Object
 from support_apiserver_configs import Configs
 from support_apiserver_former import leave_unchangeable, leave_unwanted
-from support_apiserver_operator import ACCOUNT, NAMESPACE, USER, OperatorProcess, read_installation
+from support_apiserver_operator import NAMESPACE, USER, OperatorProcess
+from support_rights import Right, list_asked, list_granted, list_refused
 
 pytestmark = pytest.mark.apiserver
 
-Right = tuple[
-    str, str, str, str
-]  # namespace (empty: cluster-wide), group, resource[/subresource], verb
 # Granted and not asked for in these tests, each with the reason why it is granted all the same.
 NEVER_ASKED: dict[tuple[str, str], str] = {
     ("monitoring.coreos.com/servicemonitors", "*"): "only where the Prometheus operator is installed",
 }  # fmt: skip
-
-
-def list_granted() -> set[Right]:
-    manifests = read_installation()
-    roles = {(m["kind"], m["metadata"].get("namespace", ""), m["metadata"]["name"]): m for m in manifests}  # fmt: skip
-    granted: set[Right] = set()
-    for binding in manifests:
-        if binding["kind"] not in ("RoleBinding", "ClusterRoleBinding"):
-            continue
-        if not any(subject["name"] == ACCOUNT for subject in binding["subjects"]):
-            continue
-        namespace = binding["metadata"].get("namespace", "")
-        role = binding["roleRef"]
-        scope = namespace if role["kind"] == "Role" else ""
-        granted |= set(list_rights(roles[role["kind"], scope, role["name"]], namespace))
-    return granted
-
-
-def list_rights(role: Object, namespace: str) -> Iterator[Right]:
-    for rule in role["rules"]:
-        for group in rule["apiGroups"]:
-            for resource in rule["resources"]:
-                for verb in rule["verbs"]:
-                    yield namespace, group, resource, verb
-
-
-def list_asked(events: list[dict[str, object]]) -> set[Right]:
-    asked: set[Right] = set()
-    for event in events:
-        what: Object = event.get("objectRef") or {}  # type: ignore[assignment]
-        if not what.get("resource"):
-            continue  # discovery and the version, which every account may read
-        resource = "/".join(part for part in (what["resource"], what.get("subresource")) if part)
-        place = (what.get("namespace", ""), what.get("apiGroup", ""), resource)
-        asked.add((*place, str(event["verb"])))
-        status: Object = event.get("responseStatus") or {}  # type: ignore[assignment]
-        if event["verb"] == "patch" and status.get("code") == 201:
-            asked.add((*place, "create"))  # server-side apply of what was not there
-    return asked
 
 
 @pytest.fixture
@@ -94,22 +50,16 @@ def test_the_operator_may_do_what_it_does_and_nothing_else(
     plane: ControlPlane, toured: Configs
 ) -> None:
     events = read_audit(plane.audit_log, USER)
-    refused = [e for e in events if "forbid" in (e.get("annotations") or {}).values()]  # type: ignore[attr-defined]
     granted, asked = list_granted(), list_asked(events)
 
     # An API server that has just been started refuses for a moment what it will grant: those are no lack.
-    assert list_asked(refused) - granted == set()
+    assert list_refused(events) - granted == set()
     unused = sorted(
         " ".join(right)
         for right in granted - asked
         if not any(is_excused(right, pattern) for pattern in NEVER_ASKED)
     )
     assert not unused, "granted and never used:\n" + "\n".join(unused)
-
-
-def is_excused(right: Right, pattern: tuple[str, str]) -> bool:
-    _, group, resource, verb = right
-    return pattern[0] == f"{group}/{resource}" and pattern[1] in ("*", verb)
 
 
 def test_nothing_cluster_wide_may_be_written_but_our_own_status() -> None:
@@ -124,3 +74,8 @@ def test_secrets_cannot_be_listed_and_nothing_is_granted_by_a_star() -> None:
     assert not [r for r in granted if r[2] == "secrets" and r[3] in ("list", "watch", "delete")]
     assert not [r for r in granted if "*" in r]
     assert {r[0] for r in granted} <= {"", NAMESPACE, "default"}
+
+
+def is_excused(right: Right, pattern: tuple[str, str]) -> bool:
+    _, group, resource, verb = right
+    return pattern[0] == f"{group}/{resource}" and pattern[1] in ("*", verb)

@@ -33,7 +33,7 @@ up() {
 	export DOCKER_HOST
 	kind=$(install_kind)
 	mapfile -t images < <(FARCALL_REGISTRY=farcall FARCALL_REVISION=local deploy/build-images.sh 8>&- && tests/cluster/build-workload.sh 8>&-)
-	[ ${#images[@]} -ge 6 ] || exit 1
+	[ ${#images[@]} -ge 7 ] || exit 1
 	if ! "$kind" get clusters 2>/dev/null | grep -qFx "$cluster"; then create; fi
 	load "${images[@]}"
 	install_farcall

@@ -28,6 +28,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    do_POST = do_GET  # without a body
+
     def log_message(self, format: str, *args: object) -> None:
         pass
 

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from support_cluster import NAMESPACE, ROOT, Cluster
+from support_cluster import NAMESPACE, ROOT, Cluster, wait_until
 from support_cluster_shop import CONFIG, Shop, build_config
 
 pytestmark = pytest.mark.kind
@@ -115,3 +115,19 @@ def test_what_is_installed_is_what_the_manifest_says(cluster: Cluster, shop: Sho
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert cluster.get("deployment", "farcall-operator")["metadata"]["namespace"] == NAMESPACE
+
+
+def test_the_agents_see_all_that_they_can_see_with_five_capabilities(
+    cluster: Cluster, shop: Shop
+) -> None:
+    def look() -> bool:
+        with cluster.open_api(CONFIG) as api:
+            agents = [c for c in api.read_status().components if c.kind == "agent" and c.alive]
+        assert len(agents) == len(shop.nodes)
+        names = {row["name"] for agent in agents for row in agent.capabilities}
+        off = {row["name"]: row["why"] for a in agents for row in a.capabilities if row["on"] != "true"}  # fmt: skip
+        assert any(name.startswith("tls/") for name in names), str(names)  # the nodes have libssl
+        assert off == {}
+        return True
+
+    wait_until(look, "every agent has told what it sees")

@@ -60,6 +60,7 @@ def test_every_span_says_which_pod_namespace_and_container_called(
     cluster: Cluster, shop: Shop
 ) -> None:
     for span in wait_spans(cluster, "carts"):
+        assert span.service == span.resource["k8s.deployment.name"] == "carts"
         assert span.resource["k8s.namespace.name"] == SHOP
         assert span.resource["k8s.container.name"] == "main"
         assert re.fullmatch(r"[0-9a-f-]{36}", span.resource["k8s.pod.uid"])
