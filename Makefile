@@ -115,6 +115,7 @@ e2e: setup-test kube ## the operator against a real API server, and the whole pr
 	$(MAKE) --no-print-directory $(APISERVER_STAMP)
 	$(MAKE) --no-print-directory soak DURATION=120
 	$(PY) -m pytest -m e2e --timeout 900
+	$(MAKE) --no-print-directory scores
 	$(MAKE) --no-print-directory e2e-kind
 
 # KEEP=1 leaves the cluster for the next time.
@@ -166,6 +167,12 @@ naming-score: bench-naming ## 235 calls with a known right name, as farcall name
 # Beside the packages it needs Go and Node.js on the PATH, for servers written in them.
 .PHONY: linking-score
 linking-score: bench-linking ## calls through three services, each with a known true parent: none may be wrong (QUICK=1: a fifth of them)
+
+# A fifth of each, one after the other: what the gate can spare two minutes for.
+.PHONY: scores
+scores: setup-test debian-naming ## both scores in short: no name and no parent may be wrong
+	QUICK=1 $(PY) bench/bench_naming.py
+	QUICK=1 $(PY) bench/bench_linking.py
 
 .PHONY: lint
 lint: $(PYTHON_STAMP) ## style, types, and the arrows between the rooms

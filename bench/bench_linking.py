@@ -72,6 +72,9 @@ def main() -> int:
     faults = [*list_faults(scores), *reused.faults]
     if split:
         faults.append(f"{split} calls are not shown in one trace with their parent")
+    off = [shape for shape in scores if shape not in THREADED]
+    if off:
+        print(f"off, and said to be: whom the front calls are for in {', '.join(off)}")
     for fault in faults:
         print(f"! {fault}")
     return 1 if faults else 0
@@ -224,6 +227,7 @@ def build_result(
         "reused_ports": asdict(reused),
         "shapes": shapes,
         "took_s": round(took_s, 1),
+        "quick": bool(os.environ.get("QUICK")),
     }
 
 
