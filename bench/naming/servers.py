@@ -18,7 +18,7 @@ from support_kafka import prepare_kafka
 
 HERE = Path(__file__).parent
 START_WITHIN_S = 120.0  # Kafka on a busy machine
-HTTP2_PEER = HERE.parent.parent / "tests/peers/build-http2.sh"
+TESTS = HERE.parent.parent / "tests"
 KAFKA_NAME = "broker.kafka.example.com"  # where the broker sends its clients
 
 
@@ -106,7 +106,7 @@ class Servers:
 
     def _start_http2(self) -> None:
         """Outside, and one inside."""
-        self.http2_peer = run_quietly(HTTP2_PEER).strip()
+        self.http2_peer = run_quietly(TESTS / "build-go.sh", TESTS / "peers/http2").strip()
         web, calls = f":{PORTS['http2']}", f":{PORTS['grpc']}"
         secure = (f":{PORTS['https2']}", self.certificate)
         words = (self.http2_peer, "serve")
