@@ -219,7 +219,7 @@ _ALL = (
     Attribute(
         key="service.name",
         type="string",
-        brief="Service of this end: OTEL_SERVICE_NAME, else its workload, pod or container, else the executable's name.",
+        brief="Service of this end: OTEL_SERVICE_NAME, else its pod's annotation, workload, pod or container, else the executable's name.",
         example="checkout",
     ),
     Attribute(

@@ -18,6 +18,7 @@ from farcall_exporter.cluster.catalog import Catalog
 from farcall_exporter.cluster.identity import Identity, identify
 from farcall_exporter.cluster.watching import ClusterWatch
 from farcall_exporter.counters import Counters
+from farcall_exporter.services import find_name
 from support_apiserver import ControlPlane, read_audit, running_control_plane, wait_until
 from support_apiserver_access import Api
 from support_apiserver_operator import NAMESPACE, install, read_installation
@@ -134,13 +135,23 @@ CONTAINER = {
 
 
 def run_pod(
-    api: Api, name: str, address: str, *, app: str, owner: dict[str, Any] | None = None
+    api: Api,
+    name: str,
+    address: str,
+    *,
+    app: str,
+    owner: dict[str, Any] | None = None,
+    annotations: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     references = [{**owner, "controller": True}] if owner else []
     api.create(
         build(
             "v1", "Pod", name,
-            metadata={"labels": {"app": app}, "ownerReferences": references},
+            metadata={
+                "labels": {"app": app},
+                "ownerReferences": references,
+                "annotations": annotations or {},
+            },
             spec={"nodeName": "node-x", "containers": [CONTAINER]},
         )
     )  # fmt: skip
@@ -172,7 +183,8 @@ def test_a_pod_is_named_with_its_service_its_workload_and_its_node(
     watched: Watched, api: Api
 ) -> None:
     replicas = make_replicas(api, "cart")
-    run_pod(api, "cart-7d9c-x", "10.244.0.7", app="cart", owner=replicas)
+    declared = {"resource.opentelemetry.io/service.name": "trolley"}
+    run_pod(api, "cart-7d9c-x", "10.244.0.7", app="cart", owner=replicas, annotations=declared)
     made = api.create(
         build("v1", "Service", "basket", spec={"selector": {"app": "cart"}, "ports": [{"port": 80, "targetPort": "http"}]})
     )  # fmt: skip
@@ -181,6 +193,7 @@ def test_a_pod_is_named_with_its_service_its_workload_and_its_node(
     assert found is not None
     assert found.workload == ("Deployment", "cart")
     assert (found.namespace, found.pod, found.node) == ("shop", "cart-7d9c-x", "node-x")
+    assert find_name(found) == "trolley"
     behind = watched.wait_for("basket", made["spec"]["clusterIP"], 80)
     assert behind is not None
     assert behind.workload == ("Deployment", "cart")

@@ -41,6 +41,7 @@ class Identity:
     workload: Workload | None = None
     pod: str = ""
     node: str = ""
+    declared: str = ""  # the service's name by the pod's annotation
 
     @property
     def is_node(self) -> bool:
@@ -101,6 +102,7 @@ def identify_pod(catalog: Catalog, pod: Pod, port: int, asked: str | None) -> Id
         workload=workload,
         pod=pod.name,
         node=pod.node,
+        declared=pod.declared,
     )
 
 

@@ -24,6 +24,8 @@ _MIRROR_UID = (
     "kubernetes.io/config.hash"  # of a static pod: what its node calls it, in cgroups and folders
 )
 
+_SERVICE_NAME = "resource.opentelemetry.io/service.name"  # semantic conventions for Kubernetes
+
 
 class ObjectError(ValueError):
     """The object has no name or UID."""
@@ -61,6 +63,7 @@ class Pod:
     ports: tuple[PodPort, ...]
     started_ns: int  # it had no address before
     node_uid: str  # as its node calls it: the UID, but of static pods
+    declared: str = ""  # the service's name by annotation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +126,7 @@ def parse_pod(item: Json) -> Pod:
         ports=_pod_ports(containers, is_host_network),
         started_ns=parse_time_ns(status.get("startTime")) or _created(metadata),
         node_uid=_text(annotations.get(_MIRROR_UID)) or uid,
+        declared=_text(annotations.get(_SERVICE_NAME)),
     )
 
 
