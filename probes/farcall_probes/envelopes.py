@@ -1,6 +1,7 @@
 """Cassandra's version 5 packs messages into outer frames: segments that are such a frame → one segment for each message in it.
 
-A frame may hold many messages, and its record ends at what was captured. Those beyond are a loss like any other: `lost_behind`
+The kernel side walks through plain frames itself; what comes here is packed, or the first piece of a large message. A packed frame
+may hold many messages, and its record ends at what was captured. Those beyond are a loss like any other: `lost_behind`
 says behind which row. A frame of which nothing could be read stays one row, `is_unread`.
 """
 

@@ -2,8 +2,9 @@
 
 The kernel side ships each message as a segment record, numbered per connection and direction (events.h, enum fc_segment).
 Kafka's correlation ID and MongoDB's request ID are never used twice at a time; Cassandra's stream is used again once it is
-answered. So an answer belongs to the request in flight with its number, unless one was lost in between, and that shows as a
-gap: what is in flight on that connection is unknown from there on, counted, and never paired. A pair is right or not made.
+answered. So an answer belongs to the request in flight with its number, unless another answer was lost in between, and that
+shows as a gap: what is in flight on that connection is unknown from there on, counted, and never paired. Requests that were lost
+are counted, and cost no others: their numbers were free, so their answers find nothing. A pair is right or not made.
 
 Numbers are read for a whole drain at once. Records of requests stay in the drain's own array; only those still in flight at
 its end are copied, into an array of a fixed size.
@@ -157,7 +158,7 @@ class Pairer:
                 connections = self._young
             if segment == events.SEGMENT_REQUEST:
                 if seq != connection.requests and is_first:
-                    self._lose(connection)
+                    self._miss(seq - connection.requests)
                 connection.requests = seq + 1 & 0xFFFFFFFF
                 if is_unread:
                     pass
@@ -177,11 +178,15 @@ class Pairer:
                     self._ended.append((entry.at, row, ts_ns, 0))
                     self._release(entry)
             else:
-                if (size, others) != (connection.requests, connection.responses):
+                if size != connection.requests:
+                    self._miss(size - connection.requests)
+                if others != connection.responses:
                     self._lose(connection)
                 self._end_all(connection, ts_ns, end)
                 del connections[conn_id]
-            if is_lost:
+            if is_lost and segment == events.SEGMENT_REQUEST:
+                self._miss(1)  # or more: how many lie behind what was captured is not known
+            elif is_lost:
                 self._lose(connection)
 
     # ---- connections ------------------------------------------------------------------------------------------
@@ -196,7 +201,13 @@ class Pairer:
         self._young[conn_id] = connection
         return connection
 
+    def _miss(self, count: int) -> None:
+        """So many requests were not seen."""
+        self.counters["multiplexed_gaps"] += 1
+        self.counters["multiplexed_requests_lost"] += count & 0xFFFFFFFF
+
     def _lose(self, connection: _Connection) -> None:
+        """Responses were not seen, of requests that may be in flight."""
         self.counters["multiplexed_gaps"] += 1
         self.counters["multiplexed_requests_lost"] += len(connection.in_flight)
         self._give_up(connection)

@@ -30,6 +30,8 @@ from support_segments import (
 
 pytestmark = pytest.mark.bpf
 
+BOUND = 280  # messages of one call, FC_SEGMENTS_PER_CALL of framing.h
+
 Make = Callable[..., bytes]
 PROTOCOLS = [
     pytest.param(PROTO_KAFKA, kafka_request, kafka_response, id="kafka"),
@@ -79,7 +81,7 @@ def test_answers_in_another_order_and_several_in_flight(
         check_both(watch, pair, requests, responses, proto)
 
 
-@pytest.mark.parametrize("count", [2, 20, 90])
+@pytest.mark.parametrize("count", [2, 20, 90, 230])
 @pytest.mark.parametrize(("proto", "ask", "say"), PROTOCOLS)
 def test_several_messages_of_one_call_are_a_segment_each(
     watch: Watch, proto: int, ask: Make, say: Make, count: int
@@ -96,14 +98,14 @@ def test_several_messages_of_one_call_are_a_segment_each(
 def test_messages_past_the_bound_are_counted_and_the_next_call_is_right(
     watch: Watch, proto: int, ask: Make, say: Make
 ) -> None:
-    first, then = [ask(i + 1) for i in range(150)], ask(151)
+    first, then = [ask(i + 1) for i in range(BOUND + 54)], ask(BOUND + 55)
     with connection() as pair:
         send(pair, b"".join(first))
         send(pair, then)
         for role in (CLIENT, SERVER):
             segments = list_segments(watch, port_of(pair), role=role)
-            assert texts(segments, REQUEST) == [*first[:96], then]
-            assert [s.seq for s in segments] == [*range(96), 150]
+            assert texts(segments, REQUEST) == [*first[:BOUND], then]
+            assert [s.seq for s in segments] == [*range(BOUND), BOUND + 54]
 
     assert watch.count("segment_beyond_lost") == 2 * 54
     assert watch.count("segment_resync_lost") == 0

@@ -92,6 +92,30 @@ def test_a_gap_makes_what_is_in_flight_unknown() -> None:
     assert pairer.counters["multiplexed_orphans"] == 1
 
 
+def test_requests_that_were_not_seen_cost_no_others() -> None:
+    pairer = Pairer()
+    ended = pairer.take(
+        make_block(
+            [
+                Message(kind=REQUEST, seq=0, data=kafka_request(1)),
+                Message(kind=REQUEST, seq=3, data=kafka_request(4)),
+                Message(kind=RESPONSE, seq=0, data=kafka_response(2)),
+                Message(kind=RESPONSE, seq=1, data=kafka_response(1)),
+                Message(kind=RESPONSE, seq=2, data=kafka_response(4)),
+                Message(kind=CLOSED, seq=3, length=5, responses=3),
+            ]
+        )
+    )
+
+    assert list_pairs(ended) == [
+        (kafka_request(1), kafka_response(1)),
+        (kafka_request(4), kafka_response(4)),
+    ]
+    assert pairer.counters["multiplexed_gaps"] == 2
+    assert pairer.counters["multiplexed_requests_lost"] == 3
+    assert pairer.counters["multiplexed_orphans"] == 1
+
+
 def test_requests_of_a_connection_that_closes_were_not_answered() -> None:
     pairer = Pairer()
     assert pairer.take(make_block([Message(kind=REQUEST, seq=0, data=kafka_request(1))])) is None

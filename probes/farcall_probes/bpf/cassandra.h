@@ -75,6 +75,7 @@ FC_INLINE bool is_cassandra_request(const u8 *head, u64 n, u64 total)
 
 /* ---- outer frames: version 5, once STARTUP is answered (native_protocol_v5.spec, 2) ------------------------------- */
 
+#define FC_CASSANDRA_FRAME_HEADER 6
 #define FC_CASSANDRA_CRC_BYTES 4 /* behind the payload */
 #define FC_CASSANDRA_PAYLOAD 0x1ffff
 
@@ -108,28 +109,35 @@ FC_INLINE bool is_cassandra_packed_frame(u64 lo)
 	return !(lo >> 35 & 0x1f) && make_crc24(lo, 5) == (u32)(lo >> 40);
 }
 
+/* A plain frame of whole messages is walked through: its header counts for itself, and so do the messages in it. */
 FC_INLINE u32 weigh_cassandra_frame(u64 lo)
 {
 	u32 payload = (u32)lo & FC_CASSANDRA_PAYLOAD;
 
 	if (is_cassandra_frame(lo))
-		return 6 + payload + FC_CASSANDRA_CRC_BYTES;
+		return lo >> 17 & 1 && payload ? FC_CASSANDRA_FRAME_HEADER
+					       : FC_CASSANDRA_FRAME_HEADER + payload + FC_CASSANDRA_CRC_BYTES;
 	return is_cassandra_packed_frame(lo) ? 8 + payload + FC_CASSANDRA_CRC_BYTES : 0;
 }
 
-/* Of a message that fills several frames only the first is told. What is packed can not be looked into: nothing of it is. */
-FC_INLINE bool is_cassandra_told(struct framing *f, u64 lo, u64 hi)
+/* Of a message that fills several frames only the first is told. */
+FC_INLINE bool is_cassandra_told(struct framing *f, u64 lo, u64 hi, u32 weight)
 {
 	u32 payload = (u32)lo & FC_CASSANDRA_PAYLOAD;
 	u32 length = swap32((u32)(hi >> 24)) + FC_CASSANDRA_HEADER;
+	bool is_first;
 
-	if (!is_cassandra_frame(lo)) {
-		f->seq += !(lo >> 34 & 1); /* left out: a loss */
-		return lo >> 34 & 1;
-	}
-	if (lo >> 17 & 1) {
-		f->left = 0;
+	if (f->inside)
 		return true;
+	if (weight == FC_CASSANDRA_FRAME_HEADER)
+		f->left = 0;
+	if (weight <= FC_CASSANDRA_FRAME_HEADER + FC_CASSANDRA_CRC_BYTES)
+		return false;
+	if (weight != FC_CASSANDRA_FRAME_HEADER + payload + FC_CASSANDRA_CRC_BYTES) {
+		is_first = !f->left;
+		/* How long the message is lies in what is packed; all of its frames but the last are full. */
+		f->left = !(lo >> 34 & 1) && (lo >> 17 & FC_CASSANDRA_PAYLOAD) == FC_CASSANDRA_PAYLOAD;
+		return lo >> 34 & 1 || is_first;
 	}
 	if (f->left) {
 		f->left = f->left > payload ? f->left - payload : 0;
@@ -137,6 +145,18 @@ FC_INLINE bool is_cassandra_told(struct framing *f, u64 lo, u64 hi)
 	}
 	f->left = length > payload ? length - payload : 0;
 	return true;
+}
+
+/* A message of `length` bytes, or a frame's header, is done with; how far it is to what comes next. */
+FC_INLINE u32 pass_cassandra(struct framing *f, u64 lo, u32 length)
+{
+	if (f->inside) {
+		f->inside -= length;
+		return f->inside ? length : length + FC_CASSANDRA_CRC_BYTES;
+	}
+	if (length == FC_CASSANDRA_FRAME_HEADER) /* no other is so short */
+		f->inside = (u32)lo & FC_CASSANDRA_PAYLOAD;
+	return length;
 }
 
 /* READY or AUTHENTICATE in version 5: what follows, both ways, is framed. */

@@ -140,7 +140,7 @@ struct fc_exchange {
 	u8 role;
 	u8 segment; /* enum fc_segment */
 	u8 end;     /* enum fc_end */
-	u8 wrapped; /* of a segment: 1 when it is an outer frame of Cassandra's version 5, with any number of messages in it */
+	u8 wrapped; /* of a segment: 1 when it is a packed or partial outer frame of Cassandra's version 5, with any number of messages in it */
 	u8 pad2[3];
 };
 

@@ -17,8 +17,8 @@
 #include "plain.h"
 
 /* The kernel allows 33 steps from program to program, and each takes a few messages: drivers write 200 questions at once. */
-#define FC_SEGMENTS_PER_STEP 4
-#define FC_SEGMENTS_PER_CALL (24 * FC_SEGMENTS_PER_STEP)
+#define FC_SEGMENTS_PER_STEP 10
+#define FC_SEGMENTS_PER_CALL (28 * FC_SEGMENTS_PER_STEP)
 /* Of one call, behind those: stepped over. */
 #define FC_PASSED_PER_CALL 128
 #define FC_MISSES_MAX 250
@@ -28,11 +28,6 @@ enum synced { SYNCED_NO = 0, SYNCED_TRIAL = 1, SYNCED_YES = 2 };
 FC_INLINE u8 which_half(const struct call *c, const struct conn *k)
 {
 	return (u8)c->dir == k->dir ? HALF_REQUESTS : HALF_RESPONSES;
-}
-
-FC_INLINE struct framing *find_framing(struct conn *k, u8 half)
-{
-	return half == HALF_REQUESTS ? &k->framing[HALF_REQUESTS] : &k->framing[HALF_RESPONSES];
 }
 
 FC_INLINE u8 *find_hold(struct conn *k, u8 half)
@@ -62,10 +57,12 @@ FC_INLINE void begin_frames(struct call *c, struct conn *k, u8 proto, u16 held)
 	f->held = held;
 	f->synced = SYNCED_YES;
 	f->seq += f->seq > 0; /* the policy had dropped the connection for a while */
+	f->inside = 0;
 	f->misses = 0;
 	r->seq += r->seq > 0;
 	r->synced = SYNCED_NO;
 	r->held = 0;
+	r->inside = 0;
 	r->misses = 0;
 	k->state = CONN_FRAMED;
 }
@@ -109,6 +106,7 @@ FC_INLINE void lose_place(struct call *c, struct framing *f)
 	}
 	f->synced = SYNCED_NO;
 	f->held = 0;
+	f->inside = 0;
 }
 
 /* What was in flight is unknown from here on; bytes are told of as those of any connection. */
@@ -226,7 +224,7 @@ FC_INLINE void ship_segment(struct call *c, struct conn *k, struct framing *f, u
 	x->request_seq = c->plain ? c->tls_seq + (f->boundary - c->position) : f->boundary;
 	x->req_cap = (u16)cap;
 	x->resp_cap = 0;
-	x->wrapped = k->wrapped;
+	x->wrapped = k->wrapped && !f->inside;
 	x->segment = half == HALF_REQUESTS ? FC_SEGMENT_REQUEST : FC_SEGMENT_RESPONSE;
 	if (cap < length)
 		x->flags |= FC_FLAG_CUT;
@@ -289,11 +287,11 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 		return false;
 	}
 	cap = n < length ? n : length;
-	if (is_told(k, f, lo, hi))
+	if (is_told(k, f, lo, hi, length))
 		ship_segment(c, k, f, half, cap, length, 0);
 	if (!k->wrapped)
 		heed_message(k, half, lo);
-	f->boundary += length;
+	f->boundary += pass_message(k, f, lo, length);
 	f->held = 0;
 	c->segments++;
 	c->unseen = 0;
@@ -306,16 +304,6 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 	return c->before < c->total;
 }
 
-FC_INLINE bool take_messages(struct call *c, u64 sk, struct conn *k)
-{
-	u32 i;
-
-	for (i = 0; i < FC_SEGMENTS_PER_STEP; i++)
-		if (c->before >= c->total || !take_message(c, sk, k))
-			return false;
-	return true;
-}
-
 /* On to a write's further pieces: Netty writes each answer as two of them. */
 FC_INLINE bool turn_pieces(struct call *c, struct conn *k)
 {
@@ -326,6 +314,20 @@ FC_INLINE bool turn_pieces(struct call *c, struct conn *k)
 	c->position += c->total;
 	set_vector(c, c->iov + CALL_PIECES * sizeof(struct user_iovec), c->iov_left - CALL_PIECES, ~0ULL);
 	c->before = f->boundary + f->held - c->position;
+	return true;
+}
+
+/* True when the call may hold further messages. */
+FC_INLINE bool take_messages(struct call *c, u64 sk, struct conn *k)
+{
+	u32 i;
+
+	for (i = 0; i < FC_SEGMENTS_PER_STEP; i++) {
+		if (c->before >= c->total && !turn_pieces(c, k))
+			return false;
+		if (c->before < c->total && !take_message(c, sk, k))
+			c->before = c->total;
+	}
 	return true;
 }
 
@@ -350,9 +352,11 @@ FC_INLINE void pass_messages(struct call *c, u64 sk, struct conn *k)
 		length = weigh_message(k, half, true, head[0], head[1]);
 		if (!length)
 			break;
-		f->boundary += length;
-		f->seq++;
-		count(c, FC_COUNT_SEGMENT_BEYOND_LOST);
+		if (is_told(k, f, head[0], head[1], length)) {
+			f->seq++;
+			count(c, FC_COUNT_SEGMENT_BEYOND_LOST);
+		}
+		f->boundary += pass_message(k, f, head[0], length);
 	}
 	lose_place(c, f);
 }

@@ -62,7 +62,7 @@ struct framing {
 	u16 held;     /* bytes of its beginning that came in earlier calls */
 	u8 synced;    /* boundary is right */
 	u8 misses;    /* in a row */
-	u32 spare;
+	u32 inside;   /* of the payload of Cassandra's outer frame that is being walked: bytes still to come */
 };
 
 #define FC_SEGMENT_BYTES (FC_LARGE_REQ + FC_LARGE_RESP)

@@ -45,15 +45,20 @@ FC_INLINE u8 classify_multiplexed(const u8 *head, u64 n, u64 total)
 	return is_cassandra_request(head, n, total) ? FC_PROTO_CASSANDRA : FC_PROTO_UNKNOWN;
 }
 
+FC_INLINE struct framing *find_framing(struct conn *k, u8 half)
+{
+	return half == HALF_REQUESTS ? &k->framing[HALF_REQUESTS] : &k->framing[HALF_RESPONSES];
+}
+
 /* Bytes that tell a message's length. */
-FC_INLINE u64 measure_header(const struct conn *k, u8 half)
+FC_INLINE u64 measure_header(struct conn *k, u8 half)
 {
 	u8 proto = k->large.x.proto;
 
 	if (proto == FC_PROTO_MONGODB)
 		return FC_MONGODB_HEADER;
 	if (proto == FC_PROTO_CASSANDRA)
-		return k->wrapped ? FC_FRAME_HEADER : FC_CASSANDRA_HEADER;
+		return k->wrapped && !find_framing(k, half)->inside ? FC_FRAME_HEADER : FC_CASSANDRA_HEADER;
 	return half == HALF_REQUESTS ? FC_KAFKA_REQUEST : FC_KAFKA_RESPONSE;
 }
 
@@ -61,15 +66,18 @@ FC_INLINE u64 measure_header(const struct conn *k, u8 half)
  * of which those of the header count. `sure`: a message must begin here. */
 FC_INLINE u32 weigh_message(struct conn *k, u8 half, bool sure, u64 lo, u64 hi)
 {
+	struct framing *f = find_framing(k, half);
 	u8 proto = k->large.x.proto;
 	u32 length;
 
 	if (proto == FC_PROTO_MONGODB)
 		return weigh_mongodb(lo, hi, half == HALF_RESPONSES);
-	if (proto == FC_PROTO_CASSANDRA && k->wrapped)
+	if (proto == FC_PROTO_CASSANDRA && k->wrapped && !f->inside)
 		return weigh_cassandra_frame(lo);
-	if (proto == FC_PROTO_CASSANDRA)
-		return weigh_cassandra(lo, hi, half == HALF_RESPONSES);
+	if (proto == FC_PROTO_CASSANDRA) {
+		length = weigh_cassandra(lo, hi, half == HALF_RESPONSES);
+		return k->wrapped && length > f->inside ? 0 : length;
+	}
 	if (half == HALF_RESPONSES)
 		return weigh_kafka_response(lo, k->framing[HALF_REQUESTS].mark, sure);
 	length = weigh_kafka_request(lo, hi);
@@ -79,9 +87,15 @@ FC_INLINE u32 weigh_message(struct conn *k, u8 half, bool sure, u64 lo, u64 hi)
 }
 
 /* Whether user space needs the message; others are only stepped over. */
-FC_INLINE bool is_told(struct conn *k, struct framing *f, u64 lo, u64 hi)
+FC_INLINE bool is_told(struct conn *k, struct framing *f, u64 lo, u64 hi, u32 length)
 {
-	return !k->wrapped || is_cassandra_told(f, lo, hi);
+	return !k->wrapped || is_cassandra_told(f, lo, hi, length);
+}
+
+/* It is done with; how far it is from its beginning to the next one's. */
+FC_INLINE u32 pass_message(struct conn *k, struct framing *f, u64 lo, u32 length)
+{
+	return k->wrapped ? pass_cassandra(f, lo, length) : length;
 }
 
 /* What a message says about those that follow. */

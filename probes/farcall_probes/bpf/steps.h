@@ -98,7 +98,7 @@ FC_INLINE void message_step(void *ctx, struct call *c)
 	u64 sk;
 	struct conn *k = find_conn(c, &sk);
 
-	if (k && (take_messages(c, sk, k) || turn_pieces(c, k)))
+	if (k && take_messages(c, sk, k))
 		go_to(ctx, c->segments < FC_SEGMENTS_PER_CALL ? STEP_MESSAGE : STEP_PASS);
 }
 
