@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from farcall.api import Span
 from farcall.client import ApiClient, find_server
 from linking import joins
-from linking.joins import Joins
+from linking.joins import Joins, wait_until_it_listens
 from linking.judging import Score, judge
 from naming.product import Product, ProductError
 from support_ports import find_free_port
@@ -140,20 +140,6 @@ def front_command(shape: str, port: int, following: int, run: str, folder: Path)
         subprocess.run(["go", "build", "-o", built, HERE / "server.go"], check=True)
         return [str(built), *words]
     return [sys.executable, str(HERE / "server.py"), shape, *words]
-
-
-def wait_until_it_listens(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            connection = HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.connect()
-            connection.close()
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise ProductError(f"the server on port {port} did not start") from None
-            time.sleep(0.05)
 
 
 def request_all(path: str, port: int, requests: int, shape: str) -> None:

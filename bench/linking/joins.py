@@ -4,6 +4,7 @@ Several servers with a name each, so that a span joined with another connection'
 path does; and a server cannot take longer than its client waited.
 """
 
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -107,11 +108,25 @@ def servers(program: Path) -> Iterator[list[int]]:
         for place, port in enumerate(ports):
             environment = {"OTEL_SERVICE_NAME": f"join-{place}", "GOMAXPROCS": "1"}
             processes.append(subprocess.Popen([program, "serve", str(port)], env=environment))
+        for port in ports:
+            wait_until_it_listens(port)
         yield ports
     finally:
         for process in processes:
             process.kill()
             process.wait()
+
+
+def wait_until_it_listens(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 5).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise ProductError(f"the server on port {port} did not start") from None
+            time.sleep(0.05)
 
 
 def settle(product: Product, run: str, since_ns: int, wanted: int) -> list[Span]:
