@@ -5,7 +5,7 @@ applied. Never deleted are volume claims and Secrets: what they hold cannot be m
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -60,6 +60,7 @@ class Applier:
     cluster: Cluster
     owner: Owner
     observed: Mapping[Ref, Manifest]
+    note: Callable[[Manifest], None]  # for what was written
     memory: Memory
     now: datetime
     report: Report = field(default_factory=Report)
@@ -84,7 +85,7 @@ class Applier:
 
     async def _apply_one(self, manifest: Manifest, rolling: Sequence[str]) -> None:
         ref = ref_of(manifest)
-        live = self.memory.find(ref, self.observed) or await self._ask(ref)
+        live = self.observed.get(ref) or await self._ask(ref)
         if live is None:
             await self._write(manifest)
             return
@@ -154,7 +155,8 @@ class Applier:
         self.report.writes += 1
         applied = await self.cluster.apply(manifest)
         self.memory.asked.pop(ref, None)
-        self.memory.remember(ref, applied.live)
+        if ref.kind not in UNWATCHED:
+            self.note(applied.live)
         self.memory.warnings.pop(ref, None)
         if applied.warnings:
             self.memory.warnings[ref] = applied.warnings

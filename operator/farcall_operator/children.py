@@ -4,13 +4,12 @@ No requests in here. Nothing in a `Memory` is needed: after a restart the cluste
 one server-side apply that changes nothing.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from farcall.tracingconfig import GROUP, KIND
-from farcall_operator.cluster.packed import Packed, is_newer_version, pack, unpack
+from farcall_operator.cluster.packed import Packed, is_newer_version
 from farcall_operator.cluster.port import (
     MANAGED_BY,
     MANAGER,
@@ -68,9 +67,6 @@ class Memory:
     """Of one TracingConfig (by uid), for as long as this process lives."""
 
     uid: str
-    # Newer than what the watch has told, until the next pass. Packed: while a thousand resources are made all of theirs are
-    # in here, and what such a crowd of dictionaries took is never given back.
-    written: dict[Ref, Packed] = field(default_factory=dict)
     # What the server makes of our manifest in its own way (a webhook that rewrites images): by the desired hash.
     accepted: dict[Ref, tuple[str, frozenset[Difference]]] = field(default_factory=dict)
     asked: dict[Ref, tuple[datetime, Manifest]] = field(default_factory=dict)  # of unwatched kinds
@@ -80,26 +76,8 @@ class Memory:
     rendered: tuple[bytes, bytes] | None = None  # what was asked (hashed), the manifests (packed)
     status: Packed | None = None  # as it was written last
 
-    def find(self, ref: Ref, observed: Mapping[Ref, Manifest]) -> Manifest | None:
-        """The newest that is known of an object that the watch has told of.
-
-        One that only we know of is asked for: it may be gone by now.
-        """
-        told, ours = observed.get(ref), self.written.get(ref)
-        if told is None or ours is None:
-            return told
-        if is_newer(ours, told):
-            return unpack(ours)
-        del self.written[ref]
-        return told
-
-    def remember(self, ref: Ref, live: Manifest) -> None:
-        """`live`: the server's answer to a write of ours."""
-        self.written[ref] = pack(live)
-
     def forget(self, ref: Ref) -> None:
         for known in (
-            self.written,
             self.accepted,
             self.asked,
             self.warnings,

@@ -171,6 +171,7 @@ class ClusterReconciler:
             cluster=self.cluster,
             owner=Owner(name=work.name, uid=work.memory.uid),
             observed=work.children,
+            note=self.observed.note,
             memory=work.memory,
             now=work.now,
             report=work.report,

@@ -181,6 +181,7 @@ class Teller:
                 work.report.errors.append(e)
             return
         work.memory.status = pack(written)
+        self.observed.note(written)
         known = self.notices.written
         await self.notices.tell(work.config, list_transitions(work.before, status), work.now)
         work.report.writes += self.notices.written - known

@@ -36,7 +36,7 @@ class Volumes:
         return manifest
 
     async def _fit_claim(self, manifest: Manifest) -> Manifest:
-        live = self.applier.memory.find(ref_of(manifest), self.applier.observed)
+        live = self.applier.observed.get(ref_of(manifest))
         if live is None:
             live = await self.applier.cluster.get(ref_of(manifest))
         if live is None:
@@ -56,7 +56,7 @@ class Volumes:
 
     async def _find_claim(self, ref: Ref, template: Manifest) -> Manifest | None:
         """Asked for only where the size in the StatefulSet is a new one: usually the watch does not tell of it."""
-        told = self.applier.memory.find(ref, self.applier.observed)
+        told = self.applier.observed.get(ref)
         if told is not None:
             return told
         size = read_size(template["spec"])
@@ -114,7 +114,7 @@ class Volumes:
         size = read_size(wanted)
         self.applier.report.writes += 1
         patch = {"spec": {"resources": {"requests": {"storage": size}}}}
-        self.applier.memory.remember(ref, await self.applier.cluster.merge(ref, patch))
+        self.applier.note(await self.applier.cluster.merge(ref, patch))
         self.applier.memory.claims[ref] = size
 
     def _complain(self, ref: Ref, reason: str, words: str) -> None:

@@ -128,3 +128,52 @@ def test_of_a_node_only_what_is_read_is_kept():
     world.put(build_node("n1"))
 
     assert len(str(world.nodes()["n1"])) < 500
+
+
+def test_the_watch_tells_nothing_new_of_what_we_wrote():
+    world = World()
+    world.put(build_config("main"))
+    world.note(build_child("main", version=5, data="ours"))
+
+    assert world.children("main")[CHILD]["data"] == {"key": "ours"}
+    assert world.put(build_child("main", version=4, data="what it was before")) == set()
+    assert world.put(build_child("main", version=5, data="ours")) == set()
+    assert world.children("main")[CHILD]["data"] == {"key": "ours"}
+    assert world.put(build_child("main", version=6, data="somebody else's")) == {"main"}
+
+
+def test_an_answer_that_the_watch_was_faster_than_changes_nothing():
+    world = World()
+    world.put(build_child("main", version=7, data="newer"))
+    world.note(build_child("main", version=5))
+    assert world.children("main")[CHILD]["data"] == {"key": "newer"}
+
+    assert world.drop(build_child("main", version=8)) == {"main"}
+    world.note(build_child("main", version=7))
+    assert CHILD not in world.children("main")
+    world.note(build_child("main", uid="u2", version=9, data="made again"))
+    assert world.children("main")[CHILD]["data"] == {"key": "made again"}
+
+
+def test_what_a_list_holds_is_so_though_it_is_older_than_what_was_known():
+    world = World()
+    world.put(build_child("main", version=500, data="before the store was put back"))
+
+    assert world.put(build_child("main", version=3, data="put back"), listed=True) == {"main"}
+    assert world.children("main")[CHILD]["data"] == {"key": "put back"}
+    assert world.put(build_child("main", version=3, data="put back"), listed=True) == set()
+
+
+def test_our_own_status_is_no_news_and_an_edit_beside_it_is():
+    world = World()
+    config = build_config("main")
+    world.put(config)
+    written = {**build_config("main", version=2), "status": {"observedGeneration": 1}}
+    world.note(written)
+    assert world.put(written) == set()
+    assert world.config("main") == written
+
+    edited = {**build_config("main", version=4), "status": {"observedGeneration": 1}}
+    edited["metadata"]["generation"] = 2
+    world.note(edited)  # the answer to a status that was written just after the edit
+    assert world.put(edited) == {"main"}

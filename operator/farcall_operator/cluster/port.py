@@ -129,6 +129,9 @@ class Observed(Protocol):
 
     def nodes(self) -> Mapping[str, Manifest]: ...
 
+    def note(self, manifest: Manifest) -> None:
+        """The API server's answer to a write of ours, of a kind that is watched: so it is, until the watch tells more."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:

@@ -22,6 +22,8 @@ from farcall_operator.overlap import read_included
 # Of a node's status, which a large node fills with 50 KB about images and disks.
 NODE_STATUS = ("addresses", "allocatable", "capacity", "conditions", "nodeInfo")
 
+MAX_GONE = 4_096
+
 
 class Children(Mapping[Ref, Manifest]):
     """As they were when it was made; each is unpacked when it is asked for, once."""
@@ -48,16 +50,20 @@ class Children(Mapping[Ref, Manifest]):
 class World:
     """`put` and `drop` return the names of the TracingConfigs that the change may concern.
 
-    Events of one object come in order; those of an object and of its successor by the same name may not.
+    Events of one object come in order; those of an object and of its successor by the same name may not. What we wrote
+    ourselves is `note`d as the API server answered it: the watch, which tells of it a little later, then tells nothing new.
     """
 
     def __init__(self) -> None:
+        self._noted: dict[str, str] = {}  # TracingConfigs: the version that our status made
+        self._gone: dict[Ref, str] = {}  # children: the version that they had when they went
         self._configs: dict[str, Manifest] = {}
         self._children: dict[str, dict[Ref, Packed]] = {}
         self._owners: dict[Ref, str] = {}
         self._nodes: dict[str, Manifest] = {}
 
-    def put(self, manifest: Manifest) -> set[str]:
+    def put(self, manifest: Manifest, *, listed: bool = False) -> set[str]:
+        """`listed`: so it is now, also when it was newer before (an API server whose store was put back)."""
         ref = ref_of(manifest)
         if ref.kind == KIND:
             return self._put_config(ref.name, drop_managed_fields(manifest))
@@ -65,7 +71,18 @@ class World:
             before, slim = self._nodes.get(ref.name), slim_node(manifest)
             self._nodes[ref.name] = slim
             return set(self._configs) if is_other_node(before, slim) else set()
-        return self._put_child(Ref(*map(sys.intern, ref)), manifest)
+        return self._put_child(Ref(*map(sys.intern, ref)), manifest, listed=listed)
+
+    def note(self, manifest: Manifest) -> None:
+        """The answer to a write of ours, of a kind that is watched. The watch may have been faster."""
+        ref, version = ref_of(manifest), str(manifest["metadata"].get("resourceVersion", ""))
+        if ref.kind == KIND:
+            if ref.name in self._configs:
+                self._noted[ref.name] = version
+            return
+        gone = self._gone.get(ref)
+        if gone is None or is_newer_version(version, gone):
+            self._put_child(Ref(*map(sys.intern, ref)), manifest)
 
     def drop(self, manifest: Manifest) -> set[str]:
         ref = ref_of(manifest)
@@ -73,13 +90,14 @@ class World:
         if ref.kind == KIND:
             if _is_same(self._configs.get(ref.name), uid):
                 del self._configs[ref.name]
+                self._noted.pop(ref.name, None)
             return set(self._configs) | {ref.name}  # one that overlapped may go on now
         if ref.kind == "Node":
             if _is_same(self._nodes.get(ref.name), uid):
                 del self._nodes[ref.name]
                 return set(self._configs)
             return set()
-        return self._drop_child(ref, uid)
+        return self._drop_child(ref, manifest)
 
     def config(self, name: str) -> Manifest | None:
         return self._configs.get(name)
@@ -100,15 +118,19 @@ class World:
         ):
             return set()
         self._configs[name] = manifest
+        if self._noted.get(name) == manifest["metadata"].get("resourceVersion"):
+            del self._noted[name]
+            if before is not None and _pick_config(before) == _pick_config(manifest):
+                return set()  # but for the status, which is ours
         if before is not None and read_included(before) != read_included(manifest):
             return set(self._configs)  # others may overlap with it now, or no more
         return {name}
 
-    def _put_child(self, ref: Ref, manifest: Manifest) -> set[str]:
+    def _put_child(self, ref: Ref, manifest: Manifest, *, listed: bool = False) -> set[str]:
         before_owner = self._owners.get(ref)
         owner = manifest["metadata"].get("labels", {}).get(OWNER_LABEL)
         before = self._children[before_owner][ref] if before_owner is not None else None
-        if before is not None and _is_older_successor(manifest, before.uid, before.version):
+        if before is not None and _is_no_news(manifest, before, listed=listed):
             return set()
         if before_owner is not None and before_owner != owner:
             self._forget(ref)
@@ -116,9 +138,12 @@ class World:
             owner = sys.intern(owner)  # like the parts of `ref`: else each object has its own
             self._owners[ref] = owner
             self._children.setdefault(owner, {})[ref] = pack(manifest)
+            self._gone.pop(ref, None)
         return {name for name in (before_owner, owner) if name}
 
-    def _drop_child(self, ref: Ref, uid: str | None) -> set[str]:
+    def _drop_child(self, ref: Ref, manifest: Manifest) -> set[str]:
+        uid = manifest["metadata"].get("uid")
+        self._remember_gone(ref, str(manifest["metadata"].get("resourceVersion", "")))
         owner = self._owners.get(ref)
         if owner is None:
             return set()
@@ -126,11 +151,31 @@ class World:
             self._forget(ref)
         return {owner}
 
+    def _remember_gone(self, ref: Ref, version: str) -> None:
+        """For as long as an answer may be on its way; the oldest goes first."""
+        self._gone.pop(ref, None)
+        self._gone[ref] = version
+        if len(self._gone) > MAX_GONE:
+            del self._gone[next(iter(self._gone))]
+
     def _forget(self, ref: Ref) -> None:
         owner = self._owners.pop(ref)
         del self._children[owner][ref]
         if not self._children[owner]:
             del self._children[owner]
+
+
+def _is_no_news(manifest: Manifest, before: Packed, *, listed: bool) -> bool:
+    metadata = manifest["metadata"]
+    version = str(metadata.get("resourceVersion", ""))
+    if str(metadata.get("uid", "")) != before.uid:
+        return _is_older_successor(manifest, before.uid, before.version)
+    return version == before.version or (not listed and is_newer_version(before.version, version))
+
+
+def _pick_config(config: Manifest) -> object:
+    metadata = config["metadata"]
+    return [metadata.get(key) for key in ("uid", "generation", "deletionTimestamp")]
 
 
 def _is_same(before: Manifest | None, uid: str | None) -> bool:

@@ -65,7 +65,7 @@ class Watching:
         self._add = add
         self._count = count
         clock = asyncio.get_running_loop().time
-        self.streams = Streams(WATCHED, find=self._put, vanish=self._drop, clock=clock)
+        self.streams = Streams(WATCHED, find=self._find, vanish=self._drop, clock=clock)
 
     async def run(self, ready: asyncio.Event) -> None:
         """`ready` is set once kopf took over the process's signals, so that the caller can take them back."""
@@ -118,9 +118,12 @@ class Watching:
 
         return hear
 
-    def _put(self, manifest: Manifest) -> None:
+    def _find(self, manifest: Manifest) -> None:
+        self._put(manifest, listed=True)
+
+    def _put(self, manifest: Manifest, *, listed: bool = False) -> None:
         delay_s = CALM_S if self._can_wait(manifest) else 0.0
-        self._call(self._world.put(manifest), delay_s)
+        self._call(self._world.put(manifest, listed=listed), delay_s)
 
     def _can_wait(self, manifest: Manifest) -> bool:
         """All but what a user wrote: most else is the echo of our own writes, two dozen after one edit."""
