@@ -4,10 +4,13 @@ As dictionaries an object takes ten times that, and a thousand TracingConfigs ha
 """
 
 import json
+import sys
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from farcall_operator.cluster.port import Manifest
+
+MAX_SHARED = 128  # characters: a condition's message, a CIDR; longer texts are hardly ever the same
 
 
 class Packed(NamedTuple):
@@ -37,6 +40,17 @@ def unpack(packed: Packed) -> Manifest:
 def drop_managed_fields(manifest: Manifest) -> Manifest:
     metadata = {k: v for k, v in manifest["metadata"].items() if k != "managedFields"}
     return {**manifest, "metadata": metadata}
+
+
+def share_strings(value: Any) -> Any:
+    """A copy whose keys and short texts are one object each for the whole process: half of a TracingConfig's size."""
+    if isinstance(value, dict):
+        return {sys.intern(key): share_strings(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [share_strings(inner) for inner in value]
+    if isinstance(value, str) and len(value) <= MAX_SHARED:
+        return sys.intern(value)
+    return value
 
 
 def is_newer_version(one: str, other: str) -> bool:

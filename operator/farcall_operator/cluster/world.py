@@ -14,6 +14,7 @@ from farcall_operator.cluster.packed import (
     drop_managed_fields,
     is_newer_version,
     pack,
+    share_strings,
     unpack,
 )
 from farcall_operator.cluster.port import OWNER_LABEL, Manifest, Ref, ref_of
@@ -66,7 +67,7 @@ class World:
         """`listed`: so it is now, also when it was newer before (an API server whose store was put back)."""
         ref = ref_of(manifest)
         if ref.kind == KIND:
-            return self._put_config(ref.name, drop_managed_fields(manifest))
+            return self._put_config(ref.name, share_strings(drop_managed_fields(manifest)))
         if ref.kind == "Node":
             before, slim = self._nodes.get(ref.name), slim_node(manifest)
             self._nodes[ref.name] = slim
