@@ -178,11 +178,13 @@ def wait_all_ready(
     within_s: float = 1_800,
 ) -> None:
     """Looks seldom where there are many: a list of a thousand costs the API server what an edit costs."""
-    deadline = time.monotonic() + within_s
+    deadline, told = time.monotonic() + within_s, -1
     while (ready := count_ready(api)) < number:
         alive()
         assert time.monotonic() < deadline, f"only {ready} of {number} are ready in {within_s} s"
-        tell(f"{ready} of {number} TracingConfigs are ready")
+        if ready != told:
+            tell(f"{ready} of {number} TracingConfigs are ready")
+            told = ready
         time.sleep(min(5.0, 0.2 + number / 400))
 
 
