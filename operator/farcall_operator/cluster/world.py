@@ -119,7 +119,8 @@ class World:
         ):
             return set()
         self._configs[name] = manifest
-        if self._noted.get(name) == manifest["metadata"].get("resourceVersion"):
+        noted = self._noted.get(name)
+        if noted is not None and noted == manifest["metadata"].get("resourceVersion"):
             del self._noted[name]
             if before is not None and _pick_config(before) == _pick_config(manifest):
                 return set()  # but for the status, which is ours
@@ -171,7 +172,9 @@ def _is_no_news(manifest: Manifest, before: Packed, *, listed: bool) -> bool:
     version = str(metadata.get("resourceVersion", ""))
     if str(metadata.get("uid", "")) != before.uid:
         return _is_older_successor(manifest, before.uid, before.version)
-    return version == before.version or (not listed and is_newer_version(before.version, version))
+    if version == before.version:
+        return bool(version)
+    return not listed and is_newer_version(before.version, version)
 
 
 def _pick_config(config: Manifest) -> object:
