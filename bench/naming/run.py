@@ -30,7 +30,7 @@ SCENARIOS = {
     **scenarios_faults.SCENARIOS,
 }
 SEEN_WITHIN_S = 40.0  # late on a busy machine; rows that are as expected end the wait
-EARLY_WITHIN_S = 20.0
+EARLY_WITHIN_S = 60.0  # as above; what comes later may meet the next event
 REPUBLISH_S = 5.0  # agents ask every 2 s whether Redis is still the same
 # Every entry has an expiry, and would be given up for room.
 FULL = ("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", 1)

@@ -199,6 +199,7 @@ async def evicted(p: Play) -> None:
     await client.do("sleep 2000")
     await p.reach("eviction")
     await p.judge(client, *p.call())
+    await p.wait_expected()  # before the next event shortens the time to live, and it expired
 
 
 # ---- case 17 ----------------------------------------------------------------------------------------------------
