@@ -1,6 +1,6 @@
 """Twenty pods that call for a while: nothing restarts, memory stays, and every call is one span or a counted loss.
 
-FARCALL_SOAK_S: for how many seconds; two minutes in CI, twenty by `make soak`.
+FARCALL_SOAK_S: for how many seconds; twenty minutes by `make soak-cluster`. Not part of `make e2e`: it has the cluster for itself.
 """
 
 import os
@@ -132,7 +132,8 @@ def test_twenty_pods_calling_lose_nothing_uncounted_and_nothing_grows_or_restart
 
     wait_until(look, "every call is a span or counted", every_s=5)
     seen = count_seen(cluster, since_ns)
-    assert {call: n for call, n in seen.items() if n > 1} == {}
+    # The server's own view of a caller that its agent did not know yet has the server's pod, and is no second one.
+    assert {c: n for c, n in seen.items() if n > 1 and c[0].startswith("soak-")} == {}
     grown = {who: late[who] - early[who] for who in late if who in early and not who.startswith("store")}  # fmt: skip
     assert all(by < MAY_GROW_BY for by in grown.values()), grown
     assert read_restarts(cluster) == restarts
