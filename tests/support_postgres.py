@@ -46,8 +46,10 @@ class Postgres:
 
 
 @contextmanager
-def running_postgres(*, password: str | None = None) -> Iterator[Postgres]:
-    """With a password it is asked for, in plain text."""
+def running_postgres(
+    certificate: tuple[Path, Path] | None = None, *, password: str | None = None
+) -> Iterator[Postgres]:
+    """With `certificate` (and its key) it speaks TLS to who asks for it. With a password it is asked for, in plain text."""
     binaries = find_binaries()
     assert binaries is not None, "needs postgresql: run `make setup-test`"
     folder = Path(tempfile.mkdtemp(prefix="farcall-postgres-"))
@@ -67,6 +69,13 @@ def running_postgres(*, password: str | None = None) -> Iterator[Postgres]:
         settings = (
             f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
         )
+        if certificate is not None:
+            for name, path in zip(("cert", "key"), certificate, strict=True):
+                shutil.copy(path, folder / name)
+                shutil.chown(folder / name, USER)
+                (folder / name).chmod(0o600)
+            files = f"-c ssl_cert_file={folder}/cert -c ssl_key_file={folder}/key"
+            settings += f" -c ssl=on {files}"
         log = folder / "log"
         subprocess.run(
             [*control, "-l", log, "-o", settings, "start"],

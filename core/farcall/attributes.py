@@ -108,13 +108,13 @@ _ALL = (
     Attribute(
         key="http.request.size",
         type="int",
-        brief="Bytes of the request as seen, head included.",
+        brief="Bytes of the request when the answer came, head included.",
         example="512",
     ),
     Attribute(
         key="http.response.size",
         type="int",
-        brief="Bytes of the response as seen, head included.",
+        brief="Bytes of the response, head included: as its Content-Length has it, else those of the first read or write.",
         example="2048",
     ),
     # gRPC

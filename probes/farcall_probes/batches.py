@@ -94,6 +94,8 @@ class ExchangeRows:
             len(block), dtype=events.EXCHANGE, buffer=block, strides=(block.dtype.itemsize,)
         )
         numbers[:] = fixed if whole else fixed[texts.rows]
+        if texts.response_bytes is not None:
+            numbers["resp_bytes"] = texts.response_bytes
         self._chunks.append(
             _Chunk(
                 numbers=numbers,

@@ -19,6 +19,7 @@ SMALL_REQ = 232
 SMALL_RESP = 80
 LARGE_REQ = 696
 LARGE_RESP = 128
+RESP_MORE = 224
 HEAD_DATA = STRIDE_HEAD - RING_HEADER - 32
 DNS_ASKED = 120
 DNS_DATA = STRIDE_DNS - RING_HEADER - 128 - 24 - DNS_ASKED
@@ -162,7 +163,8 @@ _EXCHANGE = [
     ("segment", "u1"),
     ("end", "u1"),
     ("wrapped", "u1"),
-    ("pad2", "V3"),
+    ("pad2", "V1"),
+    ("resp_more", "<u2"),
 ]
 
 WHO = np.dtype(_WHO)

@@ -41,8 +41,8 @@ DEAR_HITS_PER_S = 2_000  # 11 µs each: 2 % of a core
 DEAR_REST_S = 60.0
 
 # Shared objects that may hold a TLS library of their own: linked into an extension or a language's runtime. Of all
-# others only the name tells.
-_LIKELY = re.compile(r"ssl|tls|crypto|quic|node|python|ruby|php|grpc|envoy", re.I)
+# others only the name tells. (`_rust.abi3.so` is the Python package cryptography's, which pyOpenSSL speaks through.)
+_LIKELY = re.compile(r"ssl|tls|crypto|quic|node|python|ruby|php|grpc|envoy|_rust\.abi3", re.I)
 _SSL_NAME = re.compile(r"^lib(boring)?ssl[-.]")
 
 

@@ -19,7 +19,7 @@ from farcall_probes.maps import KEPT_STEPS, UPROBE_STEPS, Maps
 _UPROBES = ("uprobe__", "uretprobe__")
 # The steps that plaintext goes through: loaded once more for bytes that lie in the kernel's memory (bpf/tls.h).
 _PLAINTEXT_STEPS = frozenset(
-    "plaintext begin continue head interim reply recognise frames message pass http2".split()
+    "plaintext turned begin continue head interim reply recognise frames message pass http2".split()
 )
 _OP_LOAD_64 = 0x18  # lddw, two slots
 _CALL = 0x85  # BPF_JMP | BPF_CALL

@@ -50,6 +50,7 @@ class Columns:
     database: Text | None = None  # or keyspace
     collection: Text | None = None  # or table, or topic
     group: Text | None = None  # of consumers
+    response_bytes: npt.NDArray[np.uint64] | None = None  # None: as the records say
 
 
 def captured(block: Records, field: str, length: str) -> list[bytes]:

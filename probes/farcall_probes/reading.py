@@ -18,6 +18,7 @@ from farcall_probes.heads import Heads
 from farcall_probes.masking import mask_query
 from farcall_probes.multiplexed import MultiplexedReader
 from farcall_probes.readcolumns import TRACE_FLAGS, Columns, captured, mark_pipelined, name_ends
+from farcall_probes.responses import measure_responses
 from farcall_probes.wire.http1 import HttpRequest, RequestParser
 from farcall_probes.wire.outcomes import Truncated
 
@@ -89,6 +90,7 @@ class Reader:
         flags = block["flags"][kept] & ~np.uint32(ExchangeFlag.CUT) | cut[kept]
         if any(formats):
             flags = flags | np.array([TRACE_FLAGS[form] for form in formats], np.uint32)
+        status = read_status(block)[kept]
         return Columns(
             rows=kept,
             flags=mark_pipelined(flags, requests),
@@ -96,8 +98,11 @@ class Reader:
             target=path,
             query=[self._query(q) if q else q for q in query],
             host=host,
-            status=read_status(block)[kept],
+            status=status,
             error=name_ends(block[kept] if len(rows) < len(block) else block),
+            response_bytes=measure_responses(
+                block[kept] if len(rows) < len(block) else block, method, status
+            ),
             batch_size=[n if n > 1 else None for n in requests],
             user_agent=agent,
             content_type=kind,

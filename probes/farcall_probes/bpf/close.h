@@ -104,6 +104,50 @@ FC_INLINE int on_new_fd(s64 fd)
 	return 0;
 }
 
+/* Beside descriptors a message may bring credentials, a security label and a pidfd. */
+#define RIGHTS_MESSAGES 4
+/* Of one message; those past them are looked up anew within FD_NOT_LIFE_NS, as any. */
+#define RIGHTS_FDS 16
+
+FC_INLINE void forget_fds(u64 from, u64 n)
+{
+	u64 process = read_pid_tgid() & 0xffffffff00000000ULL;
+	u32 fds[RIGHTS_FDS] = {};
+	u32 i;
+
+	FC_CLAMP(n, RIGHTS_FDS);
+	if (read_user(fds, (u32)n * 4, (void *)from))
+		return;
+	for (i = 0; i < RIGHTS_FDS; i++) {
+		u64 key = process | fds[i];
+
+		if (i >= n)
+			break;
+		map_delete(MAP(MAP_FDS), &key);
+	}
+}
+
+/* A message was received at `msghdr`: the descriptors in it were something else before. */
+FC_INLINE void take_rights(u64 msghdr)
+{
+	struct user_control control = {};
+	struct user_cmsghdr m = {};
+	u64 at = 0;
+	u32 i;
+
+	if (read_user(&control, sizeof(control), (void *)(msghdr + MSGHDR_CONTROL)))
+		return;
+	for (i = 0; i < RIGHTS_MESSAGES; i++) {
+		if (at + sizeof(m) > control.len || read_user(&m, sizeof(m), (void *)(control.base + at)))
+			return;
+		if (m.len < sizeof(m) || m.len > control.len)
+			return;
+		if (m.level == SOL_SOCKET && m.type == SCM_RIGHTS)
+			forget_fds(control.base + at + sizeof(m), (m.len - sizeof(m)) / 4);
+		at += (m.len + 7) & ~7ULL;
+	}
+}
+
 FC_INLINE int on_accepted(s64 fd)
 {
 	if (fd >= 0)

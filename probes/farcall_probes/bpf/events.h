@@ -141,7 +141,8 @@ struct fc_exchange {
 	u8 segment; /* enum fc_segment */
 	u8 end;     /* enum fc_end */
 	u8 wrapped; /* of a segment: 1 when it is a packed or partial outer frame of Cassandra's version 5, with any number of messages in it */
-	u8 pad2[3];
+	u8 pad2;
+	u16 resp_more; /* of HTTP/1: so many more bytes of the response lie in the last FC_RESP_MORE bytes of `req` */
 };
 
 /* small: Redis, memcached; 128 + 64 + 312 = 504 = 512 - 8.  large: HTTP/1 and SQL; 192 + 696 + 128 = 1016 = 1024 - 8. */
@@ -149,6 +150,8 @@ struct fc_exchange {
 #define FC_SMALL_RESP 80
 #define FC_LARGE_REQ 696
 #define FC_LARGE_RESP 128
+/* Where the request leaves room: a server's Content-Length may stand behind 128 bytes of other fields. */
+#define FC_RESP_MORE 224
 
 struct fc_small {
 	struct fc_exchange x;

@@ -49,6 +49,8 @@
 #define STEP_TLS 14
 #define STEP_PLAINTEXT 15
 #define STEP_QUESTIONS 16
+#define STEP_RIGHTS 17
+#define STEP_TURNED 18
 
 /* OFF_*: a member's offset, added to a pointer. */
 #define OFF_TASK_FILES 1

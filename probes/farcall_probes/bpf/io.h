@@ -17,8 +17,23 @@ struct user_msghdr {
 	u64 iov_len;
 };
 
+/* What follows in struct msghdr, and what it points at (socket.h). */
+#define MSGHDR_CONTROL 32
+struct user_control {
+	u64 base;
+	u64 len;
+};
+
+struct user_cmsghdr {
+	u64 len; /* this header included */
+	u32 level;
+	u32 type;
+};
+#define SOL_SOCKET 1
+#define SCM_RIGHTS 1
+
 struct user_mmsghdr {
-	u64 header[7];
+	u64 header[7]; /* struct msghdr */
 	u32 len;
 	u32 pad;
 };

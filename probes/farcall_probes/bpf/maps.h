@@ -12,7 +12,7 @@ enum fd_kind {
 	FD_TCP_DNS = 3, /* a TCP connection to a resolver */
 };
 
-/* Entries of nothing live this long: a descriptor passed by SCM_RIGHTS or dup2 becomes visible after it. */
+/* Entries of nothing live this long: what comes to be under a number by a call that is not hooked becomes visible after it. */
 #define FD_NOT_LIFE_NS FC_SECOND_NS
 /* So many calls that are no request in a row, and the descriptor is left alone for a while. */
 #define FD_MAX_TRIES 32

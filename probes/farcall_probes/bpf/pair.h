@@ -106,6 +106,7 @@ FC_INLINE bool begin_request(struct call *c, u64 sk, struct conn *k)
 	x->req_bytes = c->total;
 	x->req_cap = (u16)n;
 	x->resp_cap = 0;
+	x->resp_more = 0;
 	x->flags = c->plain ? FC_FLAG_TLS : 0;
 	x->request_seq = locate_call(c, sk);
 	k->tls_begin = c->place;
@@ -243,13 +244,41 @@ FC_INLINE bool is_interim(const struct conn *k)
 	return r[9] == '1' && !(r[10] == '0' && r[11] == '1');
 }
 
+/* The response's bytes behind those that its own place holds. */
+FC_INLINE void collect_more(struct call *c, struct conn *k, u64 base, u64 len)
+{
+	struct fc_exchange *x = &k->large.x;
+	u64 n = len;
+
+	if (x->req_cap > FC_LARGE_REQ - FC_RESP_MORE)
+		return;
+	FC_CLAMP(n, FC_RESP_MORE);
+	read_user(k->large.req + FC_LARGE_REQ - FC_RESP_MORE, (u32)n, (void *)base); /* zeros, if it can not be read */
+	x->resp_more = (u16)n;
+}
+
+/* What no call of ours carried (sendfile, splice) is a part of the request too: its place in the stream tells. */
+FC_INLINE void measure_request(u64 sk, struct conn *k)
+{
+	struct fc_exchange *x = &k->large.x;
+	u32 sent;
+
+	/* A FIN has a number of its own; behind it nothing is sent. */
+	if (k->dir != DIR_OUT || x->flags & (FC_FLAG_TLS | FC_FLAG_PIPELINED) || load_state(sk) != TCP_ESTABLISHED)
+		return;
+	sent = locate_write(sk) - x->request_seq;
+	if (sent > x->req_bytes)
+		x->req_bytes = sent;
+}
+
 FC_INLINE void finish_http(struct call *c, u64 sk, struct conn *k)
 {
 	struct fc_exchange *x = &k->large.x;
 
 	x->resp_bytes = c->total;
-	if (x->req_bytes > x->req_cap && k->head == HEAD_UNKNOWN)
+	if (k->head == HEAD_UNKNOWN && x->req_bytes > x->req_cap)
 		x->flags |= FC_FLAG_CUT;
+	measure_request(sk, k);
 	finish_exchange(c, sk, k);
 }
 
@@ -264,8 +293,12 @@ FC_INLINE void answer_http(void *ctx, struct call *c, u64 sk, struct conn *k)
 {
 	struct fc_exchange *x = &k->large.x;
 
-	if (!x->resp_cap)
+	if (!x->resp_cap) {
 		x->ts_resp_ns = read_clock();
+		x->resp_more = 0;
+		if (c->len[0] > FC_LARGE_RESP)
+			collect_more(c, k, c->base[0] + FC_LARGE_RESP, c->len[0] - FC_LARGE_RESP);
+	}
 	if (!collect_response(c, k, c->base[0], c->len[0]))
 		return;
 	if (x->resp_cap < FC_STATUS_LINE && c->pieces > 1 && !collect_response(c, k, c->base[1], c->len[1]))
@@ -340,6 +373,7 @@ FC_INLINE void pass_interim(struct call *c, u64 sk, struct conn *k)
 	u64 skip = skip_interim(k);
 
 	drop_response(k);
+	k->large.x.resp_more = 0;
 	if (!skip || skip + FC_STATUS_LINE > c->len[0])
 		return;
 	if (!collect_response(c, k, c->base[0] + skip, c->len[0] - skip))

@@ -16,6 +16,10 @@ struct enter_args {
 	u64 args[6];
 };
 
+/* fcntl.h */
+#define F_DUPFD 0
+#define F_DUPFD_CLOEXEC 1030
+
 struct exit_args {
 	u64 common;
 	u64 nr;
@@ -97,6 +101,11 @@ int tp__syscalls__sys_enter_writev(struct enter_args *a)
 	return on_write_vector(a, a->args[0], a->args[1], a->args[2]);
 }
 
+int tp__syscalls__sys_enter_pwritev2(struct enter_args *a)
+{
+	return on_write_vector(a, a->args[0], a->args[1], a->args[2]);
+}
+
 int tp__syscalls__sys_enter_sendmsg(struct enter_args *a)
 {
 	return on_send_message(a, a->args[0], a->args[1]);
@@ -171,6 +180,18 @@ int tp__syscalls__sys_exit_readv(struct exit_args *a)
 	return 0;
 }
 
+int tp__syscalls__sys_exit_preadv2(struct exit_args *a)
+{
+	struct saved s;
+	struct call *c = open_read(&s, a->ret);
+
+	if (!c)
+		return 0;
+	set_vector(c, SAVED(&s, NUM_REG_1), SAVED(&s, NUM_REG_2), a->ret);
+	take_call(a, c);
+	return 0;
+}
+
 int tp__syscalls__sys_exit_recvfrom(struct exit_args *a)
 {
 	struct saved s;
@@ -189,12 +210,23 @@ int tp__syscalls__sys_exit_recvmsg(struct exit_args *a)
 {
 	struct saved s;
 	struct call *c = open_read(&s, a->ret);
+	struct fdent *e;
+	u64 message, flags;
 
-	if (!c || SAVED(&s, NUM_REG_2) & MSG_PEEK)
+	if (!c)
 		return 0;
-	c->nonblocking = SAVED(&s, NUM_REG_2) & MSG_DONTWAIT;
-	if (set_message(c, SAVED(&s, NUM_REG_1), a->ret))
-		take_call(a, c);
+	message = SAVED(&s, NUM_REG_1);
+	flags = SAVED(&s, NUM_REG_2);
+	if (flags & MSG_PEEK)
+		return 0;
+	c->nonblocking = flags & MSG_DONTWAIT;
+	e = find_fd(c);
+	if (!e) {
+		c->base[0] = message;
+		go_to(a, STEP_RIGHTS);
+	} else if (set_message(c, message, a->ret)) {
+		take_found(a, c, e);
+	}
 	return 0;
 }
 
@@ -242,6 +274,39 @@ int tp__syscalls__sys_exit_accept(struct exit_args *a)
 int tp__syscalls__sys_exit_accept4(struct exit_args *a)
 {
 	return on_accepted(a->ret);
+}
+
+/* Copies of a descriptor, of the own process and of another one. */
+int tp__syscalls__sys_exit_dup(struct exit_args *a)
+{
+	return on_new_fd(a->ret);
+}
+
+int tp__syscalls__sys_exit_dup2(struct exit_args *a)
+{
+	return on_new_fd(a->ret);
+}
+
+int tp__syscalls__sys_exit_dup3(struct exit_args *a)
+{
+	return on_new_fd(a->ret);
+}
+
+int tp__syscalls__sys_exit_pidfd_getfd(struct exit_args *a)
+{
+	return on_new_fd(a->ret);
+}
+
+int tp__syscalls__sys_exit_fcntl(struct exit_args *a)
+{
+	struct saved s;
+	u64 command;
+
+	if (a->ret <= 0)
+		return 0;
+	load_saved(&s);
+	command = (u32)SAVED(&s, NUM_REG_1);
+	return command == F_DUPFD || command == F_DUPFD_CLOEXEC ? on_new_fd(a->ret) : 0;
 }
 
 /* Of connects that failed or are not decided yet; those that succeeded cost nothing but the call of this. */

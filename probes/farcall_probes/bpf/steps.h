@@ -203,6 +203,16 @@ FC_INLINE void question_step(void *ctx, struct call *c)
 		take_question(c, e);
 }
 
+FC_INLINE void turned_step(void *ctx, struct call *c)
+{
+	take_turned(ctx, c);
+}
+
+FC_INLINE void rights_step(void *ctx, struct call *c)
+{
+	take_rights(c->base[0]);
+}
+
 /* Several at once, as resolvers send A and AAAA: the buffer is an array of messages, its length their number. */
 FC_INLINE void questions_step(void *ctx, struct call *c)
 {
@@ -257,5 +267,7 @@ STEP(http2)
 STEP(question)
 STEP(questions)
 STEP(plaintext)
+STEP(rights)
+STEP(turned)
 
 #endif

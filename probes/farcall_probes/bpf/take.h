@@ -81,24 +81,10 @@ FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e, struct con
 }
 
 /* `plain`: known to the compiler, so that system calls' programs hold nothing that only plaintext needs. */
-FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e, bool plain)
+FC_INLINE void take_confirmed(void *ctx, struct call *c, struct fdent *e, u64 sk, struct conn *k, bool plain)
 {
-	u64 sk = e->sk;
-	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
-	u8 state;
+	u8 state = k ? k->state : CONN_IDLE;
 
-	/* A number that was a socket's and is a file's now still leads to the sock, whose memory may be another
-	 * connection's by now: seen by its ports, without a hook on close(2). */
-	if (k && k->ports != e->ports) {
-		e = resolve_fd(c);
-		if (!e || e->kind != FD_TCP)
-			return;
-		sk = e->sk;
-		k = map_lookup(MAP(MAP_CONNS), &sk);
-		if (k && k->ports != e->ports)
-			k = NULL;
-	}
-	state = k ? k->state : CONN_IDLE;
 	if (plain) {
 		if (!k || !accept_plaintext(c, sk, k))
 			return;
@@ -136,6 +122,39 @@ FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e, bool plain)
 		return;
 	}
 	meet_bytes(ctx, c, e, k, plain);
+}
+
+/* A number that was a socket's and is a file's now still leads to the sock, whose memory may be another connection's by now:
+ * seen by its ports, without a hook on close(2). */
+FC_INLINE void take_turned(void *ctx, struct call *c)
+{
+	struct fdent *e = resolve_fd(c);
+	struct conn *k;
+	u64 sk;
+
+	if (!e || e->kind != FD_TCP)
+		return;
+	sk = e->sk;
+	k = map_lookup(MAP(MAP_CONNS), &sk);
+	if (k && k->ports != e->ports) { /* its close was missed */
+		map_delete(MAP(MAP_CONNS), &sk);
+		k = map_lookup(MAP(MAP_CONNS), &sk);
+	}
+	if (!c->plain)
+		take_confirmed(ctx, c, e, sk, k, false);
+	else if (k)
+		go_to(ctx, STEP_PLAINTEXT);
+}
+
+FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e, bool plain)
+{
+	u64 sk = e->sk;
+	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
+
+	if (!k || k->ports == e->ports)
+		take_confirmed(ctx, c, e, sk, k, plain);
+	else
+		go_to(ctx, STEP_TURNED);
 }
 
 /* `e` is what the call's descriptor leads to, or NULL. */

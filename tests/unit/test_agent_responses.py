@@ -1,0 +1,84 @@
+"""The length of a response, from the bytes of it that were captured."""
+
+import numpy as np
+import pytest
+
+from farcall_probes import events
+from farcall_probes.responses import find_length, measure_responses
+
+pytestmark = pytest.mark.unit
+
+NGINX = (
+    b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Sat, 28 Nov 2026 05:48:42 GMT\r\n"
+    b"Content-Type: application/octet-stream\r\nContent-Length: 1048576\r\n"
+    b'Last-Modified: Sat, 28 Nov 2026 05:48:42 GMT\r\nConnection: keep-alive\r\nETag: "67-1"\r\n'
+    b"Accept-Ranges: bytes\r\n\r\n"
+)
+assert events.LARGE_RESP < len(NGINX) < events.LARGE_RESP + events.RESP_MORE
+
+
+def record(data: bytes, seen: int | None = None, room: bool = True) -> np.ndarray:
+    """As the kernel side makes it of a response whose first call had `seen` bytes."""
+    block = np.zeros(1, dtype=events.LARGE)
+    more = data[events.LARGE_RESP :][: events.RESP_MORE] if room else b""
+    block["resp"] = data[: events.LARGE_RESP]
+    block["resp_cap"] = min(len(data), events.LARGE_RESP)
+    block["req"] = bytes(events.LARGE_REQ - events.RESP_MORE) + more
+    block["resp_more"] = len(more)
+    block["resp_bytes"] = len(data) if seen is None else seen
+    return block
+
+
+def measure(block: np.ndarray, method: str = "GET", status: int = 200) -> int:
+    return int(measure_responses(block, [method], np.array([status], dtype=np.int32))[0])
+
+
+def test_a_body_behind_the_first_write_counts() -> None:
+    assert measure(record(NGINX)) == len(NGINX) + 1048576
+
+
+def test_a_short_head_alone_tells_the_length_too() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-LENGTH:  70 \r\n\r\n"
+
+    assert measure(record(head)) == len(head) + 70
+
+
+def test_a_first_read_that_ends_within_the_body_counts_the_whole() -> None:
+    assert measure(record(NGINX + b"x" * 5000)) == len(NGINX) + 1048576
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 304), ("GET", 204)])
+def test_a_length_without_a_body_is_not_counted(method: str, status: int) -> None:
+    assert measure(record(NGINX), method, status) == len(NGINX)
+
+
+def test_what_was_seen_stays_when_the_head_was_not_captured_whole() -> None:
+    assert measure(record(NGINX, room=False)) == len(NGINX)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5",
+        b"Content-Length: -5",
+        b"Content-Length: 5, 5",
+        b"Content-Length: " + b"9" * 19,
+        b"X-Content-Length: 5",
+        b"X: Content-Length: 5",
+    ],
+)
+def test_lengths_that_are_none_are_not_believed(line: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\n" + line + b"\r\n\r\n"
+
+    assert find_length(head) == 0
+    assert measure(record(head)) == len(head)
+
+
+def test_every_cut_of_a_head_is_measured_without_a_fault() -> None:
+    for end in range(len(NGINX)):
+        assert find_length(NGINX[:end]) == 0
+        assert measure(record(NGINX[:end])) == end
+
+
+def test_the_body_of_another_message_is_not_read_as_a_head() -> None:
+    assert find_length(b"HTTP/1.1 200 OK\r\n\r\nX\r\nContent-Length: 5\r\n\r\n") == 0
