@@ -26,6 +26,7 @@ CHANGES: dict[str, Any] = {
     "capture.filters": [{"paths": ["/health*"]}],
     "capture.rateLimits.spansPerSecond": 9,
     "capture.answerTimeoutSeconds": 7,
+    "capture.tls": "Off",
     "capture.rateLimits.recordsPerSecond": 11,
     **{
         f"{part}.{field}": value

@@ -26,6 +26,7 @@ AGENT_FIELDS = {
     "capture.host_processes",
     "capture.masking",
     "capture.answer_timeout_s",
+    "capture.tls",
     "capture.records_per_s",
     "capture.namespaces_include",
     "capture.namespaces_exclude",

@@ -93,6 +93,7 @@ class CaptureConfig(Section):
         default=60,
         ge=0,
     )
+    tls: bool = _field("live", "Read what TLS libraries write and read.", default=True)
     own_cgroups: list[str] = _field(
         "live",
         "Local mode: cgroup directories (absolute) of farcall's own processes; they never produce a record.",

@@ -147,4 +147,5 @@ def _build_capture(spec: TracingConfigSpec, mode: Mode, own_cgroups: list[str]) 
         own_cgroups=own_cgroups,
         records_per_s=20_000 if records is None else records,
         answer_timeout_s=60 if timeout_s is None else timeout_s,
+        tls=capture.tls != "Off",
     )

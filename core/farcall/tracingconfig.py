@@ -170,6 +170,10 @@ class CaptureSpec(Part):
         None,
         description="A request without an answer for so long becomes a span with error.type=timeout while it still waits. Default 60; 0: never.",
     )
+    tls: Literal["Auto", "Off"] | None = Field(
+        None,
+        description="Off: TLS libraries are left alone, and of TLS connections only the server name (SNI), times and bytes are seen. Default Auto: what they write and read is read wherever it can be.",
+    )
 
 
 class LogsSpec(Part):

@@ -131,7 +131,7 @@ class Agent:
             held=config.dns.hold_while_connected,
             owner=self.node,
         )
-        self._tls = TlsWatch(capture.tls, proc=self._around.proc)
+        self._tls = TlsWatch(capture.tls, proc=self._around.proc, wanted=config.capture.tls)
         self._caps = Caps(capture, tree)
         self._spectators = Spectators(
             metrics_url=config.endpoints.agent_metrics,
@@ -263,6 +263,7 @@ class Agent:
         self._config, self._revision = config, config.revision
         self._policy.configure(config.capture)
         self._capture.set_cap(config.capture.records_per_s)
+        self._tls.set_wanted(config.capture.tls)
         self._tracer.configure(config, self._trusted())
         self._writer.set_life(config.dns.effective_ttl_s, held=config.dns.hold_while_connected)
         self._log.info("config applied", generation=config.generation, revision=self._revision)

@@ -17,18 +17,28 @@ from farcall_probes.libraries import Libraries
 LOOK_EVERY_S = 0.5  # a process that starts is read within a second
 _DESCRIPTORS = 8192  # an attached point is one; the usual limit is 1,024
 _STEP_S = 0.05  # between two looks when work is left
+_OFF = Capability(
+    name="tls",
+    on=False,
+    why="capture.tls is Off",
+    cost="nothing inside TLS is read, only SNI",
+)
 
 
 class TlsWatch:
-    """`probes` None: the kernel side has none, as in tests; then nothing is ever looked at."""
+    """`probes` None: the kernel side has none, as in tests; then nothing is ever looked at. Not `wanted`: nothing is probed,
+    and what was is let go."""
 
-    def __init__(self, probes: TlsProbes | None, *, proc: Path = Path("/proc")) -> None:
+    def __init__(
+        self, probes: TlsProbes | None, *, proc: Path = Path("/proc"), wanted: bool = True
+    ) -> None:
         self._probes = probes
         self._proc = proc
+        self._wanted = wanted
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tls", daemon=True)
         self._log = journal.get_log("agent")
-        self.capabilities: tuple[Capability, ...] = ()
+        self._found: tuple[Capability, ...] = ()
         self.counters: dict[str, int] = {}
         self.gauges: dict[str, float] = {}
 
@@ -36,6 +46,14 @@ class TlsWatch:
         if self._probes is not None:
             allow_descriptors()
             self._thread.start()
+
+    @property
+    def capabilities(self) -> tuple[Capability, ...]:
+        return self._found if self._wanted else (_OFF,)
+
+    def set_wanted(self, wanted: bool) -> None:
+        """In force at the next look."""
+        self._wanted = wanted
 
     def stop(self, within_s: float) -> None:
         """Ends the thread; what it attached goes with it."""
@@ -45,25 +63,38 @@ class TlsWatch:
 
     def _run(self) -> None:
         probes = self._probes
-        if probes is None:
-            return
+        while probes is not None and not self._stop.is_set():
+            if not self._wanted:
+                self._stop.wait(LOOK_EVERY_S)
+            elif self._load(probes):
+                self._watch(probes)
+            else:
+                return
+
+    def _load(self, probes: TlsProbes) -> bool:
         try:
             probes.load()
         except BpfError as e:
-            self.capabilities = (
+            self._found = (
                 Capability(
                     name="tls", on=False, why=str(e), cost="nothing inside TLS is read, only SNI"
                 ),
             )
             self._log.warning("TLS is not read", why=str(e))
-            return
+            return False
+        return True
+
+    def _watch(self, probes: TlsProbes) -> None:
+        """Until the end, or until it is not wanted any more."""
         libraries = Libraries(probes.attach, proc=self._proc)
         try:
-            while not self._stop.is_set():
+            while self._wanted and not self._stop.is_set():
                 more = self._look(probes, libraries)
                 self._stop.wait(_STEP_S if more else LOOK_EVERY_S)
         finally:
             libraries.close()
+            self._found = ()
+            self.gauges = {**self.gauges, **libraries.gauges()}
 
     def _look(self, probes: TlsProbes, libraries: Libraries) -> bool:
         begin = time.thread_time()
@@ -74,7 +105,7 @@ class TlsWatch:
             libraries.counters["tls_looks_faulted"] += 1
             self._log.exception("a look for TLS libraries failed: this is a fault of farcall")
             more = False
-        self.capabilities = libraries.describe()
+        self._found = libraries.describe()
         self.counters = dict(libraries.counters)
         self.gauges = {**libraries.gauges(), "tls_look_ms": (time.thread_time() - begin) * 1e3}
         return more

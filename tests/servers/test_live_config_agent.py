@@ -259,6 +259,16 @@ def check_records_per_s(node: Node) -> None:
     assert node.capture.cap == 7
 
 
+def check_tls(node: Node) -> None:
+    def is_off() -> bool:
+        return any(c["name"] == "tls" and not c["on"] for c in node.status()["capabilities"])
+
+    node.apply("capture.tls", False)
+    wait(is_off)
+    node.apply("capture.tls", True)
+    wait(lambda: not is_off())
+
+
 def check_masking(node: Node) -> None:
     node.apply("capture.masking", True)
     assert (node.see(node.shop) or {})["query"] == "id=?"
@@ -317,6 +327,7 @@ CHECKS: dict[str, Callable[[Node], None]] = {
     "capture.host_processes": check_host_processes,
     "capture.masking": check_masking,
     "capture.answer_timeout_s": check_answer_timeout,
+    "capture.tls": check_tls,
     "capture.records_per_s": check_records_per_s,
     "capture.namespaces_include": check_include,
     "capture.namespaces_exclude": check_exclude,

@@ -16,6 +16,7 @@
 #include "http1.h"
 #include "io.h"
 #include "redis.h"
+#include "sizes.h"
 
 /* Responses that arrive glued to others are never counted off; after this much silence nothing is in flight any more. */
 #define FC_UNPAIRED_LIFE_NS FC_SECOND_NS
@@ -242,33 +243,6 @@ FC_INLINE bool is_interim(const struct conn *k)
 	const u8 *r = k->large.resp;
 
 	return r[9] == '1' && !(r[10] == '0' && r[11] == '1');
-}
-
-/* The response's bytes behind those that its own place holds. */
-FC_INLINE void collect_more(struct call *c, struct conn *k, u64 base, u64 len)
-{
-	struct fc_exchange *x = &k->large.x;
-	u64 n = len;
-
-	if (x->req_cap > FC_LARGE_REQ - FC_RESP_MORE)
-		return;
-	FC_CLAMP(n, FC_RESP_MORE);
-	read_user(k->large.req + FC_LARGE_REQ - FC_RESP_MORE, (u32)n, (void *)base); /* zeros, if it can not be read */
-	x->resp_more = (u16)n;
-}
-
-/* What no call of ours carried (sendfile, splice) is a part of the request too: its place in the stream tells. */
-FC_INLINE void measure_request(u64 sk, struct conn *k)
-{
-	struct fc_exchange *x = &k->large.x;
-	u32 sent;
-
-	/* A FIN has a number of its own; behind it nothing is sent. */
-	if (k->dir != DIR_OUT || x->flags & (FC_FLAG_TLS | FC_FLAG_PIPELINED) || load_state(sk) != TCP_ESTABLISHED)
-		return;
-	sent = locate_write(sk) - x->request_seq;
-	if (sent > x->req_bytes)
-		x->req_bytes = sent;
 }
 
 FC_INLINE void finish_http(struct call *c, u64 sk, struct conn *k)
