@@ -14,18 +14,28 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from farcall.arrowschemas import read_header
 from farcall.effective import EffectiveConfig, Endpoints, write_effective
 from farcall.envelope import BATCH_PATH, Capability
-from farcall.exchange import BatchHeader, read_header
+from farcall.exchange import BatchHeader
 from farcall.meaning import build_effective
 from farcall.secretfiles import INGEST_TOKEN, REDIS_AGENT_PASSWORD
 from farcall.tracingconfig import TracingConfig
 from farcall_probes import events
+from farcall_probes.arrowstream import Batch, render_stream
 from farcall_probes.capture import Drained, Records
 
 TOKEN = "t" * 40
 PASSWORD = "p" * 40
 NS = 1_000_000_000
+
+
+def read_batch(batch: Batch) -> pa.RecordBatch:
+    """What the agent would send, as pyarrow reads it."""
+    with pa.ipc.open_stream(render_stream(batch)) as reader:
+        read = reader.read_next_batch()
+    read.validate(full=True)
+    return read
 
 
 def packed(text: str) -> bytes:

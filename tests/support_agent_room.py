@@ -11,7 +11,7 @@ from farcall_probes.clocks import Offsets
 from farcall_probes.identity import Identities
 from farcall_probes.policy import Policy
 from farcall_probes.tracer import Tracer
-from support_agent import NS, make_config, packed
+from support_agent import NS, make_config, packed, read_batch
 
 UNIX = 1_700_000_000 * NS
 GET = b"GET /cart?id=42 HTTP/1.1\r\nHost: api.example.com\r\n\r\n"
@@ -43,4 +43,4 @@ class Room:
 
     def take(self, drained: Drained) -> dict[str, Rows]:
         self.tracer.take(drained, now_ns=time.monotonic_ns())
-        return {kind: batch.to_pylist() for kind, batch in self.tracer.take_batches()}
+        return {kind: read_batch(batch).to_pylist() for kind, batch in self.tracer.take_batches()}

@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from farcall.api import ComponentStatus
+from farcall.arrowschemas import SCHEMAS, add_header
 from farcall.dnscache import CacheEntry, CacheQuestion, CacheUnavailableError, NamedAt, canonical_ip
 from farcall.effective import SelectionConfig
-from farcall.exchange import SCHEMAS, BatchHeader, BatchKind, ExchangeFlag, add_header
+from farcall.exchange import BatchHeader, BatchKind, ExchangeFlag
 from farcall.rows import TABLES, TableName
 from farcall.storeport import StoredSpan, StoreError
 from farcall_exporter.context import Context, Settings

@@ -15,9 +15,11 @@ import httpx
 import redis
 
 from farcall.cacheacl import AGENT, USERS, render_acl_rule
-from farcall.dnscache import CacheWriter, connect_redis
+from farcall.cachereader import connect_redis
+from farcall.dnscache import CacheWriter
 from farcall.effective import EffectiveConfig
 from farcall.envelope import BATCH_CONTENT_TYPE, BATCH_PATH, STATUS_PATH
+from farcall.redislink import RedisLink
 from farcall.secretfiles import INGEST_TOKEN, STORE_READER_PASSWORD, read_secret
 from farcall_store.reader import StoreReader
 from support_ports import find_free_port
@@ -70,7 +72,8 @@ class RedisProcess:
         return connect_redis(self.url, username=AGENT.name, password=password)
 
     def writer(self) -> CacheWriter:
-        return CacheWriter(self.connect())
+        password = read_secret(self.secrets_dir, AGENT.password_file)
+        return CacheWriter(RedisLink(self.url, username=AGENT.name, password=password))
 
     def kill(self) -> None:
         if self.process is not None:

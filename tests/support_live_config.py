@@ -10,8 +10,9 @@ from pathlib import Path
 import redis
 
 from farcall.cacheacl import AGENT, USERS, render_acl_rule
-from farcall.dnscache import CacheWriter, connect_redis
+from farcall.dnscache import CacheWriter
 from farcall.effective import EffectiveConfig, render_effective
+from farcall.redislink import RedisLink
 from support_agent import PASSWORD
 
 # Which component applies which live field; a test for each component has an effect to show for every one of its own, and
@@ -86,7 +87,7 @@ class RedisServer:
             return False
 
     def connect(self) -> CacheWriter:
-        return CacheWriter(connect_redis(self.url, username=AGENT.name, password=PASSWORD))
+        return CacheWriter(RedisLink(self.url, username=AGENT.name, password=PASSWORD))
 
     def lives(self, pattern: str = "fc1:*") -> dict[str, float]:
         """Seconds that each key has left, but for those that tell how far a pass is."""

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from farcall.effective import EffectiveConfig, ExporterConfig, write_effective
 from farcall.envelope import AgentStatus
+from farcall_probes.arrowreading import convert
 from farcall_probes.dispatch import Dispatcher
 from support_exporter import BOOT, NS, OTHER_BOOT, identified, seen_from_server, to_table
 from support_exporter_process import START_WITHIN_S, RedisProcess
@@ -125,7 +126,7 @@ class Agent:
         self.dispatcher.start()
 
     def put(self, batch: pa.RecordBatch) -> None:
-        self.dispatcher.put("exchanges", batch, watched_since_ns=1)
+        self.dispatcher.put("exchanges", convert("exchanges", batch), watched_since_ns=1)
 
 
 @contextmanager

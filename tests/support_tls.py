@@ -14,7 +14,7 @@ import redis
 
 from farcall import tlsfiles
 from farcall.cacheacl import AGENT, NO_DEFAULT_USER, USERS, render_acl_rule
-from farcall.dnscache import connect_redis
+from farcall.cachereader import connect_redis
 from farcall.secretfiles import read_secret
 from farcall_operator import certificates
 from farcall_operator.layout import REDIS_PORT, SECRETS_DIR

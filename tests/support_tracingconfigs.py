@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from farcall.fieldtypes import ProtocolName
+from farcall.kinds import ProtocolName
 from farcall.quantities import parse_quantity
 from farcall.tiers import TIER_NAMES
 from farcall.workloadspec import DigestsSpec

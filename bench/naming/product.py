@@ -17,8 +17,9 @@ import redis
 from farcall.api import Evidence, Span, SpanQuery, Window
 from farcall.cacheacl import AGENT, USERS, render_acl_rule
 from farcall.client import ApiClient, ApiError, find_server
-from farcall.dnscache import PREFIX, Answer, CacheWriter, connect_redis
+from farcall.dnscache import PREFIX, Answer, CacheWriter
 from farcall.effective import EffectiveConfig, read_effective, write_effective
+from farcall.redislink import RedisLink
 from farcall.rundir import RunDir
 from farcall.secretfiles import read_secret
 from farcall_demo.processes import die_with_parent
@@ -134,14 +135,12 @@ class Product:
         """As agents of other nodes would: until it has given up what it holds of these names. Raises ProductError."""
         password = read_secret(self.run_dir.secrets, AGENT.password_file)
         url = f"unix://{self.run_dir.redis_socket}"
-        with (
-            connect_redis(url, username=AGENT.name, password=password) as client,
-            self.administer() as admin,
-        ):
+        with self.administer() as admin:
             # As many as Redis lets us: it samples, and with few it now and then gives up what would have lived longer.
             admin.config_set("maxmemory-samples", 64)
             admin.config_set("maxmemory", int(admin.info("memory")["used_memory"]) + FILL_BYTES)
-            writer, now = CacheWriter(client), time.time()
+            link = RedisLink(url, username=AGENT.name, password=password)
+            writer, now = CacheWriter(link), time.time()
             # What fills it lives longer than the names, and shorter than the tombstones that they leave.
             ttl_s = read_effective(self.run_dir.effective).dns.effective_ttl_s
             for number in range(FILL_AT_MOST):

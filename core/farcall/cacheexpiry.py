@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from farcall.dnscache import PREFIX, Command, expires_at_ms, tombstone_life_s
+from farcall.dnscache import PREFIX, expires_at_ms, tombstone_life_s
+from farcall.redislink import Command
 
 MARK = f"{PREFIX}e"
 CLAIM = f"{PREFIX}e:claim"
@@ -191,9 +192,7 @@ def _parse_newest(keys: Sequence[str], replies: Sequence[object]) -> dict[str, f
 
 
 def _flatten(reply: object) -> list[object]:
-    """`[name, score]`: redis-py makes pairs of it."""
-    if isinstance(reply, list) and len(reply) == 1 and isinstance(reply[0], tuple | list):
-        return list(reply[0])
+    """`[name, score]`."""
     return reply if isinstance(reply, list) else []
 
 

@@ -1,4 +1,4 @@
-"""The DNS cache in Redis: keys, the agent's writer, the exporter's reader. The only module that imports redis.
+"""The DNS cache in Redis: keys, what they hold, and the agent's writer. Its reader: farcall.cachereader.
 
 | key (prefix `fc1:`) | type | holds | lives |
 |---|---|---|---|
@@ -17,15 +17,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from socket import socket
-from ssl import SSLSocket
-from typing import Any
-
-import redis
 
 from farcall.cachefaults import SENTENCES, CacheFault
-from farcall.tlsfiles import PinnedAuthority, TlsFault, TlsFileError, find_tls_fault
+from farcall.redislink import Command, LinkError, RedisLink, Refusal, Reply
+from farcall.tlsfiles import TlsFault, TlsFileError, find_tls_fault
 
 PREFIX = "fc1:"
 MAX_NAMES = 8  # more names than this on one address of one client say nothing any more
@@ -33,10 +28,6 @@ BINDING_AGE_S = (
     10.0  # a connection younger than this is named again from `a:` after an agent's restart
 )
 REWRITE_FRACTION = 0.01  # a repeated answer is written again after 1 % of the TTL
-TIMEOUT_S = 2.0
-
-
-Command = tuple[str | int, ...]
 
 
 class CacheUnavailableError(Exception):
@@ -156,54 +147,11 @@ def fresh_names(names: Iterable[NamedAt], *, now: float, ttl_s: int) -> tuple[Na
     )
 
 
-class _PinnedConnection(redis.SSLConnection):
-    """TLS as farcall.tlsfiles has it. Redis' own context trusts the system's authorities beside the given one."""
-
-    def __init__(self, *, authority: PinnedAuthority, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._authority = authority
-
-    def _wrap_socket_with_ssl(self, sock: socket) -> SSLSocket:
-        try:
-            context = self._authority.context()
-        except TlsFileError as e:
-            raise redis.ConnectionError(str(e)) from e
-        return context.wrap_socket(sock, server_hostname=self.host)
-
-
-def connect_redis(
-    url: str, *, username: str | None, password: str | None, ca_file: Path | None = None
-) -> "redis.Redis":
-    """A client of `unix:///path` or `redis(s)://host:port`, with time limits and without hidden retries.
-
-    Connects at the first command. `ca_file` is for `rediss://`, which is refused without it (CacheUnavailableError); it
-    is read again for each new connection when it was replaced.
-    """
-    tls: dict[str, Any] = {}
-    if url.startswith("rediss://"):
-        if ca_file is None:
-            raise CacheUnavailableError(f"{url} needs a certificate authority")
-        authority = PinnedAuthority(ca_file)
-        tls = {"connection_class": _PinnedConnection, "authority": authority}
-    return redis.Redis.from_url(
-        url,
-        username=username,
-        password=password,
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=TIMEOUT_S,
-        decode_responses=True,
-        encoding_errors="replace",  # a name is whatever a resolver said; reading it must not raise
-        retry=None,
-        protocol=2,
-        **tls,
-    )
-
-
 class CacheWriter:
     """The agent's side: coalesces, pipelines, and republishes after Redis has lost its memory."""
 
-    def __init__(self, client: "redis.Redis") -> None:
-        self._redis = client
+    def __init__(self, link: RedisLink) -> None:
+        self._link = link
         # → answered_at as last written. By trust as well: a resolver may come to be trusted, and the answer that says the
         # same again is then news for the whole cluster.
         self._written: dict[tuple[str, str, str, bool], float] = {}
@@ -226,58 +174,46 @@ class CacheWriter:
         if not due and not bindings:
             return 0
         keys = 0
-        pipe = self._redis.pipeline(transaction=False)
+        commands: list[Command] = []
         for answer in due:
-            keys += self._add_answer(pipe, answer, ttl_s)
+            keys += _add_answer(commands, answer, ttl_s)
         for binding in bindings:
             key = binding_key(binding.client_key, binding.local, binding.peer)
-            pipe.hset(
-                key,
-                mapping={
-                    "name": binding.name,
-                    "answered_at": repr(binding.answered_at),
-                    "tcp": str(binding.tcp_identity),
-                },
+            commands.append(
+                (
+                    *("HSET", key, "name", binding.name),
+                    *("answered_at", repr(binding.answered_at), "tcp", binding.tcp_identity),
+                )
             )
             since = binding.answered_at if binding.held_at is None else binding.held_at
-            pipe.pexpireat(key, expires_at_ms(since, ttl_s))
+            commands.append(("PEXPIREAT", key, expires_at_ms(since, ttl_s)))
             keys += 1
-        try:
-            pipe.execute()
-        except redis.RedisError as e:
-            raise _unavailable(e) from e
+        self._send(commands)
         for answer in due:
             self._written[_written_key(answer)] = answer.answered_at
         return keys
 
-    def _add_answer(self, pipe: "redis.client.Pipeline", answer: Answer, ttl_s: int) -> int:
-        targets = [
-            (client_key_of_address(answer.client_key, answer.ip), ttl_s),
-            (tombstone_key(answer.client_key, answer.ip), tombstone_life_s(ttl_s)),
-        ]
-        if answer.trusted:
-            targets.append((cluster_key(answer.ip), ttl_s))
-        for key, life_s in targets:
-            pipe.zadd(key, {answer.name: answer.answered_at}, gt=True)
-            pipe.zremrangebyrank(key, 0, -MAX_NAMES - 1)
-            # An older answer must not shorten the life of a newer one. GT alone never sets a first expiry, NX does.
-            expiry_ms = expires_at_ms(answer.answered_at, life_s)
-            pipe.pexpireat(key, expiry_ms, nx=True)
-            pipe.pexpireat(key, expiry_ms, gt=True)
-        return len(targets)
+    def _send(self, commands: Sequence[Command]) -> list[Reply]:
+        """Replies none of which is an error. Raises CacheUnavailableError."""
+        replies = self._ask(commands)
+        for reply in replies:
+            if isinstance(reply, Refusal):
+                raise unavailable(reply) from reply
+        return replies
+
+    def _ask(self, commands: Sequence[Command]) -> list[Reply]:
+        try:
+            return self._link.run(commands)
+        except (LinkError, TlsFileError) as e:
+            raise unavailable(e) from e
 
     def run(self, commands: Sequence[Command]) -> list[object]:
         """One round trip for what is no answer and no binding (farcall.cacheexpiry). A refused command's reply is its error.
 
         Raises CacheUnavailableError.
         """
-        pipe = self._redis.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)  # type: ignore[no-untyped-call]
-        try:
-            return list(pipe.execute(raise_on_error=False))
-        except redis.RedisError as e:
-            raise _unavailable(e) from e
+        replies = self._ask(commands)
+        return [_shape(command, reply) for command, reply in zip(commands, replies, strict=True)]
 
     def forget_older_than(self, answered_at: float) -> None:
         """Bounds the memory of what was written."""
@@ -288,10 +224,8 @@ class CacheWriter:
 
         Raises CacheUnavailableError.
         """
-        try:
-            run_id = str(self._redis.info("server")["run_id"])
-        except redis.RedisError as e:
-            raise _unavailable(e) from e
+        (info,) = self._send([("INFO", "server")])
+        run_id = _parse_info(info).get("run_id", "")
         lost = self._run_id is not None and run_id != self._run_id
         self._run_id = run_id
         if lost:
@@ -299,88 +233,67 @@ class CacheWriter:
         return lost
 
 
-class CacheReader:
-    """The exporter's side: many questions in one round trip."""
-
-    def __init__(self, client: "redis.Redis") -> None:
-        self._redis = client
-
-    def read(self, questions: Sequence[CacheQuestion]) -> list[CacheEntry]:
-        """One entry per question, in order. Raises CacheUnavailableError."""
-        pipe = self._redis.pipeline(transaction=False)
-        for question in questions:
-            pipe.hgetall(binding_key(question.client_key, question.local, question.peer))
-            for key in (
-                client_key_of_address(question.client_key, question.ip),
-                cluster_key(question.ip),
-                tombstone_key(question.client_key, question.ip),
-            ):
-                pipe.zrange(key, 0, -1, withscores=True)
-        try:
-            replies = pipe.execute()
-        except redis.RedisError as e:
-            raise _unavailable(e) from e
-        return [self._entry(replies[i : i + 4]) for i in range(0, len(replies), 4)]
-
-    @staticmethod
-    def _entry(replies: list[object]) -> CacheEntry:
-        bound, mine, cluster, dead = replies
-        binding, tcp = None, ""
-        if isinstance(bound, dict) and "name" in bound and "answered_at" in bound:
-            try:
-                answered_at = float(bound["answered_at"])
-            except ValueError:  # not written by us: no evidence
-                answered_at = math.nan
-            if math.isfinite(answered_at):
-                binding = NamedAt(name=bound["name"], answered_at=answered_at)
-                tcp = str(bound.get("tcp", ""))[:20]
-        return CacheEntry(
-            binding=binding,
-            client_names=_named(mine),
-            cluster_names=_named(cluster),
-            tombstones=_named(dead),
-            tcp_identity=int(tcp) if tcp.isascii() and tcp.isdigit() else 0,
-        )
+def _add_answer(commands: list[Command], answer: Answer, ttl_s: int) -> int:
+    targets = [
+        (client_key_of_address(answer.client_key, answer.ip), ttl_s),
+        (tombstone_key(answer.client_key, answer.ip), tombstone_life_s(ttl_s)),
+    ]
+    if answer.trusted:
+        targets.append((cluster_key(answer.ip), ttl_s))
+    for key, life_s in targets:
+        commands.append(("ZADD", key, "GT", answer.answered_at, answer.name))
+        commands.append(("ZREMRANGEBYRANK", key, 0, -MAX_NAMES - 1))
+        # An older answer must not shorten the life of a newer one. GT alone never sets a first expiry, NX does.
+        expiry_ms = expires_at_ms(answer.answered_at, life_s)
+        commands.append(("PEXPIREAT", key, expiry_ms, "NX"))
+        commands.append(("PEXPIREAT", key, expiry_ms, "GT"))
+    return len(targets)
 
 
 def _written_key(answer: Answer) -> tuple[str, str, str, bool]:
     return answer.client_key, answer.ip, answer.name, answer.trusted
 
 
-def _named(pairs: object) -> tuple[NamedAt, ...]:
-    if not isinstance(pairs, list):
-        return ()
-    named = (NamedAt(name=str(name), answered_at=float(score)) for name, score in pairs)
-    return tuple(n for n in named if math.isfinite(n.answered_at))  # an infinite score never ages
+def _shape(command: Command, reply: Reply) -> object:
+    """Maps as such, where RESP2 has only lists and text."""
+    if command[0] == "INFO" and isinstance(reply, str):
+        return _parse_info(reply)
+    if command[0] == "HGETALL" and isinstance(reply, list):
+        return dict(zip(map(str, reply[::2]), reply[1::2], strict=False))
+    return reply
 
 
-# The first that fits: redis has its own errors below these, and some of them below each other.
-_FAULTS: tuple[tuple[type[Exception], CacheFault], ...] = (
-    (redis.TimeoutError, CacheFault.SLOW),
-    (redis.BusyLoadingError, CacheFault.LOADING),
-    (redis.AuthenticationError, CacheFault.REFUSED),
-    (redis.exceptions.NoPermissionError, CacheFault.REFUSED),
-    (redis.ReadOnlyError, CacheFault.READ_ONLY),
-    (redis.OutOfMemoryError, CacheFault.FULL),
-    (redis.ConnectionError, CacheFault.GONE),
-)
-# Codes at the begin of a reply that redis has no error for.
-_CODES = {"NOREPLICAS": CacheFault.READ_ONLY, "MISCONF": CacheFault.DISK}
-_MAX_WHY = 256
+def _parse_info(reply: Reply) -> dict[str, str]:
+    lines = reply.splitlines() if isinstance(reply, str) else []
+    return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
-def _unavailable(error: Exception) -> CacheUnavailableError:
+# The code at the begin of what Redis answers.
+_CODES = {
+    "LOADING": CacheFault.LOADING,
+    "WRONGPASS": CacheFault.REFUSED,
+    "NOAUTH": CacheFault.REFUSED,
+    "NOPERM": CacheFault.REFUSED,
+    "READONLY": CacheFault.READ_ONLY,
+    "NOREPLICAS": CacheFault.READ_ONLY,
+    "OOM": CacheFault.FULL,
+    "MISCONF": CacheFault.DISK,
+}
+_MAX_SAID = 128
+
+
+def unavailable(error: Exception) -> CacheUnavailableError:
     tls = find_tls_fault(error)
     if tls:
-        return CacheUnavailableError(tls.sentence[:_MAX_WHY], fault=CacheFault.TLS, tls=tls)
+        return CacheUnavailableError(tls.sentence[:256], fault=CacheFault.TLS, tls=tls)
     fault = _find_fault(error)
-    # The last words of a long message: in a pipeline the command comes first, and what Redis says of it last.
-    said = str(error)[-(_MAX_WHY // 2) :]
-    return CacheUnavailableError(f"{SENTENCES[fault]} ({said})", fault=fault)
+    return CacheUnavailableError(f"{SENTENCES[fault]} ({str(error)[:_MAX_SAID]})", fault=fault)
 
 
 def _find_fault(error: Exception) -> CacheFault:
-    for code, fault in _CODES.items():
-        if code in str(error):
-            return fault
-    return next((fault for kind, fault in _FAULTS if isinstance(error, kind)), CacheFault.OTHER)
+    code = str(error).partition(" ")[0]
+    if code in _CODES:
+        return _CODES[code]
+    if isinstance(error.__cause__, TimeoutError):
+        return CacheFault.SLOW
+    return CacheFault.GONE if isinstance(error, LinkError) else CacheFault.OTHER

@@ -7,7 +7,7 @@ Kubernetes it is a ConfigMap, locally a file in the run directory. Secrets are n
 Every field is `live` (components watch the file and apply it without a restart) or `restart` (part of the
 pod-template hash). The mark is in the field's json_schema_extra and a test insists on it.
 
-Nothing of a TracingConfig's own model is imported here: a component on every node would carry it for nothing (3 MB).
+Nothing of a TracingConfig's own model is imported here, nor pydantic: a component on every node would carry it for nothing (20 MB).
 What one means is farcall.meaning's.
 """
 
@@ -16,13 +16,20 @@ import ipaddress
 import json
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from farcall.fieldtypes import Cidr, ProtocolName
+from farcall.kinds import ProtocolName, check_cidr
+from farcall.sections import (
+    Check,
+    MisfitError,
+    Section,
+    dump_section,
+    parse_section,
+    section_field,
+)
 from farcall.tiers import TierName
 
 SCHEMA_VERSION = 1
@@ -35,13 +42,13 @@ class EffectiveConfigError(Exception):
 
 
 def _field(applies: Applies, description: str, **kwargs: Any) -> Any:
-    return Field(description=description, json_schema_extra={"farcall.applies": applies}, **kwargs)
+    return section_field(description, applies=applies, **kwargs)
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+Cidr = Annotated[str, Check(check_cidr)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DnsConfig(Section):
     ttl_s: int = _field(
         "live",
@@ -66,12 +73,14 @@ class DnsConfig(Section):
         return self.ttl_override_s if self.ttl_override_s is not None else self.ttl_s
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionConfig(Section):
     traces_s: int = _field("live", "Seconds that spans are kept.", gt=0)
     logs_s: int = _field("live", "Seconds that log lines are kept.", gt=0)
     max_size_bytes: int = _field("live", "Past this size the oldest day goes first.", gt=0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureConfig(Section):
     protocols: list[ProtocolName] = _field("live", "Empty: all.")
     host_processes: bool = _field("live", "Trace processes outside containers.")
@@ -100,6 +109,7 @@ class CaptureConfig(Section):
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints(Section):
     """Where a component listens and where the others find it. Ports are real, never 0."""
 
@@ -130,14 +140,16 @@ class Endpoints(Section):
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DropRule(Section):
     """Spans that match every list that is not empty are left out; `*` in a pattern is any text."""
 
-    namespaces: list[str] = Field(default=[])
-    services: list[str] = Field(default=[])
-    paths: list[str] = Field(default=[])
+    namespaces: list[str] = section_field("Of the client or the server.", default=[])
+    services: list[str] = section_field("Of the client or the server.", default=[])
+    paths: list[str] = section_field("Of the request.", default=[])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionConfig(Section):
     percent: int = _field(
         "live", "How many of a hundred traces are stored.", ge=1, le=100, default=100
@@ -151,6 +163,7 @@ class SelectionConfig(Section):
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExporterConfig(Section):
     join_hold_s: float = _field(
         "live",
@@ -176,6 +189,7 @@ class ExporterConfig(Section):
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EffectiveConfig(Section):
     schema_version: Literal[1] = _field(
         "restart", "Of this file; a component refuses another one.", default=1
@@ -210,25 +224,24 @@ class EffectiveConfig(Section):
     @property
     def revision(self) -> str:
         """Of what it says, whatever the generation: two configs with the same one run alike. A hash, so keep it."""
-        said = self.model_dump(mode="json", exclude={"generation"})
+        said = {k: v for k, v in dump_section(self).items() if k != "generation"}
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def read_effective(path: Path) -> EffectiveConfig:
     """Reads and checks the file. Raises EffectiveConfigError."""
     try:
-        return EffectiveConfig.model_validate_json(path.read_bytes())
+        config: EffectiveConfig = parse_section(EffectiveConfig, path.read_bytes())
     except OSError as e:
         raise EffectiveConfigError(f"{path}: cannot be read: {e.strerror or e}") from e
-    except ValidationError as e:
-        first = e.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise EffectiveConfigError(f"{path}: {field}: {first['msg']}") from e
+    except MisfitError as e:
+        raise EffectiveConfigError(f"{path}: {e}") from e
+    return config
 
 
 def render_effective(config: EffectiveConfig) -> str:
     """Deterministic JSON text, as it is written to the file and to the ConfigMap."""
-    return json.dumps(config.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
+    return json.dumps(dump_section(config), indent=2, sort_keys=True) + "\n"
 
 
 def write_effective(config: EffectiveConfig, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What leaves a node: the Arrow schemas of the batches that agents post to the exporter.
+"""What leaves a node: the columns of the batches that agents post to the exporter. Arrow's own words for them: farcall.arrowschemas.
 
 A batch is one Arrow IPC stream (lz4) of one kind. Its place in the agent's sequence and who sent it travel in the
 schema's metadata (`BatchHeader`), so a batch on disk or in a bug report explains itself. Everything in the
@@ -8,21 +8,35 @@ Times are Unix nanoseconds (CLOCK_MONOTONIC plus the offset the agent measured),
 RFC 4291 2.5.5.2), strings bounded by `MAX_TEXT_BYTES`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import Literal
-
-import pyarrow as pa
+from typing import Literal, NamedTuple
 
 SCHEMA_VERSION = 1
 BatchKind = Literal["exchanges", "dns", "connections"]
 MAX_TEXT_BYTES = 2048
 MAX_NUMBER = 2**63 - 1  # what a signed 64-bit column holds: sequence numbers and nanoseconds alike
 
-ADDRESS = pa.binary(16)
-TIME = pa.timestamp("ns", tz="UTC")
-_WORD = pa.dictionary(pa.int32(), pa.string())  # few distinct values in a batch
+# `time`: ns, UTC; `word`: few distinct values in a batch, a dictionary; `texts`: a list; `binary16`: an address, or an ID.
+ColumnType = Literal[
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "int32",
+    "time",
+    "word",
+    "text",
+    "texts",
+    "binary8",
+    "binary16",
+]
+
+
+class Column(NamedTuple):
+    name: str
+    type: ColumnType
+    nullable: bool = True
 
 
 class ExchangeFlag(IntFlag):
@@ -45,128 +59,112 @@ class ExchangeFlag(IntFlag):
 
 
 # Who, where and which connection: the same columns in every kind.
-_IDENTITY = [
-    pa.field(
-        "client_key", _WORD, nullable=False
+_IDENTITY = (
+    Column(
+        "client_key", "word", nullable=False
     ),  # naming's client: c:<container id> or p:<node>:<tgid>:<start ticks>
-    pa.field("tgid", pa.uint32(), nullable=False),
-    pa.field(
-        "executable", _WORD, nullable=False
+    Column("tgid", "uint32", nullable=False),
+    Column(
+        "executable", "word", nullable=False
     ),  # file name of the executable, or the kernel's comm
-    pa.field(
-        "service", _WORD, nullable=False
+    Column(
+        "service", "word", nullable=False
     ),  # agent's best service name: OTEL_SERVICE_NAME, k8s container, executable
-    pa.field("container_id", _WORD),
-    pa.field("pod_uid", _WORD),
-    pa.field("pod", _WORD),
-    pa.field("namespace", _WORD),
-    pa.field("container", _WORD),
-]
-
-EXCHANGES = pa.schema(
-    [
-        pa.field("start", TIME, nullable=False),  # first request byte at this end
-        pa.field(
-            "duration_ns", pa.uint64(), nullable=False
-        ),  # first request byte to first response byte
-        pa.field(
-            "role", pa.uint8(), nullable=False
-        ),  # 0: this end sent the request (client), 1: it was asked (server)
-        pa.field("protocol", _WORD, nullable=False),
-        pa.field("connection_id", pa.uint64(), nullable=False),  # unique per agent boot
-        pa.field(
-            "sequence", pa.uint32(), nullable=False
-        ),  # exchange number on this connection, from 0: gaps show losses
-        pa.field("flags", pa.uint32(), nullable=False),
-        *_IDENTITY,
-        pa.field("netns", pa.uint32(), nullable=False),
-        pa.field("local_address", ADDRESS, nullable=False),
-        pa.field("local_port", pa.uint16(), nullable=False),
-        pa.field("peer_address", ADDRESS, nullable=False),
-        pa.field("peer_port", pa.uint16(), nullable=False),
-        # Join key (docs/design: exact (I, q)); valid with ExchangeFlag.IDENTITY.
-        pa.field(
-            "isn_client", pa.uint32(), nullable=False
-        ),  # TCP sequence number of the first client byte
-        pa.field("isn_server", pa.uint32(), nullable=False),
-        pa.field("request_seq", pa.uint32(), nullable=False),  # of this request's first byte
-        pa.field("request_bytes", pa.uint64(), nullable=False),
-        pa.field("response_bytes", pa.uint64(), nullable=False),
-        # What was asked
-        pa.field("operation", _WORD),  # HTTP method, Redis command
-        pa.field("target", pa.string()),  # HTTP path, or the masked command
-        pa.field("query", pa.string()),  # HTTP query, values masked
-        pa.field(
-            "host", pa.string()
-        ),  # HTTP Host as sent, port included, bounded; an IP literal stays one
-        pa.field("status", pa.int32()),  # HTTP status
-        pa.field("rpc_status", _WORD),  # gRPC's status code, `0` to `16`; null: none was seen
-        pa.field("message", pa.string()),  # grpc-message, bounded
-        pa.field("database", _WORD),  # MongoDB's, or Cassandra's keyspace
-        pa.field("collection", _WORD),  # MongoDB's, Cassandra's table, Kafka's topic or topics
-        pa.field("group", _WORD),  # Kafka's consumer group
-        pa.field(
-            "error", _WORD
-        ),  # protocol error code, or why there is no answer (probes: readcolumns.ENDS)
-        pa.field("batch_size", pa.uint32()),  # commands of a pipeline
-        pa.field("user_agent", _WORD),
-        pa.field("content_type", _WORD),
-        pa.field("trace_id", pa.binary(16)),  # of the request's traceparent (W3C Trace Context)
-        pa.field("parent_span_id", pa.binary(8)),
-        # The exchange that this one was sent for: the one server-side sight of the same agent boot with these numbers, whose
-        # thread sent this request before it answered. Null: none, or not known for certain.
-        pa.field("cause_connection_id", pa.uint64()),
-        pa.field("cause_sequence", pa.uint32()),
-        # Naming evidence that only the node has. The exporter decides.
-        pa.field("connection_opened", TIME),  # null: older than the agent
-        pa.field(
-            "bound_name", pa.string()
-        ),  # newest answer of this client before the connect that holds the address
-        pa.field("bound_answered", TIME),
-    ]
+    Column("container_id", "word"),
+    Column("pod_uid", "word"),
+    Column("pod", "word"),
+    Column("namespace", "word"),
+    Column("container", "word"),
 )
 
-DNS_ANSWERS = pa.schema(
-    [
-        pa.field("time", TIME, nullable=False),  # when the client read the answer
-        *_IDENTITY,
-        pa.field("resolver", ADDRESS, nullable=False),
-        pa.field(
-            "question", pa.string(), nullable=False
-        ),  # the name the client asked for, lower case, no final dot
-        pa.field("question_type", _WORD, nullable=False),  # A, AAAA, HTTPS
-        pa.field("rcode", pa.uint8(), nullable=False),
-        pa.field("address", ADDRESS),  # one row per address; null for an answer without any
-        pa.field(
-            "ttl_s", pa.uint32(), nullable=False
-        ),  # as the server said it; naming does not use it
-        pa.field("canonical_name", pa.string()),  # end of the CNAME chain, when there was one
-    ]
+EXCHANGES = (
+    Column("start", "time", nullable=False),  # first request byte at this end
+    Column("duration_ns", "uint64", nullable=False),  # first request byte to first response byte
+    Column(
+        "role", "uint8", nullable=False
+    ),  # 0: this end sent the request (client), 1: it was asked (server)
+    Column("protocol", "word", nullable=False),
+    Column("connection_id", "uint64", nullable=False),  # unique per agent boot
+    Column(
+        "sequence", "uint32", nullable=False
+    ),  # exchange number on this connection, from 0: gaps show losses
+    Column("flags", "uint32", nullable=False),
+    *_IDENTITY,
+    Column("netns", "uint32", nullable=False),
+    Column("local_address", "binary16", nullable=False),
+    Column("local_port", "uint16", nullable=False),
+    Column("peer_address", "binary16", nullable=False),
+    Column("peer_port", "uint16", nullable=False),
+    # Join key (docs/design: exact (I, q)); valid with ExchangeFlag.IDENTITY.
+    Column("isn_client", "uint32", nullable=False),  # TCP sequence number of the first client byte
+    Column("isn_server", "uint32", nullable=False),
+    Column("request_seq", "uint32", nullable=False),  # of this request's first byte
+    Column("request_bytes", "uint64", nullable=False),
+    Column("response_bytes", "uint64", nullable=False),
+    # What was asked
+    Column("operation", "word"),  # HTTP method, Redis command
+    Column("target", "text"),  # HTTP path, or the masked command
+    Column("query", "text"),  # HTTP query, values masked
+    Column("host", "text"),  # HTTP Host as sent, port included, bounded; an IP literal stays one
+    Column("status", "int32"),  # HTTP status
+    Column("rpc_status", "word"),  # gRPC's status code, `0` to `16`; null: none was seen
+    Column("message", "text"),  # grpc-message, bounded
+    Column("database", "word"),  # MongoDB's, or Cassandra's keyspace
+    Column("collection", "word"),  # MongoDB's, Cassandra's table, Kafka's topic or topics
+    Column("group", "word"),  # Kafka's consumer group
+    Column(
+        "error", "word"
+    ),  # protocol error code, or why there is no answer (probes: readcolumns.ENDS)
+    Column("batch_size", "uint32"),  # commands of a pipeline
+    Column("user_agent", "word"),
+    Column("content_type", "word"),
+    Column("trace_id", "binary16"),  # of the request's traceparent (W3C Trace Context)
+    Column("parent_span_id", "binary8"),
+    # The exchange that this one was sent for: the one server-side sight of the same agent boot with these numbers, whose
+    # thread sent this request before it answered. Null: none, or not known for certain.
+    Column("cause_connection_id", "uint64"),
+    Column("cause_sequence", "uint32"),
+    # Naming evidence that only the node has. The exporter decides.
+    Column("connection_opened", "time"),  # null: older than the agent
+    Column(
+        "bound_name", "text"
+    ),  # newest answer of this client before the connect that holds the address
+    Column("bound_answered", "time"),
 )
 
-CONNECTIONS = pa.schema(
-    [
-        pa.field("time", TIME, nullable=False),  # when the agent first spoke of it
-        pa.field("opened", TIME),  # null: older than the agent
-        pa.field("connection_id", pa.uint64(), nullable=False),
-        pa.field("role", pa.uint8(), nullable=False),
-        pa.field("protocol", _WORD, nullable=False),
-        pa.field("flags", pa.uint32(), nullable=False),
-        *_IDENTITY,
-        pa.field("netns", pa.uint32(), nullable=False),
-        pa.field("local_address", ADDRESS, nullable=False),
-        pa.field("local_port", pa.uint16(), nullable=False),
-        pa.field("peer_address", ADDRESS, nullable=False),
-        pa.field("peer_port", pa.uint16(), nullable=False),
-        pa.field("bound_name", pa.string()),
-        pa.field("bound_answered", TIME),
-        pa.field(
-            "rivals", pa.list_(pa.string())
-        ),  # other names of this client for this address, at most 8
-    ]
+DNS_ANSWERS = (
+    Column("time", "time", nullable=False),  # when the client read the answer
+    *_IDENTITY,
+    Column("resolver", "binary16", nullable=False),
+    Column(
+        "question", "text", nullable=False
+    ),  # the name the client asked for, lower case, no final dot
+    Column("question_type", "word", nullable=False),  # A, AAAA, HTTPS
+    Column("rcode", "uint8", nullable=False),
+    Column("address", "binary16"),  # one row per address; null for an answer without any
+    Column("ttl_s", "uint32", nullable=False),  # as the server said it; naming does not use it
+    Column("canonical_name", "text"),  # end of the CNAME chain, when there was one
 )
 
-SCHEMAS: dict[BatchKind, pa.Schema] = {
+CONNECTIONS = (
+    Column("time", "time", nullable=False),  # when the agent first spoke of it
+    Column("opened", "time"),  # null: older than the agent
+    Column("connection_id", "uint64", nullable=False),
+    Column("role", "uint8", nullable=False),
+    Column("protocol", "word", nullable=False),
+    Column("flags", "uint32", nullable=False),
+    *_IDENTITY,
+    Column("netns", "uint32", nullable=False),
+    Column("local_address", "binary16", nullable=False),
+    Column("local_port", "uint16", nullable=False),
+    Column("peer_address", "binary16", nullable=False),
+    Column("peer_port", "uint16", nullable=False),
+    Column("bound_name", "text"),
+    Column("bound_answered", "time"),
+    Column("rivals", "texts"),  # other names of this client for this address, at most 8
+)
+
+COLUMNS: dict[BatchKind, tuple[Column, ...]] = {
     "exchanges": EXCHANGES,
     "dns": DNS_ANSWERS,
     "connections": CONNECTIONS,
@@ -194,107 +192,14 @@ class BatchHeader:
         """What the numbers count in."""
         return f"{self.boot_id}:{self.stream}" if self.stream else self.boot_id
 
-
-def add_header(schema: pa.Schema, header: BatchHeader) -> pa.Schema:
-    """`schema` with the header in its metadata."""
-    return schema.with_metadata(
-        {
-            b"farcall.schema_version": str(header.schema_version).encode(),
-            b"farcall.kind": header.kind.encode(),
-            b"farcall.node": header.node.encode(),
-            b"farcall.boot_id": header.boot_id.encode(),
-            b"farcall.number": str(header.number).encode(),
-            b"farcall.dns_watched_since_ns": str(header.dns_watched_since_ns).encode(),
-            **({b"farcall.stream": header.stream.encode()} if header.stream else {}),
+    def metadata(self) -> dict[bytes, bytes]:
+        """As it stands in the schema's metadata."""
+        return {
+            b"farcall.schema_version": str(self.schema_version).encode(),
+            b"farcall.kind": self.kind.encode(),
+            b"farcall.node": self.node.encode(),
+            b"farcall.boot_id": self.boot_id.encode(),
+            b"farcall.number": str(self.number).encode(),
+            b"farcall.dns_watched_since_ns": str(self.dns_watched_since_ns).encode(),
+            **({b"farcall.stream": self.stream.encode()} if self.stream else {}),
         }
-    )
-
-
-def read_header(schema: pa.Schema) -> BatchHeader:
-    """The header of a received schema, its columns checked against ours. Raises BatchError."""
-    metadata = schema.metadata or {}
-    version = _read_number(metadata, "schema_version")
-    if version != SCHEMA_VERSION:
-        raise BatchError(
-            f"the batch has schema version {version}; this exporter reads {SCHEMA_VERSION}: upgrade the older of the two"
-        )
-    header = BatchHeader(
-        kind=_read_kind(metadata),
-        node=_read_node(metadata),
-        boot_id=_read_boot_id(metadata),
-        number=_read_number(metadata, "number"),
-        dns_watched_since_ns=_read_number(metadata, "dns_watched_since_ns"),
-        stream=_read_stream(metadata),
-        schema_version=version,
-    )
-    if header.number == 0:
-        raise BatchError("farcall.number is 0; batches are counted from 1")
-    expected = SCHEMAS[header.kind]
-    if schema.remove_metadata() != expected:
-        raise BatchError(
-            f"the batch's columns differ from schema version {SCHEMA_VERSION}: {_first_difference(schema, expected)}"
-        )
-    return header
-
-
-Metadata = Mapping[bytes, bytes]
-
-
-def _read_text(metadata: Metadata, key: str, limit: int) -> str:
-    value = metadata.get(f"farcall.{key}".encode())
-    if value is None:
-        raise BatchError(f"the batch has no farcall.{key} in its schema metadata")
-    if len(value) > limit:
-        raise BatchError(f"farcall.{key} is longer than {limit} bytes")
-    try:
-        return value.decode()
-    except UnicodeDecodeError as e:
-        raise BatchError(f"farcall.{key} is not UTF-8") from e
-
-
-def _read_number(metadata: Metadata, key: str) -> int:
-    value = _read_text(metadata, key, 20)
-    if not value.isascii() or not value.isdigit():
-        raise BatchError(f"farcall.{key} is not a number")
-    if int(value) > MAX_NUMBER:
-        raise BatchError(f"farcall.{key} is larger than {MAX_NUMBER}")
-    return int(value)
-
-
-def _read_kind(metadata: Metadata) -> BatchKind:
-    kind = _read_text(metadata, "kind", 16)
-    if kind not in SCHEMAS:
-        raise BatchError(f"the batch is of kind {kind!r}; known are {', '.join(SCHEMAS)}")
-    return kind
-
-
-def _read_node(metadata: Metadata) -> str:
-    node = _read_text(metadata, "node", 253)
-    if not node or not node.isprintable():
-        raise BatchError("farcall.node is empty or holds control characters")
-    return node
-
-
-def _read_boot_id(metadata: Metadata) -> str:
-    boot_id = _read_text(metadata, "boot_id", 32)
-    if len(boot_id) != 32 or any(c not in "0123456789abcdef" for c in boot_id):
-        raise BatchError("farcall.boot_id is not 32 hex digits")
-    return boot_id
-
-
-def _read_stream(metadata: Metadata) -> str:
-    if b"farcall.stream" not in metadata:
-        return ""
-    stream = _read_text(metadata, "stream", 16)
-    if not stream or any(c not in "0123456789abcdef" for c in stream):
-        raise BatchError("farcall.stream is not of hex digits")
-    return stream
-
-
-def _first_difference(given: pa.Schema, expected: pa.Schema) -> str:
-    for index, field in enumerate(expected):
-        if index >= len(given):
-            return f"column {field.name} is missing"
-        if given.field(index).remove_metadata() != field:
-            return f"column {index} should be {field.name}: {field.type}"[:200]
-    return f"{len(given) - len(expected)} columns too many"

@@ -5,11 +5,11 @@ CIDR?) is a function here and a CEL rule there (farcall.crd).
 """
 
 import ipaddress
-import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from farcall.kinds import check_cidr, refuse_mapped
 from farcall.quantities import (
     BYTES_PATTERN,
     QUANTITY_PATTERN,
@@ -21,51 +21,18 @@ from farcall.quantities import (
 # A child's name is `<name>-<part>`; 40 leaves room for the part, a hash and a pod's suffix in 63 (RFC 1123 label).
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$"
 
-ProtocolName = Literal[
-    "http",
-    "http2",
-    "grpc",
-    "redis",
-    "postgresql",
-    "mysql",
-    "memcached",
-    "mongodb",
-    "kafka",
-    "cassandra",
-    "dns",
-    "tcp",
-]
-
-# Address, slash, prefix length; ipaddress alone would also take a bare address, a netmask and a zone.
-_CIDR = re.compile(r"[0-9a-fA-F:.]+/(0|[1-9][0-9]{0,2})")
 MAX_RETENTION = "3650d"  # ten years; nanoseconds of more than 292 do not fit the store's integers
 MAX_SIZE = "8192Ti"  # 2^53: what every JSON reader holds exactly
-
-
-def _check_cidr(text: str) -> str:
-    try:
-        if _CIDR.fullmatch(text) is None:
-            raise ValueError("it needs an address, a slash and a prefix length")
-        _refuse_mapped(ipaddress.ip_network(text, strict=True).network_address)
-    except ValueError as e:
-        raise ValueError(f"must be a CIDR such as 10.244.0.0/16 or fd00::/48: {e}") from e
-    return text
 
 
 def _check_address(text: str) -> str:
     try:
         if "%" in text:
             raise ValueError("a zone means nothing on another machine")
-        _refuse_mapped(ipaddress.ip_address(text))
+        refuse_mapped(ipaddress.ip_address(text))
     except ValueError as e:
         raise ValueError("must be an IP address such as 10.96.0.10") from e
     return text
-
-
-def _refuse_mapped(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
-    """Kubernetes refuses ::ffff:10.0.0.1 too: two ways to write one address, and only one of them ever matches."""
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        raise ValueError("it is an IPv4 address written as IPv6")
 
 
 def _check_retention(text: str) -> str:
@@ -91,7 +58,7 @@ IMAGE_PATTERN = r"^[A-Za-z0-9][-A-Za-z0-9._:/@]*[A-Za-z0-9]$"
 REGISTRY_PATTERN = r"^[A-Za-z0-9]([-A-Za-z0-9._:/]*[A-Za-z0-9])?$"
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 
-Cidr = Annotated[str, Field(max_length=43), AfterValidator(_check_cidr)]
+Cidr = Annotated[str, Field(max_length=43), AfterValidator(check_cidr)]
 Address = Annotated[str, Field(max_length=39), AfterValidator(_check_address)]
 Retention = Annotated[
     str, Field(pattern=RETENTION_PATTERN, max_length=8), AfterValidator(_check_retention)

@@ -1,14 +1,16 @@
 """The reference pages that are made of the code, as text. Pure; farcall.generate writes them."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 
 from farcall.attributes import REGISTRY
 from farcall.crd import COLUMNS, PLURAL, list_fields
 from farcall.effective import EffectiveConfig
+from farcall.sections import Section, is_section
 from farcall.tiers import TIERS
 from farcall.tracingconfig import API_VERSION, GROUP, KIND
 
@@ -88,17 +90,18 @@ def render_effective_page() -> str:
     )
 
 
-def list_effective_fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, ...]]:
-    properties = model.model_json_schema(mode="serialization")["properties"]
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        nested = isinstance(kind, type) and issubclass(kind, BaseModel)
-        extra: Any = field.json_schema_extra or {}
-        shape = "object" if nested else _shape(properties[name])
+def list_effective_fields(model: type[Section], prefix: str = "") -> Iterator[tuple[str, ...]]:
+    properties = TypeAdapter(model).json_schema(mode="serialization")["properties"]
+    for field in dataclasses.fields(model):
+        nested = is_section(field.type)
+        extra: Any = field.metadata.get("json_schema_extra", {})
+        shape = "object" if nested else _shape(properties[field.name])
         applies = "" if nested else str(extra["farcall.applies"])
-        yield (f"`{prefix}{name}`", shape, applies, field.description or "")
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from list_effective_fields(kind, f"{prefix}{name}.")
+        yield (f"`{prefix}{field.name}`", shape, applies, str(field.metadata["description"]))
+        if nested:
+            yield from list_effective_fields(
+                cast("type[Section]", field.type), f"{prefix}{field.name}."
+            )
 
 
 def _shape(schema: dict[str, Any]) -> str:
@@ -117,7 +120,7 @@ def _shape(schema: dict[str, Any]) -> str:
 
 
 def render_effective_schema() -> str:
-    schema = EffectiveConfig.model_json_schema(mode="serialization")
+    schema = TypeAdapter(EffectiveConfig).json_schema(mode="serialization")
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"
 
 

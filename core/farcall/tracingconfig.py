@@ -25,11 +25,11 @@ from farcall.fieldtypes import (
     Address,
     Cidr,
     Label,
-    ProtocolName,
     Retention,
     Size,
     Text,
 )
+from farcall.kinds import ProtocolName
 from farcall.tiers import TierName
 from farcall.workloadspec import (
     ConsoleSpec,

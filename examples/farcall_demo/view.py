@@ -11,8 +11,9 @@ import redis
 
 from farcall.api import LogLine, LogPage, LogQuery, Span, SpanPage, SpanQuery, Status, Trace, Window
 from farcall.cacheacl import EXPORTER
+from farcall.cachereader import connect_redis
 from farcall.client import ApiClient, find_server
-from farcall.dnscache import PREFIX, connect_redis
+from farcall.dnscache import PREFIX
 from farcall.effective import EffectiveConfig, read_effective, write_effective
 from farcall.rundir import RunDir
 from farcall.secretfiles import read_secret

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from farcall.arrowschemas import read_header
 from farcall.envelope import MAX_BATCH_ROWS
-from farcall.exchange import MAX_TEXT_BYTES, BatchError, BatchHeader, read_header
+from farcall.exchange import MAX_TEXT_BYTES, BatchError, BatchHeader
 from farcall_exporter.ipcguard import measure_stream
 
 # 65,536 rows of all fixed columns and a full text column fit; 16 MB of lz4 can claim 255 times its size.

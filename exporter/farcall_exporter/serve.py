@@ -12,8 +12,8 @@ import uvloop
 
 from farcall import journal
 from farcall.cacheacl import EXPORTER
+from farcall.cachereader import CacheReader, connect_redis
 from farcall.component import STOP_WITHIN_S, Launch, parse_launch, refuse
-from farcall.dnscache import CacheReader, connect_redis
 from farcall.effective import EffectiveConfig, EffectiveConfigError
 from farcall.secretfiles import INGEST_TOKEN, SecretError, read_secret
 from farcall.storeport import StoreError, Writer

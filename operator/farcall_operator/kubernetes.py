@@ -4,13 +4,13 @@ Here is decided what differs per tier and per field; how an object looks is in t
 referred to: the operator makes them, and no value of one passes through here.
 """
 
+import dataclasses
 import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel
-
 from farcall.effective import EffectiveConfig, Endpoints, render_effective
+from farcall.sections import Section
 from farcall.tiers import TIERS
 from farcall.tracingconfig import API_VERSION, KIND, TracingConfig
 from farcall.workloadspec import AutoscalingSpec, PersistenceSpec
@@ -266,17 +266,16 @@ def hash_text(text: str) -> str:
 
 
 def pick_restart_fields(
-    section: BaseModel, unseen: frozenset[str] = frozenset(), prefix: str = ""
+    section: Section, unseen: frozenset[str] = frozenset(), prefix: str = ""
 ) -> dict[str, Any]:
     """Those that are marked `restart`, but for the `unseen`: a change of a live field must not roll the fleet."""
     picked: dict[str, Any] = {}
-    for name, field in type(section).model_fields.items():
-        value = getattr(section, name)
-        extra = field.json_schema_extra
+    for field in dataclasses.fields(section):
+        name, value = field.name, getattr(section, field.name)
         if prefix + name in unseen:
             continue
-        if isinstance(value, BaseModel):
+        if isinstance(value, Section):
             picked[name] = pick_restart_fields(value, unseen, f"{prefix}{name}.")
-        elif isinstance(extra, dict) and extra.get("farcall.applies") == "restart":
+        elif field.metadata["json_schema_extra"]["farcall.applies"] == "restart":
             picked[name] = value
     return picked

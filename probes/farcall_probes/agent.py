@@ -17,9 +17,10 @@ from pathlib import Path
 from farcall import component, journal, tlsfiles
 from farcall.cacheacl import AGENT
 from farcall.commands import EXIT_OK
-from farcall.dnscache import CacheUnavailableError, CacheWriter, connect_redis
+from farcall.dnscache import CacheUnavailableError, CacheWriter
 from farcall.effective import EffectiveConfig, EffectiveConfigError, EffectiveWatcher
 from farcall.envelope import AgentStatus
+from farcall.redislink import RedisLink
 from farcall.secretfiles import INGEST_TOKEN, SecretError, read_secret
 from farcall_probes import events
 from farcall_probes.bpfsys import BpfError
@@ -189,6 +190,7 @@ class Agent:
                 self._tracer.offsets = read_offsets()
                 self._tracer.expire(time.monotonic_ns())
                 self._caps.look()
+                trim_memory()  # what a burst left behind
             sleep_s = next_sleep_s(sleep_s, self._fill)
             if not full:
                 time.sleep(sleep_s)
@@ -332,7 +334,7 @@ def _connect_cache(config: EffectiveConfig) -> CacheWriter:
     except SecretError as e:
         raise CacheUnavailableError(str(e)) from e
     return CacheWriter(
-        connect_redis(
+        RedisLink(
             config.endpoints.redis,
             username=AGENT.name,
             password=password,

@@ -10,13 +10,12 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from farcall import exchange
 from farcall.exchange import BatchHeader, ExchangeFlag
 from farcall_probes import columns, events
+from farcall_probes.arrowstream import Batch, make_batch, render_stream
 from farcall_probes.capture import Records
-from farcall_probes.columns import Indices
+from farcall_probes.columns import Indices, Numbers, Values, Words
 from farcall_probes.connections import Connection
 from farcall_probes.identity import Identity
 from farcall_probes.readcolumns import Columns
@@ -106,9 +105,7 @@ class ExchangeRows:
         )
         self.rows += len(numbers)
 
-    def take(
-        self, *, offset_ns: int, lost_dns: Callable[[Connection], bool]
-    ) -> pa.RecordBatch | None:
+    def take(self, *, offset_ns: int, lost_dns: Callable[[Connection], bool]) -> Batch | None:
         """All rows as one batch, and none are left; None when there are none."""
         if not self._chunks:
             return None
@@ -124,7 +121,7 @@ class ExchangeRows:
         flags = np.concatenate([c.texts.flags for c in chunks])
         known = np.uint32(sum(ExchangeFlag))
         made["flags"] = columns.numbers((flags | marks[owners]) & known)
-        return _record_batch(exchange.EXCHANGES, made)
+        return make_batch("exchanges", len(numbers), made)
 
 
 def _marks(connection: Connection, dns_lost: bool) -> int:
@@ -148,7 +145,7 @@ def _merge_owners(chunks: list[_Chunk]) -> tuple[list[Connection], Indices]:
     return connections, np.concatenate(owners)
 
 
-def _numeric_columns(numbers: Records, offset_ns: int) -> dict[str, pa.Array]:
+def _numeric_columns(numbers: Records, offset_ns: int) -> dict[str, Values]:
     begin = numbers["ts_req_ns"]
     end = numbers["ts_resp_ns"]
     without_cause = numbers["cause_conn_id"] == 0
@@ -160,9 +157,9 @@ def _numeric_columns(numbers: Records, offset_ns: int) -> dict[str, pa.Array]:
         "connection_id": columns.numbers(numbers["conn_id"]),
         "sequence": columns.numbers(numbers["seq"]),
         "netns": columns.numbers(numbers["netns"]),
-        "local_address": columns.addresses(numbers["laddr"]),
+        "local_address": columns.numbers(numbers["laddr"]),
         "local_port": columns.numbers(numbers["lport"]),
-        "peer_address": columns.addresses(numbers["raddr"]),
+        "peer_address": columns.numbers(numbers["raddr"]),
         "peer_port": columns.numbers(numbers["rport"]),
         "isn_client": columns.numbers(numbers["isn_client"]),
         "isn_server": columns.numbers(numbers["isn_server"]),
@@ -174,7 +171,7 @@ def _numeric_columns(numbers: Records, offset_ns: int) -> dict[str, pa.Array]:
     }
 
 
-def _text_columns(texts: list[Columns]) -> dict[str, pa.Array]:
+def _text_columns(texts: list[Columns]) -> dict[str, Values]:
     def joined(name: str) -> Sequence[Any]:
         if len(texts) == 1:
             return cast("Sequence[Any]", getattr(texts[0], name))
@@ -207,10 +204,10 @@ def _text_columns(texts: list[Columns]) -> dict[str, pa.Array]:
 
 def _connection_columns(
     connections: list[Connection], owners: Indices, offset_ns: int
-) -> dict[str, pa.Array]:
+) -> dict[str, Values]:
     bounds = [c.bound for c in connections]
     names = [b.name if b else None for b in bounds]
-    opened = [c.sight.conn_open_ns or None for c in connections]
+    opened = [c.opened_ns or None for c in connections]
     answered = [b.answered_ns if b else None for b in bounds]
     return {
         **_identity_columns([c.identity for c in connections], owners),
@@ -220,8 +217,8 @@ def _connection_columns(
     }
 
 
-def _identity_columns(identities: Sequence[Identity], owners: Indices) -> dict[str, pa.Array]:
-    made = {}
+def _identity_columns(identities: Sequence[Identity], owners: Indices) -> dict[str, Values]:
+    made: dict[str, Values] = {}
     for name in _IDENTITY_COLUMNS:
         values = [getattr(i, name) for i in identities]
         if name == "tgid":
@@ -231,7 +228,7 @@ def _identity_columns(identities: Sequence[Identity], owners: Indices) -> dict[s
     return made
 
 
-def build_dns(rows: Sequence[DnsRow], *, offset_ns: int) -> pa.RecordBatch:
+def build_dns(rows: Sequence[DnsRow], *, offset_ns: int) -> Batch:
     owners = np.arange(len(rows), dtype=np.int32)
     times = np.array([r.time_ns for r in rows], dtype=np.uint64)
     made = {
@@ -245,7 +242,7 @@ def build_dns(rows: Sequence[DnsRow], *, offset_ns: int) -> pa.RecordBatch:
         "ttl_s": columns.numbers(np.array([r.ttl_s for r in rows], dtype=np.uint32)),
         "canonical_name": columns.texts([r.canonical_name for r in rows]),
     }
-    return _record_batch(exchange.DNS_ANSWERS, made)
+    return make_batch("dns", len(rows), made)
 
 
 def build_connections(
@@ -253,13 +250,13 @@ def build_connections(
     *,
     offset_ns: int,
     lost_dns: Callable[[Connection], bool],
-) -> pa.RecordBatch:
+) -> Batch:
     sights = [c.sight for c in connections]
     owners = np.arange(len(connections), dtype=np.int32)
-    marks = [c.sight.flags | _marks(c, lost_dns(c)) for c in connections]
+    marks = [s.flags | _marks(c, lost_dns(c)) for c, s in zip(connections, sights, strict=True)]
     of_connection = _connection_columns(list(connections), owners, offset_ns)
 
-    def numbers(name: str, dtype: type[np.generic]) -> pa.Array:
+    def numbers(name: str, dtype: type[np.generic]) -> Numbers:
         return columns.numbers(np.array([getattr(s, name) for s in sights], dtype=dtype))
 
     made = {
@@ -277,35 +274,25 @@ def build_connections(
         "peer_port": numbers("rport", np.uint16),
         "rivals": columns.lists_of_texts([c.bound.rivals if c.bound else () for c in connections]),
     }
-    return _record_batch(exchange.CONNECTIONS, made)
+    return make_batch("connections", len(connections), made)
 
 
-def render_batch(batch: pa.RecordBatch, header: BatchHeader) -> bytes:
+def render_batch(batch: Batch, header: BatchHeader) -> bytes:
     """The Arrow IPC stream that is posted."""
-    sink = pa.BufferOutputStream()
-    schema = exchange.add_header(batch.schema, header)
-    # Without its thread pool: handing 60 small buffers round costs three times what compressing them does.
-    options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
-    with pa.ipc.new_stream(sink, schema, options=options) as writer:
-        writer.write_batch(batch.replace_schema_metadata(schema.metadata))
-    return bytes(sink.getvalue())
+    return render_stream(batch, header.metadata())
 
 
-def _record_batch(schema: pa.Schema, made: dict[str, pa.Array]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([made[f.name] for f in schema], schema=schema)
+def _times(column: npt.NDArray[np.uint64], offset_ns: int) -> Numbers:
+    return columns.numbers(column.astype(np.int64) + offset_ns)
 
 
-def _times(column: npt.NDArray[np.uint64], offset_ns: int) -> pa.Array:
-    return columns.times(column.astype(np.int64) + offset_ns)
-
-
-def _maybe_times(values: Sequence[int | None], owners: Indices, offset_ns: int) -> pa.Array:
+def _maybe_times(values: Sequence[int | None], owners: Indices, offset_ns: int) -> Numbers:
     """Times by owner, null for None, laid over the rows."""
     missing = np.array([v is None for v in values], dtype=np.bool_)
     known = np.array([v or 0 for v in values], dtype=np.int64) + offset_ns
-    return columns.times(known[owners], missing[owners])
+    return columns.numbers(known[owners], missing[owners])
 
 
-def _protocols(codes: npt.NDArray[np.uint8]) -> pa.Array:
+def _protocols(codes: npt.NDArray[np.uint8]) -> Words:
     """Each word once: ClickHouse refuses a dictionary that holds one twice, and with it the batch."""
     return columns.words_of_codes(_PLACES[codes], _WORDS)

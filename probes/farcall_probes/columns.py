@@ -1,53 +1,174 @@
-"""Arrow arrays straight from buffers.
+"""Columns as Arrow lays them out in memory, of numpy arrays: validity bits, values, offsets and bytes. No pyarrow.
 
-`pyarrow.array()` and every compute function (`dictionary_encode`, `take`, `cast`) load Arrow's library of kernels at the
-first call: 50 MB of this process for good, more than all the rest of it. `from_buffers` does not, and numpy makes the
-buffers just as fast. A test watches that the library stays out.
+What reads them: farcall_probes.arrowstream. A column knows its parts for a message: a node (length, nulls) and its buffers.
 """
 
 from collections.abc import Sequence
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-
-from farcall import exchange
 
 Indices = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
-_TYPES = {
-    "int32": pa.int32(),
-    "int64": pa.int64(),
-    "uint8": pa.uint8(),
-    "uint16": pa.uint16(),
-    "uint32": pa.uint32(),
-    "uint64": pa.uint64(),
-}
+Rows = npt.NDArray[np.int64]
 
 
-def numbers(values: npt.NDArray[np.generic], missing: Mask | None = None) -> pa.Array:
-    """A column of the array's own width; strided views are packed."""
-    packed = np.ascontiguousarray(values)
-    buffers = [_validity(missing), pa.py_buffer(packed)]
-    return pa.Array.from_buffers(_TYPES[packed.dtype.name], len(packed), buffers)
+class Values(Protocol):
+    def __len__(self) -> int: ...
+
+    def slice(self, begin: int, end: int) -> "Values": ...
+
+    def take(self, rows: Rows) -> "Values": ...
+
+    def nodes(self) -> list[tuple[int, int]]:
+        """(length, nulls) of the column and of its children."""
+        ...
+
+    def buffers(self) -> list[bytes]:
+        """Validity (empty where nothing is null), then the values, in Arrow's order."""
+        ...
 
 
-def times(unix_ns: npt.NDArray[np.int64], missing: Mask | None = None) -> pa.Array:
-    packed = np.ascontiguousarray(unix_ns)
-    return pa.Array.from_buffers(
-        exchange.TIME, len(packed), [_validity(missing), pa.py_buffer(packed)]
-    )
+class Numbers:
+    """Values of one width: whole numbers, times, binaries of one length."""
+
+    __slots__ = ("missing", "values")
+
+    def __init__(self, values: npt.NDArray[np.generic], missing: Mask | None = None) -> None:
+        self.values = values
+        self.missing = missing
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def slice(self, begin: int, end: int) -> "Numbers":
+        return Numbers(self.values[begin:end], _cut(self.missing, begin, end))
+
+    def take(self, rows: Rows) -> "Numbers":
+        return Numbers(self.values[rows], _pick(self.missing, rows))
+
+    def nodes(self) -> list[tuple[int, int]]:
+        return [(len(self.values), _count(self.missing))]
+
+    def buffers(self) -> list[bytes]:
+        return [_validity(self.missing), self.values.tobytes()]
 
 
-def optional_numbers(values: Sequence[int | None], dtype: type[np.generic]) -> pa.Array:
+class Texts:
+    __slots__ = ("data", "missing", "offsets")
+
+    def __init__(self, offsets: Indices, data: bytes, missing: Mask | None = None) -> None:
+        self.offsets = offsets
+        self.data = data
+        self.missing = missing
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def slice(self, begin: int, end: int) -> "Texts":
+        offsets = self.offsets[begin : end + 1]
+        data = self.data[offsets[0] : offsets[-1]]
+        return Texts(offsets - offsets[0], data, _cut(self.missing, begin, end))
+
+    def take(self, rows: Rows) -> "Texts":
+        begins = self.offsets[rows]
+        lengths = self.offsets[rows + 1] - begins
+        offsets = np.zeros(len(rows) + 1, np.int32)
+        np.cumsum(lengths, out=offsets[1:])
+        # For each byte of the result the place of its source: its row's begin, and how far into the row it is.
+        source = np.repeat(begins - offsets[:-1], lengths) + np.arange(offsets[-1], dtype=np.int32)
+        data = np.frombuffer(self.data, np.uint8)[source].tobytes()
+        return Texts(offsets, data, _pick(self.missing, rows))
+
+    def nodes(self) -> list[tuple[int, int]]:
+        return [(len(self), _count(self.missing))]
+
+    def buffers(self) -> list[bytes]:
+        return [_validity(self.missing), self.offsets.tobytes(), self.data]
+
+
+class Words(Numbers):
+    """Indices into `names`, each of which stands there once: ClickHouse refuses a batch where one stands twice."""
+
+    __slots__ = ("names",)
+
+    def __init__(self, codes: Indices, names: Texts, missing: Mask | None = None) -> None:
+        super().__init__(codes, missing)
+        self.names = names
+
+    def slice(self, begin: int, end: int) -> "Words":
+        codes = cast("Indices", self.values[begin:end])
+        return Words(codes, self.names, _cut(self.missing, begin, end))
+
+    def take(self, rows: Rows) -> "Words":
+        codes = cast("Indices", self.values[rows])
+        return Words(codes, self.names, _pick(self.missing, rows))
+
+
+class Lists:
+    """Lists of texts, none of them null."""
+
+    __slots__ = ("flat", "offsets")
+
+    def __init__(self, offsets: Indices, flat: Texts) -> None:
+        self.offsets = offsets
+        self.flat = flat
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def slice(self, begin: int, end: int) -> "Lists":
+        offsets = self.offsets[begin : end + 1]
+        return Lists(offsets - offsets[0], self.flat.slice(int(offsets[0]), int(offsets[-1])))
+
+    def take(self, rows: Rows) -> "Lists":
+        begins = self.offsets[rows]
+        lengths = self.offsets[rows + 1] - begins
+        offsets = np.zeros(len(rows) + 1, np.int32)
+        np.cumsum(lengths, out=offsets[1:])
+        flat = np.repeat(begins - offsets[:-1], lengths) + np.arange(offsets[-1], dtype=np.int32)
+        return Lists(offsets, self.flat.take(flat.astype(np.int64)))
+
+    def nodes(self) -> list[tuple[int, int]]:
+        return [(len(self), 0), *self.flat.nodes()]
+
+    def buffers(self) -> list[bytes]:
+        return [b"", self.offsets.tobytes(), *self.flat.buffers()]
+
+
+def _cut(missing: Mask | None, begin: int, end: int) -> Mask | None:
+    return missing[begin:end] if missing is not None else None
+
+
+def _pick(missing: Mask | None, rows: Rows) -> Mask | None:
+    return missing[rows] if missing is not None else None
+
+
+def _count(missing: Mask | None) -> int:
+    return int(np.count_nonzero(missing)) if missing is not None else 0
+
+
+def _validity(missing: Mask | None) -> bytes:
+    """One bit per row, least significant first, set where there is a value."""
+    if missing is None or not missing.any():
+        return b""
+    return np.packbits(~missing, bitorder="little").tobytes()
+
+
+def numbers(values: npt.NDArray[np.generic], missing: Mask | None = None) -> Numbers:
+    """A column of the array's own width; strided views are packed, so that no record is kept for one field of it."""
+    return Numbers(np.ascontiguousarray(values), missing)
+
+
+def optional_numbers(values: Sequence[int | None], dtype: type[np.generic]) -> Numbers:
     if values.count(None) == len(values):
-        return numbers(np.zeros(len(values), dtype=dtype), np.ones(len(values), dtype=np.bool_))
+        return Numbers(np.zeros(len(values), dtype=dtype), np.ones(len(values), dtype=np.bool_))
     missing = np.array([v is None for v in values], dtype=np.bool_)
-    return numbers(np.array([v or 0 for v in values], dtype=dtype), missing)
+    return Numbers(np.array([v or 0 for v in values], dtype=dtype), missing)
 
 
-def texts(values: Sequence[str | None]) -> pa.Array:
+def texts(values: Sequence[str | None]) -> Texts:
     """A string column."""
     present, missing = _without_nulls(values, "")
     joined = "".join(present)
@@ -60,15 +181,13 @@ def texts(values: Sequence[str | None]) -> pa.Array:
         data = b"".join(encoded)
     offsets = np.zeros(len(values) + 1, dtype=np.int32)
     np.cumsum(lengths, out=offsets[1:])
-    buffers = [_validity(missing), pa.py_buffer(offsets), pa.py_buffer(data)]
-    return pa.Array.from_buffers(pa.string(), len(values), buffers)
+    return Texts(offsets, data, missing)
 
 
-def fixed(values: Sequence[bytes | None], width: int) -> pa.Array:
+def fixed(values: Sequence[bytes | None], width: int) -> Numbers:
     """A column of binaries of one width."""
     present, missing = _without_nulls(values, bytes(width))
-    data = pa.py_buffer(b"".join(present))
-    return pa.Array.from_buffers(pa.binary(width), len(values), [_validity(missing), data])
+    return Numbers(np.frombuffer(b"".join(present), dtype=f"V{width}"), missing)
 
 
 T = TypeVar("T")
@@ -85,12 +204,7 @@ def _without_nulls(values: Sequence[T | None], nothing: T) -> tuple[Sequence[T],
     return [nothing if v is None else v for v in values], missing
 
 
-def addresses(values: npt.NDArray[np.void]) -> pa.Array:
-    data = pa.py_buffer(np.ascontiguousarray(values))
-    return pa.Array.from_buffers(exchange.ADDRESS, len(values), [None, data])
-
-
-def words(values: Sequence[str | None], owners: Indices | None = None) -> pa.Array:
+def words(values: Sequence[str | None], owners: Indices | None = None) -> Words:
     """A dictionary column. With owners: words by owner, and one index per row."""
     if owners is None and values.count(None) == len(values):
         nothing = np.zeros(len(values), dtype=np.int32)
@@ -109,22 +223,11 @@ def words(values: Sequence[str | None], owners: Indices | None = None) -> pa.Arr
     return words_of_codes(codes.astype(np.int32, copy=False), list(index), missing)  # type: ignore[arg-type]
 
 
-def words_of_codes(codes: Indices, names: Sequence[str], missing: Mask | None = None) -> pa.Array:
-    buffers = [_validity(missing), pa.py_buffer(np.ascontiguousarray(codes))]
-    kind = pa.dictionary(pa.int32(), pa.string())
-    return pa.DictionaryArray.from_buffers(kind, len(codes), buffers, texts(names))
+def words_of_codes(codes: Indices, names: Sequence[str], missing: Mask | None = None) -> Words:
+    return Words(np.ascontiguousarray(codes), texts(names), missing)
 
 
-def lists_of_texts(values: Sequence[Sequence[str]]) -> pa.Array:
+def lists_of_texts(values: Sequence[Sequence[str]]) -> Lists:
     offsets = np.zeros(len(values) + 1, dtype=np.int32)
     np.cumsum([len(v) for v in values], out=offsets[1:])
-    flat = texts([word for value in values for word in value])
-    buffers = [None, pa.py_buffer(offsets)]
-    return pa.Array.from_buffers(pa.list_(pa.string()), len(values), buffers, children=[flat])
-
-
-def _validity(missing: Mask | None) -> pa.Buffer | None:
-    """One bit per row, least significant first, set where there is a value."""
-    if missing is None or not missing.any():
-        return None
-    return pa.py_buffer(np.packbits(~missing, bitorder="little"))
+    return Lists(offsets, texts([word for value in values for word in value]))

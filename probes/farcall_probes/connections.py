@@ -15,7 +15,7 @@ from farcall_probes.capture import Records
 from farcall_probes.evidence import Bound
 from farcall_probes.identity import Identity
 
-MAX_GENERATION = 16_384  # entries; about 1 kB each with their identity shared
+MAX_GENERATION = 16_384  # entries; about 500 bytes each, their identity shared
 
 # Odd 64-bit constants: a product keeps all bits of the ID, the sum spreads tgid and role over them.
 _SPREAD_TGID = np.uint64(0x9E3779B97F4A7C15)
@@ -39,11 +39,12 @@ _NAMES = [
     "flags",
     "ts_req_ns",
 ]
+_FIELDS = np.dtype([(name, events.EXCHANGE[name]) for name in _NAMES])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Sight:
-    """A connection's part of a record."""
+    """A connection's part of a record, in the order of _NAMES."""
 
     conn_id: int
     conn_open_ns: int  # 0: older than the agent's watch
@@ -67,20 +68,27 @@ class Connection:
     """Mutable on purpose: one per connection, touched on every drain."""
 
     __slots__ = (
+        "_packed",
         "bound",
         "identity",
+        "is_client",
         "kept",
+        "opened_ns",
         "seen_ns",
-        "sight",
         "tcp_identity",
         "watched",
         "written_ns",
     )
 
     def __init__(
-        self, sight: Sight, identity: Identity, bound: Bound | None, *, watched: bool, kept: bool
+        self, packed: bytes, identity: Identity, bound: Bound | None, *, watched: bool, kept: bool
     ) -> None:
-        self.sight = sight
+        sight = unpack_sight(packed)
+        self._packed = (
+            packed  # as an object it would be four times as large, and is looked at once or twice
+        )
+        self.opened_ns = sight.conn_open_ns
+        self.is_client = sight.role == events.ROLE_CLIENT
         self.identity = identity
         self.bound = bound
         self.watched = watched  # the client was watched from its start
@@ -88,6 +96,10 @@ class Connection:
         self.seen_ns = sight.ts_req_ns  # newest request
         self.tcp_identity = 0  # farcall.dnscache.Binding has it
         self.written_ns = 0  # when its binding went to the cache; 0: not yet
+
+    @property
+    def sight(self) -> Sight:
+        return unpack_sight(self._packed)
 
 
 class Connections:
@@ -136,8 +148,13 @@ def newest_of(
     return newest[0].tolist(), newest[1].tolist()
 
 
-def sights_at(block: Records, rows: npt.NDArray[np.intp]) -> list[Sight]:
-    columns = [block[name][rows].tolist() for name in _NAMES]
-    return [
-        Sight(**dict(zip(_NAMES, values, strict=True))) for values in zip(*columns, strict=True)
-    ]
+def pack_sights(block: Records, rows: npt.NDArray[np.intp]) -> list[bytes]:
+    packed = np.empty(len(rows), dtype=_FIELDS)
+    for name in _NAMES:
+        packed[name] = block[name][rows]
+    data, size = packed.tobytes(), _FIELDS.itemsize
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def unpack_sight(packed: bytes) -> Sight:
+    return Sight(*np.frombuffer(packed, dtype=_FIELDS)[0].item())

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from farcall.exchange import ExchangeFlag
 from farcall_probes import columns
-from farcall_probes.gather import gather
+from farcall_probes.arrowstream import Batch
 from farcall_probes.routing import has_value, read_numbers
 
 MAX_CHILDREN = 20_000  # about 4 MB
@@ -25,7 +24,7 @@ Key = tuple[int, int]  # connection_id, sequence
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Flush:
     served: dict[Key, int]  # → row
-    batch: pa.RecordBatch
+    batch: Batch
     exporters: list[str]  # of each row
 
 
@@ -35,7 +34,7 @@ class Copies:
         self._flushes: deque[_Flush] = deque(maxlen=FLUSHES)
         self.counters: Counter[str] = Counter()
 
-    def find(self, batch: pa.RecordBatch, exporters: list[str]) -> list[tuple[str, pa.RecordBatch]]:
+    def find(self, batch: Batch, exporters: list[str]) -> list[tuple[str, Batch]]:
         """(exporter, rows that it is sent beside its own). `exporters` are the rows' own."""
         is_server = read_numbers(batch, "role") == SERVER
         served = dict(_list_keys(batch, is_server, "connection_id", "sequence"))
@@ -55,10 +54,10 @@ class Copies:
             self._children.popitem(last=False)
             self.counters["causes_dropped"] += 1
         copies = [
-            (exporter, _mark(gather(self._flushes[at].batch, np.array(sorted(rows), np.int64))))
+            (exporter, _mark(self._flushes[at].batch.take(np.array(sorted(rows), np.int64))))
             for (at, exporter), rows in wanted.items()
         ]
-        self.counters["causes_copied"] += sum(copy.num_rows for _, copy in copies)
+        self.counters["causes_copied"] += sum(copy.rows for _, copy in copies)
         return copies
 
     def _find_flush(self, key: Key) -> int | None:
@@ -75,7 +74,7 @@ class Copies:
 
 
 def _list_keys(
-    batch: pa.RecordBatch, mask: npt.NDArray[np.bool_], connection: str, sequence: str
+    batch: Batch, mask: npt.NDArray[np.bool_], connection: str, sequence: str
 ) -> list[tuple[Key, int]]:
     rows = np.flatnonzero(mask)
     if not len(rows):
@@ -85,10 +84,6 @@ def _list_keys(
     return list(zip(zip(ids, numbers, strict=True), rows.tolist(), strict=True))
 
 
-def _mark(batch: pa.RecordBatch) -> pa.RecordBatch:
+def _mark(batch: Batch) -> Batch:
     flags = read_numbers(batch, "flags") | int(ExchangeFlag.COPY)
-    made = [
-        columns.numbers(flags) if name == "flags" else column
-        for name, column in zip(batch.schema.names, batch.columns, strict=True)
-    ]
-    return pa.RecordBatch.from_arrays(made, schema=batch.schema)
+    return batch.replace("flags", columns.numbers(flags))

@@ -20,14 +20,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
-import pyarrow as pa
 
 from farcall import journal
 from farcall.envelope import MAX_BATCH_BYTES, MAX_BATCH_ROWS, AgentStatus
 from farcall.exchange import BatchHeader, BatchKind
+from farcall_probes.arrowstream import Batch as RowBatch
 from farcall_probes.batches import render_batch
 from farcall_probes.copies import Copies
-from farcall_probes.gather import gather
 from farcall_probes.routing import EPOCH_NS, Members, read_keys, read_numbers
 from farcall_probes.sender import (
     MAX_QUEUE_BATCHES,
@@ -104,7 +103,7 @@ class Dispatcher:
 
     # ---- the capture loop ----
 
-    def put(self, kind: BatchKind, batch: pa.RecordBatch, *, watched_since_ns: int) -> None:
+    def put(self, kind: BatchKind, batch: RowBatch, *, watched_since_ns: int) -> None:
         """Never waits for the network."""
         with self._lock:
             self._watched_since_ns = watched_since_ns
@@ -119,7 +118,7 @@ class Dispatcher:
     def is_behind(self) -> bool:
         return any(lane.sender.is_behind for lane in list(self._lanes.values()))
 
-    def _divide(self, kind: BatchKind, batch: pa.RecordBatch) -> None:
+    def _divide(self, kind: BatchKind, batch: RowBatch) -> None:
         members = self._members.all
         if kind != "exchanges" or len(members) < 2:
             self._cut(self._home, kind, batch)
@@ -130,16 +129,16 @@ class Dispatcher:
         for index, member in enumerate(members):
             rows = np.flatnonzero(chosen == index)
             if len(rows):
-                self._cut(member.address, kind, gather(batch, rows))
+                self._cut(member.address, kind, batch.take(rows))
         for address, copy in copies:
             if address in self._lanes:
                 self._cut(address, kind, copy)
 
-    def _cut(self, address: str, kind: BatchKind, batch: pa.RecordBatch) -> None:
-        for begin in range(0, batch.num_rows, MAX_BATCH_ROWS):
+    def _cut(self, address: str, kind: BatchKind, batch: RowBatch) -> None:
+        for begin in range(0, batch.rows, MAX_BATCH_ROWS):
             self._send(self._lanes[address], kind, batch.slice(begin, MAX_BATCH_ROWS))
 
-    def _send(self, lane: _Lane, kind: BatchKind, batch: pa.RecordBatch) -> None:
+    def _send(self, lane: _Lane, kind: BatchKind, batch: RowBatch) -> None:
         lane.number += 1
         header = BatchHeader(
             kind=kind,
@@ -150,12 +149,12 @@ class Dispatcher:
             stream=lane.stream,
         )
         payload = render_batch(batch, header)
-        if len(payload) > MAX_BATCH_BYTES and batch.num_rows > 1:
-            half = batch.num_rows // 2
+        if len(payload) > MAX_BATCH_BYTES and batch.rows > 1:
+            half = batch.rows // 2
             self._send(lane, kind, batch.slice(0, half))
-            self._send(lane, kind, batch.slice(half))
+            self._send(lane, kind, batch.slice(half, batch.rows))
             return
-        lane.sender.put(Batch(kind=kind, number=lane.number, rows=batch.num_rows, payload=payload))
+        lane.sender.put(Batch(kind=kind, number=lane.number, rows=batch.rows, payload=payload))
 
     # ---- the exporters that there are ----
 
@@ -221,10 +220,16 @@ class Dispatcher:
             if tried is not None and self._home in self._lanes:
                 self._lanes[self._home].sender.put(tried)
             self._faults["exporter_rows_moved"] += sum(batch.rows for batch in left)
+        if not left:
+            return
+        from farcall_probes.arrowreading import (
+            read_batches,  # pyarrow: only now, where it is needed
+        )
+
         for batch in left:
-            with self._lock, pa.ipc.open_stream(batch.payload) as reader:
-                for rows in reader:
-                    self._divide(batch.kind, rows.replace_schema_metadata(None))
+            with self._lock:
+                for rows in read_batches(batch.kind, batch.payload):
+                    self._divide(batch.kind, rows)
 
     # ---- what is told, and the end ----
 

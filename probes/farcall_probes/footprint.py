@@ -2,14 +2,11 @@
 
 import ctypes
 
-import pyarrow as pa
-
 _M_ARENA_MAX = -8  # mallopt(3)
 
 
 def keep_memory_small() -> None:
-    """One arena for all threads (each would keep what it freed), and Arrow's buffers from it too: 6 MB after a busy minute."""
-    pa.set_memory_pool(pa.system_memory_pool())
+    """One arena for all threads: each would keep what it freed."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_M_ARENA_MAX, 1)

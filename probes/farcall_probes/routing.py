@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from farcall.exchange import ExchangeFlag
+from farcall_probes.arrowstream import Batch
+from farcall_probes.columns import Numbers
 
 Words = npt.NDArray[np.uint64]
 Codes = npt.NDArray[np.int64]
@@ -76,7 +77,7 @@ class Members:
         return self.all[int(at[0])].address
 
 
-def read_keys(batch: pa.RecordBatch) -> Words:
+def read_keys(batch: Batch) -> Words:
     """One word for each row of exchanges, the same at both ends."""
     client, server = (
         read_numbers(batch, n).astype(np.uint64) for n in ("isn_client", "isn_server")
@@ -89,28 +90,27 @@ def read_keys(batch: pa.RecordBatch) -> Words:
     return np.where(has_identity, by_identity, by_ends)
 
 
-def read_numbers(batch: pa.RecordBatch, name: str) -> npt.NDArray[np.unsignedinteger]:
+def read_numbers(batch: Batch, name: str) -> npt.NDArray[np.unsignedinteger]:
     """A column without nulls, or with anything in their place, as it lies in memory."""
+    values = _read_column(batch, name).values
+    return values.view(f"u{values.dtype.itemsize}")
+
+
+def _read_column(batch: Batch, name: str) -> Numbers:
     column = batch.column(name)
-    dtype = np.dtype(f"u{column.type.bit_width // 8}")
-    values = np.frombuffer(column.buffers()[1], dtype)
-    return values[column.offset : column.offset + len(column)]
+    assert isinstance(column, Numbers), name
+    return column
 
 
-def has_value(batch: pa.RecordBatch, name: str) -> npt.NDArray[np.bool_]:
+def has_value(batch: Batch, name: str) -> npt.NDArray[np.bool_]:
     """Where a column is not null."""
-    column = batch.column(name)
-    validity = column.buffers()[0]
-    if validity is None:
-        return np.ones(len(column), np.bool_)
-    bits = np.unpackbits(np.frombuffer(validity, np.uint8), bitorder="little")
-    return bits[column.offset : column.offset + len(column)].view(np.bool_)
+    missing = _read_column(batch, name).missing
+    return ~missing if missing is not None else np.ones(batch.rows, np.bool_)
 
 
-def _read_end(batch: pa.RecordBatch, end: str) -> Words:
-    column = batch.column(f"{end}_address")
-    halves = np.frombuffer(column.buffers()[1], np.uint64).reshape(-1, 2)
-    halves = halves[column.offset : column.offset + len(column)]
+def _read_end(batch: Batch, end: str) -> Words:
+    addresses = np.ascontiguousarray(_read_column(batch, f"{end}_address").values)
+    halves = addresses.view(np.uint64).reshape(-1, 2)
     port = read_numbers(batch, f"{end}_port").astype(np.uint64)
     return mix(mix(mix(halves[:, 0]) ^ halves[:, 1]) ^ port)
 

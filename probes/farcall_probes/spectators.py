@@ -4,10 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import pyarrow as pa
-
 from farcall import journal
 from farcall.envelope import AgentStatus
+from farcall_probes.arrowstream import Batch
 from farcall_probes.metrics import MetricsServer, render_metrics
 from farcall_probes.stream import ExchangeStream
 
@@ -42,7 +41,7 @@ class Spectators:
             if server is not None:
                 server.start()
 
-    def show(self, exchanges: pa.RecordBatch) -> None:
+    def show(self, exchanges: Batch) -> None:
         if self._stream is not None:
             self._stream.show(exchanges)
 

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from pathlib import Path
 
-import pyarrow as pa
+from farcall_probes.arrowstream import Batch, render_stream
 
 MAX_LISTENERS = 4
 MAX_QUEUED = 16  # batches a listener
@@ -25,18 +25,18 @@ SOCKET_NAME = "tail.sock"
 class _Listener:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._queue: deque[pa.RecordBatch] = deque()
+        self._queue: deque[Batch] = deque()
         self._changed = threading.Condition()
         self._dropped = 0
         self.is_gone = False
         threading.Thread(target=self._run, name="tail", daemon=True).start()
 
-    def put(self, batch: pa.RecordBatch) -> int:
+    def put(self, batch: Batch) -> int:
         """How many rows it will not be sent."""
         with self._changed:
             if len(self._queue) >= MAX_QUEUED:
-                self._dropped += batch.num_rows
-                return int(batch.num_rows)
+                self._dropped += batch.rows
+                return batch.rows
             self._queue.append(batch)
             self._changed.notify()
         return 0
@@ -69,10 +69,7 @@ class _Listener:
             if not self._queue:
                 return b""
             batch, dropped = self._queue.popleft(), self._dropped
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, batch.schema) as writer:
-            writer.write_batch(batch)
-        payload = bytes(sink.getvalue())
+        payload = render_stream(batch, compressed=False)
         return HEADER.pack(len(payload), dropped & 0xFFFFFFFF) + payload
 
 
@@ -112,7 +109,7 @@ class ExchangeStream:
             else:
                 self._listeners = [*living, _Listener(sock)]
 
-    def show(self, batch: pa.RecordBatch) -> None:
+    def show(self, batch: Batch) -> None:
         """To everybody who listens; costs nothing when nobody does."""
         for listener in self._listeners:
             if not listener.is_gone:

@@ -23,7 +23,7 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": lambda a, b: a <= b,
 }
 KEYS = frozenset(
-    {"time", "side", "destination", "duration_ms", *EXCHANGES.names}
+    {"time", "side", "destination", "duration_ms", *(c.name for c in EXCHANGES)}
     - {"start", "role", "duration_ns"}
 )  # as tail.describe() names them
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from farcall.dnscache import BINDING_AGE_S, Answer, Binding, format_endpoint
 from farcall.effective import EffectiveConfig
 from farcall.exchange import BatchKind
 from farcall_probes import batches, connections, events
+from farcall_probes.arrowstream import Batch
 from farcall_probes.batches import DnsRow, ExchangeRows
 from farcall_probes.capture import Drained, Records
 from farcall_probes.clocks import Offsets
-from farcall_probes.connections import Connection, Connections, Sight
+from farcall_probes.connections import Connection, Connections
 from farcall_probes.dnsreading import DnsReader
 from farcall_probes.evidence import Evidence
 from farcall_probes.heads import Heads
@@ -228,14 +228,15 @@ class Tracer:
         found = [self.connections.get(key) for key in keys.tolist()]
         missing = [at for at, connection in enumerate(found) if connection is None]
         if missing:
-            sights = connections.sights_at(block, first[missing])
-            for at, sight in zip(missing, sights, strict=True):
-                found[at] = self._open(int(keys[at]), sight, now_ns)
+            sights = connections.pack_sights(block, first[missing])
+            for at, packed in zip(missing, sights, strict=True):
+                found[at] = self._open(int(keys[at]), packed, now_ns)
         used = [c for c in found if c is not None]
         self._touch(block, used, owners)
         return used, owners
 
-    def _open(self, key: int, sight: Sight, now_ns: int) -> Connection:
+    def _open(self, key: int, packed: bytes, now_ns: int) -> Connection:
+        sight = connections.unpack_sight(packed)
         identity = self._identities.find(
             Seen(
                 tgid=sight.tgid,
@@ -253,7 +254,7 @@ class Tracer:
             )
         watched_boot_ns = self._watched_since_ns + self.offsets.boot_ns
         connection = Connection(
-            sight,
+            packed,
             identity,
             bound,
             watched=identity.client_started_ns > watched_boot_ns,
@@ -276,10 +277,9 @@ class Tracer:
 
     def _is_binding_due(self, connection: Connection) -> bool:
         """Once, and with holdWhileConnected again before the key goes. Not for a connect that we have not seen."""
-        sight = connection.sight
-        if sight.role != events.ROLE_CLIENT or not sight.conn_open_ns:
+        if not connection.is_client or not connection.opened_ns:
             return False
-        if connection.seen_ns - sight.conn_open_ns < BINDING_AGE_NS:
+        if connection.seen_ns - connection.opened_ns < BINDING_AGE_NS:
             return False
         if not connection.written_ns:
             return True
@@ -318,11 +318,11 @@ class Tracer:
         """How long the oldest row has waited; 0 when there is none."""
         return now_ns - self._oldest_row_ns if self._oldest_row_ns is not None else 0
 
-    def take_batches(self) -> list[tuple[BatchKind, pa.RecordBatch]]:
+    def take_batches(self) -> list[tuple[BatchKind, Batch]]:
         """All rows: answers first, then connections, then exchanges, as evidence should arrive before what it explains."""
         self._oldest_row_ns = None
         offset_ns = self.offsets.unix_ns
-        out: list[tuple[BatchKind, pa.RecordBatch]] = []
+        out: list[tuple[BatchKind, Batch]] = []
         if self._dns_rows:
             rows, self._dns_rows = self._dns_rows, []
             out.append(("dns", batches.build_dns(rows, offset_ns=offset_ns)))

@@ -12,6 +12,7 @@ import pytest
 
 from farcall import (
     api,
+    arrowschemas,
     attributes,
     commands,
     dnscache,
@@ -61,7 +62,7 @@ def test_what_an_example_means(name: str) -> None:
 
 
 def test_columns_that_leave_a_node() -> None:
-    check_golden("exchange.txt", dump_schemas(dict(exchange.SCHEMAS)))
+    check_golden("exchange.txt", dump_schemas(dict(arrowschemas.SCHEMAS)))
 
 
 def test_columns_that_are_stored() -> None:

@@ -9,7 +9,8 @@ import pytest
 import redis
 
 from farcall.cacheacl import AGENT, USERS, render_acl_rule
-from farcall.dnscache import Answer, Binding, CacheUnavailableError, CacheWriter, connect_redis
+from farcall.dnscache import Answer, Binding, CacheUnavailableError, CacheWriter
+from farcall.redislink import RedisLink
 from farcall_probes.dnswriter import DnsWriter
 from support_agent import PASSWORD
 
@@ -50,7 +51,7 @@ class Redis:
 
     def connect(self) -> CacheWriter:
         return CacheWriter(
-            connect_redis(f"unix://{self.socket}", username=AGENT.name, password=PASSWORD)
+            RedisLink(f"unix://{self.socket}", username=AGENT.name, password=PASSWORD)
         )
 
     def keys(self) -> set[str]:

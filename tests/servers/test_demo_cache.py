@@ -10,9 +10,11 @@ import pytest
 import redis
 
 from farcall.cacheacl import AGENT, EXPORTER, USERS, render_acl_rule
-from farcall.dnscache import Answer, CacheWriter, connect_redis
+from farcall.cachereader import connect_redis
+from farcall.dnscache import Answer, CacheWriter
 from farcall.effective import Endpoints, write_effective
 from farcall.meaning import build_effective
+from farcall.redislink import RedisLink
 from farcall.rundir import RunDir
 from farcall.secretfiles import read_secret
 from farcall.tracingconfig import read_tracingconfig
@@ -90,7 +92,8 @@ def write_answer(run_dir: RunDir, *, ttl_s: int) -> None:
         f"unix://{run_dir.redis_socket}", username=AGENT.name, password=password
     ) as client:
         wait_for(client)
-        CacheWriter(client).write([answer], [], ttl_s=ttl_s, now=now)
+        link = RedisLink(f"unix://{run_dir.redis_socket}", username=AGENT.name, password=password)
+        CacheWriter(link).write([answer], [], ttl_s=ttl_s, now=now)
 
 
 def wait_for(client: "redis.Redis") -> None:

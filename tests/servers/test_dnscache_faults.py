@@ -12,7 +12,8 @@ import redis
 from farcall import secretfiles
 from farcall.cacheacl import AGENT, EXPORTER, render_acl_rule
 from farcall.cachefaults import SENTENCES, CacheFault
-from farcall.dnscache import Answer, CacheQuestion, CacheReader, connect_redis
+from farcall.cachereader import CacheReader, connect_redis
+from farcall.dnscache import Answer, CacheQuestion
 from farcall.secretfiles import read_secret
 from farcall_exporter.counters import Counters
 from farcall_exporter.lookups import RETRY_AFTER_S, Lookups

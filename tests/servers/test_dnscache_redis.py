@@ -10,22 +10,22 @@ import redis
 
 from farcall import secretfiles
 from farcall.cacheacl import EXPORTER
+from farcall.cachereader import CacheReader, connect_redis
 from farcall.dnscache import (
     MAX_NAMES,
     Answer,
     Binding,
     CacheQuestion,
-    CacheReader,
     CacheUnavailableError,
     CacheWriter,
     NamedAt,
     binding_key,
     client_key_of_address,
     cluster_key,
-    connect_redis,
     format_endpoint,
     tombstone_key,
 )
+from farcall.redislink import RedisLink
 from support_exporter_process import RedisProcess
 
 pytestmark = pytest.mark.servers
@@ -80,10 +80,12 @@ def question(client: str = CLIENT, ip: str = IP) -> CacheQuestion:
 
 
 @pytest.mark.parametrize("identity", [0, 1, 2**64 - 1])
-def test_a_binding_says_which_connection_it_is_of(cache: "redis.Redis", identity: int) -> None:
+def test_a_binding_says_which_connection_it_is_of(
+    server: RedisProcess, cache: "redis.Redis", identity: int
+) -> None:
     now = time.time()
     bound = replace(binding(now), tcp_identity=identity)
-    CacheWriter(cache).write([], [bound], ttl_s=HOBBY, now=now)
+    server.writer().write([], [bound], ttl_s=HOBBY, now=now)
 
     [entry] = CacheReader(cache).read([question()])
     assert (entry.binding, entry.tcp_identity) == (NamedAt(name=NAME, answered_at=now), identity)
@@ -103,11 +105,11 @@ def test_a_binding_of_an_earlier_version_or_of_nobody_is_of_an_unknown_connectio
 
 @pytest.mark.parametrize("ttl_s", [HOBBY, SCALE, 7])
 def test_every_key_expires_by_the_tier_counted_from_the_answer(
-    cache: "redis.Redis", ttl_s: int
+    server: RedisProcess, cache: "redis.Redis", ttl_s: int
 ) -> None:
     now = time.time()
     at = now - 3.25
-    keys = CacheWriter(cache).write([answer(at)], [binding(at)], ttl_s=ttl_s, now=now)
+    keys = server.writer().write([answer(at)], [binding(at)], ttl_s=ttl_s, now=now)
 
     lives = {
         client_key_of_address(CLIENT, IP): ttl_s,
@@ -124,7 +126,7 @@ def test_a_held_binding_lives_on_and_keeps_the_time_of_its_answer(
     server: RedisProcess, cache: "redis.Redis"
 ) -> None:
     now = time.time()
-    CacheWriter(cache).write([], [binding(now - 9_000, held_at=now)], ttl_s=HOBBY, now=now)
+    server.writer().write([], [binding(now - 9_000, held_at=now)], ttl_s=HOBBY, now=now)
 
     [entry] = reader(server).read([question()])
     assert entry.binding == NamedAt(name=NAME, answered_at=now - 9_000)
@@ -137,16 +139,18 @@ def test_an_unnamed_binding_is_read_as_such_and_replaces_the_old_one(
     server: RedisProcess, cache: "redis.Redis"
 ) -> None:
     now = time.time()
-    writer = CacheWriter(cache)
+    writer = server.writer()
     writer.write([], [binding(now - 60)], ttl_s=HOBBY, now=now)
     writer.write([], [binding(now, name="")], ttl_s=HOBBY, now=now)
     [entry] = reader(server).read([question()])
     assert entry.binding == NamedAt(name="", answered_at=now)
 
 
-def test_an_answer_older_than_the_ttl_is_not_written(cache: "redis.Redis") -> None:
+def test_an_answer_older_than_the_ttl_is_not_written(
+    server: RedisProcess, cache: "redis.Redis"
+) -> None:
     now = time.time()
-    assert CacheWriter(cache).write([answer(now - HOBBY)], [], ttl_s=HOBBY, now=now) == 0
+    assert server.writer().write([answer(now - HOBBY)], [], ttl_s=HOBBY, now=now) == 0
     assert list(cache.scan_iter("fc1:*")) == []
 
 
@@ -154,7 +158,7 @@ def test_only_a_trusted_answer_speaks_for_the_cluster(
     server: RedisProcess, cache: "redis.Redis"
 ) -> None:
     now = time.time()
-    CacheWriter(cache).write([answer(now, trusted=False)], [], ttl_s=HOBBY, now=now)
+    server.writer().write([answer(now, trusted=False)], [], ttl_s=HOBBY, now=now)
     [mine, others] = reader(server).read([question(), question("c:other")])
     assert (len(mine.client_names), mine.cluster_names) == (1, ())
     assert others.client_names == others.cluster_names == others.tombstones == ()
@@ -168,7 +172,7 @@ def test_clients_are_kept_apart_and_share_only_the_cluster_key(
         answer(now, name="a.example.com"),
         answer(now, name="b.example.com", client="c:other"),
     ]
-    CacheWriter(cache).write(answers, [], ttl_s=HOBBY, now=now)
+    server.writer().write(answers, [], ttl_s=HOBBY, now=now)
     [mine, others] = reader(server).read([question(), question("c:other")])
     assert [n.name for n in mine.client_names] == ["a.example.com"]
     assert [n.name for n in others.client_names] == ["b.example.com"]
@@ -176,10 +180,11 @@ def test_clients_are_kept_apart_and_share_only_the_cluster_key(
 
 
 def test_a_repeated_answer_is_written_again_only_after_one_percent_of_the_ttl(
+    server: RedisProcess,
     cache: "redis.Redis",
 ) -> None:
     now = time.time()
-    writer = CacheWriter(cache)
+    writer = server.writer()
     assert writer.write([answer(now)], [], ttl_s=HOBBY, now=now) == 3
     assert writer.write([answer(now + 35)], [], ttl_s=HOBBY, now=now + 35) == 0
     assert writer.write([answer(now + 37)], [], ttl_s=HOBBY, now=now + 37) == 3
@@ -191,8 +196,8 @@ def test_an_older_answer_neither_ages_a_newer_one_nor_shortens_its_life(
     server: RedisProcess, cache: "redis.Redis"
 ) -> None:
     now = time.time()
-    CacheWriter(cache).write([answer(now)], [], ttl_s=HOBBY, now=now)
-    CacheWriter(cache).write([answer(now - 900)], [], ttl_s=HOBBY, now=now)  # a slow agent's
+    server.writer().write([answer(now)], [], ttl_s=HOBBY, now=now)
+    server.writer().write([answer(now - 900)], [], ttl_s=HOBBY, now=now)  # a slow agent's
     [entry] = reader(server).read([question()])
     assert entry.client_names == (NamedAt(name=NAME, answered_at=now),)
     expiry = cache.pexpiretime(client_key_of_address(CLIENT, IP))
@@ -204,7 +209,7 @@ def test_an_address_with_many_names_keeps_the_newest_few(
 ) -> None:
     now = time.time()
     answers = [answer(now - 100 + i, name=f"n{i}.example.com") for i in range(50)]
-    CacheWriter(cache).write(answers, [], ttl_s=HOBBY, now=now)
+    server.writer().write(answers, [], ttl_s=HOBBY, now=now)
     [entry] = reader(server).read([question()])
     assert {n.name for n in entry.client_names} == {
         f"n{i}.example.com" for i in range(50 - MAX_NAMES, 50)
@@ -213,7 +218,7 @@ def test_an_address_with_many_names_keeps_the_newest_few(
 
 def test_both_socket_families_find_the_same_key(server: RedisProcess, cache: "redis.Redis") -> None:
     now = time.time()
-    CacheWriter(cache).write([answer(now, ip=f"::ffff:{IP}")], [], ttl_s=HOBBY, now=now)
+    server.writer().write([answer(now, ip=f"::ffff:{IP}")], [], ttl_s=HOBBY, now=now)
     [entry] = reader(server).read([question()])
     assert [n.name for n in entry.client_names] == [NAME]
     assert format_endpoint(f"::ffff:{IP}", 6379) == PEER
@@ -224,7 +229,7 @@ def test_answers_come_in_the_order_of_the_questions(
 ) -> None:
     now = time.time()
     answers = [answer(now, ip=f"203.0.113.{i}", name=f"n{i}.example.com") for i in range(100)]
-    CacheWriter(cache).write(answers, [], ttl_s=HOBBY, now=now)
+    server.writer().write(answers, [], ttl_s=HOBBY, now=now)
     entries = reader(server).read([question(ip=f"203.0.113.{i}") for i in range(110)])
     names = [[n.name for n in entry.client_names] for entry in entries]
     assert names == [[f"n{i}.example.com"] for i in range(100)] + [[]] * 10
@@ -319,9 +324,9 @@ def test_odd_names_are_read_and_endless_ones_are_not(
     assert [n.answered_at for n in entry.client_names] == [5.0]
 
 
-def test_the_writers_memory_is_bounded(cache: "redis.Redis") -> None:
+def test_the_writers_memory_is_bounded(server: RedisProcess, cache: "redis.Redis") -> None:
     now = time.time()
-    writer = CacheWriter(cache)
+    writer = server.writer()
     writer.write(
         [answer(now - i, name=f"n{i}.example.com") for i in range(100)], [], ttl_s=HOBBY, now=now
     )
@@ -333,4 +338,5 @@ def test_the_writers_memory_is_bounded(cache: "redis.Redis") -> None:
 def test_nothing_asked_is_nothing_sent(tmp_path: Path) -> None:
     nowhere = connect_redis(f"unix://{tmp_path}/none.sock", username=None, password=None)
     assert CacheReader(nowhere).read([]) == []
-    assert CacheWriter(nowhere).write([], [], ttl_s=HOBBY, now=time.time()) == 0
+    link = RedisLink(f"unix://{tmp_path}/none.sock", username=None, password=None)
+    assert CacheWriter(link).write([], [], ttl_s=HOBBY, now=time.time()) == 0

@@ -9,17 +9,17 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from farcall.cacheacl import AGENT, EXPORTER, NO_DEFAULT_USER, USERS, render_acl_rule
+from farcall.cachereader import CacheReader, connect_redis
 from farcall.dnscache import (
     Answer,
     Binding,
     CacheQuestion,
-    CacheReader,
     CacheUnavailableError,
     CacheWriter,
     client_key_of_address,
-    connect_redis,
 )
 from farcall.quantities import parse_bytes
+from farcall.redislink import RedisLink
 from farcall.secretfiles import read_secret
 from farcall.tiers import TIERS
 from farcall_operator.local.checks import find_program
@@ -81,10 +81,9 @@ def test_the_agent_writes_all_it_knows_and_the_exporter_reads_it(folder: Path) -
         answered_at=now,
     )
     password = read_secret(folder / "secrets", AGENT.password_file)
-    with connect_redis(url_of(folder), username=AGENT.name, password=password) as client:
-        writer = CacheWriter(client)
-        writer.write([answer], [binding], ttl_s=TTL_S, now=now)
-        assert not writer.has_lost_memory()
+    writer = CacheWriter(RedisLink(url_of(folder), username=AGENT.name, password=password))
+    writer.write([answer], [binding], ttl_s=TTL_S, now=now)
+    assert not writer.has_lost_memory()
 
     question = CacheQuestion(
         client_key="c1", ip="203.0.113.7", local="10.0.0.1:4000", peer="203.0.113.7:6379"
@@ -106,9 +105,9 @@ def test_the_agent_writes_all_it_knows_and_the_exporter_reads_it(folder: Path) -
 def test_the_exporter_may_not_write(folder: Path) -> None:
     password = read_secret(folder / "secrets", EXPORTER.password_file)
     answer = Answer(client_key="c2", ip="203.0.113.8", name="x", answered_at=1.0, trusted=False)
-    with connect_redis(url_of(folder), username=EXPORTER.name, password=password) as client:
-        with pytest.raises(CacheUnavailableError, match="NoPermission"):
-            CacheWriter(client).write([answer], [], ttl_s=TTL_S, now=2.0)
+    link = RedisLink(url_of(folder), username=EXPORTER.name, password=password)
+    with pytest.raises(CacheUnavailableError, match="NOPERM"):
+        CacheWriter(link).write([answer], [], ttl_s=TTL_S, now=2.0)
 
 
 @pytest.mark.parametrize("command", [("SET", "other", "1"), ("FLUSHALL",), ("CONFIG", "GET", "*")])

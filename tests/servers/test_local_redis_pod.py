@@ -12,7 +12,9 @@ import pytest
 from redis import Redis
 
 from farcall.cacheacl import USERS
-from farcall.dnscache import CacheReader, CacheWriter, connect_redis
+from farcall.cachereader import CacheReader, connect_redis
+from farcall.dnscache import CacheWriter
+from farcall.redislink import RedisLink
 from farcall.secretfiles import read_secret
 from farcall.tlsfiles import CA
 from farcall_operator.kubernetes import build_view
@@ -30,6 +32,11 @@ class Pod:
     folder: Path
     port: int
     has_tls: bool
+
+    def link(self, username: str, password: str) -> RedisLink:
+        url = f"{'rediss' if self.has_tls else 'redis'}://localhost:{self.port}"
+        ca_file = self.folder / "secrets" / CA
+        return RedisLink(url, username=username, password=password, ca_file=ca_file)
 
     def connect(self, username: str | None, password: str | None) -> AbstractContextManager[Redis]:
         url = f"{'rediss' if self.has_tls else 'redis'}://localhost:{self.port}"
@@ -84,8 +91,8 @@ def test_the_pod_serves_its_users_and_nobody_else(pod: Pod) -> None:
         wait_until(lambda: pod.run("ready-redis.sh").returncode == 0, what="the pod is ready")
         for user in USERS:
             password = read_secret(pod.folder / "secrets", user.password_file)
+            assert not CacheWriter(pod.link(user.name, password)).has_lost_memory()
             with pod.connect(user.name, password) as client:
-                assert not CacheWriter(client).has_lost_memory()
                 assert CacheReader(client).read([]) == []
         with pod.connect(None, None) as client:
             with pytest.raises(Exception, match="Authentication required"):

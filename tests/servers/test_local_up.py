@@ -9,14 +9,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 import support_local
 from farcall.cacheacl import AGENT
-from farcall.dnscache import Answer, CacheQuestion, CacheReader, CacheWriter, connect_redis
+from farcall.cachereader import CacheReader, connect_redis
+from farcall.dnscache import Answer, CacheQuestion, CacheWriter
 from farcall.effective import read_effective
+from farcall.redislink import RedisLink
 from farcall.rundir import RunDir
 from farcall.secretfiles import ALL, COOKIE_KEY, MIN_LENGTH, read_secret
 from farcall_operator.local.cgroup import open_own_cgroup
@@ -221,7 +224,7 @@ def test_two_instances_run_side_by_side_on_ports_of_their_own(root: Path, start:
         read_effective(up.run_dir(f"{name}-{i}").effective).endpoints for i, up in enumerate(ups, 1)
     ]
 
-    addresses = [set(e.model_dump(exclude_none=True).values()) for e in endpoints]
+    addresses = [{value for value in asdict(e).values() if value is not None} for e in endpoints]
     assert not addresses[0] & addresses[1]
     for up in ups:
         assert up.end() == 0
@@ -344,8 +347,8 @@ def test_a_killed_redis_remembers_whatever_the_tier(root: Path, start: Start) ->
         answered_at=time.time(),
         trusted=True,
     )
-    with connect_redis(url, username=AGENT.name, password=password) as client:
-        CacheWriter(client).write([answer], [], ttl_s=3_600, now=time.time())
+    link = RedisLink(url, username=AGENT.name, password=password)
+    CacheWriter(link).write([answer], [], ttl_s=3_600, now=time.time())
     killed = read_pid(run_dir.pid_file("redis"))
     assert killed is not None
     os.kill(killed, signal.SIGKILL)

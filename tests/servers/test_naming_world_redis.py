@@ -9,15 +9,8 @@ from hypothesis import strategies as st
 
 from farcall import secretfiles
 from farcall.cacheacl import EXPORTER
-from farcall.dnscache import (
-    Answer,
-    Binding,
-    CacheEntry,
-    CacheQuestion,
-    CacheReader,
-    CacheWriter,
-    connect_redis,
-)
+from farcall.cachereader import CacheReader, connect_redis
+from farcall.dnscache import Answer, Binding, CacheEntry, CacheQuestion
 from farcall.secretfiles import read_secret
 from support_exporter_process import RedisProcess
 from support_naming_world import TTL_S, FakeRedis
@@ -111,7 +104,7 @@ def test_what_is_written_is_read_alike(
             for client, local, name, age, tcp in bound
         ]
         # A writer of its own for each: what an agent leaves out, because it wrote it a moment ago, is another matter.
-        CacheWriter(server.connect()).write(answers, bindings, ttl_s=TTL_S, now=now)
+        server.writer().write(answers, bindings, ttl_s=TTL_S, now=now)
         fake.write(answers, bindings)
 
     questions = [

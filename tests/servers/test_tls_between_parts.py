@@ -1,7 +1,6 @@
 """Agents and the exporter by TLS, real processes and real files: pinned, renewed while it runs, and honest about faults."""
 
 import asyncio
-import json
 import os
 import socket
 import ssl
@@ -14,6 +13,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from farcall import secretfiles, tlsfiles
+from farcall.effective import render_effective
 from farcall.envelope import AgentStatus
 from farcall_operator import certificates
 from farcall_operator.agents import fetch_agents
@@ -271,7 +271,7 @@ def test_the_exporter_does_not_start_without_its_certificate(
         config = exporter.config.model_copy(update={"secrets_dir": str(secrets)})
         other = ExporterProcess(exporter.store, exporter.redis, config)
         path = folder / "effective.json"
-        path.write_text(json.dumps(config.model_dump(mode="json")))
+        path.write_text(render_effective(config))
         process = other.spawn(path, folder / "log")
 
         assert process.wait(30) == 2

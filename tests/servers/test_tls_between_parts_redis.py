@@ -11,14 +11,9 @@ import redis
 
 from farcall import secretfiles, tlsfiles
 from farcall.cacheacl import AGENT, EXPORTER
-from farcall.dnscache import (
-    Answer,
-    CacheQuestion,
-    CacheReader,
-    CacheUnavailableError,
-    CacheWriter,
-    connect_redis,
-)
+from farcall.cachereader import CacheReader, connect_redis
+from farcall.dnscache import Answer, CacheQuestion, CacheUnavailableError, CacheWriter
+from farcall.redislink import RedisLink
 from farcall.secretfiles import read_secret
 from farcall_operator.local.credentials import write_secrets
 from farcall_probes.dnswriter import DnsWriter
@@ -49,6 +44,11 @@ def connect(cache: TlsRedis, ca_file: Path, user: str = AGENT.name) -> "redis.Re
     return connect_redis(cache.url, username=user, password=password, ca_file=ca_file)
 
 
+def open_link(cache: TlsRedis, ca_file: Path) -> RedisLink:
+    password = read_secret(cache.secrets_dir, AGENT.password_file)
+    return RedisLink(cache.url, username=AGENT.name, password=password, ca_file=ca_file)
+
+
 def answer(ip: str) -> Answer:
     return Answer(
         client_key="c1", ip=ip, name="db.example.com", answered_at=time.time(), trusted=True
@@ -62,7 +62,7 @@ def ask(reader: CacheReader, ip: str) -> list[str]:
 
 
 def test_the_agent_writes_and_the_exporter_reads(cache: TlsRedis) -> None:
-    writer = DnsWriter(lambda: CacheWriter(connect(cache, cache.ca_file)), ttl_s=3600)
+    writer = DnsWriter(lambda: CacheWriter(open_link(cache, cache.ca_file)), ttl_s=3600)
     writer.start()
     try:
         writer.put([answer("203.0.113.1")])
@@ -92,7 +92,7 @@ def test_the_authorities_of_the_system_are_not_trusted(
     monkeypatch.setenv("SSL_CERT_FILE", str(cache.ca_file))
     write_files(tmp_path, make_files())
     with pytest.raises(CacheUnavailableError) as raised:
-        CacheWriter(connect(cache, tmp_path / tlsfiles.CA)).has_lost_memory()
+        CacheWriter(open_link(cache, tmp_path / tlsfiles.CA)).has_lost_memory()
 
     assert raised.value.tls is not None
     assert raised.value.tls.cause == "ca"
@@ -112,7 +112,7 @@ def test_a_wrong_authority_keeps_the_answers_until_it_is_mended(
 ) -> None:
     write_files(tmp_path, wrong)
     ip = f"203.0.113.{10 + len(said)}"
-    writer = DnsWriter(lambda: CacheWriter(connect(cache, tmp_path / tlsfiles.CA)), ttl_s=3600)
+    writer = DnsWriter(lambda: CacheWriter(open_link(cache, tmp_path / tlsfiles.CA)), ttl_s=3600)
     writer.start()
     try:
         writer.put([answer(ip)])
@@ -145,7 +145,7 @@ def test_a_server_with_an_unusable_certificate_is_refused_and_told(
         with pytest.raises(AssertionError, match="did not start"):
             cache.start(within_s=1)
         with pytest.raises(CacheUnavailableError) as raised:
-            CacheWriter(connect(cache, cache.ca_file)).has_lost_memory()
+            CacheWriter(open_link(cache, cache.ca_file)).has_lost_memory()
         assert raised.value.tls is not None
         assert raised.value.tls.cause == cause
     finally:

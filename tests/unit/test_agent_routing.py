@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farcall.exchange import SCHEMAS, ExchangeFlag
+from farcall.arrowschemas import SCHEMAS
+from farcall.exchange import ExchangeFlag
+from farcall_probes.arrowreading import convert
+from farcall_probes.arrowstream import Batch
 from farcall_probes.copies import Copies
-from farcall_probes.gather import gather
 from farcall_probes.routing import NS, Members, read_keys
+from support_agent import read_batch
 from support_exporter import T0, Row, exchange, identified, seen_from_server, to_table
 
 pytestmark = pytest.mark.unit
@@ -20,9 +23,9 @@ TWO = ("10.0.0.1", "10.0.0.2")
 THREE = (*TWO, "10.0.0.3")
 
 
-def batch_of(*rows: Row) -> pa.RecordBatch:
+def batch_of(*rows: Row) -> Batch:
     [batch] = to_table("exchanges", rows).combine_chunks().to_batches()
-    return batch
+    return convert("exchanges", batch)
 
 
 def calls(count: int) -> list[Row]:
@@ -119,8 +122,7 @@ def test_gathered_rows_are_those_that_arrow_takes(rows: list[int], begin: int) -
     batch = batch.slice(begin, 10)
     wanted = pa.array(rows, pa.int64())
 
-    made = gather(batch, np.array(rows, np.int64))
-    made.validate(full=True)
+    made = read_batch(convert("exchanges", batch).take(np.array(rows, np.int64)))
     assert made.to_pylist() == batch.take(wanted).to_pylist()
     assert made.schema.equals(SCHEMAS["exchanges"])
 
@@ -153,7 +155,7 @@ def test_the_exporter_of_a_request_is_told_the_one_that_caused_it(order: tuple[s
     ]
 
     [(exporter, copy)] = told
-    [row] = copy.to_pylist()
+    [row] = read_batch(copy).to_pylist()
     assert (exporter, row["sequence"], row["role"]) == ("b", 3, 1)
     assert row["flags"] == served["flags"] | ExchangeFlag.COPY
     assert copies.counters["causes_copied"] == 1

@@ -300,7 +300,7 @@ def test_where_networks_were_discovered_the_pods_known_are_inside() -> None:
 
 
 def test_the_evidence_says_that_the_cluster_named_the_connection(context: Context) -> None:
-    from farcall.exchange import SCHEMAS
+    from farcall.arrowschemas import SCHEMAS
     from support_exporter import who
 
     deploy(context)

@@ -1,5 +1,6 @@
 """The effective config: every field marked, no secret in it, written in one step, watched through breakage and repair."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -12,7 +13,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
 
 from farcall import secretfiles
 from farcall.effective import (
@@ -25,27 +25,29 @@ from farcall.effective import (
     write_effective,
 )
 from farcall.meaning import build_effective
+from farcall.sections import Section, is_section
 from farcall.tracingconfig import DNS_TTL_OVERRIDE, InvalidConfigError, check_tracingconfig
 from support_ground import build_example
 
 pytestmark = pytest.mark.unit
 
 
-def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, info in model.model_fields.items():
-        yield f"{prefix}{name}", info
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from fields_of(info.annotation, f"{prefix}{name}.")
+def fields_of(section: type[Section], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each field's path and metadata."""
+    for field in dataclasses.fields(section):
+        yield f"{prefix}{field.name}", field.metadata
+        if is_section(field.type):
+            yield from fields_of(field.type, f"{prefix}{field.name}.")
 
 
 def test_every_field_is_marked_live_or_restart_and_described() -> None:
     for name, info in fields_of(EffectiveConfig):
-        assert (info.json_schema_extra or {}).get("farcall.applies") in ("live", "restart"), name
-        assert info.description, name
+        assert info["json_schema_extra"]["farcall.applies"] in ("live", "restart"), name
+        assert info["description"], name
 
 
 def test_discovered_networks_and_the_ttl_apply_without_a_restart() -> None:
-    marks = {n: i.json_schema_extra["farcall.applies"] for n, i in fields_of(EffectiveConfig)}
+    marks = {n: i["json_schema_extra"]["farcall.applies"] for n, i in fields_of(EffectiveConfig)}
 
     assert marks["cluster_cidrs"] == marks["dns.ttl_s"] == marks["dns.ttl_override_s"] == "live"
     assert marks["mode"] == marks["endpoints.redis"] == marks["state_dir"] == "restart"
@@ -102,7 +104,7 @@ JSON = st.recursive(
     ),
     max_leaves=8,
 )
-SECTIONS = sorted(EffectiveConfig.model_fields)
+SECTIONS = sorted(field.name for field in dataclasses.fields(EffectiveConfig))
 
 
 @given(st.dictionaries(st.sampled_from(SECTIONS), JSON, min_size=1, max_size=4))

@@ -8,14 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farcall.arrowschemas import SCHEMAS, add_header, read_header
 from farcall.exchange import (
-    SCHEMAS,
     BatchError,
     BatchHeader,
     BatchKind,
     ExchangeFlag,
-    add_header,
-    read_header,
 )
 from farcall.rows import TABLES, TableName
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.unit
 
 
 def lines_of(code: str) -> list[dict[str, object]]:
-    """In a process of its own: structlog's configuration is the process's."""
+    """In a process of its own: what is configured is the process's."""
     program = f"from farcall import journal\njournal.configure('agent')\nlog = journal.get_log('wire')\n{code}"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
@@ -65,7 +65,9 @@ def test_a_traceback_keeps_its_end() -> None:
     assert len(str(line["exception"])) == MAX_TRACEBACK + 1
 
 
-@pytest.mark.parametrize("value", ["'\\ud800'", "object()", "float('nan')", "{1: {2}}"])
+@pytest.mark.parametrize(
+    "value", ["'\\ud800'", "object()", "float('nan')", "{1: {2}}", "{(1, 2): 3}", "[[]]"]
+)
 def test_odd_values_do_not_break_the_line(value: str) -> None:
     assert len(lines_of(f"log.info('e', value={value})")) == 1
 
@@ -81,3 +83,33 @@ def test_text_for_a_terminal_is_a_line_that_the_terminal_does_not_obey() -> None
     assert "warning operator queue failed" in line
     assert "after_s=2.0" in line
     assert "\x1b" not in line
+
+
+def test_an_error_that_is_given_is_told_with_its_traceback() -> None:
+    code = "try: 1 / 0\nexcept ZeroDivisionError as e: error = e\nlog.error('e', exc_info=error)\nlog.error('e', exc_info=None)"
+    given, without = lines_of(code)
+
+    assert str(given["exception"]).startswith("Traceback") and "exc_info" not in given
+    assert "exception" not in without
+
+
+def test_a_log_that_nobody_reads_any_more_does_not_end_the_component() -> None:
+    code = (
+        "import os, sys\n"
+        "reads, writes = os.pipe()\n"
+        "os.close(reads)\n"
+        "os.dup2(2, 9), os.dup2(writes, 2)\n"
+        "log.info('unheard')\n"
+        "os.dup2(9, 2)\n"
+    )
+    assert [line["event"] for line in lines_of(code + "log.info('heard')")] == ["heard"]
+
+
+def test_threads_do_not_write_into_each_others_lines() -> None:
+    code = (
+        "from threading import Thread\n"
+        "say = lambda n: [log.info('e', n=n, pad='x' * 900) for _ in range(200)]\n"
+        "threads = [Thread(target=say, args=(n,)) for n in range(4)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]"
+    )
+    assert len(lines_of(code)) == 800

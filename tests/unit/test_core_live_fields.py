@@ -1,11 +1,12 @@
 """No live field is left over: each belongs to a component whose test changes it and sees the effect."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
-from pydantic import BaseModel
 
 from farcall.effective import EffectiveConfig
+from farcall.sections import Section, is_section
 from support_live_config import (
     AGENT_FIELDS,
     CONSOLE_FIELDS,
@@ -19,14 +20,12 @@ pytestmark = pytest.mark.unit
 ALL = (AGENT_FIELDS, EXPORTER_FIELDS, STORE_FIELDS, CONSOLE_FIELDS, WITHOUT_EFFECT)
 
 
-def list_leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from list_leaves(field.annotation, f"{prefix}{name}.")
+def list_leaves(section: type[Section], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for field in dataclasses.fields(section):
+        if is_section(field.type):
+            yield from list_leaves(field.type, f"{prefix}{field.name}.")  # type: ignore[arg-type]
         else:
-            extra = field.json_schema_extra
-            assert isinstance(extra, dict)
-            yield f"{prefix}{name}", str(extra["farcall.applies"])
+            yield f"{prefix}{field.name}", field.metadata["json_schema_extra"]["farcall.applies"]
 
 
 def test_each_live_field_has_a_component_that_applies_it() -> None:

@@ -6,8 +6,9 @@ import struct
 import pyarrow as pa
 import pytest
 
+from farcall.arrowschemas import SCHEMAS, add_header
 from farcall.envelope import MAX_BATCH_ROWS
-from farcall.exchange import EXCHANGES, MAX_TEXT_BYTES, BatchError, add_header
+from farcall.exchange import MAX_TEXT_BYTES, BatchError
 from farcall_exporter.batches import build_batch
 from farcall_exporter.decode import decode_batch
 from farcall_exporter.ipcguard import measure_stream
@@ -142,7 +143,7 @@ def test_a_wrong_schema_is_refused_and_named() -> None:
 
 def test_a_stream_without_our_metadata_is_refused() -> None:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, EXCHANGES) as stream:
+    with pa.ipc.new_stream(sink, SCHEMAS["exchanges"]) as stream:
         stream.write_table(to_table("exchanges", ROWS))
     assert "schema_version" in refusal(sink.getvalue().to_pybytes())
 

@@ -37,11 +37,11 @@ def first_cells(section: str) -> list[str]:
 @pytest.mark.parametrize(
     ("heading", "names"),
     [
-        ("Exchanges", exchange.EXCHANGES.names),
-        ("DNS answers", exchange.DNS_ANSWERS.names),
-        ("Connections", exchange.CONNECTIONS.names),
+        ("Exchanges", [c.name for c in exchange.EXCHANGES]),
+        ("DNS answers", [c.name for c in exchange.DNS_ANSWERS]),
+        ("Connections", [c.name for c in exchange.CONNECTIONS]),
         ("The agent's status", [field.name for field in dataclasses.fields(AgentStatus)]),
-        ("With every batch", [key.decode() for key in exchange.add_header(exchange.EXCHANGES, HEADER).metadata]),
+        ("With every batch", [key.decode() for key in HEADER.metadata()]),
     ],
 )  # fmt: skip
 def test_what_leaves_a_node_is_listed_to_the_last_column(heading: str, names: list[str]) -> None:

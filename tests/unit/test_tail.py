@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from farcall_probes import events, stream, tail
+from farcall_probes.arrowstream import Batch
 from farcall_probes.stream import ExchangeStream
 from farcall_probes.tailfilter import KEYS, FilterError, parse_filter
 from support_agent import a_answer, make_dns, make_drained, make_http, make_redis
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.unit
 
 
 @pytest.fixture
-def batch(tmp_path: Path) -> pa.RecordBatch:
+def batch(tmp_path: Path) -> Batch:
     """A call to a.example, one that a server saw fail, and a Redis command that was never answered."""
     (tmp_path / "room").mkdir()
     room = Room(tmp_path / "room")
@@ -54,14 +54,14 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, ExchangeStream]]:
     server.stop()
 
 
-def show_until_heard(server: ExchangeStream, batch: pa.RecordBatch, done: threading.Event) -> None:
+def show_until_heard(server: ExchangeStream, batch: Batch, done: threading.Event) -> None:
     while not done.wait(0.02):
         server.show(batch)
 
 
 def run(
     served: tuple[Path, ExchangeStream],
-    batch: pa.RecordBatch,
+    batch: Batch,
     capsys: pytest.CaptureFixture[str],
     *words: str,
 ) -> list[str]:
@@ -79,7 +79,7 @@ def run(
 
 def test_rows_are_lines_of_a_table(
     served: tuple[Path, ExchangeStream],
-    batch: pa.RecordBatch,
+    batch: Batch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     title, *lines = run(served, batch, capsys, "-n", "3")
@@ -94,7 +94,7 @@ def test_rows_are_lines_of_a_table(
 
 def test_rows_are_json_lines_with_every_field_that_there_is(
     served: tuple[Path, ExchangeStream],
-    batch: pa.RecordBatch,
+    batch: Batch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (line,) = run(served, batch, capsys, "-o", "ndjson", "-n", "1", "-q", "side:client http")
@@ -170,7 +170,7 @@ def test_only_its_owner_may_open_the_socket_and_it_goes_with_the_agent(tmp_path:
 
 
 def test_a_listener_that_reads_nothing_costs_a_bounded_queue_and_is_counted(
-    served: tuple[Path, ExchangeStream], batch: pa.RecordBatch, monkeypatch: pytest.MonkeyPatch
+    served: tuple[Path, ExchangeStream], batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "SEND_WITHIN_S", 60.0)
     path, server = served
@@ -180,10 +180,10 @@ def test_a_listener_that_reads_nothing_costs_a_bounded_queue_and_is_counted(
         while not server.dropped and time.monotonic() < deadline:
             server.show(batch)
         dropped = server.dropped
-        assert dropped and dropped % batch.num_rows == 0
+        assert dropped and dropped % batch.rows == 0
         told = 0
         for rows, told_dropped in tail.read_frames(lazy):
-            assert len(rows) == batch.num_rows
+            assert len(rows) == batch.rows
             told = told_dropped
             if told == dropped:
                 break
