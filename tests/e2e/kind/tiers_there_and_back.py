@@ -1,4 +1,7 @@
-"""How long a DNS answer counts: the tier's hour or week, and what becomes of a connection that outlives it."""
+"""How long a DNS answer counts: the tier's hour or week, and what becomes of a connection that outlives it.
+
+Run by its path, not by `make e2e`: switching the tier replaces every part twice.
+"""
 
 import time
 
