@@ -31,9 +31,7 @@ NS = 1_000_000_000
 
 
 def read_batch(batch: Batch) -> pa.RecordBatch:
-    """What the agent would send, as pyarrow reads it."""
-    with pa.ipc.open_stream(render_stream(batch)) as reader:
-        read = reader.read_next_batch()
+    read = pa.ipc.open_stream(render_stream(batch)).read_next_batch()
     read.validate(full=True)
     return read
 
@@ -229,6 +227,8 @@ class FakeCapture:
         self.counters: dict[str, int] = {"kernel_dns_lost": 0}
         self.policies: list[dict[int, int]] = []
         self.cap = -1
+        self.shares: list[float] = []
+        self.set_kept = self.shares.append
         self.limits_ns: list[int] = []  # that late requests were looked for with
         self.closed = False
         self.forgot_own = False

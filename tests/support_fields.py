@@ -28,6 +28,7 @@ CHANGES: dict[str, Any] = {
     "capture.answerTimeoutSeconds": 7,
     "capture.tls": "Off",
     "capture.rateLimits.recordsPerSecond": 11,
+    "capture.rateLimits.cpuMillicores": 350,
     **{
         f"{part}.{field}": value
         for part in ("probe", "dnsCache", "exporter")

@@ -29,6 +29,7 @@ AGENT_FIELDS = {
     "capture.answer_timeout_s",
     "capture.tls",
     "capture.records_per_s",
+    "capture.cpu_millicores",
     "capture.namespaces_include",
     "capture.namespaces_exclude",
     "capture.own_cgroups",

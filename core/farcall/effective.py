@@ -96,6 +96,12 @@ class CaptureConfig(Section):
         default=20_000,
         ge=0,
     )
+    cpu_millicores: int = _field(
+        "live",
+        "CPU that the agent may use, in thousandths of a core; beyond it only a part of the calls is taken; 0: no limit.",
+        default=1_000,
+        ge=0,
+    )
     answer_timeout_s: int = _field(
         "live",
         "A request without an answer for so long is an error of its own; 0: never.",

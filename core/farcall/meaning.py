@@ -135,7 +135,9 @@ def _build_capture(spec: TracingConfigSpec, mode: Mode, own_cgroups: list[str]) 
     capture = spec.capture or CaptureSpec.model_validate({})
     masking = capture.masking.enabled if capture.masking else None
     namespaces = spec.namespaces or NamespacesSpec.model_validate({})
-    records = capture.rate_limits.records_per_second if capture.rate_limits else None
+    limits = capture.rate_limits
+    records = limits.records_per_second if limits else None
+    millicores = limits.cpu_millicores if limits else None
     hosts, timeout_s = capture.host_processes, capture.answer_timeout_seconds
     return CaptureConfig(
         protocols=list(capture.protocols or []),
@@ -146,6 +148,7 @@ def _build_capture(spec: TracingConfigSpec, mode: Mode, own_cgroups: list[str]) 
         namespaces_exclude=list(namespaces.exclude or []),
         own_cgroups=own_cgroups,
         records_per_s=20_000 if records is None else records,
+        cpu_millicores=1_000 if millicores is None else millicores,
         answer_timeout_s=60 if timeout_s is None else timeout_s,
         tls=capture.tls != "Off",
     )

@@ -136,6 +136,10 @@ class RateLimitsSpec(Part):
         None,
         description="Of one container, in its node's kernel: what comes beyond is counted and not seen, so that one noisy container does not crowd the others out of the agent. Default 20000; 0: no limit.",
     )
+    cpu_millicores: Annotated[int, Field(ge=0, le=64_000)] | None = Field(
+        None,
+        description="CPU of one node's agent, in thousandths of a core: beyond it the agent takes a part of the calls only, alike at both ends, failed ones as far as the kernel can tell them, and says so. Default 1000; 0: no limit.",
+    )
 
 
 class CaptureSpec(Part):

@@ -24,7 +24,7 @@ from farcall.redislink import RedisLink
 from farcall.secretfiles import INGEST_TOKEN, SecretError, read_secret
 from farcall_probes import events
 from farcall_probes.bpfsys import BpfError
-from farcall_probes.caps import Caps
+from farcall_probes.caps import Caps, CpuCap
 from farcall_probes.capture import Capture, Drained
 from farcall_probes.cgroups import CgroupTree, PodLogs
 from farcall_probes.clocks import read_offsets
@@ -134,6 +134,7 @@ class Agent:
         )
         self._tls = TlsWatch(capture.tls, proc=self._around.proc, wanted=config.capture.tls)
         self._caps = Caps(capture, tree)
+        self._cpu_cap = CpuCap(capture)
         self._spectators = Spectators(
             metrics_url=config.endpoints.agent_metrics,
             tail_socket=self._around.tail_socket,
@@ -182,6 +183,7 @@ class Agent:
                 self._poll_config()
                 self._policy.refresh()
                 self._update_numbers()
+                self._cpu_cap.look(self._config.capture.cpu_millicores)
             if now >= late_due:
                 late_due = now + LATE_EVERY_S
                 self._tell_late()
@@ -281,7 +283,11 @@ class Agent:
         counters = self._capture.read_counters()
         self._note_dns_loss(counters)
         self._counters = {**counters, **self._tracer.counters(), **self._faults}
-        self._gauges = {**self._tracer.gauges(), "ring_fill": self._fill}
+        self._gauges = {
+            **self._tracer.gauges(),
+            "ring_fill": self._fill,
+            "kept_share": self._cpu_cap.share,
+        }
 
     def _make_status(self) -> AgentStatus:
         others = *self._tls.capabilities, self._writer.capability()

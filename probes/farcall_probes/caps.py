@@ -1,8 +1,14 @@
-"""Containers that had more records than one may have: which, and how many, for the log."""
+"""What is not captured, and why: containers that had more records than one may have, and the agent's own CPU ceiling.
+
+Both are acted upon in the kernel; here they are looked at, and said.
+"""
+
+import time
 
 from farcall import journal
 from farcall_probes.bpfsys import BpfError
 from farcall_probes.capture import Capture
+from farcall_probes.ceiling import Ceiling
 from farcall_probes.cgroups import CgroupTree, parse_path
 
 MAX_TOLD = 8  # in one look
@@ -35,3 +41,35 @@ class Caps:
                 lost=count,
                 limit="capture.rateLimits.recordsPerSecond",
             )
+
+
+class CpuCap:
+    """Keeps the agent below the CPU that it may use, by what the kernel leaves out."""
+
+    def __init__(self, capture: Capture) -> None:
+        self._capture = capture
+        self._ceiling = Ceiling()
+        self._looked_ns = time.monotonic_ns(), time.process_time_ns()  # when, and CPU until then
+        self._log = journal.get_log("agent")
+
+    @property
+    def share(self) -> float:
+        """Of all exchanges, how large a part is taken."""
+        return self._ceiling.share
+
+    def look(self, limit_millicores: int) -> None:
+        """About once a second: what was used since the last time, against what may be."""
+        now_ns, cpu_ns = time.monotonic_ns(), time.process_time_ns()
+        used = (cpu_ns - self._looked_ns[1]) / max(now_ns - self._looked_ns[0], 1)
+        self._looked_ns = now_ns, cpu_ns
+        before = self._ceiling.share
+        share = self._ceiling.note(used, limit_millicores / 1_000)
+        self._capture.set_kept(share)
+        if before == 1 and share < 1:
+            self._log.warning(
+                "the agent would use more CPU than it may: a part of the calls is left out",
+                used_cores=round(used, 3),
+                limit="capture.rateLimits.cpuMillicores",
+            )
+        elif before < 1 and share == 1:
+            self._log.info("all calls are taken again")

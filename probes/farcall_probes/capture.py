@@ -71,6 +71,9 @@ class Capture(Protocol):
     def set_cap(self, records_per_s: int) -> None:
         """So many records of one container a second, others are counted and lost; 0: all."""
 
+    def set_kept(self, share: float) -> None:
+        """So large a part of all exchanges becomes records, chosen alike at both ends; above 0, at most 1."""
+
     def read_capped(self) -> dict[int, int]:
         """Cgroup ID → records lost to that so far. Raises BpfError."""
 

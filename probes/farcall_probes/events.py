@@ -105,9 +105,10 @@ class Counter(IntEnum):
     TLS_UNOWNED = 29
     TLS_LOST = 30
     CAPPED_LOST = 31
+    SAMPLED_DROPPED = 32
 
 
-COUNT_MAX = 32
+COUNT_MAX = 33
 
 
 class Flag(IntFlag):

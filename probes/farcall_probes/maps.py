@@ -58,16 +58,18 @@ class Settings:
     only_tgid: int = 0
     dns_port: int = 0
     cap: int = 0
+    left_out: int = 0
 
     def pack(self) -> bytes:
         return struct.pack(
-            "<IIIIII",
+            "<IIIIIII",
             self.enabled,
             self.default_policy,
             self.own_tgid,
             self.only_tgid,
             self.dns_port,
             self.cap,
+            self.left_out,
         )
 
 

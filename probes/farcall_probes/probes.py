@@ -136,6 +136,11 @@ class KernelCapture:
         cap = max(records_per_s // windows_per_s, 1) if records_per_s else 0
         self._change(replace(self._settings, cap=cap))
 
+    def set_kept(self, share: float) -> None:
+        left_out = min(max(round((1 - share) * 2**32), 0), 2**32 - 1)
+        if left_out != self._settings.left_out:
+            self._change(replace(self._settings, left_out=left_out))
+
     def read_capped(self) -> dict[int, int]:
         lost: dict[int, int] = {}
         for keys, values, count in self.maps["MAP_BUCKETS"].read_blocks(_BLOCK):

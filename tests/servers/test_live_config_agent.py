@@ -269,6 +269,14 @@ def check_tls(node: Node) -> None:
     wait(lambda: not is_off())
 
 
+def check_cpu_millicores(node: Node) -> None:
+    """Any agent uses more than a thousandth of a core while it answers this test."""
+    node.apply("capture.cpu_millicores", 1)
+    wait(lambda: node.capture.shares[-1:] and node.capture.shares[-1] < 1)
+    node.apply("capture.cpu_millicores", 0)
+    wait(lambda: node.capture.shares[-1] == 1)
+
+
 def check_masking(node: Node) -> None:
     node.apply("capture.masking", True)
     assert (node.see(node.shop) or {})["query"] == "id=?"
@@ -329,6 +337,7 @@ CHECKS: dict[str, Callable[[Node], None]] = {
     "capture.answer_timeout_s": check_answer_timeout,
     "capture.tls": check_tls,
     "capture.records_per_s": check_records_per_s,
+    "capture.cpu_millicores": check_cpu_millicores,
     "capture.namespaces_include": check_include,
     "capture.namespaces_exclude": check_exclude,
     "capture.own_cgroups": check_own_cgroups,

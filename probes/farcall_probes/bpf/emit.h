@@ -4,6 +4,7 @@
 #define FARCALL_EMIT_H
 
 #include "caps.h"
+#include "sample.h"
 #include "conn.h"
 
 /* The join key goes out once two sights agree; also after one where a second can never be had, because the kernel has
@@ -51,6 +52,8 @@ FC_INLINE void submit_exchange(u64 *counts, struct conn *k)
 {
 	if (k->mute)
 		counts[FC_COUNT_HEALTH]++;
+	else if (is_left_out(k))
+		counts[FC_COUNT_SAMPLED_DROPPED]++;
 	else if (!is_within_cap(&k->large.x))
 		counts[FC_COUNT_CAPPED_LOST]++;
 	else if (is_small_record(k->large.x.proto))

@@ -236,7 +236,8 @@ enum fc_counter {
 	FC_COUNT_TLS_UNOWNED = 29, /* the same, whose connection could not be told: not looked at */
 	FC_COUNT_TLS_LOST = 30,    /* the same, no workspace was free */
 	FC_COUNT_CAPPED_LOST = 31, /* beyond what one container may have: not submitted */
-	FC_COUNT_MAX = 32,
+	FC_COUNT_SAMPLED_DROPPED = 32, /* left out so that the agent stays below its CPU ceiling: not submitted */
+	FC_COUNT_MAX = 33,
 };
 
 /* Flags of the policy map (cgroup ID → u32) and of the default for cgroups it does not hold. */

@@ -196,7 +196,9 @@ FC_INLINE s64 gather(struct call *c, u8 *to, u64 have, u64 at)
 
 FC_INLINE void submit_segment(u64 *counts, struct fc_large *s)
 {
-	if (!is_within_cap(&s->x))
+	if (is_connection_left_out(&s->x))
+		counts[FC_COUNT_SAMPLED_DROPPED]++;
+	else if (!is_within_cap(&s->x))
 		counts[FC_COUNT_CAPPED_LOST]++;
 	else if (ring_output(MAP(MAP_RING_LARGE), s, sizeof(*s), FC_NO_WAKEUP))
 		counts[FC_COUNT_SEGMENT_LOST]++;

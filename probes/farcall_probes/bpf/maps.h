@@ -193,6 +193,7 @@ struct settings {
 	u32 only_tgid; /* not 0: during the self-test, everybody else is left alone */
 	u32 dns_port;  /* not 0: a second one beside 53, for the self-test */
 	u32 cap;       /* records of one container in a window, 0: as many as it likes */
+	u32 left_out;  /* of 2^32 exchanges, so many are left out, see sample.h; 0: none */
 };
 
 #define FC_DNS_PORT 53
