@@ -190,6 +190,7 @@ FC_INLINE s64 gather(struct call *c, u8 *to, u64 have, u64 at)
 		have += n;
 		at = 0;
 	}
+	FORGET(c, have);
 	FC_CLAMP(have, FC_SEGMENT_BYTES);
 	return have;
 }
@@ -256,7 +257,7 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 	u64 held = f->held;
 	u64 all, lo, hi, cap;
 	u32 length;
-	s64 n;
+	s64 least, n;
 
 	FC_CLAMP(held, FC_HOLD);
 	if (held)
@@ -268,7 +269,9 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 		return false;
 	}
 	all = c->unseen ? held : held + c->total - c->before;
-	if (n < measure_header(k, half)) {
+	least = measure_header(k, half);
+	FORGET(c, least);
+	if (n < least) {
 		if (c->unseen || n < all)
 			lose_place(c, f);
 		else
@@ -278,6 +281,7 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 	lo = *(u64 *)bytes;
 	hi = *(u64 *)(bytes + 8);
 	length = weigh_message(k, half, f->synced == SYNCED_YES, lo, hi);
+	FORGET(c, length);
 	if (!length) {
 		miss_message(c, sk, k, f);
 		return false;
@@ -293,7 +297,9 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 		ship_segment(c, k, f, half, cap, length, 0);
 	if (!k->wrapped)
 		heed_message(k, half, lo);
-	f->boundary += pass_message(k, f, lo, length);
+	length = pass_message(k, f, lo, length);
+	FORGET(c, length);
+	f->boundary += length;
 	f->held = 0;
 	c->segments++;
 	c->unseen = 0;

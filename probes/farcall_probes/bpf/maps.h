@@ -238,6 +238,7 @@ struct call {
 	u32 position; /* TCP sequence number of its first byte */
 	u32 segments; /* messages taken so far */
 	u32 unseen;   /* bytes went by before it, of the message that is held */
+	u64 forgotten; /* see FORGET */
 	struct conn fresh;        /* its request and response bytes are never written, so they stay zero */
 	u8 buf[2 * FC_LARGE_REQ]; /* twice: offset and length are bounded each by itself, not as a pair */
 	struct fc_large segment;  /* as it will be submitted: two threads may use a connection's directions at once */
@@ -265,6 +266,13 @@ FC_INLINE void go_to(void *ctx, u32 step)
 {
 	tail_call(ctx, MAP(MAP_STEPS), step);
 }
+
+/* The verifier follows each path with what it knows of a number; behind this it knows nothing of `x`, and goes on once. */
+#define FORGET(c, x)                                       \
+	do {                                               \
+		*(volatile u64 *)&(c)->forgotten = (x);    \
+		(x) = *(volatile u64 *)&(c)->forgotten;    \
+	} while (0)
 
 FC_INLINE void count(struct call *c, u32 which)
 {
