@@ -138,7 +138,7 @@ class RateLimitsSpec(Part):
     )
     cpu_millicores: Annotated[int, Field(ge=0, le=64_000)] | None = Field(
         None,
-        description="CPU of one node's agent, in thousandths of a core: beyond it the agent takes a part of the calls only, alike at both ends, failed ones as far as the kernel can tell them, and says so. Default 1000; 0: no limit.",
+        description="CPU of one node's agent, in thousandths of a core: beyond it for three seconds the agent takes a part of the calls only, alike at both ends, failed ones as far as the kernel can tell them, and says so. Reading the libraries of new programs is not held against it. Default 1000; 0: no limit.",
     )
 
 

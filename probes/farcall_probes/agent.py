@@ -183,7 +183,7 @@ class Agent:
                 self._poll_config()
                 self._policy.refresh()
                 self._update_numbers()
-                self._cpu_cap.look(self._config.capture.cpu_millicores)
+                self._cpu_cap.look(self._config.capture.cpu_millicores, self._tls.cpu_ns())
             if now >= late_due:
                 late_due = now + LATE_EVERY_S
                 self._tell_late()

@@ -4,6 +4,7 @@ Both are acted upon in the kernel; here they are looked at, and said.
 """
 
 import time
+from collections.abc import Callable
 
 from farcall import journal
 from farcall_probes.bpfsys import BpfError
@@ -44,12 +45,23 @@ class Caps:
 
 
 class CpuCap:
-    """Keeps the agent below the CPU that it may use, by what the kernel leaves out."""
+    """Keeps the agent below the CPU that it may use, by what the kernel leaves out.
 
-    def __init__(self, capture: Capture) -> None:
+    What calls cost is held against it, and what the agent uses anyway. What it costs to read libraries of new programs is not:
+    that is there once, and as large whatever is left out.
+    """
+
+    def __init__(
+        self,
+        capture: Capture,
+        *,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        used_ns: Callable[[], int] = time.process_time_ns,  # CPU time of all threads so far
+    ) -> None:
         self._capture = capture
+        self._clock_ns, self._used_ns = clock_ns, used_ns
         self._ceiling = Ceiling()
-        self._looked_ns = time.monotonic_ns(), time.process_time_ns()  # when, and CPU until then
+        self._looked_ns: tuple[int, int] | None = None  # when, and CPU until then
         self._log = journal.get_log("agent")
 
     @property
@@ -57,11 +69,15 @@ class CpuCap:
         """Of all exchanges, how large a part is taken."""
         return self._ceiling.share
 
-    def look(self, limit_millicores: int) -> None:
-        """About once a second: what was used since the last time, against what may be."""
-        now_ns, cpu_ns = time.monotonic_ns(), time.process_time_ns()
-        used = (cpu_ns - self._looked_ns[1]) / max(now_ns - self._looked_ns[0], 1)
+    def look(self, limit_millicores: int, libraries_ns: int) -> None:
+        """About once a second: what was used since the last time, against what may be. `libraries_ns`: CPU time that went into
+        reading libraries so far. The first time is the beginning: what the agent's start took is nobody's load."""
+        last_ns = self._looked_ns
+        now_ns, cpu_ns = self._clock_ns(), self._used_ns() - libraries_ns
         self._looked_ns = now_ns, cpu_ns
+        if last_ns is None:
+            return
+        used = (cpu_ns - last_ns[1]) / max(now_ns - last_ns[0], 1)
         before = self._ceiling.share
         share = self._ceiling.note(used, limit_millicores / 1_000)
         self._capture.set_kept(share)

@@ -6,6 +6,7 @@ What it says of itself is replaced whole after each look, so that the sender's t
 import resource
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from farcall import journal
@@ -39,6 +40,8 @@ class TlsWatch:
         self._thread = threading.Thread(target=self._run, name="tls", daemon=True)
         self._log = journal.get_log("agent")
         self._found: tuple[Capability, ...] = ()
+        self._clock: int | None = None  # the thread's CPU time
+        self._cpu_ns = 0
         self.counters: dict[str, int] = {}
         self.gauges: dict[str, float] = {}
 
@@ -55,6 +58,13 @@ class TlsWatch:
         """In force at the next look."""
         self._wanted = wanted
 
+    def cpu_ns(self) -> int:
+        """CPU time that the thread took so far; nothing while it has not begun."""
+        if (clock := self._clock) is not None:
+            with suppress(OSError):  # EINVAL: the thread has just gone, and has said what it took
+                return time.clock_gettime_ns(clock)
+        return self._cpu_ns
+
     def stop(self, within_s: float) -> None:
         """Ends the thread; what it attached goes with it."""
         self._stop.set()
@@ -62,6 +72,14 @@ class TlsWatch:
             self._thread.join(within_s)
 
     def _run(self) -> None:
+        # Of the thread itself: asked from outside it is undefined once the thread is gone (pthread_getcpuclockid(3)).
+        self._clock = time.pthread_getcpuclockid(threading.get_ident())
+        try:
+            self._keep_probed()
+        finally:
+            self._cpu_ns, self._clock = time.thread_time_ns(), None
+
+    def _keep_probed(self) -> None:
         probes = self._probes
         while probes is not None and not self._stop.is_set():
             if not self._wanted:

@@ -61,7 +61,10 @@ def test_off_lets_go_of_libraries_and_auto_finds_them_again(
             assert see_requests() == 2
             tls.set_wanted(False)
             wait(lambda: tls.gauges["tls_libraries"] == 0)
+            spent_ns = tls.cpu_ns()
             assert see_requests() == 0
     finally:
         tls.stop(60)
         user.communicate()
+
+    assert tls.cpu_ns() >= spent_ns > 0  # it stands when the thread is gone

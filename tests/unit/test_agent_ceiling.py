@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farcall_probes.ceiling import LEAST, Ceiling
+from farcall_probes.caps import CpuCap
+from farcall_probes.ceiling import LEAST, PATIENCE, Ceiling
+from support_agent import FakeCapture
 
 pytestmark = pytest.mark.unit
 
@@ -71,3 +73,50 @@ def test_without_a_ceiling_everything_is_taken_at_once() -> None:
     run(ceiling, 9.0, 0.1, 5)
 
     assert ceiling.note(9.0, 0) == 1
+
+
+def test_nothing_is_left_out_for_a_peak() -> None:
+    ceiling = Ceiling()
+    for _ in range(5):
+        run(ceiling, 9.0, 1.0, PATIENCE - 1)
+        run(ceiling, 0.1, 1.0, 1)
+        assert ceiling.share == 1
+    run(ceiling, 9.0, 1.0, PATIENCE)
+
+    assert ceiling.share == 0.5
+
+
+class Node:
+    """Of an agent with a limit of one core; times in ns."""
+
+    def __init__(self) -> None:
+        self.now_ns = self.used_ns = self.libraries_ns = 0
+        self.capture = FakeCapture()
+        self.cap = CpuCap(self.capture, clock_ns=lambda: self.now_ns, used_ns=lambda: self.used_ns)
+
+    def spend(self, *, calls: float, libraries: float) -> None:
+        """Another second, with so many cores for each."""
+        self.now_ns += 10**9
+        self.libraries_ns += int(libraries * 10**9)
+        self.used_ns += int((calls + libraries) * 10**9)
+        self.cap.look(1_000, self.libraries_ns)
+
+
+def test_reading_libraries_leaves_out_no_call() -> None:
+    node = Node()
+    for _ in range(20):
+        node.spend(calls=0.4, libraries=0.9)
+    assert set(node.capture.shares) == {1}
+    for _ in range(20):
+        node.spend(calls=1.4, libraries=0)
+
+    assert node.cap.share == node.capture.shares[-1] < 1
+
+
+def test_what_the_start_took_is_held_against_no_call() -> None:
+    node = Node()
+    node.used_ns = 60 * 10**9
+    for _ in range(5):
+        node.spend(calls=0.1, libraries=0)
+
+    assert set(node.capture.shares) == {1}
