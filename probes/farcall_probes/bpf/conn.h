@@ -77,6 +77,12 @@ FC_INLINE u8 guess_connector(u64 sk)
 	return load_u8(AT(bucket, OFF_BIND_REUSE)) == 0xff ? CONNECTOR_SELF : CONNECTOR_PEER;
 }
 
+/* Whether these are bytes of the end that was connected to: of most protocols it never asks. */
+FC_INLINE bool is_of_asked_end(const struct call *c, const struct conn *k)
+{
+	return k->connector == (c->dir == DIR_OUT ? CONNECTOR_PEER : CONNECTOR_SELF);
+}
+
 /* The time it was made, and unique: per CPU it only grows, and the CPU is in it. */
 FC_INLINE u64 make_conn_id(struct call *c)
 {

@@ -73,7 +73,7 @@ FC_INLINE bool may_be_followed(const struct call *c, const struct conn *k)
 	u8 proto = k->large.x.proto;
 
 	/* Only the end that called connect asks. */
-	if (k->connector == (c->dir == DIR_OUT ? CONNECTOR_PEER : CONNECTOR_SELF))
+	if (is_of_asked_end(c, k))
 		return false;
 	return (is_plain(k) || is_multiplexed(proto)) && !k->never_framed && may_be_multiplexed(*(u64 *)k->large.req);
 }

@@ -28,7 +28,7 @@ FC_INLINE u8 classify_request(struct call *c, struct conn *k, u64 head)
 	if (is_http_request(head))
 		return FC_PROTO_HTTP1;
 	/* A Redis reply that is an array looks like a request: only the end that called connect asks. */
-	if (k->connector == (c->dir == DIR_OUT ? CONNECTOR_PEER : CONNECTOR_SELF))
+	if (is_of_asked_end(c, k))
 		return FC_PROTO_UNKNOWN;
 	if (is_redis_request(head))
 		return FC_PROTO_REDIS;
@@ -73,6 +73,13 @@ FC_INLINE void confirm_request(struct call *c, struct conn *k, u8 proto)
 FC_INLINE bool has_head_left(struct call *c, struct conn *k, u64 before)
 {
 	return k->large.x.proto == FC_PROTO_HTTP1 && k->head != HEAD_ENDED && before + c->total > FC_LARGE_REQ;
+}
+
+/* Bytes that begin no request, whatever follows them. An end that is asked may write by itself while another thread reads the
+ * first question (Go's HTTP/2 servers: SETTINGS and the preface): nothing of that one is to be touched for them. */
+FC_INLINE bool begins_nothing(struct call *c, const struct conn *k)
+{
+	return is_of_asked_end(c, k) && c->len[0] >= 8 && !is_http_request(peek_user(c));
 }
 
 /* True when there is a head to follow. */

@@ -17,7 +17,10 @@ FC_INLINE void begin_step(void *ctx, struct call *c)
 	if (!k)
 		return;
 	c->before = 0;
-	if (begin_request(c, sk, k)) {
+	if (begins_nothing(c, k)) {
+		if (is_plain_due(k))
+			go_to(ctx, STEP_MEET);
+	} else if (begin_request(c, sk, k)) {
 		c->sk = sk;
 		go_to(ctx, STEP_HEAD);
 	} else if (k->state == CONN_MAYBE) {
