@@ -89,6 +89,9 @@ def _fill(shape: Any, values: Sequence[object]) -> Any:
     return shape
 
 
+_UNICODE_BREAKS = frozenset("\x85\u2028\u2029")
+
+
 class _Dumper(yaml.SafeDumper):
     """Block style; text with line breaks as a literal block; no anchors, which few people can read."""
 
@@ -101,6 +104,8 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = "|" if "\n" in text else None
+    if not _UNICODE_BREAKS.isdisjoint(text):
+        style = '"'  # escaped: YAML 1.1 takes them for line breaks, and in other styles they come back as spaces
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

@@ -61,6 +61,13 @@ def test_the_same_resource_is_the_same_text(spec: Spec) -> None:
     assert config == make(spec)
 
 
+@pytest.mark.parametrize("text", ["a\x85b", "\u2028", "a\n\u2029 b: c", "\U00104ce8\x85í"])
+def test_text_with_line_breaks_of_unicode_comes_back_as_it_was(text: str) -> None:
+    manifest = {"metadata": {"annotations": {"a": text}}}
+
+    assert list(yaml.safe_load_all(render_manifests([manifest]))) == [manifest]
+
+
 @settings(max_examples=40)
 @given(specs())
 def test_each_object_carries_the_hash_of_the_rest_of_it(spec: Spec) -> None:
