@@ -6,8 +6,8 @@ import pytest
 
 from support_cluster import NAMESPACE, Cluster, wait_until
 from support_cluster_faults import kill, read_leader
-from support_cluster_shop import CONFIG, ZONE, Shop, build_config
-from support_cluster_spans import count_rounds, find_missing, wait_complete, wait_spans
+from support_cluster_shop import CONFIG, SHOP, ZONE, Shop, build_config
+from support_cluster_spans import count_rounds, find_missing, wait_complete
 
 pytestmark = pytest.mark.kind
 
@@ -28,11 +28,19 @@ def test_no_span_is_lost_while_the_exporter_is_away(cluster: Cluster, shop: Shop
 
 
 def test_names_are_there_again_after_the_dns_cache_was_killed(cluster: Cluster, shop: Shop) -> None:
-    wait_spans(cluster, "carts")
+    """Of connections that the agents saw being opened: those they keep, and fill the cache with again."""
+    callers = ("deployment/carts", "deployment/stock")
+    cluster.kubectl("-n", SHOP, "rollout", "restart", *callers)
+    for caller in callers:
+        cluster.kubectl("-n", SHOP, "rollout", "status", caller, "--timeout=120s")
+    wait_names(cluster, since_ns=time.time_ns())
     kill(cluster, "dns-cache")
-    since_ns = time.time_ns()
     cluster.wait_current(CONFIG)
 
+    wait_names(cluster, since_ns=time.time_ns())
+
+
+def wait_names(cluster: Cluster, *, since_ns: int) -> None:
     def look() -> bool:
         spans = cluster.list_spans("db.system.name:redis service:*", since_ns=since_ns)
         found = {span.destination for span in spans}
