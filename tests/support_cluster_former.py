@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import yaml
 
 from support_apiserver_access import write_kubeconfig
@@ -54,7 +55,7 @@ def former_operator(cluster: Cluster, tree: Path, folder: Path) -> Iterator[None
     kubeconfig = folder / "operator.kubeconfig"
     _write_kubeconfig(cluster, kubeconfig, folder)
     command = [
-        "setpriv", "--pdeathsig", "KILL", sys.executable, "-c", AS_IN_ITS_IMAGE, "operator",
+        "setpriv", "--pdeathsig", "KILL", str(_install_packages(tree, folder)), "-c", AS_IN_ITS_IMAGE, "operator",
         "--kubeconfig", str(kubeconfig), "--namespace", NAMESPACE, "--listen", f"127.0.0.1:{find_free_port()}",
     ]  # fmt: skip
     rooms = os.pathsep.join(str(tree / room) for room in ROOMS)
@@ -64,11 +65,33 @@ def former_operator(cluster: Cluster, tree: Path, folder: Path) -> Iterator[None
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
         )
     try:
-        wait_until(lambda: IDENTITY in read_holder(cluster), "the former operator leads")
+        wait_until(lambda: _is_leading(cluster, process, folder), "the former operator leads")
         yield
     finally:
         process.terminate()
         process.wait(30)
+
+
+def _is_leading(cluster: Cluster, process: "subprocess.Popen[bytes]", folder: Path) -> bool:
+    if process.poll() is not None:
+        pytest.fail(
+            f"it has ended: {(folder / 'operator.log').read_text(errors='replace')[-2000:]}"
+        )
+    return IDENTITY in read_holder(cluster)
+
+
+def _install_packages(tree: Path, folder: Path) -> Path:
+    """An interpreter with what that commit's lock pins for the operator, as its image had it."""
+    picked = folder / "requirements.txt"
+    pick = [sys.executable, str(tree / "deploy/pick_requirements.py"), "operator"]
+    picked.write_bytes(subprocess.run(pick, check=True, capture_output=True).stdout)
+    python = folder / "packages/bin/python"
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "packages")], check=True)
+    options = ["--quiet", "--disable-pip-version-check", "--require-hashes"]
+    subprocess.run(
+        [str(python), "-m", "pip", "install", *options, "-r", str(picked)], check=True, timeout=300
+    )
+    return python
 
 
 def read_holder(cluster: Cluster) -> str:

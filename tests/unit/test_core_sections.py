@@ -14,8 +14,9 @@ from support_ground import build_example
 
 pytestmark = pytest.mark.unit
 
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)  # JSON has neither
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    st.none() | st.booleans() | st.integers() | FLOATS | st.text(max_size=8),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
     ),
