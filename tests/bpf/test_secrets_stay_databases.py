@@ -13,7 +13,7 @@ import pymongo
 import pytest
 from cassandra import InvalidRequest
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import Cluster, NoHostAvailable, Session
+from cassandra.cluster import Cluster, NoHostAvailable
 from cassandra.query import BatchStatement
 from pymongo.errors import PyMongoError
 
@@ -25,6 +25,8 @@ from support_postgres import running_postgres
 from support_secrets import Leavings, Secrets, running_leavings
 
 pytestmark = pytest.mark.bpf
+
+CASSANDRA = PlainTextAuthProvider("cassandra", "cassandra")
 
 
 @pytest.fixture(scope="module")
@@ -204,12 +206,14 @@ def test_kafkas_records(left: Leavings, secrets: Secrets) -> None:
     assert not secrets.find_in(left.read())
 
 
-def connect_at_last(cluster: Cluster) -> Session:
-    """The server listens before it has made its first user."""
+def wait_login(port: int) -> None:
+    """The server listens before it has made its first user; a client that was refused is of no more use."""
     deadline = time.monotonic() + 60
     while True:
         try:
-            return cluster.connect()
+            with Cluster(["127.0.0.1"], port=port, auth_provider=CASSANDRA) as cluster:
+                cluster.connect()
+            return
         except NoHostAvailable:
             assert time.monotonic() < deadline
             time.sleep(1)
@@ -218,6 +222,7 @@ def connect_at_last(cluster: Cluster) -> Session:
 @pytest.fixture(scope="module")
 def cassandra() -> Iterator[int]:
     with running_cassandra(authenticator="PasswordAuthenticator") as port:
+        wait_login(port)
         yield port
 
 
@@ -237,7 +242,7 @@ def test_cassandras_statements(
 
     password, user = secrets.word("CREATE ROLE, and the token"), f"bob{version}"
     with connect("cassandra", "cassandra") as cluster:
-        session = connect_at_last(cluster)
+        session = cluster.connect()
         session.default_timeout = 60
         session.execute(f"CREATE ROLE {user} WITH PASSWORD = '{password}' AND LOGIN = true")
         session.execute(
