@@ -81,16 +81,15 @@ def _is_leading(cluster: Cluster, process: "subprocess.Popen[bytes]", folder: Pa
 
 
 def _install_packages(tree: Path, folder: Path) -> Path:
-    """An interpreter with what that commit's lock pins for the operator, as its image had it."""
+    """An interpreter with what that commit's lock pins for the operator, and its farcall, as its image had it."""
     picked = folder / "requirements.txt"
     pick = [sys.executable, str(tree / "deploy/pick_requirements.py"), "operator"]
     picked.write_bytes(subprocess.run(pick, check=True, capture_output=True).stdout)
     python = folder / "packages/bin/python"
     subprocess.run([sys.executable, "-m", "venv", str(folder / "packages")], check=True)
-    options = ["--quiet", "--disable-pip-version-check", "--require-hashes"]
-    subprocess.run(
-        [str(python), "-m", "pip", "install", *options, "-r", str(picked)], check=True, timeout=300
-    )
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*install, "--require-hashes", "-r", str(picked)], check=True, timeout=300)
+    subprocess.run([*install, "--no-deps", str(tree)], check=True, timeout=300)
     return python
 
 
