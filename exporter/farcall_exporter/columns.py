@@ -14,9 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from farcall.mixing import Words, mix
+
 Codes = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-Words = npt.NDArray[np.uint64]
 
 MAPPED_PREFIX = bytes(10) + b"\xff\xff"  # RFC 4291 2.5.5.2
 
@@ -138,17 +139,6 @@ def group(*keys: npt.NDArray[np.integer]) -> tuple[Codes, Codes]:
         word = mix(word ^ mix(key.astype(np.uint64) + np.uint64(salt + 1)))
     _, index, codes = np.unique(word[::-1], return_index=True, return_inverse=True)
     return (len(word) - 1 - index).astype(np.int64), codes[::-1].astype(np.int64)
-
-
-def mix(words: Words) -> Words:
-    """splitmix64's finaliser: a bijection that spreads every bit."""
-    x = words.copy()
-    x ^= x >> np.uint64(30)
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    x ^= x >> np.uint64(27)
-    x *= np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    return x
 
 
 def spread(texts: Sequence[str | None], groups: Codes) -> Coded:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from farcall_exporter.columns import Mask, Words, mix
+from farcall.mixing import Words, mix
+from farcall_exporter.columns import Mask
 
 BUCKET_BITS = 36  # 2^36 ns = 69 s: 4 GiB of requests in less would need 62 MB/s on one connection
 _SALTS = tuple(

@@ -15,6 +15,7 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
+from farcall.mixing import Words, mix
 from farcall_exporter.clients import (
     EXACT,
     NONE,
@@ -26,7 +27,7 @@ from farcall_exporter.clients import (
     is_nested,
     overlaps,
 )
-from farcall_exporter.columns import Codes, Mask, Words, mix
+from farcall_exporter.columns import Codes, Mask
 from farcall_exporter.exchanges import Exchanges
 from farcall_exporter.ids import identity_words
 from farcall_exporter.sides import Sides

@@ -7,8 +7,9 @@ import numpy as np
 
 from farcall.dnscache import CacheQuestion, NamedAt, format_endpoint
 from farcall.exchange import ExchangeFlag
+from farcall.mixing import Words
 from farcall.names import NameSource
-from farcall_exporter.columns import Coded, Codes, Mask, Words, group, numbers, spread
+from farcall_exporter.columns import Coded, Codes, Mask, group, numbers, spread
 from farcall_exporter.exchanges import Ends, Ints, Owner
 from farcall_exporter.lookups import Lookups
 from farcall_exporter.resolve import (

@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from farcall.exchange import ExchangeFlag
+from farcall.mixing import Words, mix
 from farcall.rows import LINKS
-from farcall_exporter.columns import Codes, Mask, Words, mix, texts_array
+from farcall_exporter.columns import Codes, Mask, texts_array
 from farcall_exporter.exchanges import Exchanges
 from farcall_exporter.join import JoinPlan
 from farcall_exporter.sides import Sides

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from farcall.mixing import Words
 from farcall.storeport import StoredSpan
 from farcall_exporter.clients import SKEW_NS
-from farcall_exporter.columns import Codes, Mask, Words, hex_ids
+from farcall_exporter.columns import Codes, Mask, hex_ids
 from farcall_exporter.exchanges import Exchanges
 from farcall_exporter.ids import derive_call_spans, identity_words
 from farcall_exporter.sights import Sight

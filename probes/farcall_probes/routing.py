@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from farcall.exchange import ExchangeFlag
+from farcall.mixing import Words, mix
 from farcall_probes.arrowstream import Batch
 from farcall_probes.columns import Numbers
 
-Words = npt.NDArray[np.uint64]
 Codes = npt.NDArray[np.int64]
 NS = 10**9
 # New exporters take part from a multiple of this on. Agents hear of one within DNS' time to live of each other (30 s in
@@ -113,14 +113,3 @@ def _read_end(batch: Batch, end: str) -> Words:
     halves = addresses.view(np.uint64).reshape(-1, 2)
     port = read_numbers(batch, f"{end}_port").astype(np.uint64)
     return mix(mix(mix(halves[:, 0]) ^ halves[:, 1]) ^ port)
-
-
-def mix(words: Words) -> Words:
-    """splitmix64's finaliser: a bijection that spreads every bit."""
-    x = words.copy()
-    x ^= x >> np.uint64(30)
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    x ^= x >> np.uint64(27)
-    x *= np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    return x
