@@ -72,12 +72,7 @@ class Texts:
         return Texts(offsets - offsets[0], data, _cut(self.missing, begin, end))
 
     def take(self, rows: Rows) -> "Texts":
-        begins = self.offsets[rows]
-        lengths = self.offsets[rows + 1] - begins
-        offsets = np.zeros(len(rows) + 1, np.int32)
-        np.cumsum(lengths, out=offsets[1:])
-        # For each byte of the result the place of its source: its row's begin, and how far into the row it is.
-        source = np.repeat(begins - offsets[:-1], lengths) + np.arange(offsets[-1], dtype=np.int32)
+        offsets, source = _gather(self.offsets, rows)
         data = np.frombuffer(self.data, np.uint8)[source].tobytes()
         return Texts(offsets, data, _pick(self.missing, rows))
 
@@ -123,18 +118,24 @@ class Lists:
         return Lists(offsets - offsets[0], self.flat.slice(int(offsets[0]), int(offsets[-1])))
 
     def take(self, rows: Rows) -> "Lists":
-        begins = self.offsets[rows]
-        lengths = self.offsets[rows + 1] - begins
-        offsets = np.zeros(len(rows) + 1, np.int32)
-        np.cumsum(lengths, out=offsets[1:])
-        flat = np.repeat(begins - offsets[:-1], lengths) + np.arange(offsets[-1], dtype=np.int32)
-        return Lists(offsets, self.flat.take(flat.astype(np.int64)))
+        offsets, source = _gather(self.offsets, rows)
+        return Lists(offsets, self.flat.take(source.astype(np.int64)))
 
     def nodes(self) -> list[tuple[int, int]]:
         return [(len(self), 0), *self.flat.nodes()]
 
     def buffers(self) -> list[bytes]:
         return [b"", self.offsets.tobytes(), *self.flat.buffers()]
+
+
+def _gather(offsets: Indices, rows: Rows) -> tuple[Indices, Indices]:
+    """(offsets of these rows alone, for each of their items the place that it has now)."""
+    begins = offsets[rows]
+    lengths = offsets[rows + 1] - begins
+    taken = np.zeros(len(rows) + 1, np.int32)
+    np.cumsum(lengths, out=taken[1:])
+    # An item's place: its row's begin, and how far into the row it is.
+    return taken, np.repeat(begins - taken[:-1], lengths) + np.arange(taken[-1], dtype=np.int32)
 
 
 def _cut(missing: Mask | None, begin: int, end: int) -> Mask | None:
