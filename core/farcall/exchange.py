@@ -76,6 +76,13 @@ _IDENTITY = (
     Column("namespace", "word"),
     Column("container", "word"),
 )
+_ENDS = (
+    Column("netns", "uint32", nullable=False),
+    Column("local_address", "binary16", nullable=False),
+    Column("local_port", "uint16", nullable=False),
+    Column("peer_address", "binary16", nullable=False),
+    Column("peer_port", "uint16", nullable=False),
+)
 
 EXCHANGES = (
     Column("start", "time", nullable=False),  # first request byte at this end
@@ -90,11 +97,7 @@ EXCHANGES = (
     ),  # exchange number on this connection, from 0: gaps show losses
     Column("flags", "uint32", nullable=False),
     *_IDENTITY,
-    Column("netns", "uint32", nullable=False),
-    Column("local_address", "binary16", nullable=False),
-    Column("local_port", "uint16", nullable=False),
-    Column("peer_address", "binary16", nullable=False),
-    Column("peer_port", "uint16", nullable=False),
+    *_ENDS,
     # Join key (docs/design: exact (I, q)); valid with ExchangeFlag.IDENTITY.
     Column("isn_client", "uint32", nullable=False),  # TCP sequence number of the first client byte
     Column("isn_server", "uint32", nullable=False),
@@ -154,11 +157,7 @@ CONNECTIONS = (
     Column("protocol", "word", nullable=False),
     Column("flags", "uint32", nullable=False),
     *_IDENTITY,
-    Column("netns", "uint32", nullable=False),
-    Column("local_address", "binary16", nullable=False),
-    Column("local_port", "uint16", nullable=False),
-    Column("peer_address", "binary16", nullable=False),
-    Column("peer_port", "uint16", nullable=False),
+    *_ENDS,
     Column("bound_name", "text"),
     Column("bound_answered", "time"),
     Column("rivals", "texts"),  # other names of this client for this address, at most 8
