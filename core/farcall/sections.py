@@ -141,18 +141,17 @@ def _check_field(field: dataclasses.Field[Any], kind: Any, value: Any) -> Any:
 def _make(kind: type[Section], value: Any) -> Section:
     if not isinstance(value, dict):
         raise MisfitError(f"must be an object, not {_quote(value)}")
-    known = {field.name: field for field, _ in _fields(kind)}
-    kinds = {field.name: one for field, one in _fields(kind)}
-    for name, field in known.items():
+    checked = {}  # what it is made of: the sections below are made once
+    for field, type_ in _fields(kind):
         no_default = field.default is dataclasses.MISSING
-        if name in value:
-            _check_field(field, kinds[name], value[name])
+        if field.name in value:
+            checked[field.name] = _check_field(field, type_, value[field.name])
         elif no_default and field.default_factory is dataclasses.MISSING:
-            raise MisfitError("is missing", (name,))
+            raise MisfitError("is missing", (field.name,))
     for name in value:
-        if name not in known:
+        if name not in checked:
             raise MisfitError("there is no such field", (_quote(name).strip("'"),))
-    return kind(**value)
+    return kind(**checked)
 
 
 def _check_list(kind: Any, value: Any) -> list[Any]:
