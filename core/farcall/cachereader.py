@@ -9,8 +9,9 @@ from typing import Any
 
 import redis
 
-from farcall.cachefaults import SENTENCES, CacheFault
+from farcall.cachefaults import CacheFault
 from farcall.dnscache import (
+    MAX_SAID,
     CacheEntry,
     CacheQuestion,
     CacheUnavailableError,
@@ -18,10 +19,11 @@ from farcall.dnscache import (
     binding_key,
     client_key_of_address,
     cluster_key,
+    describe_fault,
     tombstone_key,
 )
 from farcall.redislink import TIMEOUT_S
-from farcall.tlsfiles import PinnedAuthority, TlsFileError, find_tls_fault
+from farcall.tlsfiles import PinnedAuthority, TlsFileError
 
 
 class _PinnedConnection(redis.SSLConnection):
@@ -130,17 +132,11 @@ _FAULTS: tuple[tuple[type[Exception], CacheFault], ...] = (
 )
 # Codes at the begin of a reply that redis has no error for.
 _CODES = {"NOREPLICAS": CacheFault.READ_ONLY, "MISCONF": CacheFault.DISK}
-_MAX_WHY = 256
 
 
 def _unavailable(error: Exception) -> CacheUnavailableError:
-    tls = find_tls_fault(error)
-    if tls:
-        return CacheUnavailableError(tls.sentence[:_MAX_WHY], fault=CacheFault.TLS, tls=tls)
-    fault = _find_fault(error)
     # The last words of a long message: in a pipeline the command comes first, and what Redis says of it last.
-    said = str(error)[-(_MAX_WHY // 2) :]
-    return CacheUnavailableError(f"{SENTENCES[fault]} ({said})", fault=fault)
+    return describe_fault(error, _find_fault(error), str(error)[-MAX_SAID:])
 
 
 def _find_fault(error: Exception) -> CacheFault:

@@ -279,15 +279,19 @@ _CODES = {
     "OOM": CacheFault.FULL,
     "MISCONF": CacheFault.DISK,
 }
-_MAX_SAID = 128
+MAX_SAID = 128  # characters of Redis' own words
 
 
 def unavailable(error: Exception) -> CacheUnavailableError:
+    return describe_fault(error, _find_fault(error), str(error)[:MAX_SAID])
+
+
+def describe_fault(error: Exception, fault: CacheFault, said: str) -> CacheUnavailableError:
+    """`fault` and what Redis `said`, unless it is TLS that fails."""
     tls = find_tls_fault(error)
     if tls:
         return CacheUnavailableError(tls.sentence[:256], fault=CacheFault.TLS, tls=tls)
-    fault = _find_fault(error)
-    return CacheUnavailableError(f"{SENTENCES[fault]} ({str(error)[:_MAX_SAID]})", fault=fault)
+    return CacheUnavailableError(f"{SENTENCES[fault]} ({said})", fault=fault)
 
 
 def _find_fault(error: Exception) -> CacheFault:
