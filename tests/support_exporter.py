@@ -143,6 +143,18 @@ def identified(seq: int = 1_000, client: int = 11, server: int = 22, **changes: 
     return exchange(**{**base, **changes})
 
 
+def asked_for(served: Row) -> Row:
+    """A request on another connection that was sent while `served` was."""
+    return identified(
+        seq=9,
+        client=5,
+        server=6,
+        start=served["start"] + 1_000,
+        cause_connection_id=served["connection_id"],
+        cause_sequence=served["sequence"],
+    )
+
+
 _ADDRESSES = ("local_address", "peer_address", "resolver", "address")
 
 

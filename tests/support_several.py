@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 
 from farcall.effective import EffectiveConfig, ExporterConfig, write_effective
-from farcall.envelope import AgentStatus
 from farcall_probes.arrowreading import convert
 from farcall_probes.dispatch import Dispatcher
 from support_exporter import BOOT, NS, OTHER_BOOT, identified, seen_from_server, to_table
 from support_exporter_process import START_WITHIN_S, RedisProcess
 from support_ports import find_free_port
+from support_status import make_agent_status
 from support_store import StoreProcess
 
 EPOCH_NS = 4 * NS
@@ -119,7 +119,7 @@ class Agent:
             node=node,
             boot_id=boot,
             secrets_dir=fleet.config.secrets_dir,
-            make_status=lambda: _make_status(node, boot),
+            make_status=lambda: make_agent_status(node=node, boot_id=boot, time_ns=time.time_ns()),
             find_every_s=0.1,
             epoch_ns=EPOCH_NS,
         )
@@ -137,21 +137,6 @@ def two_agents(fleet: Fleet, found: list[str]) -> Iterator[tuple[Agent, Agent]]:
     finally:
         for agent in agents:
             agent.dispatcher.stop(10.0)
-
-
-def _make_status(node: str, boot: str) -> AgentStatus:
-    return AgentStatus(
-        node=node,
-        boot_id=boot,
-        version="1",
-        time_ns=time.time_ns(),
-        started_ns=1,
-        config_generation=1,
-        dns_ttl_s=1,
-        dns_ttl_overridden=False,
-        kernel="6",
-        capabilities=(),
-    )
 
 
 class Flow:

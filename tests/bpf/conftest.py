@@ -6,6 +6,7 @@ import pytest
 
 from farcall_probes.probes import KernelCapture, open_probes
 from support_probes import Watch
+from support_secrets import Leavings, Secrets, running_leavings
 
 
 @pytest.fixture(scope="module")
@@ -18,3 +19,15 @@ def capture() -> Iterator[KernelCapture]:
 @pytest.fixture
 def watch(capture: KernelCapture) -> Watch:
     return Watch(capture)
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leavings]:
+    """All that leaves an agent which is watching."""
+    with running_leavings(tmp_path_factory.mktemp("agent")) as left:
+        yield left
+
+
+@pytest.fixture
+def secrets() -> Secrets:
+    return Secrets()

@@ -43,17 +43,6 @@ ask(5);
 """
 
 
-@pytest.fixture(scope="module")
-def left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leavings]:
-    with running_leavings(tmp_path_factory.mktemp("agent")) as left:
-        yield left
-
-
-@pytest.fixture
-def secrets() -> Secrets:
-    return Secrets()
-
-
 @contextmanager
 def web_server(secrets: Secrets, tls: tuple[Path, Path] | None = None) -> Iterator[int]:
     """Answers everything, with secrets in its head and its body."""

@@ -22,22 +22,11 @@ from support_databases import running_mariadb
 from support_kafka import running_kafka
 from support_mongodb import running_mongodb
 from support_postgres import running_postgres
-from support_secrets import Leavings, Secrets, running_leavings
+from support_secrets import Leavings, Secrets
 
 pytestmark = pytest.mark.bpf
 
 CASSANDRA = PlainTextAuthProvider("cassandra", "cassandra")
-
-
-@pytest.fixture(scope="module")
-def left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leavings]:
-    with running_leavings(tmp_path_factory.mktemp("agent")) as left:
-        yield left
-
-
-@pytest.fixture
-def secrets() -> Secrets:
-    return Secrets()
 
 
 def test_postgresqls_statements_and_errors(

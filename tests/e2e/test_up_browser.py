@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from farcall.api import LogLine, Span
 from farcall_demo.expectations import of_host
+from support_browser import logged_in
 from support_e2e import ROOT, Up, farcall_up, wait_held, wait_until
 
 pytestmark = pytest.mark.e2e
 HELD_WITHIN_S = 60
-CHROMIUM = "/usr/bin/chromium"
 SHOTS = ROOT / "test-results"
 WAIT_MS = 20_000
 
@@ -30,28 +30,12 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 @pytest.fixture(scope="module")
 def page(up: Up) -> Iterator[Page]:
-    """Logged in with the link that `farcall up` printed. Errors in the console's console are failures."""
+    """Logged in with the link that `farcall up` printed."""
     SHOTS.mkdir(exist_ok=True)
     link = re.search(r"http://127\.0\.0\.1:\d+/login\?token=\S+", up.read_output())
     assert link is not None, up.read_output()
-    complaints: list[str] = []
-
-    def note(message: ConsoleMessage) -> None:
-        if message.type == "error":
-            complaints.append(message.text)
-
-    with sync_playwright() as playwright:
-        # --no-sandbox: the tests run as root, and the pages are our own.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1400, "height": 900})
-        opened.set_default_timeout(WAIT_MS)
-        opened.on("console", note)
-        opened.on("pageerror", lambda error: complaints.append(str(error)))
-        opened.goto(link[0])
-        expect(opened.get_by_role("heading", name="Traces", exact=True)).to_be_visible()
+    with logged_in(link[0], wait_ms=WAIT_MS) as opened:
         yield opened
-        browser.close()
-    assert complaints == []
 
 
 def console_of(up: Up) -> str:

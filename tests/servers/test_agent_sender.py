@@ -8,27 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from farcall.envelope import BATCH_PATH, STATUS_PATH, AgentStatus
+from farcall.envelope import BATCH_PATH, STATUS_PATH
 from farcall.secretfiles import INGEST_TOKEN
 from farcall_probes.sender import Batch, Sender
 from support_agent import TOKEN, FakeExporter, Posted, Reply, make_secrets
+from support_status import make_agent_status
 
 pytestmark = pytest.mark.servers
-
-
-def make_status() -> AgentStatus:
-    return AgentStatus(
-        node="n1",
-        boot_id="0" * 32,
-        version="1",
-        time_ns=1,
-        started_ns=1,
-        config_generation=1,
-        dns_ttl_s=1,
-        dns_ttl_overridden=False,
-        kernel="6",
-        capabilities=(),
-    )
 
 
 @contextmanager
@@ -39,7 +25,7 @@ def sending(
         url=url,
         secrets_dir=str(secrets),
         ca_file=None,
-        make_status=make_status,
+        make_status=make_agent_status,
         status_every_s=3600,
         **limits,
     )
@@ -172,7 +158,7 @@ def test_the_status_goes_out_while_batches_wait(tmp_path: Path) -> None:
             url=exporter.url,
             secrets_dir=str(make_secrets(tmp_path / "s")),
             ca_file=None,
-            make_status=make_status,
+            make_status=make_agent_status,
             status_every_s=0.05,
         )
         sender.put(batch(1))

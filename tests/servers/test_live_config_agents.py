@@ -10,26 +10,21 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from farcall.envelope import AGENTS_PATH, AgentStatus
+from farcall.envelope import AGENTS_PATH
 from farcall_operator.agents import URL_OVERRIDE, AgentsAnswer, fetch_agents
 from support_exporter import wait_until
 from support_exporter_process import ExporterProcess, running_exporter
 from support_ports import find_free_port
+from support_status import make_agent_status
 
 pytestmark = pytest.mark.servers
 
 NOBODY: dict[str, str] = {}
-STATUS = AgentStatus(
+STATUS = make_agent_status(
     node="node-1",
     boot_id="a" * 32,
-    version="0.1.0",
-    time_ns=0,
-    started_ns=1,
     config_generation=3,
     dns_ttl_s=3_600,
-    dns_ttl_overridden=False,
-    kernel="6.1.0",
-    capabilities=(),
     config_revision="0123456789ab",
 )
 

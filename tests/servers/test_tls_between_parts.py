@@ -14,13 +14,13 @@ import pytest
 
 from farcall import secretfiles, tlsfiles
 from farcall.effective import render_effective
-from farcall.envelope import AgentStatus
 from farcall_operator import certificates
 from farcall_operator.agents import fetch_agents
 from farcall_probes.sender import Batch, Sender
 from support_exporter import batch, exchange
 from support_exporter_process import ExporterProcess
 from support_local import wait_until
+from support_status import make_agent_status
 from support_tls import (
     HOST,
     Files,
@@ -84,7 +84,7 @@ def sending(exporter: ExporterProcess, folder: Path, ca: str) -> Iterator[Sender
     sender = Sender(
         url=exporter.config.endpoints.exporter_ingest,
         secrets_dir=str(folder),
-        make_status=make_status,
+        make_status=lambda: make_agent_status(boot_id=BOOT),
         status_every_s=3600,
     )
     sender.start()
@@ -92,13 +92,6 @@ def sending(exporter: ExporterProcess, folder: Path, ca: str) -> Iterator[Sender
         yield sender
     finally:
         sender.stop(1.0)
-
-
-def make_status() -> AgentStatus:
-    return AgentStatus(
-        node="n1", boot_id=BOOT, version="1", time_ns=1, started_ns=1, config_generation=1,
-        dns_ttl_s=1, dns_ttl_overridden=False, kernel="6", capabilities=(),
-    )  # fmt: skip
 
 
 BOOT = os.urandom(16).hex()

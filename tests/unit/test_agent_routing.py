@@ -15,7 +15,7 @@ from farcall_probes.arrowstream import Batch
 from farcall_probes.copies import Copies
 from farcall_probes.routing import NS, Members, read_keys
 from support_agent import read_batch
-from support_exporter import T0, Row, exchange, identified, seen_from_server, to_table
+from support_exporter import T0, Row, asked_for, exchange, identified, seen_from_server, to_table
 
 pytestmark = pytest.mark.unit
 
@@ -129,15 +129,7 @@ def test_gathered_rows_are_those_that_arrow_takes(rows: list[int], begin: int) -
 
 def served_and_asked() -> tuple[Row, Row]:
     served = seen_from_server(identified(seq=1, client=1, server=2), sequence=3)
-    asked = identified(
-        seq=9,
-        client=5,
-        server=6,
-        start=served["start"] + 1_000,
-        cause_connection_id=served["connection_id"],
-        cause_sequence=3,
-    )
-    return served, asked
+    return served, asked_for(served)
 
 
 @pytest.mark.parametrize("order", [("asked", "served"), ("served", "asked"), ("both",)])

@@ -13,6 +13,7 @@ from support_exporter import (  # fmt: skip
     T0,
     FakeWriter,
     Row,
+    asked_for,
     batch,
     identified,
     seen_from_server,
@@ -81,14 +82,7 @@ def test_a_copied_row_names_the_parent_and_is_nothing_else() -> None:
     one = Peer()
     call = identified(seq=1)
     served = seen_from_server(call)
-    asked = identified(
-        seq=9,
-        client=5,
-        server=6,
-        start=served["start"] + 1_000,
-        cause_connection_id=served["connection_id"],
-        cause_sequence=served["sequence"],
-    )
+    asked = asked_for(served)
     copy: Row = {**served, "flags": served["flags"] | ExchangeFlag.COPY}
     one.take(asked)
     one.take(copy)
@@ -106,14 +100,7 @@ def test_a_parent_is_told_by_a_tie_because_its_trace_is_anothers() -> None:
     one = Peer()
     call = identified(seq=1)
     served = seen_from_server(call)
-    asked = identified(
-        seq=9,
-        client=5,
-        server=6,
-        start=served["start"] + 1_000,
-        cause_connection_id=served["connection_id"],
-        cause_sequence=served["sequence"],
-    )
+    asked = asked_for(served)
     one.take(call, served, asked)
 
     parent, child = sorted(one.spans, key=lambda s: str(s["Timestamp"]))

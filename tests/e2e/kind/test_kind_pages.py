@@ -7,16 +7,16 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from farcall.names import UNKNOWN_EXTERNAL_SERVICE
+from support_browser import logged_in
 from support_cluster import KUBECONFIG, ROOT, Cluster, wait_until
 from support_cluster_shop import CONFIG, ZONE, Shop
 from support_cluster_spans import pod_of, wait_spans
 
 pytestmark = pytest.mark.kind
 
-CHROMIUM = "/usr/bin/chromium"
 SHOTS = ROOT / "test-results/kind"
 WAIT_MS = 60_000
 LINK = re.compile(r"(http://127\.0\.0\.1:\d+)/login\?token=\S+")
@@ -43,27 +43,11 @@ def link(cluster: Cluster, shop: Shop) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def page(link: str) -> Iterator[Page]:
-    """Logged in by that link. Errors in the browser's console are failures."""
+    """Logged in by that link."""
     SHOTS.mkdir(parents=True, exist_ok=True)
-    complaints: list[str] = []
-
-    def note(message: ConsoleMessage) -> None:
-        if message.type == "error":
-            complaints.append(message.text)
-
-    with sync_playwright() as playwright:
-        # --no-sandbox: the tests run as root, and the pages are our own.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1400, "height": 900})
-        opened.set_default_timeout(WAIT_MS)
-        expect.set_options(timeout=WAIT_MS)
-        opened.on("console", note)
-        opened.on("pageerror", lambda error: complaints.append(str(error)))
-        opened.goto(link)
-        expect(opened.get_by_role("heading", name="Traces", exact=True)).to_be_visible()
+    expect.set_options(timeout=WAIT_MS)
+    with logged_in(link, wait_ms=WAIT_MS) as opened:
         yield opened
-        browser.close()
-    assert complaints == []
 
 
 @pytest.fixture
