@@ -1,0 +1,178 @@
+"""The agents that can be measured: farcall's own, with an exporter that takes everything; any other by its command or its number.
+
+An agent that is given by its number runs all the time, so there is nothing to compare it with: its CPU and memory are read.
+"""
+
+import json
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+from costs.processes import BenchError, read_cpu_ns, read_family, read_rss_mb, running, wait_for
+from support_agent import FakeExporter, Posted, make_config, write_config
+
+_SETTLE_S = 1.5  # rows are sent every half second
+_STATUS_WITHIN_S = 15.0
+# Beyond the records of one container, or of the CPU ceiling, the agent takes less: by default, and switched off.
+UNLIMITED = {"capture": {"rateLimits": {"recordsPerSecond": 0, "cpuMillicores": 0}}}
+_LOSSES = ("_lost", "_dropped")
+
+
+class Agent(Protocol):
+    """One run of an agent."""
+
+    pid: int
+
+    def cpu_ns(self) -> int: ...
+    def rss_mb(self) -> float: ...
+
+
+class Agents(Protocol):
+    """How an agent is run for as long as a block lasts. `can_stop`: so that there is a time without it."""
+
+    name: str
+    can_stop: bool
+
+    def running(self) -> Any: ...
+
+
+class Family:
+    """A process and its children."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def cpu_ns(self) -> int:
+        return read_cpu_ns(*read_family(self.pid))
+
+    def rss_mb(self) -> float:
+        return sum(read_rss_mb(pid) for pid in read_family(self.pid))
+
+
+class Farcall(Family):
+    """`farcall agent`, and what it sent."""
+
+    def __init__(self, pid: int, exporter: FakeExporter, started: float) -> None:
+        super().__init__(pid)
+        self._exporter = exporter
+        self.started = started  # time.monotonic, before the process was
+
+    def wait_for_rows(self) -> None:
+        """Until a first exchange is at the exporter."""
+        self._exporter.wait_for(lambda posted: any(_is_exchanges(p) for p in posted), 60)
+
+    def take_rows(self) -> "Rows":
+        """What came since the last call, once all that was captured before it is sent."""
+        time.sleep(_SETTLE_S)
+        with self._exporter.changed:
+            posted, self._exporter.posted = self._exporter.posted, []
+        return Rows(posted)
+
+    def read_counters(self) -> Counter[str]:
+        """As of a status that was told from now on: counters are of the second before it."""
+        time.sleep(1.1)
+        since = len(self._exporter.posted)
+
+        def find(posted: Sequence[Posted]) -> list[Posted]:
+            return [p for p in posted[since:] if p.path.endswith("status")]
+
+        self._exporter.wait_for(lambda posted: bool(find(posted)), _STATUS_WITHIN_S)
+        return Counter(json.loads(find(self._exporter.posted)[-1].body)["counters"])
+
+    def read_losses(self) -> Counter[str]:
+        return Counter({k: v for k, v in self.read_counters().items() if k.endswith(_LOSSES)})
+
+
+class Rows:
+    """Batches that arrived, read when asked: not while anything is measured."""
+
+    def __init__(self, posted: Sequence[Posted]) -> None:
+        self._tables = [p.table() for p in posted if p.path.endswith("batch")]
+
+    def count(self) -> int:
+        """Exchanges, each end for itself."""
+        return sum(len(table) for header, table in self._tables if header.kind == "exchanges")
+
+    def count_at(self, port: int) -> int:
+        """Those of a server, seen there or at its clients."""
+        total = 0
+        for header, table in self._tables:
+            if header.kind == "exchanges":
+                near, far = table["local_port"].to_numpy(), table["peer_port"].to_numpy()
+                total += int(((near == port) | (far == port)).sum())
+        return total
+
+    def count_dns(self, domain: str) -> int:
+        """Answers about names of a domain."""
+        found = (
+            name
+            for header, table in self._tables
+            if header.kind == "dns"
+            for name in table["question"].to_pylist()
+        )
+        return sum(name.endswith(domain) for name in found)
+
+
+def _is_exchanges(posted: Posted) -> bool:
+    return posted.path.endswith("batch") and posted.table()[0].kind == "exchanges"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FarcallAgents:
+    spec: dict[str, Any] | None = None
+    name: str = "farcall"
+    can_stop: bool = True
+
+    @contextmanager
+    def running(self) -> Iterator[Farcall]:
+        with ExitStack() as stack:
+            place = Path(stack.enter_context(TemporaryDirectory()))
+            exporter = stack.enter_context(FakeExporter())
+            config = make_config(place, exporter=exporter.url, spec=self.spec)
+            ready = place / "ready"
+            argv = [sys.executable, "-m", "farcall.commands", "agent", "--config"]
+            started = time.monotonic()
+            words = [*argv, write_config(config, place), "--ready-file", ready]
+            process = stack.enter_context(running(words, log=place / "log"))
+            wait_for("the agent", lambda: ready.exists() or process.poll() is not None)
+            if process.poll() is not None:
+                raise BenchError(f"the agent did not start: {(place / 'log').read_text()[-2000:]}")
+            yield Farcall(process.pid, exporter, started)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandAgents:
+    """Another agent, started by its command and stopped by SIGTERM."""
+
+    command: str
+    ready_s: float  # until it is taken to trace
+    name: str = "other"
+    can_stop: bool = True
+
+    @contextmanager
+    def running(self) -> Iterator[Family]:
+        with running(shlex.split(self.command), stop_within_s=30) as process:
+            time.sleep(self.ready_s)
+            if process.poll() is not None:
+                raise BenchError(f"{self.command} ended with {process.returncode}")
+            yield Family(process.pid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningAgents:
+    """Another agent, which runs already and goes on."""
+
+    pid: int
+    name: str = "other"
+    can_stop: bool = False
+
+    @contextmanager
+    def running(self) -> Iterator[Family]:
+        yield Family(self.pid)
