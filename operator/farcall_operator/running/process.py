@@ -142,8 +142,8 @@ class Operator:
         self._health.world, self._health.streams = world, watching.streams
         async with asyncio.TaskGroup() as group:
             # kopf ends every task that is younger than itself when it ends, so ours come first.
-            group.create_task(self._serve(watching, world, queue, lease), name="queue")
-            group.create_task(self._watch(watching), name="watching")
+            serving = group.create_task(self._serve(watching, world, queue, lease), name="queue")
+            group.create_task(self._watch(watching, serving), name="watching")
 
     async def _reach(self, cluster: ApiCluster) -> None:
         while True:
@@ -193,7 +193,8 @@ class Operator:
             self._health.leading = False
             await lease.release()
 
-    async def _watch(self, watching: Watching) -> None:
+    async def _watch(self, watching: Watching, serving: asyncio.Task[None]) -> None:
+        """Stopped, it goes on until `serving` has ended: with kopf would go the task that writes the lease's release."""
         ready = asyncio.Event()
         running = asyncio.ensure_future(watching.run(ready))
         try:
@@ -202,6 +203,9 @@ class Operator:
             )
             self.catch_signals()  # kopf took them
             await running
+        except asyncio.CancelledError:
+            await asyncio.wait({serving})
+            raise
         finally:
             running.cancel()
         raise RuntimeError("the watches have ended")
