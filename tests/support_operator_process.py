@@ -148,7 +148,7 @@ def main() -> int:
     forward_logs()
     access = load_access(options.kubeconfig)
     return asyncio.run(
-        run_operator(options, access, lambda c, o, n: TellingReconciler(c, o, n, calls))
+        run_operator(options, access, lambda c, o, n, _: TellingReconciler(c, o, n, calls))
     )
 
 

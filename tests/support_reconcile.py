@@ -29,6 +29,7 @@ class Stage:
     runs: Sequence[AgentRun] = ()
     unreachable: bool = True
     store_trouble: str = ""
+    silent: bool = False  # the exporter takes the question and gives no answer
     asked: int = 0  # for credentials
     build: Build = build_manifests
     reconciler: ClusterReconciler = field(init=False)
@@ -60,6 +61,8 @@ class Stage:
         return self.credentials
 
     async def fetch(self, url: str, token: str, ca_pem: str) -> AgentsAnswer:
+        if self.silent:
+            await asyncio.Event().wait()
         problem = "no" if self.unreachable else ""
         return AgentsAnswer(
             runs=tuple(self.runs), problem=problem, store_trouble=self.store_trouble

@@ -28,7 +28,7 @@ from farcall_operator.kubernetes import build_manifests, build_owner_references
 from farcall_operator.notices import Notices
 from farcall_operator.overlap import find_overlap
 from farcall_operator.problems import Problem, bound_text
-from farcall_operator.surroundings import FetchAgents, Surroundings
+from farcall_operator.surroundings import FetchAgents, Surroundings, Wake, wake_nobody
 from farcall_operator.telling import Pass, Teller, list_reasons
 from farcall_operator.volumes import Volumes
 
@@ -75,6 +75,7 @@ class ClusterReconciler:
         ensure_credentials: EnsureCredentials = ensure_credentials,
         build: Build = build_manifests,
         fetch: FetchAgents = fetch_agents,
+        wake: Wake = wake_nobody,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         version: str = installed_version("farcall"),
         host: str = "",
@@ -88,7 +89,9 @@ class ClusterReconciler:
         self._clock = clock
         self._memories: dict[str, Memory] = {}
         self._held: dict[str, _Held] = {}  # by uid
-        self.surroundings = Surroundings(cluster=cluster, namespace=namespace, fetch=fetch)
+        self.surroundings = Surroundings(
+            cluster=cluster, namespace=namespace, fetch=fetch, wake=wake
+        )
         self.notices = Notices(cluster=cluster, host=host)
         self._teller = Teller(
             cluster=cluster,

@@ -76,6 +76,8 @@ class Teller:
     async def tell(self, work: Pass) -> Manifest:
         workloads = self._find_workloads(work)
         described = await self._describe(work, workloads)
+        if described is None and work.before:
+            return work.before
         picture = Picture(
             config=work.config,
             now=work.now,
@@ -86,7 +88,7 @@ class Teller:
             problems=work.report.problems,
             waiting=work.report.waiting,
             notes=work.report.notes,
-            described=described,
+            described=described or {},
             paused=work.paused,
         )
         status = drop_empty(build_status(picture))
@@ -142,7 +144,11 @@ class Teller:
         except ClusterError:
             return []
 
-    async def _describe(self, work: Pass, workloads: Mapping[str, Manifest]) -> dict[str, object]:
+    async def _describe(
+        self, work: Pass, workloads: Mapping[str, Manifest]
+    ) -> dict[str, object] | None:
+        """None while the exporter has not said its first word to this process: what the one before wrote holds until then,
+        or a new leader would take from each status what it cannot know yet, and write it again a moment later."""
         if work.desired is None:
             return {}
         nodes = describe_nodes(
@@ -159,10 +165,14 @@ class Teller:
         url = read_config(work.desired).get("endpoints", {}).get("exporter_ingest", "")
         if exporter is None or not read_rollout(exporter).available or not url:
             return found
-        runs = await self.surroundings.list_runs(
-            work.memory, url, work.credentials, work.generation, work.now
+        answer = await self.surroundings.ask_exporter(
+            work.name, work.memory, url, work.credentials, work.generation, work.now
         )
-        return found if runs is None else {**found, "configGenerations": describe_runs(runs)}
+        if answer is None:
+            return None
+        if answer.problem:
+            return found
+        return {**found, "configGenerations": describe_runs(answer.runs)}
 
     async def _write_status(self, work: Pass, status: Manifest) -> None:
         if is_same_status(status, work.before):

@@ -295,6 +295,32 @@ def test_status_shows_the_generations_that_the_agents_run(stage: Stage) -> None:
     assert stage.reconcile().again_in_s is not None  # until the last has followed
 
 
+def test_a_new_process_leaves_the_status_alone_until_the_exporter_has_spoken(stage: Stage) -> None:
+    stage.unreachable = False
+    stage.store_trouble = "the volume is full"
+    stage.write()
+    stage.settle()
+    before = stage.status()
+    stage.restart()
+    stage.silent = True
+    outcome = stage.reconcile()
+
+    assert stage.status() == before
+    assert stage.cluster.writes == []
+    assert outcome.again_in_s is not None
+
+
+def test_an_edit_does_not_wait_for_an_exporter_that_is_silent(stage: Stage) -> None:
+    stage.write()
+    stage.settle()
+    stage.restart()
+    stage.silent = True
+    stage.write(spec={"tier": "Scale"})
+    stage.reconcile()
+
+    assert ("apply", Ref("v1", "ConfigMap", NAMESPACE, "main-config")) in stage.cluster.writes
+
+
 def test_a_status_that_cannot_be_written_is_an_error_and_a_gone_resource_is_none(
     stage: Stage,
 ) -> None:

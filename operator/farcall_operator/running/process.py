@@ -37,7 +37,8 @@ REPEAT_AFTER_S = 30.0  # forwarded log lines that begin alike
 ALIKE = 16  # characters: `Request attempt `
 MAX_ALIKE = 256
 
-BuildReconciler = Callable[[Cluster, Observed, str], Reconciler]
+Wake = Callable[[str], None]  # look at this TracingConfig again
+BuildReconciler = Callable[[Cluster, Observed, str, Wake], Reconciler]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,11 +53,13 @@ def main(argv: Sequence[str]) -> int:
     return asyncio.run(run_operator(options, access, build_reconciler))
 
 
-def build_reconciler(cluster: Cluster, observed: Observed, namespace: str) -> Reconciler:
+def build_reconciler(
+    cluster: Cluster, observed: Observed, namespace: str, wake: Wake
+) -> Reconciler:
     # Here, so that tests of the process need neither templates nor the rest of the operator.
     from farcall_operator.reconcile import ClusterReconciler
 
-    return ClusterReconciler(cluster=cluster, observed=observed, namespace=namespace)
+    return ClusterReconciler(cluster=cluster, observed=observed, namespace=namespace, wake=wake)
 
 
 async def run_operator(options: Options, access: Access, build: BuildReconciler) -> int:
@@ -127,7 +130,7 @@ class Operator:
         await self._wait_for_kind(plain)
         world = World()
         queue = Workqueue(
-            self._build(fenced, world, self._namespace),
+            self._build(fenced, world, self._namespace, lambda name: queue.add(name, CALM_S)),
             watcher=self._health.counters,
             keeps=lambda name: world.config(name) is not None,
             resync_s=self._options.resync_s,
