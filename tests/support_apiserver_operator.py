@@ -125,6 +125,13 @@ class OperatorProcess:
     def tail(self, lines: int = 40) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
+    def list_faults(self) -> list[str]:
+        """Reconciliations that ended in an error of ours, with its traceback; the next one may have made up for it."""
+        if not self.log.exists():
+            return []
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [line for line in lines if "reconcile failed" in line and '"exception"' in line]
+
     def check_alive(self) -> None:
         assert self.is_running(), f"{self.name} ended\n{self.tail()}"
 

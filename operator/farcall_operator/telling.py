@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from farcall_operator.applying import WORKLOADS, Report
+from farcall_operator.applying import Report
 from farcall_operator.children import Memory, Owner, judge_standing
 from farcall_operator.cluster.packed import pack
 from farcall_operator.cluster.port import (
@@ -96,15 +96,21 @@ class Teller:
         return status
 
     def _find_workloads(self, work: Pass) -> dict[str, Manifest]:
-        """By component: what this pass left, else what the watch told; never somebody else's of that name."""
+        """By component: what this pass left, else what the watch told; never somebody else's of that name.
+
+        Known by their names: a label may be taken away by anybody, and an earlier version may have set none.
+        """
         owner = Owner(name=work.name, uid=work.memory.uid)
-        refs = [ref for ref in {*work.children, *work.report.live} if ref.kind in WORKLOADS]
-        known = [work.report.live.get(ref) or work.children[ref] for ref in refs]
-        return {
-            manifest["metadata"]["labels"][COMPONENT_LABEL]: manifest
-            for manifest in known
-            if judge_standing(manifest, owner) == "ours"
-        }
+        refs = {(ref.kind, ref.name): ref for ref in (*work.children, *work.report.live)}
+        found: dict[str, Manifest] = {}
+        for part in PARTS:
+            ref = refs.get((part.kind, f"{work.name}-{part.suffix}"))
+            if ref is None:
+                continue
+            manifest = work.report.live.get(ref) or work.children[ref]
+            if judge_standing(manifest, owner) == "ours":
+                found[part.component] = manifest
+        return found
 
     async def _find_troubles(
         self, work: Pass, workloads: Mapping[str, Manifest]

@@ -88,10 +88,12 @@ def operator(shared_operator: OperatorProcess, player: Player) -> OperatorProces
 @pytest.fixture
 def configs(api: Api, operator: OperatorProcess) -> Iterator[Configs]:
     used = Configs(api, operator)
+    before = len(operator.list_faults())
     yield used
     if not operator.is_running():
         operator.start()
     used.forget()
+    assert operator.list_faults()[before:] == [], "the operator stumbled, whatever came of it"
 
 
 @pytest.fixture

@@ -3,12 +3,21 @@
 import pytest
 
 from support_apiserver_access import Api, Object
-from support_apiserver_configs import CHILD_PATHS, OWNER, Configs, strip, strip_all, versions
+from support_apiserver_configs import (
+    CHILD_PATHS,
+    OWNER,
+    WORKLOADS,
+    Configs,
+    strip,
+    strip_all,
+    versions,
+)
 from support_apiserver_operator import NAMESPACE
 
 pytestmark = pytest.mark.apiserver
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
+COMPONENT = "app.kubernetes.io/component"
 # What somebody with kubectl might do to a child of that kind: a merge patch of a field that we own.
 EDITS: dict[str, Object] = {
     "ConfigMap": {"data": {"effective.json": "{}"}},
@@ -64,6 +73,34 @@ def test_a_label_that_binds_a_child_to_its_owner_comes_back(configs: Configs, na
             f"{label} is back",
             within_s=240,
         )
+
+
+def test_workloads_without_their_component_label_are_told_of_and_get_it_back(
+    configs: Configs, name: str
+) -> None:
+    """Nothing is repaired while it is paused, and the status goes on to tell of them."""
+    configs.apply(name)
+    configs.wait_settled(name)
+    configs.apply(name, paused=True)
+    configs.wait_condition(name, "Ready", "Paused")
+    paths = [
+        configs.path(kind, child) for kind, child in configs.children(name) if kind in WORKLOADS
+    ]
+    for path in paths:
+        configs.api.merge(path, {"metadata": {"labels": {COMPONENT: None}}})
+    configs.apply(name, paused=True, logs={"enabled": False})
+    configs.wait_for_observed(name)
+
+    said = configs.conditions(name)
+    assert len(paths) == 3
+    assert {said[c]["status"] for c in ("ProbesReady", "CacheReady", "ExporterReady")} == {"True"}
+    configs.apply(name)
+    configs.wait(
+        lambda: all(COMPONENT in configs.api.get(path)["metadata"]["labels"] for path in paths),
+        name,
+        "the labels are back",
+    )
+    configs.wait_ready(name)
 
 
 def test_what_others_add_to_a_child_stays(configs: Configs, name: str) -> None:

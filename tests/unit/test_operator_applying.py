@@ -293,6 +293,34 @@ def test_an_immutable_field_is_changed_by_recreation(stage: Stage, kind: str, na
     assert stage.truth("Ready") == ("True", "Ready")
 
 
+def test_a_workload_of_an_earlier_version_is_told_of_until_it_is_replaced() -> None:
+    """It has none of the labels that came later, and another selector."""
+    stage = Stage()
+    ref = Ref("apps/v1", "Deployment", NAMESPACE, "main-exporter")
+    labels = {OWNER_LABEL: "main", MANAGED_BY: MANAGER}
+    selector = {"old": "exporter"}
+    stage.cluster.put(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": ref.name, "namespace": NAMESPACE, "labels": labels},
+            "spec": {
+                "replicas": 1,
+                "selector": {"matchLabels": selector},
+                "template": {"metadata": {"labels": selector}, "spec": {"containers": []}},
+            },
+        }
+    )
+    stage.write()
+    stage.reconcile()
+
+    assert stage.truth("ExporterReady")[0] == stage.truth("Ready")[0] == "False"
+    assert "waits until" in stage.condition("Ready")["message"]  # for the cache
+    stage.settle()
+    assert stage.truth("Ready") == ("True", "Ready")
+    assert stage.cluster.objects[ref]["spec"]["selector"]["matchLabels"] != selector
+
+
 def test_a_cache_that_gets_a_volume_gets_another_pod(stage: Stage) -> None:
     """The pod that is there has no such volume, and a StatefulSet's controller never replaces it."""
     stage.write(spec={"tier": "Scale"})

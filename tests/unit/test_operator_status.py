@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from farcall.crd import build_status_schema
-from farcall_operator.cluster.port import Manifest
+from farcall_operator.cluster.port import COMPONENT_LABEL, Manifest
+from farcall_operator.conditions import CACHE, EXPORTER, PROBES
 from farcall_operator.context import AgentRun
 from support_fake_cluster import roll_out, roll_out_all
 from support_reconcile import Stage, play_pod
@@ -55,6 +56,24 @@ def test_it_is_not_ready_while_a_workload_does_not_say_so(
     roll_out_all(stage.cluster)
     stage.reconcile()
     assert stage.truth("Ready") == ("True", "Ready")
+
+
+WORKLOADS = (("DaemonSet", "main-probe"), ("StatefulSet", "main-redis"), ("Deployment", "main-exporter"))  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name"), WORKLOADS)
+def test_a_workload_that_lost_its_label_is_known_by_its_name(
+    stage: Stage, kind: str, name: str
+) -> None:
+    """Anybody may take the label away, and nothing brings it back while the resource is paused."""
+    stage.write(spec={"tier": "Hobby", "paused": True})
+    stage.cluster.edit(
+        stage.cluster.ref(kind, name), lambda m: m["metadata"]["labels"].pop(COMPONENT_LABEL)
+    )
+    stage.reconcile()
+
+    assert stage.truth("Ready") == ("Unknown", "Paused")
+    assert {stage.truth(c)[0] for c in (PROBES, CACHE, EXPORTER)} == {"True"}
 
 
 def test_a_status_without_any_number_is_not_ready(stage: Stage) -> None:

@@ -116,7 +116,9 @@ def build_application(health: Health) -> web.Application:
 
 async def start_server(health: Health, host: str | None, port: int) -> tuple[web.AppRunner, int]:
     """Listening; the port is the real one when 0 was asked for. Raises OSError."""
-    runner = web.AppRunner(build_application(health), access_log=None, handle_signals=False)
+    runner = web.AppRunner(
+        build_application(health), access_log=None, handle_signals=False, shutdown_timeout=1.0
+    )
     await runner.setup()
-    await web.TCPSite(runner, host, port, shutdown_timeout=1.0).start()
+    await web.TCPSite(runner, host, port).start()
     return runner, int(runner.addresses[0][1])
