@@ -36,6 +36,7 @@ from support_exporter import Row, make_context, to_rows
 TTL_S = 3_600  # Hobby
 UNIX = 1_700_000_000 * NS
 TRUSTED, UNTRUSTED = "10.96.0.10", "192.0.2.66"
+FIRST_TGID = 4_000_000  # above the kernel's limit: no process of this machine has it
 PING = b"*1\r\n$4\r\nPING\r\n"
 
 
@@ -90,6 +91,26 @@ class FakeRedis:
         if expiry <= self.now * 1000:
             return ()
         return tuple(NamedAt(name=name, answered_at=at) for name, at in names.items())
+
+    def read_bindings(self, link: "Link") -> list[Binding]:
+        """Whatever agents wrote of this connection's client and addresses."""
+        local, peer = f"10.0.0.1:{40_000 + link.port}", f"{link.ip}:6379"
+        found = []
+        for key, (named, expiry, identity) in self.bindings.items():
+            client, _, rest = key.partition(f":{local}>")
+            is_its_own = client.split(":")[-2] == str(FIRST_TGID + link.client)
+            if rest == peer and is_its_own and expiry > self.now * 1000:
+                found.append(
+                    Binding(
+                        client_key=client,
+                        local=local,
+                        peer=peer,
+                        name=named.name,
+                        answered_at=named.answered_at,
+                        tcp_identity=identity,
+                    )
+                )
+        return found
 
     def lose_all(self) -> None:
         self.sets.clear()
@@ -167,10 +188,21 @@ class World:
             trusted=frozenset({packed(TRUSTED)}),
         )
 
+        self._is_recalled = False
+        self._recall()
+
     def stop_agent(self) -> None:
         """What it could not write to Redis is lost with it."""
         self.life = None
         self._unwritten.clear()
+
+    def _recall(self) -> None:
+        """What the agent reads back at its start, or once Redis can be asked: of the connections that are open now."""
+        if self.redis.down or self.life is None or self._is_recalled:
+            return
+        self._is_recalled = True
+        for link in self.links:
+            self.tracer.bindings.recall(self.redis.read_bindings(link))
 
     def restart_exporter(self) -> None:
         self.context = make_context(
@@ -193,6 +225,7 @@ class World:
             self.redis_back_ns = self.now_ns
         self.redis.down = down
         if not down:
+            self._recall()
             waiting, self._unwritten = self._unwritten, []
             for answers, bindings in waiting:
                 self._write(answers, bindings)
@@ -263,7 +296,7 @@ class World:
 
     def _who(self, client: int) -> dict[str, object]:
         began_ns = self.began.setdefault(client, self.now_ns)
-        return {"tgid": 4_000_000 + client, "proc_start_ns": began_ns}
+        return {"tgid": FIRST_TGID + client, "proc_start_ns": began_ns}
 
     def _take(self, **records: object) -> list[Row]:
         """Through the agent and the exporter; the spans."""

@@ -32,6 +32,9 @@ SCENARIOS = {
 SEEN_WITHIN_S = 40.0  # late on a busy machine; rows that are as expected end the wait
 EARLY_WITHIN_S = 60.0  # as above; what comes later may meet the next event
 REPUBLISH_S = 5.0  # agents ask every 2 s whether Redis is still the same
+RECALL_S = (
+    3.0  # by then an agent has read back what Redis holds of the connections that it found open
+)
 # Every entry has an expiry, and would be given up for room.
 FULL = ("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", 1)
 ROOMY = ("CONFIG", "SET", "maxmemory-policy", "volatile-ttl", "maxmemory", 0)
@@ -157,6 +160,11 @@ class Run:
             await product.restart("redis", meanwhile=product.lose_cache)
             await asyncio.sleep(REPUBLISH_S)
 
+        async def lose_redis_again() -> None:
+            await self._settle()  # what was called since the agent's restart is named
+            await asyncio.sleep(RECALL_S)
+            await lose_redis()
+
         async def keep_redis() -> None:
             await product.restart("redis")
             await asyncio.sleep(REPUBLISH_S)
@@ -234,6 +242,7 @@ class Run:
             ("redis-resume", resume_redis),
             ("eve", nothing),
             ("agent-restart", restart_agent),
+            ("redis-lost-again", lose_redis_again),
             ("redis-gone", lose_redis_from_view),
             ("redis-back", resume_redis),
             ("redis-and-agent-lost", lose_both),

@@ -242,6 +242,8 @@ SCENARIOS: dict[str, Scenario] = {
     "store-kept": survives("redis-kept", "agent-restart"),
     "store-lost": survives("redis-lost", "agent-restart"),
     "store-lost-two-names": survives("redis-lost", "agent-restart", names=2),
+    "agent-restarted-store-lost": survives("agent-restart", "redis-lost-again"),
+    "agent-restarted-store-lost-two-names": survives("agent-restart", "redis-lost-again", names=2),
     "store-and-agent-lost": survives("redis-and-agent-lost"),
     "expired": outlives("ttl-short"),
     "expired-restarted": expired_restarted,

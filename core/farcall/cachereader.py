@@ -20,6 +20,7 @@ from farcall.dnscache import (
     client_key_of_address,
     cluster_key,
     describe_fault,
+    parse_binding,
     tombstone_key,
 )
 from farcall.redislink import TIMEOUT_S
@@ -95,21 +96,13 @@ class CacheReader:
     @staticmethod
     def _entry(replies: list[object]) -> CacheEntry:
         bound, mine, cluster, dead = replies
-        binding, tcp = None, ""
-        if isinstance(bound, dict) and "name" in bound and "answered_at" in bound:
-            try:
-                answered_at = float(bound["answered_at"])
-            except ValueError:  # not written by us: no evidence
-                answered_at = math.nan
-            if math.isfinite(answered_at):
-                binding = NamedAt(name=bound["name"], answered_at=answered_at)
-                tcp = str(bound.get("tcp", ""))[:20]
+        binding, tcp_identity = parse_binding(bound)
         return CacheEntry(
             binding=binding,
             client_names=_named(mine),
             cluster_names=_named(cluster),
             tombstones=_named(dead),
-            tcp_identity=int(tcp) if tcp.isascii() and tcp.isdigit() else 0,
+            tcp_identity=tcp_identity,
         )
 
 

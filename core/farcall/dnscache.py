@@ -14,7 +14,7 @@ may have different ages: each use checks the name's own age against the TTL (`fr
 
 import ipaddress
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -124,6 +124,21 @@ def canonical_ip(ip: str) -> str:
     address = ipaddress.ip_address(ip)
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
+
+
+def parse_binding(raw: object) -> tuple[NamedAt | None, int]:
+    """The name, and the connection's identity in TCP sequence space, of a binding's hash; None for what we did not write."""
+    if not isinstance(raw, Mapping) or "name" not in raw or "answered_at" not in raw:
+        return None, 0
+    try:
+        answered_at = float(raw["answered_at"])
+    except ValueError:
+        return None, 0
+    if not math.isfinite(answered_at):  # it would never age
+        return None, 0
+    tcp = str(raw.get("tcp", ""))[:20]
+    number = int(tcp) if tcp.isascii() and tcp.isdigit() else 0
+    return NamedAt(name=str(raw["name"]), answered_at=answered_at), number
 
 
 def tombstone_life_s(ttl_s: int) -> int:

@@ -35,6 +35,7 @@ from farcall_probes.identity import Identities
 from farcall_probes.policy import Policy
 from farcall_probes.probes import ProbesError, open_probes
 from farcall_probes.procfs import read_bounded
+from farcall_probes.recall import make_recall
 from farcall_probes.resolvers import read_nameservers, read_node_netns, trusted_resolvers
 from farcall_probes.spectators import Spectators
 from farcall_probes.status import make_status
@@ -131,6 +132,7 @@ class Agent:
             ttl_s=config.dns.effective_ttl_s,
             held=config.dns.hold_while_connected,
             owner=self.node,
+            recall=make_recall(self.node, self._around.proc, self._around.cgroups),
         )
         self._tls = TlsWatch(capture.tls, proc=self._around.proc, wanted=config.capture.tls)
         self._caps = Caps(capture, tree)
@@ -231,6 +233,7 @@ class Agent:
             self._log.error(_UNREAD, lost=lost, exception=journal.render_frames(e))
 
     def _write_cache(self) -> None:
+        self._tracer.bindings.recall(self._writer.take_recalled())
         if self._writer.lost_memory.is_set():
             self._writer.lost_memory.clear()
             self._writer.put(self._tracer.held_answers(), self._tracer.held_bindings())

@@ -16,10 +16,12 @@ from farcall.cacheexpiry import Life
 from farcall.dnscache import Answer, Binding, CacheUnavailableError, CacheWriter
 from farcall.envelope import Capability
 from farcall_probes.cachelife import CacheLife
+from farcall_probes.recall import Recall
 
 T = TypeVar("T")
 
-MAX_PENDING = 40_000  # answers and bindings, each; about 300 bytes apiece
+MAX_PENDING = 40_000  # answers; about 300 bytes apiece
+MAX_PENDING_BINDINGS = 65_536  # as many as an agent can hold: its own, and those that it read back
 MAX_WRITE = 2_000  # in one pipeline
 CHECK_EVERY_S = 2.0  # whether Redis is still the same
 BACKOFF_FIRST_S = 0.25
@@ -38,6 +40,7 @@ class DnsWriter:
         ttl_s: int,
         held: bool = False,
         owner: str = "agent",
+        recall: Recall | None = None,
         max_pending: int = MAX_PENDING,
         check_every_s: float = CHECK_EVERY_S,
     ) -> None:
@@ -47,7 +50,8 @@ class DnsWriter:
         self._following = CacheLife(owner, self._life, clock=time.monotonic)
         self._check_every_s = check_every_s
         self._answers: deque[Answer] = deque(maxlen=max_pending)
-        self._bindings: deque[Binding] = deque(maxlen=max_pending)
+        self._bindings: deque[Binding] = deque(maxlen=MAX_PENDING_BINDINGS)
+        self._recall = recall
         self._changed = threading.Condition()
         self._counters: Counter[str] = Counter()
         self._stop_at: float | None = None
@@ -76,9 +80,14 @@ class DnsWriter:
             self._bindings.extend(bindings)
             self._changed.notify()
 
+    def take_recalled(self) -> list[Binding]:
+        """Bindings of connections older than the agent, as they are read back from Redis."""
+        return self._recall.take() if self._recall is not None else []
+
     def counters(self) -> dict[str, int]:
+        recall = self._recall.counters if self._recall is not None else {}
         with self._changed:
-            return {**self._counters, **self._following.counters}
+            return {**self._counters, **self._following.counters, **recall}
 
     def capability(self) -> Capability:
         """Whether names survive this agent, and why not."""
@@ -111,7 +120,7 @@ class DnsWriter:
             try:
                 self._write(answers, bindings)
                 answers, bindings = [], []
-                self._follow_life()
+                self._take_steps()
             except CacheUnavailableError as e:
                 self._give_back(answers, bindings)
                 self._failed(e)
@@ -134,9 +143,9 @@ class DnsWriter:
     def _due_in_s(self, now: float) -> float:
         if self._life != self._written_life:
             return 0.0
-        following_s = self._following.due_in_s()
-        checking_s = self._check_due - now
-        return checking_s if following_s is None else min(checking_s, following_s)
+        recalling_s = self._recall.due_in_s() if self._recall is not None else None
+        steps = (self._following.due_in_s(), recalling_s)
+        return min([self._check_due - now, *(s for s in steps if s is not None)])
 
     def _take(self) -> tuple[list[Answer], list[Binding]]:
         with self._changed:
@@ -152,9 +161,11 @@ class DnsWriter:
             self._counters["cache_answers_dropped"] += _return(self._answers, answers)
             self._counters["cache_bindings_dropped"] += _return(self._bindings, bindings)
 
-    def _follow_life(self) -> None:
+    def _take_steps(self) -> None:
         if self._writer is not None:
             self._following.step(self._writer)
+            if self._recall is not None:
+                self._recall.step(self._writer, self._written_life)
 
     def _write(self, answers: list[Answer], bindings: list[Binding]) -> None:
         if (

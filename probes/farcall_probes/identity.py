@@ -101,6 +101,19 @@ class Identities:
             self._known.popitem(last=False)
         return identity
 
+    def find_client(self, tgid: int) -> str | None:
+        """The client that a running process belongs to, before any record spoke of it; None when it is gone."""
+        stat = procfs.read_stat(self._proc, tgid)
+        if stat is None:
+            return None
+        container, _ = parse_membership(procfs.read_cgroup_lines(self._proc, tgid))
+        if container is not None:
+            return f"c:{container.container_id}"
+        start_ns = stat.start_ticks * procfs.NS_PER_TICK
+        # Of a process' own cgroup the kernel's ID is not known here: one of our own container is not found, which is a miss.
+        seen = Seen(tgid, start_ns, stat.parent_tgid, 0, b"")
+        return self._client(seen, stat)[0]
+
     def _read(self, seen: Seen, *, known: Identity | None) -> Identity:
         stat = procfs.read_stat(self._proc, seen.tgid)
         if stat is None or stat.start_ticks != seen.start_ns // procfs.NS_PER_TICK:

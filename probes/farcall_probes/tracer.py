@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from farcall.dnscache import BINDING_AGE_S, Answer, Binding, format_endpoint
+from farcall.dnscache import Answer, Binding
 from farcall.effective import EffectiveConfig
 from farcall.exchange import BatchKind
 from farcall_probes import batches, connections, events
 from farcall_probes.arrowstream import Batch
 from farcall_probes.batches import DnsRow, ExchangeRows
+from farcall_probes.bindings import Bindings
 from farcall_probes.capture import Drained, Records
 from farcall_probes.clocks import Offsets
 from farcall_probes.connections import Connection, Connections
@@ -32,7 +33,6 @@ from farcall_probes.streams import Streams
 from farcall_probes.wire import dns
 
 NS = 1_000_000_000
-BINDING_AGE_NS = int(BINDING_AGE_S * NS)
 MAX_DNS_ROWS = 32_768  # between two flushes; answers beyond are remembered, but not reported
 _NO_ADDRESS: tuple[tuple[bytes | None, int], ...] = ((None, 0),)
 
@@ -64,6 +64,7 @@ class Tracer:
         self._watched_since_ns = watched_since_ns  # monotonic
         self.evidence = Evidence()
         self.connections = Connections()
+        self.bindings = Bindings()
         self._heads = Heads()
         self._streams = Streams()
         self._dns_reader = DnsReader()
@@ -72,10 +73,9 @@ class Tracer:
         self._new_connections: list[Connection] = []
         self._dns_rows: list[DnsRow] = []
         self._answers: list[Answer] = []
-        self._bindings: list[Binding] = []
         self._counters: Counter[str] = Counter()
         self._retired: Counter[str] = Counter()  # of readers that a new config replaced
-        self._ttl_ns, self._hold, self.dns_lost_ns = 0, False, 0
+        self._ttl_ns, self.dns_lost_ns = 0, 0
         self._oldest_row_ns: int | None = None
         self.configure(config, trusted)
 
@@ -91,9 +91,10 @@ class Tracer:
             for code, name in batches.PROTOCOLS.items()
             if not config.capture.protocols or name in config.capture.protocols
         }
-        ttl_ns, hold = config.dns.effective_ttl_s * NS, config.dns.hold_while_connected
-        lives_differently = hold and (ttl_ns, hold) != (self._ttl_ns, self._hold)
-        self._ttl_ns, self._hold = ttl_ns, hold
+        self._ttl_ns = config.dns.effective_ttl_s * NS
+        lives_differently = self.bindings.configure(
+            self._ttl_ns, hold=config.dns.hold_while_connected
+        )
         self._trusted = trusted
         for connection in self.connections.values():
             was_kept, connection.kept = connection.kept, self._policy.keeps(connection.identity)
@@ -261,6 +262,7 @@ class Tracer:
             kept=self._policy.keeps(identity),
         )
         self.connections.add(key, connection)
+        self.bindings.notice_open(connection)
         if connection.kept:
             self._new_connections.append(connection)
         else:
@@ -272,41 +274,8 @@ class Tracer:
         newest = connections.newest_of(block, len(used), owners)
         for connection, seen_ns, number in zip(used, *newest, strict=True):
             connection.seen_ns, connection.tcp_identity = seen_ns, number or connection.tcp_identity
-            if connection.kept and self._is_binding_due(connection):
-                self._bind(connection)
-
-    def _is_binding_due(self, connection: Connection) -> bool:
-        """Once, and with holdWhileConnected again before the key goes. Not for a connect that we have not seen."""
-        if not connection.is_client or not connection.opened_ns:
-            return False
-        if connection.seen_ns - connection.opened_ns < BINDING_AGE_NS:
-            return False
-        if not connection.written_ns:
-            return True
-        renew = self._hold and connection.bound is not None
-        return renew and connection.seen_ns - connection.written_ns > self._ttl_ns // 4
-
-    def _bind(self, connection: Connection) -> None:
-        """A connection without a name is written as such: its four-tuple may have been another's before."""
-        bound = connection.bound
-        if bound is not None and connection.seen_ns - bound.answered_ns >= self._ttl_ns:
-            if not self._hold:
-                return  # older than the TTL: nobody may use it
-        connection.written_ns = connection.seen_ns
-        self._bindings.append(self._build_binding(connection))
-
-    def _build_binding(self, connection: Connection) -> Binding:
-        sight, bound = connection.sight, connection.bound
-        answered_ns = bound.answered_ns if bound is not None else connection.written_ns
-        return Binding(
-            client_key=connection.identity.client_key,
-            local=format_endpoint(address_text(sight.laddr), sight.lport),
-            peer=format_endpoint(address_text(sight.raddr), sight.rport),
-            name=bound.name if bound is not None else "",
-            answered_at=(answered_ns + self.offsets.unix_ns) / NS,
-            tcp_identity=connection.tcp_identity,
-            held_at=(connection.seen_ns + self.offsets.unix_ns) / NS if self._hold else None,
-        )
+            if connection.kept and self.bindings.is_due(connection):
+                self.bindings.bind(connection, self.offsets.unix_ns)
 
     # ---- out --------------------------------------------------------------------------------------------------
 
@@ -336,11 +305,11 @@ class Tracer:
         return out
 
     def take_cache_writes(self) -> CacheWrites | None:
-        if not self._answers and not self._bindings:
+        bindings = self.bindings.take()
+        if not self._answers and not bindings:
             return None
-        writes = CacheWrites(answers=self._answers, bindings=self._bindings)
-        self._answers, self._bindings = [], []
-        return writes
+        answers, self._answers = self._answers, []
+        return CacheWrites(answers=answers, bindings=bindings)
 
     def held_answers(self) -> list[Answer]:
         """Everything remembered, for a cache that lost its memory."""
@@ -356,14 +325,12 @@ class Tracer:
         ]
 
     def held_bindings(self) -> list[Binding]:
-        """The same for connections: what was written of those that may still be open. Without it a restart of this agent would
-        find the client's answers alone, and name by them a connection that was opened to the bare address."""
-        return [
-            self._build_binding(c) for c in self.connections.values() if c.written_ns and c.kept
-        ]
+        """The same for connections."""
+        return self.bindings.held(self.connections.values(), self.offsets.unix_ns)
 
     def expire(self, now_ns: int) -> None:
         self.evidence.expire(now_ns, ttl_ns=self._ttl_ns)
+        self.bindings.expire((now_ns + self.offsets.unix_ns) / NS)
 
     def tell_late(self, now_ns: int, limit_ns: int) -> None:
         """Requests of multiplexed protocols that have waited for longer become rows; the kernel side tells of all others."""
@@ -393,6 +360,7 @@ class Tracer:
             "clients": self.evidence.clients,
             "client_addresses": len(self.evidence),
             "connections": len(self.connections),
+            "bindings_recalled": len(self.bindings),
             "processes": len(self._identities),
             "heads_waiting": len(self._heads),
             "multiplexed_waiting": len(self._pairer),

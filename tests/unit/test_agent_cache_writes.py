@@ -1,9 +1,13 @@
 """What goes to the DNS cache: answers at once, bindings of connections that lived for ten seconds, and for how long."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from farcall.dnscache import Binding
+from farcall_probes.capture import Records
+from farcall_probes.events import FLAG_IDENTITY
 from support_agent import NS, a_answer, make_dns, make_drained, make_redis, packed
 from support_agent_room import PING, UNIX, Room
 
@@ -96,6 +100,90 @@ def test_a_held_connection_renews_its_binding(tmp_path: Path) -> None:
 
     assert [b.held_at for b in bindings] == [pytest.approx(UNIX / NS + at) for at in (11, 30)]
     assert [b.answered_at for b in bindings] == [pytest.approx(UNIX / NS)] * 2
+
+
+LOCAL, PEER = "10.0.0.1:40000", "203.0.113.10:80"
+IDENTITY = (1 << 32) | 7
+
+
+def recalled(room: Room, **changes: object) -> Binding:
+    """As an agent before this one wrote it, of the connection that records of these tests speak of."""
+    room.take(make_drained(small=[older()]))
+    [connection] = room.tracer.connections.values()
+    binding = Binding(
+        client_key=connection.identity.client_key,
+        local=LOCAL,
+        peer=PEER,
+        name="a.example",
+        answered_at=UNIX / NS - 300,
+        tcp_identity=IDENTITY,
+    )
+    binding = replace(binding, **changes)  # type: ignore[arg-type]
+    room.tracer.bindings.recall([binding])
+    return binding
+
+
+def older(at_ns: int = 3_000, **changes: object) -> Records:
+    """Of a connection that was open before the agent."""
+    changes = {"isn_client": 1, "isn_server": 7, "flags": FLAG_IDENTITY, **changes}
+    return make_redis(PING, conn_open_ns=0, ts_req_ns=at_ns, ts_resp_ns=at_ns + 1, **changes)
+
+
+def test_a_binding_that_was_read_back_is_held_for_a_cache_that_lost_its_memory(room: Room) -> None:
+    binding = recalled(room)
+    room.take(make_drained(small=[older(11 * NS)]))
+
+    assert room.tracer.held_bindings() == [binding]
+    assert room.tracer.take_cache_writes() is None  # Redis has it
+    assert room.tracer.gauges()["bindings_recalled"] == 1
+
+
+def test_a_new_connection_under_its_addresses_takes_its_place(room: Room) -> None:
+    recalled(room)
+    room.take(make_drained(small=[make_redis(PING, conn_id=78, conn_open_ns=4_000, rport=80)]))
+
+    assert room.tracer.held_bindings() == []
+
+
+def test_a_binding_that_was_read_back_goes_when_redis_gives_it_up(room: Room) -> None:
+    recalled(room)
+    room.tracer.expire((3_600 - 301) * NS)
+    assert len(room.tracer.held_bindings()) == 1
+    room.tracer.expire((3_600 - 299) * NS)
+    assert room.tracer.held_bindings() == []
+
+
+def test_a_held_binding_that_was_read_back_is_renewed_while_its_connection_is_used(
+    tmp_path: Path,
+) -> None:
+    room = Room(tmp_path, spec={"dns": {"holdWhileConnected": True}})
+    binding = recalled(room, answered_at=UNIX / NS - 9_999, held_at=UNIX / NS - 1_000)
+    assert room.tracer.held_bindings() == [binding]
+    renewed = []
+    for at_s in (5, 10, 905, 910):
+        room.take(make_drained(small=[older(at_s * NS)]))
+        writes = room.tracer.take_cache_writes()
+        renewed += [(at_s, b) for b in writes.bindings] if writes else []
+
+    assert renewed == [
+        (at_s, replace(binding, held_at=pytest.approx(UNIX / NS + at_s))) for at_s in (5, 910)
+    ]
+    assert room.tracer.held_bindings() == [renewed[-1][1]]
+    room.tracer.expire((910 + 3_599) * NS)
+    assert room.tracer.held_bindings()
+    room.tracer.expire((910 + 3_601) * NS)
+    assert room.tracer.held_bindings() == []
+
+
+def test_a_binding_of_another_connection_under_the_same_addresses_is_not_renewed(
+    tmp_path: Path,
+) -> None:
+    room = Room(tmp_path, spec={"dns": {"holdWhileConnected": True}})
+    recalled(room, tcp_identity=IDENTITY + 1)
+    room.take(make_drained(small=[older(5 * NS)]))
+
+    assert room.tracer.take_cache_writes() is None
+    assert room.tracer.held_bindings() == []
 
 
 def test_what_is_left_out_now_is_left_to_the_kernel_though_it_is_open(tmp_path: Path) -> None:

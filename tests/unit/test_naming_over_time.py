@@ -272,3 +272,28 @@ def test_a_port_that_is_used_again_unseen_does_not_take_the_name_of_before() -> 
     assert label_of(span) == UNKNOWN_EXTERNAL_SERVICE
     assert dict(span["SpanAttributes"])["farcall.unknown.reason"] == UnknownReason.AMBIGUOUS  # type: ignore[index]
     world.close()
+
+
+def test_a_connection_older_than_the_agent_keeps_its_name_when_redis_comes_back_empty() -> None:
+    world = World()
+    link = remembered(world)
+    world.stop_agent()
+    world.start_agent()
+    world.lose_redis()
+
+    assert label_of(world.call(link)) == "a.example"
+    world.close()
+
+
+def test_a_name_is_read_back_once_redis_can_be_asked() -> None:
+    world = World()
+    link = remembered(world)
+    world.stop_agent()
+    world.set_redis(down=True)
+    world.start_agent()
+    world.pass_time(60.0)
+    world.set_redis(down=False)
+    world.lose_redis()
+
+    assert label_of(world.call(link)) == "a.example"
+    world.close()
