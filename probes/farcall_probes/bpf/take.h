@@ -63,7 +63,9 @@ FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e, struct con
 	}
 	if (!maybe && !is_http_request(head) && !is_redis_request(head) && !classify_database(head, c->total) &&
 	    !(c->len[0] >= 8 && may_be_multiplexed(head))) {
-		if (is_http_response(head))
+		bool answers = is_http_response(head);
+
+		if (answers)
 			count(c, FC_COUNT_ORPHAN);
 		if (plain)
 			return;
@@ -72,7 +74,8 @@ FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e, struct con
 			e->tries = 0;
 			e->until = read_clock() + FD_DULL_NS;
 		}
-		if (!k || is_plain_due(k))
+		/* An answer tells nothing that would be worth another connection's place in the table. */
+		if (!answers && (!k || is_plain_due(k)))
 			go_to(ctx, STEP_MEET);
 		return;
 	}
