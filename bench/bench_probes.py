@@ -15,9 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
@@ -28,45 +26,34 @@ from costs.grid import describe_grid, judge_grid, measure_grid
 from costs.micro import measure_micro
 from costs.owncode import measure_code
 from costs.processes import BenchError
-from costs.report import (
-    Metric,
-    describe_machine,
-    find_foreign_tracers,
-    make_metric,
-    show,
-    tell,
-    write_report,
-)
+from costs.report import Metric, Report, find_foreign_tracers, make_metric, tell
 from costs.servers import running_servers
 from costs.steady import measure_steady
 from tls_cost import measure_tls
 
 QUICK = bool(os.environ.get("QUICK"))
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("code", "micro", "tls", "start", "steady", "grid")
+PARTS = ("micro", "start", "steady", "grid", "code", "tls")
+QUICK_PARTS = PARTS[:-1]  # a Go program is built for TLS
 OF_ANY_AGENT = ("steady", "grid")
 
 
-def measure(parts: list[str], agents: Agents, facts: dict[str, Any]) -> list[Metric]:
-    metrics: list[Metric] = []
-    alone: dict[str, Callable[[], list[Metric]]] = {
-        "code": lambda: measure_code(quick=QUICK),
-        "micro": lambda: measure_micro(quick=QUICK),
-        "tls": measure_all_tls,
-    }
-    for part in parts:
-        metrics += alone[part]() if part in alone else []
+def measure(parts: list[str], agents: Agents, report: Report) -> None:
+    if "micro" in parts:
+        report.add(measure_micro(quick=QUICK))
     with tempfile.TemporaryDirectory() as place, running_servers(Path(place)) as servers:
         if "start" in parts:
-            metrics += measure_start(servers, quick=QUICK)
+            report.add(measure_start(servers, quick=QUICK))
         if "steady" in parts:
-            found, facts["losses"] = measure_steady(agents, servers, quick=QUICK)
-            metrics += found
+            metrics, losses = measure_steady(agents, servers, quick=QUICK)
+            report.add(metrics, losses=losses)
         if "grid" in parts:
             grid = measure_grid(agents, servers, quick=QUICK)
-            facts["grid"] = describe_grid(grid)
-            metrics += judge_grid(grid)
-    return metrics
+            report.add(judge_grid(grid), grid=describe_grid(grid))
+    if "code" in parts:
+        report.add(measure_code(quick=QUICK))
+    if "tls" in parts:
+        report.add(measure_all_tls())
 
 
 def measure_all_tls() -> list[Metric]:
@@ -76,7 +63,11 @@ def measure_all_tls() -> list[Metric]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
+    parser.add_argument(
+        "--only",
+        default=",".join(QUICK_PARTS if QUICK else PARTS),
+        help="parts, with commas between them",
+    )
     parser.add_argument("--agent-command", help="starts another agent; it is ended by SIGTERM")
     parser.add_argument("--agent-ready-s", type=float, default=10, help="until that agent traces")
     parser.add_argument("--agent-pid", type=int, help="another agent that runs already")
@@ -95,17 +86,15 @@ def main() -> int:
     if tracers and agents.name == "farcall":
         tell(f"others trace this machine, which makes every call dearer without us too: {tracers}")
     begin = time.monotonic()
-    facts: dict[str, Any] = {"machine": describe_machine(), "foreign_tracers": tracers}
+    name = "probes.json" if agents.name == "farcall" else "probes-other.json"
+    report = Report(RESULTS / name, foreign_tracers=tracers)
     try:
-        metrics = measure(parts, agents, facts)
+        measure(parts, agents, report)
     except BenchError as e:
-        print(f"bench: {e}", file=sys.stderr)
+        print(f"bench: {e}; what was measured before is in {report.path}", file=sys.stderr)
         return 1
-    facts["machine"]["load_average_after"] = describe_machine()["load_average"]
-    path = RESULTS / ("probes.json" if agents.name == "farcall" else "probes-other.json")
-    write_report(path, metrics, **facts)
-    show(metrics)
-    print(f"{time.monotonic() - begin:.0f} s → {path}")
+    report.show()
+    print(f"{time.monotonic() - begin:.0f} s → {report.path}")
     return 0
 
 

@@ -11,7 +11,7 @@ _RATE = 200
 
 
 def measure_start(servers: Servers, *, quick: bool) -> list[Metric]:
-    rounds = 2 if quick else 7
+    rounds = 1 if quick else 7
     ready, first = [], []
     seconds = 60 * rounds  # it ends with the block
     with loading(Plan(kind="http", port=servers.nginx.port, rate=_RATE, seconds=seconds)):

@@ -45,7 +45,7 @@ class Grid:
 
 
 def make_cells(servers: Servers, *, quick: bool) -> list[Cell]:
-    fixed_s, max_s, warm_s = (2.0, 1.5, 0.3) if quick else (4.0, 3.0, 0.5)
+    fixed_s, max_s, warm_s = (1.5, 1.0, 0.3) if quick else (4.0, 3.0, 0.5)
     cells = []
 
     def add(name: str, server: Server, kind: str, rate: float, **more: Any) -> None:

@@ -28,7 +28,7 @@ _HEAD = (
 
 def measure_code(*, quick: bool) -> list[Metric]:
     tell("code")
-    rounds = 5 if quick else 15
+    rounds = 3 if quick else 15
     return [
         make_metric("code per HTTP/1 record", _measure(_http, rounds), "µs", 6),
         make_metric("code per Redis record", _measure(_redis, rounds), "µs", 4),

@@ -6,7 +6,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -84,19 +84,31 @@ def find_foreign_tracers(own: frozenset[int] = frozenset()) -> dict[str, int]:
     return found
 
 
-def write_report(path: Path, metrics: Sequence[Metric], **facts: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    result = {
-        "versions": {name: version(name) for name in ("farcall", "numpy", "pyarrow")},
-        "metrics": [asdict(m) for m in metrics],
-        **facts,
-    }
-    path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+class Report:
+    """Written anew after each part, so that what was measured is there even when a later part fails."""
 
+    def __init__(self, path: Path, **facts: Any) -> None:
+        self.path = path
+        self._metrics: list[Metric] = []
+        self._facts = {"machine": describe_machine(), **facts}
 
-def show(metrics: Sequence[Metric]) -> None:
-    width = max((len(m.metric) for m in metrics), default=0)
-    for m in metrics:
-        holds = {None: "", True: "holds", False: "MISSED"}[m.holds]
-        spread = f"[{m.spread[0]:g} … {m.spread[1]:g}]"
-        print(f"{m.metric:<{width}} {m.value:>9g} {m.unit:<12} {spread:<22} {m.target:<8} {holds}")
+    def add(self, metrics: Sequence[Metric], **facts: Any) -> None:
+        self._metrics += metrics
+        self._facts.update(facts)
+        self._facts["load_average_after"] = describe_machine()["load_average"]
+        result = {
+            "versions": {name: version(name) for name in ("farcall", "numpy", "pyarrow")},
+            "metrics": [asdict(m) for m in self._metrics],
+            **self._facts,
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(result, indent=2, ensure_ascii=False)
+        self.path.write_text(text + "\n", encoding="utf-8")
+
+    def show(self) -> None:
+        width = max((len(m.metric) for m in self._metrics), default=0)
+        for m in self._metrics:
+            holds = {None: "", True: "holds", False: "MISSED"}[m.holds]
+            spread = f"[{m.spread[0]:g} … {m.spread[1]:g}]"
+            row = f"{m.metric:<{width}} {m.value:>9g} {m.unit:<12} {spread:<22} {m.target:<8}"
+            print(f"{row} {holds}".rstrip())

@@ -22,7 +22,7 @@ _WORKSPACES = 6  # enum workspace, and UPROBE_WORKSPACES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapSizes:
-    """Bytes of rings (powers of two), entries of tables: 41 MiB of kernel memory in all.
+    """Bytes of rings (powers of two), entries of tables: 38 MiB of kernel memory in all.
 
     A ring holds rate x stall x stride: 4 MiB of large records are a stall of 0.4 s at 10,000 records/s. Rings count twice,
     in the kernel and in this process' memory, where they are mapped. Tables evict what was used least: a connection in
@@ -33,7 +33,7 @@ class MapSizes:
     ring_large: int = 4 * MIB
     ring_head: int = 2 * MIB
     ring_dns: int = 4 * MIB
-    connections: int = 16_384
+    connections: int = 14_000  # so that all are below 40 MB
     descriptors: int = 16_384
     opened: int = 16_384
     asked: int = 8_192  # questions: a second of them at the highest rate of DNS that is measured

@@ -16,7 +16,7 @@
 
 #include "load.h"
 
-#define WARM 100
+#define WARM 20
 #define BODY 900
 
 struct pair {
