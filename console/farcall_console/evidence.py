@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from farcall.api import DnsEvidence, Evidence, Span, Window
+from farcall.dnscache import tombstone_life_s
 from farcall.effective import EffectiveConfig
 from farcall.names import Confidence, NameSource, UnknownReason
 
@@ -70,21 +71,39 @@ class Deadline:
     is_overridden: bool
 
 
-def deadline_of(config: EffectiveConfig, connection: Mapping[str, str]) -> Deadline:
-    """What was stored with the connection wins over what the config says today."""
+def deadline_of(config: EffectiveConfig, span: Span, connection: Mapping[str, str]) -> Deadline:
+    """What was stored with the connection wins over what the config says today.
+
+    It was stored when the connection was opened, and the tier may have changed while it lived. Where the span cannot have
+    been named by that one, it was by today's.
+    """
     stored = connection.get("TtlSeconds", "")
+    ttl_s = int(stored) if stored.isdecimal() else 0
+    if not ttl_s or _was_another(span, connection, ttl_s, config.dns.hold_while_connected):
+        ttl_s = config.dns.effective_ttl_s
     return Deadline(
-        ttl_s=int(stored) if stored.isdecimal() and int(stored) else config.dns.effective_ttl_s,
+        ttl_s=ttl_s,
         tier=config.tier,
         is_overridden=config.dns.ttl_override_s is not None,
     )
 
 
+def _was_another(span: Span, connection: Mapping[str, str], ttl_s: int, is_held: bool) -> bool:
+    """Too young to have expired, or too old to have had a name."""
+    age_s = _age_s(span, _nanoseconds(connection.get("AnsweredAt", "")))
+    if age_s is None:
+        return False
+    if span.unknown_reason:
+        return span.unknown_reason == UnknownReason.EXPIRED and age_s < ttl_s
+    is_from_dns = span.attributes.get("farcall.name.source") in _FROM_DNS
+    return is_from_dns and age_s > ttl_s and not is_held
+
+
 def answer_window(span: Span, deadline: Deadline) -> Window:
-    """Where the answers lie that can have mattered: two TTLs back, as long as tombstones live."""
+    """Where the answers lie that can have mattered: as far back as tombstones live."""
     at_ns = int(span.start_ns)
     return Window(
-        from_ns=max(0, at_ns - 2 * deadline.ttl_s * NS),
+        from_ns=max(0, at_ns - tombstone_life_s(deadline.ttl_s) * NS),
         to_ns=at_ns + MAX_AGENT_CLOCK_STEP_S * NS,
     )
 

@@ -143,7 +143,7 @@ class Spans(Controller):
         def read(reader: Reader) -> Evidence:
             span = _find_span(trace_id, span_id, reader)
             connection = _find_connection(span, reader)
-            deadline = evidence.deadline_of(live_config.read(), connection)
+            deadline = evidence.deadline_of(live_config.read(), span, connection)
             address = evidence.address_called(span)
             answers = (
                 reader.read_answers(

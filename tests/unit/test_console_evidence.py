@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from farcall.api import DnsEvidence
+from farcall.api import DnsEvidence, Span
 from farcall.names import UNKNOWN_EXTERNAL_SERVICE, NameSource, UnknownReason
 from farcall_console.evidence import (
     ADVICE,
@@ -106,11 +106,42 @@ def test_an_answer_after_the_call_is_never_the_one() -> None:
 
 def test_the_time_to_live_is_the_one_that_was_in_force(tmp_path: Path) -> None:
     config = make_config(tmp_path, ttl_override_s=4)
-    assert deadline_of(config, {"TtlSeconds": "3600"}) == Deadline(
+    assert deadline_of(config, make_span(), {"TtlSeconds": "3600"}) == Deadline(
         ttl_s=3_600, tier="Hobby", is_overridden=True
     )
     for nothing in ({}, {"TtlSeconds": ""}, {"TtlSeconds": "0"}, {"TtlSeconds": "x"}):
-        assert deadline_of(config, nothing).ttl_s == 4
+        assert deadline_of(config, make_span(), nothing).ttl_s == 4
+
+
+def expired(answered_ago_s: int) -> tuple[Span, dict[str, str]]:
+    """A call over a connection that was opened on Hobby, and the row of that connection."""
+    answered_at = str(NOW_NS - answered_ago_s * NS)
+    reason = UnknownReason.EXPIRED.value
+    span = make_span(destination=UNKNOWN_EXTERNAL_SERVICE, unknown_reason=reason, attributes={})
+    return span, {"TtlSeconds": "3600", "AnsweredAt": answered_at}
+
+
+def named(age_s: int) -> tuple[Span, dict[str, str]]:
+    span = make_span(attributes={"farcall.name.source": "dns", "farcall.name.age_s": str(age_s)})
+    return span, {"TtlSeconds": "3600"}
+
+
+def test_a_name_that_expired_early_was_judged_by_the_shorter_time_of_today(tmp_path: Path) -> None:
+    shorter = make_config(tmp_path, ttl_override_s=20)
+    assert deadline_of(shorter, *expired(30)).ttl_s == 20
+    assert deadline_of(shorter, *expired(4_000)).ttl_s == 3_600
+
+
+def test_a_name_that_outlived_its_hour_was_judged_by_the_week_of_today(tmp_path: Path) -> None:
+    longer = make_config(tmp_path, ttl_override_s=604_800)
+    assert deadline_of(longer, *named(4_000)).ttl_s == 604_800
+    assert deadline_of(longer, *named(3_600)).ttl_s == 3_600
+
+
+def test_a_name_that_is_held_may_be_older_than_its_time_to_live(tmp_path: Path) -> None:
+    config = make_config(tmp_path, ttl_override_s=604_800)
+    held = replace(config, dns=replace(config.dns, hold_while_connected=True))
+    assert deadline_of(held, *named(4_000)).ttl_s == 3_600
 
 
 def test_answers_are_looked_for_as_far_back_as_they_can_matter() -> None:
