@@ -148,7 +148,7 @@ fuzz: setup-test ## hostile bytes for every entrance, guided by coverage, FUZZ_S
 
 .PHONY: soak-cluster
 soak-cluster: setup-test cluster ## twenty pods calling on the cluster for DURATION seconds (default 1200): nothing lost, grown or restarted
-	FARCALL_SOAK_S=$(or $(DURATION),1200) $(PY) -m pytest tests/e2e/kind/soak_twenty_pods.py --timeout 7200
+	FARCALL_SOAK_S=$(or $(DURATION),1200) $(PY) -m pytest tests/e2e/kind/test_kind_soak.py --timeout 7200
 
 # One after the other, whatever -j says, and the rest also when one fails. QUICK=1: under a minute each.
 .PHONY: bench
