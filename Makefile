@@ -157,6 +157,10 @@ bench: ## every benchmark, with a table and bench/results/<name>.json (QUICK=1: 
 bench-operator: kube
 bench-images: images
 bench-naming: debian-naming
+# KEEP=1 leaves the cluster for the next time.
+bench-cluster: setup-test cluster
+	$(PY) bench/bench_cluster.py && passed=0 || passed=$$?; \
+		[ -n "$(KEEP)" ] || $(MAKE) --no-print-directory cluster-down; exit $$passed
 bench-%: setup-test
 	$(PY) bench/bench_$*.py
 
