@@ -145,6 +145,16 @@ async def down_at_look_up_mended(p: Play) -> None:
     await p.wait_expected()
 
 
+async def down_then_silent(p: Play) -> None:
+    """Redis is back and knows nothing of this address: then that is the reason, and not that it was away."""
+    client = await p.client()
+    await client.do(*p.bare)
+    await p.reach("redis-gone")
+    await p.judge(client, *p.call(), "sleep 1000")
+    await p.reach("redis-back")
+    await p.wait_expected()
+
+
 def answered_while(begin: str, end: str) -> Scenario:
     """An older client; the answer that names its address comes while Redis takes none, and is written once it does."""
 
@@ -254,6 +264,7 @@ SCENARIOS: dict[str, Scenario] = {
     "down-at-answer-restarted": down_at_answer_restarted,
     "down-at-look-up": down_at_look_up,
     "down-at-look-up-mended": down_at_look_up_mended,
+    "down-then-silent": down_then_silent,
     "down-at-both": answered_while("redis-pause", "redis-resume"),
     "read-only-at-answer": named_by_itself("redis-read-only"),
     "read-only-mended": answered_while("redis-read-only", "redis-writable"),

@@ -8,7 +8,7 @@ from farcall.journal import get_log
 from farcall.storeport import StoredSpan, StoreError, StoreRefusedError
 from farcall_exporter.batches import Tables, drop_empty
 from farcall_exporter.context import Context
-from farcall_exporter.late import ASK_EVERY_S, build_late_names
+from farcall_exporter.late import ASK_EVERY_S, ASK_ON_AFTER_S, build_late_names
 from farcall_exporter.orphans import Orphans
 from farcall_exporter.peers import find_clients_of
 from farcall_exporter.pipeline import Pipeline
@@ -122,11 +122,13 @@ class Chores:
         context = self._context
         if now < self._ask_at:
             return
-        self._ask_at = now + ASK_EVERY_S
         context.counters.add("late_forgotten", context.late.forget(now))
-        mended = context.late.ask_again(context.settings.rules, context.lookups)
-        context.counters.add("late_names", sum(len(spans) for _, spans in mended))
-        self._enqueue("late", {"late_names": build_late_names(mended)})
+        known = context.late.ask_again(context.settings.rules, context.lookups)
+        self._ask_at = now + (ASK_EVERY_S if context.late.is_round_over else ASK_ON_AFTER_S)
+        for counter, is_reason in (("late_names", False), ("late_reasons", True)):
+            spans = [keys for decision, keys in known if (decision.reason is not None) == is_reason]
+            context.counters.add(counter, sum(map(len, spans)))
+        self._enqueue("late", {"late_names": build_late_names(known)})
 
     def _enqueue(self, kind: str, tables: Tables) -> None:
         filled = drop_empty(tables)

@@ -129,7 +129,7 @@ def keep_unknown(stage: Stage, rows: Codes, named: Named, late: LateBook, now: f
     bounds = np.searchsorted(named.groups[order], [mendable, [i + 1 for i in mendable]])
     spans = _span_keys(stage, rows[order])
     for index, first, end in zip(mendable, *bounds.tolist(), strict=True):
-        late.add(named.questions[index], spans[first:end], now)
+        late.add(named.questions[index], named.decisions[index], spans[first:end], now)
 
 
 def _span_keys(stage: Stage, rows: Codes) -> list[SpanKey]:

@@ -50,6 +50,7 @@ NAMES: dict[str, str] = {
     "kubernetes_objects_refused": "objects of the API server that could not be understood, or found no room",
     "kubernetes_named": "spans whose destination is named by the cluster",
     "late_names": "spans that got their name later",
+    "late_reasons": "spans that have no name, and whose reason became known only once Redis could be asked again",
     "late_forgotten": "unknown spans given up for late naming: too many, or too old",
     "otlp_out_spans": "spans sent by OTLP",
     "otlp_out_rejected_lost": "spans that the OTLP backend took the request of, and not them",

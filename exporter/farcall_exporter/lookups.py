@@ -4,6 +4,7 @@ The local cache lives for seconds: it saves round trips, it is no second source 
 the name's own age (resolve), so nothing here can outlive the tier's TTL.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -18,6 +19,9 @@ log = journal.get_log("exporter")
 FRESH_S = 3.0  # an agent's write is seen within this time
 STALE_S = 300.0  # while Redis is down, what it said before still counts, as far as the names' own ages allow
 RETRY_AFTER_S = 1.0  # a dead Redis costs one time limit a second, not one a batch
+# After an outage what Redis does not know is not the last word: agents try again within 5 s, notice within 2 s more that it
+# came back empty, and then write all that they hold.
+SETTLED_AFTER_S = 15.0
 MAX_ENTRIES = 65_536  # about 40 MB at four names each
 
 
@@ -33,6 +37,7 @@ class Lookups:
         self._known: dict[CacheQuestion, tuple[float, CacheEntry]] = {}
         self._silent_until = 0.0
         self._fault: CacheFault | None = None
+        self._answers_since = -math.inf
         self.trouble = ""  # why Redis cannot be asked, for people; "" while it can
 
     def read(self, questions: Sequence[CacheQuestion]) -> list[CacheView]:
@@ -43,6 +48,11 @@ class Lookups:
         if asked:
             self._ask(asked, now)
         return [self._view(question, now) for question in questions]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether Redis has answered for long enough that agents have written what they kept while it did not."""
+        return self._fault is None and self._clock() - self._answers_since >= SETTLED_AFTER_S
 
     def _is_known(self, question: CacheQuestion, now: float, life_s: float) -> bool:
         known = self._known.get(question)
@@ -62,6 +72,7 @@ class Lookups:
             self._fault, self.trouble = e.fault, str(e)
             return
         if self._fault is not None:
+            self._answers_since = now
             log.info("the DNS cache is back")
         self._fault, self.trouble = None, ""
         self._counters.add("cache_reads", len(questions))

@@ -6,7 +6,7 @@ its reason from the closed list.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from farcall.dnscache import CacheEntry, NamedAt, fresh_names
 from farcall.names import (
@@ -59,20 +59,27 @@ class Decision:
     confidence: Confidence | None = None
     answered_at: float | None = None
     reason: UnknownReason | None = None
+    is_provisional: bool = False  # unknown, and the cache could not be asked: it may know more
 
 
 EMPTY = CacheEntry(binding=None, client_names=(), cluster_names=(), tombstones=())
 
 
 def resolve(call: Call, cache: CacheView, rules: NamingRules) -> Decision:
-    evidence = _Evidence(call, cache, rules)
-    if call.inside:
+    decision = _decide(_Evidence(call, cache, rules))
+    if decision.reason is None or cache.is_current:
+        return decision
+    return replace(decision, is_provisional=True)
+
+
+def _decide(evidence: "_Evidence") -> Decision:
+    if evidence.call.inside:
         return _name_service(evidence)
     for rule in _RULES:
         decision = rule(evidence)
         if decision is not None:
             return decision
-    return _unknown(call, _explain(evidence))
+    return _unknown(evidence.call, _explain(evidence))
 
 
 def is_cache_needed(call: Call, rules: NamingRules) -> bool:

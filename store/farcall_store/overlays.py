@@ -10,10 +10,10 @@ from typing import Any
 from farcall.api import Link, Span
 from farcall_store.client import Client
 from farcall_store.paging import BOUND, WHOLE, bind, pad
+from farcall_store.search import UNKNOWN_REASON
 
 Row = Mapping[str, Any]
 Key = tuple[str, str]  # trace ID and span ID
-UNKNOWN_REASON = "farcall.unknown.reason"
 
 SPAN_COLUMNS = """
   toUnixTimestamp64Nano(Timestamp) AS start_ns, TraceId AS trace_id, SpanId AS span_id,

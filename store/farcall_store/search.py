@@ -33,6 +33,8 @@ from farcall_store.syntax import (
 MAX_TOKENS = 64  # of one hasAllTokens; the engine refuses more
 Value = str | int | float | list[str]
 
+UNKNOWN_REASON = "farcall.unknown.reason"
+
 # Bounds of the reader's window, as overlays are searched within them too.
 WINDOW = (
     "Timestamp >= fromUnixTimestamp64Nano({from_ns:Int64})"
@@ -204,12 +206,14 @@ class _Spans(_Table):
     }
     _CAUSED = f"SELECT EbpfSpanId FROM trace_links WHERE {WINDOW} AND Method = 'cause'"
     _LATE = f"SELECT SpanId FROM late_names WHERE {WINDOW}"
+    # Of these, those that gave a name; the others correct the reason why there is none.
+    _NAMED = f"{_LATE} AND Attributes['{UNKNOWN_REASON}'] = ''"
     _JOINED = f"SELECT SpanId FROM span_joins WHERE {WINDOW}"
 
     def render_text(self, node: Word | Phrase) -> str:
         stored = self.render_contains(self.text, node)
         late = self.render_contains("lower(DestinationLabel)", node)
-        return f"({stored}) OR SpanId IN ({self._LATE} AND {late})"
+        return f"({stored}) OR SpanId IN ({self._NAMED} AND {late})"
 
     def render_regex(self, node: Regex) -> str:
         pattern = self.bind(node.pattern)
@@ -284,7 +288,7 @@ class _Spans(_Table):
             "client": "SpanKind = 'Client'",
             "root": f"ParentSpanId = '' AND SpanId NOT IN ({self._CAUSED})",
             "error": "StatusCode = 'Error'",
-            "unknown": f"UnknownReason != '' AND SpanId NOT IN ({self._LATE})",
+            "unknown": f"UnknownReason != '' AND SpanId NOT IN ({self._NAMED})",
             "external": "has(SpanAttributeItems, 'farcall.destination.kind=external')"
             f" OR SpanId IN ({self._LATE} AND has(AttributeItems, 'farcall.destination.kind=external'))",
             "linked": f"SpanId IN (SELECT EbpfSpanId FROM trace_links WHERE {WINDOW} AND Method != 'cause')",
@@ -294,11 +298,16 @@ class _Spans(_Table):
     def _render_destination(self, node: Field) -> str:
         stored = self.render_column("DestinationLabel", node)
         late = self.render_column("DestinationLabel", node)
-        return f"({stored} AND SpanId NOT IN ({self._LATE})) OR SpanId IN ({self._LATE} AND {late})"
+        return (
+            f"({stored} AND SpanId NOT IN ({self._NAMED})) OR SpanId IN ({self._NAMED} AND {late})"
+        )
 
     def _render_unknown(self, node: Field) -> str:
-        """A name that came late takes the reason away."""
-        return f"{self.render_column('UnknownReason', node)} AND SpanId NOT IN ({self._LATE})"
+        """A name that came late takes the reason away, and a reason that came late its place."""
+        stored = self.render_column("UnknownReason", node)
+        late = self.render_column(f"Attributes['{UNKNOWN_REASON}']", node)
+        now = f"({stored} AND SpanId NOT IN ({self._LATE})) OR SpanId IN ({self._LATE} AND {late})"
+        return f"({now}) AND SpanId NOT IN ({self._NAMED})"
 
     def _render_overlaid(self, node: Field) -> str:
         """An attribute that a late name or a join may have laid over the stored one."""

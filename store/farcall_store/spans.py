@@ -1,6 +1,7 @@
 """Reads of spans and traces. Every span leaves through the overlays."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from farcall.api import Span, SpanPage, SpanQuery, Trace, TracePage, TraceSummary, Window
@@ -16,7 +17,7 @@ from farcall_store.paging import (
     split_newest_first,
     widen_newest_first,
 )
-from farcall_store.search import WINDOW, compile_spans
+from farcall_store.search import UNKNOWN_REASON, WINDOW, compile_spans
 
 MAX_LINKED_TRACES = 64  # traces shown as one; a hub that links thousands is cut, not followed
 LINK_ROUNDS = (
@@ -175,6 +176,7 @@ def summarise_traces(client: Client, traces: list[str]) -> tuple[TraceSummary, .
     members = sorted(part_of)
     window = read_trace_window(client, members)
     groups = client.query(_SUMMARISE, {**window, "ids": members})
+    _add_late_reasons(client, window, groups)
     labels = _read_late_labels(client, window, [row["root"][3] for row in groups])
     by_trace: dict[str, list[dict[str, Any]]] = {}
     for row in groups:
@@ -184,18 +186,38 @@ def summarise_traces(client: Client, traces: list[str]) -> tuple[TraceSummary, .
     )
 
 
-_IS_UNKNOWN = (
-    f"UnknownReason != '' AND SpanId NOT IN (SELECT SpanId FROM late_names WHERE {WINDOW})"
-)
+_LATE = f"SELECT SpanId FROM late_names WHERE {WINDOW}"
+_LATE_REASON = f"Attributes['{UNKNOWN_REASON}']"  # of those that correct the reason; "" where it is a name that came
+_IS_UNKNOWN = f"UnknownReason != '' AND SpanId NOT IN ({_LATE} AND {_LATE_REASON} = '')"
 _SUMMARISE = f"""
 SELECT TraceId AS trace_id, count() AS spans, countIf(StatusCode = 'Error') AS errors,
   min(toUnixTimestamp64Nano(Timestamp)) AS first, max(toUnixTimestamp64Nano(Timestamp) + Duration) AS last,
   groupUniqArray(Source) AS sources,
-  countIf({_IS_UNKNOWN}) AS unknown, groupUniqArrayIf(UnknownReason, {_IS_UNKNOWN}) AS unknown_reasons,
+  countIf({_IS_UNKNOWN}) AS unknown,
+  groupUniqArrayIf(UnknownReason, {_IS_UNKNOWN} AND SpanId NOT IN ({_LATE})) AS unknown_reasons,
   argMin((SpanName, ServiceName, DestinationLabel, SpanId), (ParentSpanId != '', Timestamp, SpanId)) AS root,
   min((ParentSpanId != '', toUnixTimestamp64Nano(Timestamp))) AS rank
 FROM otel_traces WHERE {BOUND} AND TraceId IN {{ids:Array(String)}} GROUP BY TraceId
 """
+
+
+_LATE_REASONS = f"""
+SELECT TraceId AS trace_id, groupUniqArray(reason) AS reasons FROM (
+  SELECT TraceId, SpanId, argMax({_LATE_REASON}, Stored) AS reason
+  FROM late_names WHERE {BOUND} AND TraceId IN {{ids:Array(String)}} GROUP BY TraceId, SpanId
+) WHERE reason != '' GROUP BY TraceId
+"""
+
+
+def _add_late_reasons(
+    client: Client, window: dict[str, int], groups: Sequence[dict[str, Any]]
+) -> None:
+    """Reasons that were corrected after their spans were stored."""
+    asked = {row["trace_id"]: row for row in groups if row["unknown"]}
+    if asked:
+        for late in client.query(_LATE_REASONS, {**window, "ids": sorted(asked)}):
+            if late["trace_id"] in asked:
+                asked[late["trace_id"]]["unknown_reasons"] += late["reasons"]
 
 
 def _read_late_labels(client: Client, window: dict[str, int], spans: list[str]) -> dict[str, str]:

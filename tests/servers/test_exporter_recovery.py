@@ -8,7 +8,7 @@ import pytest
 
 from farcall.api import Span, SpanQuery
 from farcall.dnscache import Answer
-from support_exporter import NS, Row, batch, exchange, redis_exchange, wait_until
+from support_exporter import NS, WATCHED, Row, batch, exchange, redis_exchange, wait_until
 from support_exporter_process import ExporterProcess, running_exporter
 
 pytestmark = pytest.mark.servers
@@ -90,6 +90,33 @@ def test_without_redis_spans_say_so_and_get_their_names_later(exporter: Exporter
     )
     assert "farcall.unknown.reason" not in mended.attributes
     assert mended.attributes["farcall.name.source"] == "cache"
+
+
+def test_a_reason_given_without_redis_is_corrected_when_it_is_there_again(
+    exporter: ExporterProcess,
+) -> None:
+    """One call whose connection nobody saw being opened, and one of a client that was watched from its start."""
+    now = time.time_ns() - NS
+    whole = {"flags": WATCHED, "connection_opened": now, "start": now, "client_key": "c:silent"}
+    rows = [older("patiently", "203.0.113.72"), {**older("silent", "203.0.113.73"), **whole}]
+    exporter.redis.kill()
+    assert exporter.post_batch(batch(rows)).status_code == 200
+    assert {s.unknown_reason for n in ("patiently", "silent") for s in spans_of(exporter, n)} == {
+        "cache_unavailable"
+    }
+    exporter.redis.start()
+
+    def reason(service: str) -> str:
+        [span] = spans_of(exporter, service)
+        assert span.attributes["farcall.unknown.reason"] == span.unknown_reason
+        return span.unknown_reason
+
+    wait_until(lambda: reason("patiently") == "agent_started_later")
+    wait_until(lambda: reason("silent") == "no_dns_seen")
+
+    cache_name(exporter, "patiently", "203.0.113.72")  # of this client itself, late as it is
+    wait_until(lambda: spans_of(exporter, "patiently")[0].destination == "cache.example.com")
+    assert spans_of(exporter, "silent")[0].unknown_reason == "no_dns_seen"
 
 
 def test_a_ttl_override_is_live_and_expires_what_was_named(exporter: ExporterProcess) -> None:

@@ -43,6 +43,61 @@ def test_a_span_comes_back_to_the_nanosecond(writer: Writer, reader: Reader, at:
     assert found.effective_trace_id == trace_id(at)
 
 
+def test_a_late_reason_takes_the_place_of_the_one_that_was_stored(
+    writer: Writer, reader: Reader, at: int
+) -> None:
+    """Of two spans of one trace; a name that comes after it counts more."""
+    trace, one, two = trace_id(at), span_id(at), span_id(at + 1)
+    unknown = {
+        "farcall.destination.name": UNKNOWN,
+        "farcall.unknown.reason": "cache_unavailable",
+        "server.address": "1.2.3.4",
+    }
+    labels = {"DestinationLabel": UNKNOWN, "UnknownReason": "cache_unavailable"}
+    rows = [span(at, trace, s, **labels, SpanAttributes=unknown) for s in (one, two)]
+    writer.write({"spans": build_table("spans", rows)}, token=f"{at}")
+
+    def lay(span_id: str, label: str, attributes: dict[str, str]) -> None:
+        late = {
+            "Timestamp": at,
+            "TraceId": trace,
+            "SpanId": span_id,
+            "DestinationLabel": label,
+            "Attributes": attributes,
+        }
+        table = build_table("late_names", [late])
+        writer.write({"late_names": table}, token=f"{span_id}{label}")
+
+    query = SpanQuery(window=around(at))
+
+    def hits(q: str) -> int:
+        return len(reader.list_spans(SpanQuery(q=q, window=around(at))).items)
+
+    def summary() -> tuple[int, tuple[str, ...]]:
+        [found] = reader.list_traces(query).items
+        return found.unknown, found.unknown_reasons
+
+    lay(one, UNKNOWN, {"farcall.unknown.reason": "no_dns_seen"})
+    found = {s.span_id: s for s in reader.list_spans(query).items}
+    assert (found[one].unknown_reason, found[two].unknown_reason) == (
+        "no_dns_seen",
+        "cache_unavailable",
+    )
+    assert found[one].attributes == {**unknown, "farcall.unknown.reason": "no_dns_seen"}
+    assert summary() == (2, ("cache_unavailable", "no_dns_seen"))
+    assert [hits(q) for q in ("unknown:no_dns_seen", "unknown:cache_unavailable")] == [1, 1]
+    assert [hits(q) for q in ("is:unknown", "unknown:*", f'destination:"{UNKNOWN}"')] == [2, 2, 2]
+    assert [hits(q) for q in ("unknown:no_*", "-unknown:no_dns_seen")] == [1, 1]
+    assert hits("farcall.unknown.reason:no_dns_seen server.address:1.2.3.4") == 1
+
+    lay(one, "redis.example", {"farcall.destination.name": "redis.example"})
+    found = {s.span_id: s for s in reader.list_spans(query).items}
+    assert (found[one].destination, found[one].unknown_reason) == ("redis.example", "")
+    assert summary() == (1, ("cache_unavailable",))
+    assert [hits(q) for q in ("unknown:no_dns_seen", "is:unknown", "unknown:*")] == [0, 1, 1]
+    assert [hits(q) for q in (f'destination:"{UNKNOWN}"', "destination:redis.example")] == [1, 1]
+
+
 def test_a_late_name_replaces_the_label_and_takes_the_reason_away(
     writer: Writer, reader: Reader, at: int
 ) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from farcall.dnscache import CacheQuestion, NamedAt
+from farcall.names import UNKNOWN_EXTERNAL_SERVICE
 from farcall_exporter import late, lookups
 from farcall_exporter.batches import build_batch
 from farcall_exporter.chores import Chores
@@ -171,6 +172,112 @@ def test_expired_and_ambiguous_names_are_not_asked_again() -> None:
     )
     assert [s["UnknownReason"] for s in spans] == ["ambiguous", "expired"]
     assert len(world.context.late) == 0
+
+
+def seen_whole(**changes: object) -> Row:
+    """Of a client that was watched from its start, on a connection that was seen being opened."""
+    return redis_exchange(flags=WATCHED, bound_name=None, bound_answered=None, **changes)
+
+
+def reasons(world: World) -> dict[str, str]:
+    """By span, as they are laid over what is stored; the last counts."""
+    return {
+        row["SpanId"]: dict(row["Attributes"]).get("farcall.unknown.reason", "")
+        for row in world.writer.rows("late_names")
+    }
+
+
+def test_a_reason_that_was_given_while_redis_was_away_is_corrected_once_it_answers() -> None:
+    world = World()
+    world.cache.down = True
+    first, second = world.take(older(), seen_whole(connection_id=8, client_key="c:other"))
+    assert {first["UnknownReason"], second["UnknownReason"]} == {"cache_unavailable"}
+    world.wait(60)
+    assert reasons(world) == {}
+    world.cache.down = False
+    world.wait(60)
+
+    assert reasons(world) == {
+        first["SpanId"]: "agent_started_later",
+        second["SpanId"]: "no_dns_seen",
+    }
+    assert {row["DestinationLabel"] for row in world.writer.rows("late_names")} == {
+        UNKNOWN_EXTERNAL_SERVICE
+    }
+    counters = world.context.counters.read()
+    assert (counters["late_reasons"], counters.get("late_names", 0)) == (2, 0)
+    assert len(world.context.late) == 1  # the first may still get a name
+
+    world.cache.mine[CLIENT] = [NAME]
+    world.wait(10)
+    assert reasons(world)[first["SpanId"]] == ""
+    assert world.writer.rows("late_names")[-1]["DestinationLabel"] == "cache.example.com"
+
+
+def test_no_reason_is_corrected_before_agents_could_write_again_what_redis_lost() -> None:
+    world = World()
+    world.cache.down = True
+    [span] = world.take(seen_whole())
+    world.cache.down = False
+    world.wait(lookups.SETTLED_AFTER_S - 2)
+    assert reasons(world) == {}
+    assert len(world.context.late) == 1
+    world.wait(10)
+
+    assert reasons(world) == {span["SpanId"]: "no_dns_seen"}
+    assert len(world.context.late) == 0
+
+
+def test_a_renewal_that_redis_could_not_tell_of_mends_a_name_that_seemed_expired() -> None:
+    world = World()
+    world.cache.down = True
+    opened = {
+        "bound_name": "cache.example.com",
+        "bound_answered": T0 - 9_999 * NS,
+        "connection_opened": T0 - 9_998 * NS,
+    }
+    [span] = world.take(redis_exchange(flags=WATCHED, **opened))
+    assert span["UnknownReason"] == "expired"
+    world.cache.down = False
+    world.cache.mine[CLIENT] = [NAME]
+    world.wait(10)
+    [row] = world.writer.rows("late_names")
+
+    assert (row["SpanId"], row["DestinationLabel"]) == (span["SpanId"], "cache.example.com")
+
+
+def test_a_name_that_is_expired_is_still_that_when_redis_answers_again() -> None:
+    world = World()
+    world.cache.down = True
+    opened = {
+        "bound_name": "cache.example.com",
+        "bound_answered": T0 - 9_999 * NS,
+        "connection_opened": T0 - 9_998 * NS,
+    }
+    world.take(redis_exchange(flags=WATCHED, **opened))
+    world.cache.down = False
+    world.wait(60)
+
+    assert world.writer.rows("late_names") == []
+    assert len(world.context.late) == 0
+
+
+def test_many_unknown_spans_are_asked_for_in_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(late, "MAX_QUESTIONS", 3)
+    world = World()
+    spans = world.take(*(older(connection_id=i, local_port=2_000 + i) for i in range(8)))
+    world.wait(4)
+    world.cache.reads.clear()
+    world.wait(6)
+    assert max(world.cache.reads) == 3
+    assert sum(world.cache.reads) == 8
+
+    world.cache.mine[CLIENT] = [NAME]
+    world.wait(12)
+    assert {row["SpanId"] for row in world.writer.rows("late_names")} == {
+        span["SpanId"] for span in spans
+    }
+    assert len(world.writer.rows("late_names")) == 8
 
 
 def test_unknown_spans_are_forgotten_by_age_and_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
