@@ -188,7 +188,9 @@ def refused_at_look_up(*, mended: bool) -> Scenario:
     async def play(p: Play) -> None:
         client = await p.client()
         await client.do(*p.bare)
-        await p.reach("up")
+        await p.reach(
+            "redis-and-agent-lost"
+        )  # the last event that takes answers from Redis for good
         await p.other_looks_up(p.name)
         await p.reach("redis-refusing")
         await p.judge(client, *p.call(), "sleep 1000")
