@@ -229,6 +229,7 @@ class FakeCapture:
         self.cap = -1
         self.shares: list[float] = []
         self.set_kept = self.shares.append
+        self.in_flight = 0
         self.limits_ns: list[int] = []  # that late requests were looked for with
         self.closed = False
         self.forgot_own = False
@@ -247,6 +248,12 @@ class FakeCapture:
 
     def read_capped(self) -> dict[int, int]:
         return {}
+
+    def stop_recording(self) -> None:
+        pass
+
+    def count_in_flight(self) -> int:
+        return self.in_flight
 
     def tell_late(self, limit_ns: int) -> int:
         self.limits_ns.append(limit_ns)
@@ -290,7 +297,11 @@ class FakeExporter:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:  # who sent it was killed
+                    self.close_connection = True
+                    return
                 posted = Posted(
                     path=self.path, authorization=self.headers["Authorization"] or "", body=body
                 )

@@ -36,6 +36,11 @@ def running_agent(
         yield agent
 
 
+def count_losses(status: dict[str, Any]) -> int:
+    """Of everything on this machine."""
+    return sum(count for name, count in status["counters"].items() if LOSS.search(name))
+
+
 @dataclass(slots=True)
 class Told:
     """What agents told an exporter of the exchanges with one server; bodies are let go once they are counted."""
@@ -64,9 +69,7 @@ class Told:
 
     @property
     def losses(self) -> int:
-        """Of everything on this machine, as the newest status has it."""
-        counters = self.statuses[-1]["counters"] if self.statuses else {}
-        return sum(count for name, count in counters.items() if LOSS.search(name))
+        return count_losses(self.statuses[-1]) if self.statuses else 0
 
     def wait_all(self, made: int, lost_before: int = 0, within_s: float = 120.0) -> int:
         """Until each of `made` exchanges was seen by both ends or is a counted loss. Returns the sights that were not seen."""

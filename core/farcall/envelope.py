@@ -62,6 +62,7 @@ class AgentStatus:
         default_factory=dict
     )  # rss_bytes, cpu_seconds, queue_batches, ring fill
     config_revision: str = ""  # EffectiveConfig.revision; an older agent does not say it
+    ended_ns: int = 0  # Unix, of the last status of a boot: when recording ended; 0: it goes on
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "capabilities": [asdict(c) for c in self.capabilities]}
@@ -131,8 +132,8 @@ def parse_agent_status(raw: Any) -> AgentStatus:
         check(name, raw[name])
     capabilities = tuple(_parse_capability(item) for item in raw["capabilities"])
     values = {name: raw[name] for name in _CHECKS}
-    for name in _OPTIONAL & raw.keys():
-        _check_text(name, raw[name])
+    for name in _OPTIONAL.keys() & raw.keys():
+        _OPTIONAL[name](name, raw[name])
         values[name] = raw[name]
     return AgentStatus(**{**values, "capabilities": capabilities})
 
@@ -192,7 +193,10 @@ def _check_numbers(check: Callable[[str, Any], None]) -> Callable[[str, Any], No
     return check_mapping
 
 
-_OPTIONAL = {"config_revision"}
+_OPTIONAL: dict[str, Callable[[str, Any], None]] = {
+    "config_revision": _check_text,
+    "ended_ns": _check_whole,
+}
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "node": _check_text,
     "boot_id": _check_text,

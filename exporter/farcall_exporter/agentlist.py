@@ -2,6 +2,7 @@
 for those that speak to another. Belongs to the pipeline's thread.
 
 Only the last minutes: a node that is gone stops being listed by itself. Without the store the list is this exporter's own.
+An agent that comes back under another boot has left a gap: how long, and what was in flight, is counted and logged.
 """
 
 import time
@@ -29,6 +30,10 @@ class _Heard:
     generation: int
     revision: str
     at: float  # monotonic
+    boot_id: str = ""  # "": heard by another exporter
+    started_ns: int = 0
+    told_ns: int = 0  # the node's clock, of the newest word; or when its recording ended
+    in_flight: int | None = None  # when it ended; None: it has not said so
 
 
 class AgentList:
@@ -48,12 +53,38 @@ class AgentList:
 
     def hear(self, status: AgentStatus) -> None:
         now = self._clock()
+        before = self._heard.get(status.node)
+        if before is not None and before.boot_id != status.boot_id:
+            if status.ended_ns and status.started_ns < before.started_ns:
+                return  # late words of one that has its successor
+            self._note_restart(before, status)
         self._heard.pop(status.node, None)  # to the end: the longest silent is first
         self._heard[status.node] = _Heard(
-            status.version, status.config_generation, status.config_revision, now
+            status.version,
+            status.config_generation,
+            status.config_revision,
+            now,
+            boot_id=status.boot_id,
+            started_ns=status.started_ns,
+            told_ns=status.ended_ns or status.time_ns,
+            in_flight=status.counters.get("in_flight_lost", 0) if status.ended_ns else None,
         )
         while len(self._heard) > MAX_AGENTS:
             del self._heard[next(iter(self._heard))]
+
+    def _note_restart(self, before: _Heard, status: AgentStatus) -> None:
+        """What nobody saw on that node, as far as the two boots tell."""
+        gap_ns = max(0, status.started_ns - before.told_ns)
+        self._counters.add("agent_restarts", 1)
+        self._counters.add("agent_restarts_unannounced", before.in_flight is None)
+        self._counters.add("agent_unwatched_ms", gap_ns // 1_000_000)
+        self._counters.add("agent_in_flight_lost", before.in_flight or 0)
+        log.warning(
+            "an agent was restarted; calls on its node were not seen meanwhile",
+            node=status.node,
+            unwatched_s=round(gap_ns / NS, 3),
+            in_flight_lost="unknown" if before.in_flight is None else before.in_flight,
+        )
 
     def read(self, writer: Writer) -> list[AgentSight]:
         now = self._clock()

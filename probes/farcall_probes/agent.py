@@ -93,6 +93,7 @@ class Agent:
         self.node = config.node or os.environ.get("NODE_NAME") or socket.gethostname()
         self.boot_id = uuid.uuid4().hex
         self._started_ns = time.time_ns()
+        self._ended_ns = 0  # when recording ended; 0: it goes on
         self._stopping = False  # a plain flag: an Event's lock could be held when the signal comes
         self._fill = 0.0
         self._dns_lost = 0
@@ -158,6 +159,7 @@ class Agent:
         nothing = {name: getattr(before, name)[:0] for name in ("heads", "small", "large")}
         self._faults["before_policy_dropped"] = len(before.small) + len(before.large)
         self._take(replace(before, **nothing), time.monotonic_ns())
+        self._started_ns = time.time_ns()  # whatever begins from here on is told of
         self._update_numbers()
         self._tracer.dns_lost_ns = 0  # what was lost before we watched is not held against anybody
         self._writer.start()
@@ -298,6 +300,7 @@ class Agent:
             node=self.node,
             boot_id=self.boot_id,
             started_ns=self._started_ns,
+            ended_ns=self._ended_ns,
             config=self._config,
             revision=self._revision,
             capabilities=(*self._capture.capabilities, *others),
@@ -318,16 +321,24 @@ class Agent:
 
     def _finish(self) -> None:
         """The last records, then the threads; within component.STOP_WITHIN_S."""
+        self._ended_ns = time.time_ns()  # what was answered before this is recorded
+        try:
+            self._capture.stop_recording()
+            self._faults["in_flight_lost"] = self._capture.count_in_flight()
+        except BpfError as e:
+            self._log.warning("what is in flight was not counted", why=str(e))
         for _ in range(MAX_LAST_DRAINS):
             if not self._drain():
                 break
+        self._faults["in_flight_lost"] += self._tracer.in_flight
         self._flush()
+        self._update_numbers()
         self._tls.stop(STOP_TLS_S)  # before the maps that it reads are closed
         self._spectators.stop()
         self._capture.close()
         self._writer.stop(STOP_WRITER_S)
         self._sender.stop(STOP_SENDER_S)
-        self._log.info("agent stopped")
+        self._log.info("agent stopped", in_flight_lost=self._faults["in_flight_lost"])
 
 
 def next_sleep_s(sleep_s: float, fill: float) -> float:

@@ -77,6 +77,12 @@ class Capture(Protocol):
     def read_capped(self) -> dict[int, int]:
         """Cgroup ID → records lost to that so far. Raises BpfError."""
 
+    def stop_recording(self) -> None:
+        """Nothing begins to be recorded from here on; what was can still be drained. Raises BpfError."""
+
+    def count_in_flight(self) -> int:
+        """Requests that still wait for their answer, at each end that they are seen at. Raises BpfError."""
+
     def tell_late(self, limit_ns: int) -> int:
         """Requests that have waited longer than this for their answer become records, once each; how many."""
 

@@ -187,16 +187,26 @@ class KernelCapture:
     def tell_late(self, limit_ns: int) -> int:
         """Records requests that have waited for their answer for longer than `limit_ns`, once each; how many. Reads the whole
         table of connections: for now and then. Raises BpfError."""
-        started_before = time.monotonic_ns() - limit_ns
-        late: list[int] = []
-        for keys, values, count in self.maps["MAP_CONNS"].read_blocks(_BLOCK):
-            connections = np.frombuffer(values, self._connection, count)
-            old = connections["ts_req_ns"] < started_before
-            waiting = np.isin(connections["state"], _WAITING)
-            late += np.frombuffer(keys, "<u8", count)[old & waiting].tolist()
+        late = self._list_waiting(time.monotonic_ns() - limit_ns)
         return sum(self._loaded.run("tell_late", sk, limit_ns) for sk in late)
 
+    def count_in_flight(self) -> int:
+        return len(self._list_waiting(time.monotonic_ns()))
+
+    def _list_waiting(self, before_ns: int) -> list[int]:
+        """The socks whose request was sent before then and waits for its answer."""
+        found: list[int] = []
+        for keys, values, count in self.maps["MAP_CONNS"].read_blocks(_BLOCK):
+            connections = np.frombuffer(values, self._connection, count)
+            old = connections["ts_req_ns"] < before_ns
+            waiting = np.isin(connections["state"], _WAITING)
+            found += np.frombuffer(keys, "<u8", count)[old & waiting].tolist()
+        return found
+
     # ---- end ----
+
+    def stop_recording(self) -> None:
+        self._change(replace(self._settings, enabled=False))
 
     def close(self) -> None:
         if self._closed:

@@ -2,7 +2,7 @@
 
 The queue is bounded by bytes and by batches; when it is full the oldest batch goes, since the newest is what somebody looks at.
 What each answer means is in farcall.envelope. The status is posted on its own clock, between batches and also while batches
-have to wait.
+have to wait; and once more at the end, behind the last batch.
 """
 
 import http.client
@@ -94,6 +94,7 @@ class Sender:
         self._tls_cause: str | None = None
         self._not_before = 0.0  # no batch is tried earlier
         self._status_due = 0.0
+        self._owes_last_word = True
         self._log = journal.get_log("sender")
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
 
@@ -179,7 +180,7 @@ class Sender:
             while True:
                 now = time.monotonic()
                 if self._stop_at is not None and (not self._queue or now >= self._stop_at):
-                    return None
+                    return self._take_last_word(now)
                 if self._tells_status and now >= self._status_due and self._stop_at is None:
                     return "status"
                 if self._queue and now >= self._not_before:
@@ -190,6 +191,12 @@ class Sender:
                 if self._queue:
                     due = min(due, self._not_before)
                 self._changed.wait(max(due - now, 0.001))
+
+    def _take_last_word(self, now: float) -> str | None:
+        """The status once more, when there is time for it."""
+        owed, self._owes_last_word = self._owes_last_word, False
+        is_time = self._stop_at is not None and now < self._stop_at
+        return "status" if owed and is_time and self._tells_status else None
 
     def _send_batch(self, batch: Batch) -> None:
         answer = self._post(BATCH_PATH, BATCH_CONTENT_TYPE, batch.payload)

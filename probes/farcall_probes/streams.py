@@ -98,6 +98,10 @@ class Streams:
         self._rows = StreamRows()
         self.counters: Counter[str] = Counter(dict.fromkeys(_COUNTERS, 0))
 
+    def __len__(self) -> int:
+        """Requests in flight."""
+        return self._in_flight
+
     def take(self, block: Records, rows: npt.NDArray[np.intp]) -> Exchanges | None:
         """`block`: records as events.LARGE; `rows`: those that are segments of HTTP/2. What ended with them, or None."""
         columns = [block[name][rows].tolist() for name in _RECORD_FIELDS]

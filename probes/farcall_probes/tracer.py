@@ -344,6 +344,11 @@ class Tracer:
         in_its_time = lost_boot_ns > identity.client_started_ns and lately
         return bool(self.dns_lost_ns and in_its_time) or self.evidence.has_lost(identity.client_key)
 
+    @property
+    def in_flight(self) -> int:
+        """Requests of protocols that answer out of order, without their answer so far."""
+        return len(self._pairer) + len(self._streams)
+
     def counters(self) -> dict[str, int]:
         return {
             **(self._counters + self._retired + Counter(self._reader.counters())),

@@ -72,6 +72,7 @@ def test_two_agents_can_watch_side_by_side() -> None:
     first, second = open_probes(), open_probes()
     try:
         for capture in (first, second):
+            capture.drain()  # what others of this machine did meanwhile
             selftest.rehearse_tcp(capture, socket.AF_INET, "both")
     finally:
         first.close()
