@@ -96,7 +96,9 @@ def _plans(servers: Servers, *, quick: bool) -> dict[str, Sequence[Plan]]:
     return {
         "HTTP/1": [http],
         "Redis": [replace(http, kind="redis", port=servers.redis.port)],
-        "gRPC": [replace(http, kind="grpc", port=servers.grpc.port, seconds=short_s)],
+        "gRPC": [
+            replace(http, kind="grpc", port=servers.grpc.port, rate=_RATE / 2, seconds=short_s)
+        ],
         "churn": [
             replace(http, seconds=short_s),
             replace(http, rate=100, seconds=short_s, churn=True),

@@ -19,6 +19,16 @@ _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IG
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 _HEAD_END = b"\r\n\r\n"
 _BODILESS = (204, 304)
+_FIELDS = events.LARGE.fields
+_REQUEST_END = _FIELDS["req"][1] + events.LARGE_REQ if _FIELDS else 0
+_REST = np.dtype(
+    {
+        "names": ["rest"],
+        "formats": [f"V{events.RESP_MORE}"],
+        "offsets": [_REQUEST_END - events.RESP_MORE],
+        "itemsize": events.LARGE.itemsize,
+    }
+)
 _MEMO_ENTRIES = 2048  # heads of one second are alike but for their lengths
 Sizes = npt.NDArray[np.uint64]
 
@@ -30,9 +40,10 @@ def measure_responses(
     sizes: Sizes = block["resp_bytes"].astype(np.uint64)
     rows = np.flatnonzero(find_open(block) & (statuses >= 200) & ~np.isin(statuses, _BODILESS))
     if len(rows):
+        some = block if len(rows) == len(block) else block[rows]
         lengths = [
             0 if methods[row] == "HEAD" else find_length(data)
-            for row, data in zip(rows.tolist(), read_responses(block[rows]), strict=True)
+            for row, data in zip(rows.tolist(), read_responses(some), strict=True)
         ]
         sizes[rows] = np.maximum(sizes[rows], np.array(lengths, dtype=np.uint64))
     return sizes
@@ -57,11 +68,17 @@ def read_responses(block: Records) -> list[bytes]:
     found = captured(block, "resp", "resp_cap")
     if not block["resp_more"].any():
         return found
-    rests = zip(block["req"].tolist(), block["resp_more"].tolist(), strict=True)
+    rests = zip(_read_rests(block), block["resp_more"].tolist(), strict=True)
     return [
-        data + request[-events.RESP_MORE :][:more] if more else data
-        for data, (request, more) in zip(found, rests, strict=True)
+        data + rest[:more] if more else data
+        for data, (rest, more) in zip(found, rests, strict=True)
     ]
+
+
+def _read_rests(block: Records) -> list[bytes]:
+    """The last bytes of each request's place, where the rest of a response lies."""
+    rests: list[bytes] = block.view(_REST)["rest"].tolist()
+    return rests
 
 
 def find_length(data: bytes) -> int:

@@ -7,7 +7,6 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from farcall.exchange import ExchangeFlag
 from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.readcolumns import NO_RESPONSE, TRACE_FLAGS, Columns
@@ -17,6 +16,7 @@ from farcall_probes.wire.http1 import MAX_WORD, drop_user
 from farcall_probes.wire.outcomes import MAX_TEXT, text
 
 MAX_STATUS = 999
+_NOTHING: list[Value] = [None] * (hpack.UBER + 1 - hpack.B3)
 MAX_RPC_STATUS = 16  # UNAUTHENTICATED; what is beyond is nobody's
 
 
@@ -62,10 +62,10 @@ class Stream:
 
 
 def _read_other_context(fields: Fields) -> tuple[tracecontext.Ids, int, bool]:
-    b3, trace, span, uber = (
-        value.encode() if isinstance(value, str) else None
-        for value in fields[hpack.B3 : hpack.UBER + 1]
-    )
+    said = fields[hpack.B3 : hpack.UBER + 1]
+    if said == _NOTHING:  # nearly always
+        return tracecontext.NOBODY, tracecontext.W3C, False
+    b3, trace, span, uber = (value.encode() if isinstance(value, str) else None for value in said)
     if b3 is trace is span is uber is None:
         return tracecontext.NOBODY, tracecontext.W3C, False
     return tracecontext.choose(b3=b3, b3_trace=trace, b3_span=span, jaeger=uber)
@@ -87,7 +87,7 @@ class StreamRows:
             error = NO_RESPONSE
         # Headers that a late joiner cannot know are said by LATE; any others that are unknown are cut.
         if stream.is_cut or (fields[hpack.UNKNOWN] and not flags & events.FLAG_LATE):
-            flags |= ExchangeFlag.CUT
+            flags |= events.FLAG_CUT
         path, mark, query = _text(fields[hpack.PATH]).partition("?")
         host = _text(fields[hpack.AUTHORITY] or fields[hpack.HOST])
         if "@" in host:

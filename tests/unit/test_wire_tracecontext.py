@@ -45,6 +45,32 @@ def test_a_trace_is_read_in_each_format(lines: list[str], form: int) -> None:
     assert read(*lines) == (TRACE, SPAN, form, 0)
 
 
+@pytest.mark.parametrize(
+    ("value", "is_valid"),
+    [
+        (f"00-{TRACE}-{SPAN}-01", True),
+        (f" \t00-{TRACE}-{SPAN}-01\t ", True),
+        (f"00-{'1' * 32}-{'2' * 16}-01", True),  # without a letter
+        (f"01-{TRACE}-{SPAN}-01", True),
+        (f"01-{TRACE}-{SPAN}-01-more", True),
+        (f"00-{TRACE}-{SPAN}-01-", False),
+        (f"00-{TRACE.upper()}-{SPAN}-01", False),
+        (f"00-{TRACE}-{SPAN}-0A", False),
+        (f"00-{TRACE}-{SPAN}-0g", False),
+        (f"00-{TRACE[:31]}--{SPAN}-01", False),
+        (f"00-{TRACE[1:]}-{SPAN}0-01", False),
+        (f"00-{TRACE}-{SPAN}+01", False),
+        (f"00-{'0' * 32}-{SPAN}-0a", False),
+        (f"00-{TRACE}-{'0' * 16}-01", False),
+        (f"ff-{TRACE}-{SPAN}-01", False),
+    ],
+)
+def test_a_traceparent_is_valid_to_the_letter_or_not_at_all(value: str, is_valid: bool) -> None:
+    trace, span = tracecontext.parse_traceparent(value.encode())
+
+    assert (trace is not None, span is not None) == (is_valid, is_valid)
+
+
 def test_ids_of_64_bits_are_filled_up_on_the_left() -> None:
     short = TRACE[16:]
     filled = "0" * 16 + short
