@@ -58,13 +58,8 @@ def test_a_late_reason_takes_the_place_of_the_one_that_was_stored(
     writer.write({"spans": build_table("spans", rows)}, token=f"{at}")
 
     def lay(span_id: str, label: str, attributes: dict[str, str]) -> None:
-        late = {
-            "Timestamp": at,
-            "TraceId": trace,
-            "SpanId": span_id,
-            "DestinationLabel": label,
-            "Attributes": attributes,
-        }
+        key = {"Timestamp": at, "TraceId": trace, "SpanId": span_id}
+        late = {**key, "DestinationLabel": label, "Attributes": attributes}
         table = build_table("late_names", [late])
         writer.write({"late_names": table}, token=f"{span_id}{label}")
 
