@@ -1,6 +1,6 @@
 """How long a DNS answer counts: the tier's hour or week, and what becomes of a connection that outlives it.
 
-Run by its path, not by `make e2e`: switching the tier replaces every part twice.
+Switching the tier replaces every part that it sizes, there and back: the slowest tests on the cluster.
 """
 
 import time
