@@ -1,0 +1,121 @@
+"""From the end of an exchange to the answer of a search that finds its span: the whole way, through farcall as `farcall up` starts it.
+
+A client asks a web server over loopback so many times a second; the agent reads their system calls, the exporter names and
+joins, the store commits, and the API is asked over and over for the marked ones among them. A span counts as visible when
+the answer that holds it has been read, so the time of the search is in the figure, and what passes between two searches.
+The exchange's end is the kernel's, from the span itself; all clocks are this machine's.
+"""
+
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from farcall.api import SpanQuery, Window
+from farcall.client import ApiClient, ApiError, find_server
+from linking.joins import wait_until_it_listens
+from naming.product import Product
+from support_ports import find_free_port
+
+LOAD = Path(__file__).parent / "visibleload.py"
+RATE = 1_000  # requests a second
+ASK_EVERY_S = 0.05
+SEEN_WITHIN_S = 30.0  # after the last request
+SETTLE_S = 3.0
+LIMIT = 1_000
+
+
+class VisibleError(Exception):
+    """Spans did not come; the message says how many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    times_s: list[float]  # of each marked request
+    asked: int
+    took_s: float
+
+
+def measure(*, rounds: int, seconds: float, rate: int = RATE) -> dict[str, object]:
+    """Raises ProductError, VisibleError."""
+    load = os.getloadavg()[0]  # what else the machine has to do is in every figure
+    with tempfile.TemporaryDirectory(prefix="farcall-visible-") as folder:
+        product = Product(Path(folder))
+        port = find_free_port()
+        server = subprocess.Popen([sys.executable, LOAD, "serve", str(port)])
+        try:
+            asyncio.run(product.start())
+            wait_until_it_listens(port)
+            time.sleep(SETTLE_S)
+            measured = [
+                _measure_round(product, port, rate, seconds, number) for number in range(rounds)
+            ]
+        finally:
+            product.stop()
+            server.kill()
+            server.wait()
+    return {**summarise(measured, rate), "load_before": round(load, 2)}
+
+
+def _measure_round(product: Product, port: int, rate: int, seconds: float, number: int) -> Round:
+    client = ApiClient(find_server(product.run_dir))
+    run = f"r{number}x{os.getpid()}"
+    environment = {**os.environ, "OTEL_SERVICE_NAME": f"visible-{run}"}
+    since_ns, began = time.time_ns(), time.monotonic()
+    calling = subprocess.Popen(
+        [sys.executable, LOAD, "call", str(port), str(rate), str(seconds), run],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    seen: dict[str, float] = {}
+    marked: int | None = None
+    deadline: float | None = None
+    asked = 0
+    while marked is None or len(seen) < marked:
+        if marked is None and calling.poll() is not None:
+            marked = int(calling.communicate()[0])
+            deadline = time.monotonic() + SEEN_WITHIN_S
+        if deadline is not None and time.monotonic() > deadline:
+            raise VisibleError(f"{len(seen)} of {marked} marked requests became visible")
+        window = Window(from_ns=since_ns, to_ns=time.time_ns() + 10**9)
+        # Whole words of the path, as a person would search for them; the server's end is not asked for.
+        query = SpanQuery(q=f"service:visible-{run} marked", window=window, limit=LIMIT)
+        try:
+            page = client.list_spans(query)
+        except ApiError as e:
+            raise VisibleError(f"the API does not answer: {e}") from e
+        now, asked = time.time(), asked + 1
+        for span in page.items:
+            end_s = (int(span.start_ns) + int(span.duration_ns)) / 1e9
+            seen.setdefault(span.span_id, now - end_s)
+        time.sleep(ASK_EVERY_S)
+    return Round(times_s=sorted(seen.values()), asked=asked, took_s=time.monotonic() - began)
+
+
+def summarise(rounds: list[Round], rate: int) -> dict[str, object]:
+    """`visible_s_p99` is of all rounds together; `spread` are the lowest and the highest of a round alone."""
+    times = sorted(t for r in rounds for t in r.times_s)
+    each = [_quantile(r.times_s, 0.99) for r in rounds]
+    return {
+        "requests_per_s": rate,
+        "marked": len(times),
+        "visible_s_p50": round(statistics.median(times), 3),
+        "visible_s_p99": round(_quantile(times, 0.99), 3),
+        "visible_s_max": round(times[-1], 3),
+        "visible_s_p99_spread": [round(min(each), 3), round(max(each), 3)],
+        "rounds": len(rounds),
+        "asked_every_s": round(
+            statistics.mean(r.took_s for r in rounds) * len(rounds) / sum(r.asked for r in rounds),
+            3,
+        ),
+    }
+
+
+def _quantile(ordered: list[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
