@@ -227,7 +227,8 @@ class ClusterReconciler:
 
     def _note_problems(self, work: Pass, valid: TracingConfig) -> None:
         for problem in work.credentials.problems:
-            work.report.problems.append(Problem(reason="Credentials", message=bound_text(problem)))
+            sentence = f"{bound_text(problem).rstrip('.')}."  # there may be several
+            work.report.problems.append(Problem(reason="Credentials", message=sentence))
         told = " ".join(bound_text(problem) for problem in work.discovery.problems)
         if not told:
             return

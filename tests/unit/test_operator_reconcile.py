@@ -220,12 +220,14 @@ def test_without_any_network_it_stalls_and_says_what_to_set(stage: Stage) -> Non
 
 
 def test_a_problem_of_a_secret_is_stalled_and_read_anew_each_time(stage: Stage) -> None:
-    stage.credentials = Credentials(problems=("Secret theirs lacks the key cache-agent.",))
+    problems = ("the Secret theirs lacks the keys a, b", "the Secret theirs, key c: is empty")
+    stage.credentials = Credentials(problems=problems)
     stage.write()
     stage.reconcile()
     stage.reconcile()
 
     assert stage.truth("Stalled") == ("True", "Credentials")
+    assert stage.condition("Stalled")["message"] == "".join(f"{p}. " for p in problems).rstrip()
     assert stage.asked == 2
     stage.credentials = Credentials()
     stage.settle()
