@@ -8,6 +8,7 @@ import errno
 import os
 import struct
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from farcall_probes.bpfsys import BpfError
 from farcall_probes.maps import KEPT_STEPS, UPROBE_STEPS, Maps
 
 _UPROBES = ("uprobe__", "uretprobe__")
+_VERIFIERS = (
+    3  # programs that the kernel verifies side by side: three of them are most of all its work
+)
 # The steps that plaintext goes through: loaded once more for bytes that lie in the kernel's memory (bpf/tls.h).
 _PLAINTEXT_STEPS = frozenset(
     "plaintext turned begin continue head interim reply recognise frames message pass http2".split()
@@ -100,8 +104,10 @@ class Loaded:
             for name, program in RUN_VALUES.items():
                 self._values[name] = self._run(program)
             self.own_tgid = self._run("own_tgid")  # outside of any namespace of its own
-            self._load_steps()
-            self._attach_all()
+            with ThreadPoolExecutor(_VERIFIERS) as pool:
+                loading = self._load_side_by_side(pool)
+                self._set_steps(loading)
+                self._attach_all(loading)
         except BaseException:
             self.close()
             raise
@@ -113,12 +119,23 @@ class Loaded:
         self._fds.append(fd)
         return fd
 
-    def _load_steps(self) -> None:
+    def _load_side_by_side(self, pool: ThreadPoolExecutor) -> dict[str, Future[int]]:
+        """Steps and hooks by their names, the longest first. Verifying them is nearly all of a start's time, and the kernel does
+        it for several callers at once."""
+        loading = {}
+        for program in sorted(self._artefact.programs, key=lambda p: -len(p.code)):
+            if not program.name.startswith(("run__", *_UPROBES)):
+                is_raw = program.name.startswith("raw__")
+                kind = bpfsys.PROG_RAW_TRACEPOINT if is_raw else bpfsys.PROG_TRACEPOINT
+                loading[program.name] = pool.submit(self._load, program, kind)
+        return loading
+
+    def _set_steps(self, loading: Mapping[str, Future[int]]) -> None:
         """What other programs call; without any of them too little would be seen, so a failure is the whole load's."""
-        for program in self._artefact.programs:
-            if program.name.startswith("step__"):
-                index = self._artefact.constants[f"STEP_{short_name(program.name).upper()}"]
-                self._maps.set_step(index, self._load(program, bpfsys.PROG_TRACEPOINT))
+        for name in loading:
+            if name.startswith("step__"):
+                index = self._artefact.constants[f"STEP_{short_name(name).upper()}"]
+                self._maps.set_step(index, loading[name].result())
 
     def load_uprobes(self) -> None:
         """The programs that TLS libraries get, and the steps that those call. Raises BpfError."""
@@ -159,14 +176,14 @@ class Loaded:
         """What the program run__`name` returns. Raises BpfError."""
         return bpfsys.run_raw_tracepoint(name, self._load_run(name), arguments)
 
-    def _attach_all(self) -> None:
+    def _attach_all(self, loading: Mapping[str, Future[int]]) -> None:
         root = tracefs.ensure_tracefs()
         tracefs.check_syscall_layout(root)
         for program in self._artefact.programs:
             if program.name.startswith(("step__", "run__", *_UPROBES)):
                 continue
             try:
-                self._attach(root, program)
+                self._attach(root, program.name, loading[program.name])
             except (BpfError, tracefs.TracefsError) as e:
                 if isinstance(e, BpfError) and e.errno == errno.EPERM:
                     raise  # none of the others will fare better
@@ -174,16 +191,14 @@ class Loaded:
             else:
                 self.attached.append(Attached(short_name(program.name)))
 
-    def _attach(self, root: Path, program: Program) -> None:
-        kind, _, rest = program.name.partition("__")
+    def _attach(self, root: Path, name: str, loading: Future[int]) -> None:
+        kind, _, rest = name.partition("__")
         if kind == "raw":
-            fd = self._load(program, bpfsys.PROG_RAW_TRACEPOINT)
-            self._fds.append(bpfsys.attach_raw_tracepoint(rest, fd))
+            self._fds.append(bpfsys.attach_raw_tracepoint(rest, loading.result()))
             return
         category, _, event = rest.partition("__")
         event_id = tracefs.read_event_id(root, category, event)
-        fd = self._load(program, bpfsys.PROG_TRACEPOINT)
-        self._fds.append(bpfsys.attach_tracepoint(event, fd, event_id))
+        self._fds.append(bpfsys.attach_tracepoint(event, loading.result(), event_id))
 
     def close(self) -> None:
         while self._fds:
