@@ -229,7 +229,9 @@ class FakeCapture:
         self.cap = -1
         self.shares: list[float] = []
         self.set_kept = self.shares.append
-        self.in_flight = 0
+        self.stop_recording: Callable[[], None] = lambda: None
+        self.count_in_flight: Callable[[], int] = lambda: 0
+        self.read_capped: Callable[[], dict[int, int]] = dict
         self.limits_ns: list[int] = []  # that late requests were looked for with
         self.closed = False
         self.forgot_own = False
@@ -245,15 +247,6 @@ class FakeCapture:
 
     def set_cap(self, records_per_s: int) -> None:
         self.cap = records_per_s
-
-    def read_capped(self) -> dict[int, int]:
-        return {}
-
-    def stop_recording(self) -> None:
-        pass
-
-    def count_in_flight(self) -> int:
-        return self.in_flight
 
     def tell_late(self, limit_ns: int) -> int:
         self.limits_ns.append(limit_ns)
@@ -297,10 +290,8 @@ class FakeExporter:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                length = int(self.headers["Content-Length"])
-                body = self.rfile.read(length)
+                body = self.rfile.read(length := int(self.headers["Content-Length"]))
                 if len(body) < length:  # who sent it was killed
-                    self.close_connection = True
                     return
                 posted = Posted(
                     path=self.path, authorization=self.headers["Authorization"] or "", body=body
@@ -354,9 +345,6 @@ class FakeExporter:
 
 def rows_of(tables: Iterable[pa.Table]) -> list[dict[str, Any]]:
     return [row for table in tables for row in table.to_pylist()]
-
-
-# ---- config ---------------------------------------------------------------------------------------------------------
 
 
 def make_secrets(directory: Path) -> Path:

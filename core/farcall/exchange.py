@@ -58,6 +58,10 @@ class ExchangeFlag(IntFlag):
     TRACE_JAEGER = 1 << 13  # or by Jaeger's uber-trace-id
 
 
+# The upper half of `flags`: of 2^16 exchanges like this one the agent left out so many, to stay below its CPU ceiling; 0: none.
+LEFT_OUT_SHIFT = 16
+LEFT_OUT_MASK = 0xFFFF << LEFT_OUT_SHIFT
+
 # Who, where and which connection: the same columns in every kind.
 _IDENTITY = (
     Column(

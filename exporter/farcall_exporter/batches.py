@@ -23,7 +23,7 @@ from farcall_exporter.links import read_links
 from farcall_exporter.naming import Named, name_rows
 from farcall_exporter.parents import plan_parents, settle
 from farcall_exporter.peers import FindSpans, find_kept
-from farcall_exporter.selection import keep_rows, select_spans
+from farcall_exporter.selection import keep_rows, mark_sample, select_spans
 from farcall_exporter.serverspans import build_server_spans, build_stored_joins, build_waiting
 from farcall_exporter.services import name_services
 from farcall_exporter.sides import Sides, decide_sides
@@ -146,7 +146,7 @@ def _build_exchanges(x: Exchanges, context: Context) -> Tables:
     chosen = select_spans(spans, context)
     linked_rows = np.concatenate([client_rows, server_rows])[chosen]
     tables: Tables = {
-        "spans": keep_rows(spans, chosen),
+        "spans": mark_sample(keep_rows(spans, chosen), context.settings.selection),
         "links": join_tables(_link_rows(stage, linked_rows), parents.links(x, late_children)),
         "joins": joins,
         "late_names": late_names,

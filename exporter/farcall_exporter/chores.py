@@ -12,7 +12,7 @@ from farcall_exporter.late import ASK_EVERY_S, ASK_ON_AFTER_S, build_late_names
 from farcall_exporter.orphans import Orphans
 from farcall_exporter.peers import find_clients_of
 from farcall_exporter.pipeline import Pipeline
-from farcall_exporter.selection import keep_rows, select_spans
+from farcall_exporter.selection import keep_rows, mark_sample, select_spans
 from farcall_exporter.serverspans import build_kept_links
 from farcall_exporter.sights import (
     Sight,
@@ -84,6 +84,7 @@ class Chores:
         context.counters.add("sights_kept", len(kept))
         spans = build_kept_spans(kept)
         spans = keep_rows(spans, select_spans(spans, context))
+        spans = mark_sample(spans, context.settings.selection)
         context.counters.add("spans_written", spans.num_rows)
         joined = [(sight, stored[sight.span_id]) for sight in due if sight.span_id in stored]
         context.counters.add("joins_from_store", len(joined))

@@ -242,6 +242,7 @@ def _add_scope(
 def _fill_span(span: Any, start_ns: int, row: dict[str, Any]) -> None:
     span.trace_id, span.span_id = bytes.fromhex(row["TraceId"]), bytes.fromhex(row["SpanId"])
     span.name, span.kind = row["SpanName"], _KINDS[row["SpanKind"]]
+    span.trace_state = row["TraceState"]
     span.start_time_unix_nano, span.end_time_unix_nano = start_ns, start_ns + row["Duration"]
     _fill_attributes(span.attributes, row["SpanAttributes"])
     if row["StatusCode"] == "Error":

@@ -19,13 +19,11 @@ import pyarrow.compute as pc
 
 from farcall.effective import DropRule, SelectionConfig
 from farcall_exporter.columns import Mask
+from farcall_exporter.sampling import VALUES, read_randomness, read_threshold, render_state
 
 if TYPE_CHECKING:
     from farcall_exporter.context import Context
 
-# The part of a trace ID that is random by W3C Trace Context Level 2: its last 56 bits.
-_RANDOM_DIGITS = 14
-_RANDOM_VALUES = 1 << 56
 MAX_SERVICES = 10_000  # whose budgets are remembered; one that is forgotten begins with a full one
 Match = Callable[[str], bool]
 
@@ -100,6 +98,24 @@ def keep_rows(table: pa.Table, kept: Mask) -> pa.Table:
     return table if kept.all() else table.filter(pa.array(kept))
 
 
+def mark_sample(spans: pa.Table, config: SelectionConfig) -> pa.Table:
+    """Of spans that are stored: those that are in a sample say for how many they stand."""
+    if config.percent >= 100 or not spans.num_rows:
+        return spans
+    threshold = _find_threshold(config.percent)
+    states = [
+        state if is_special else render_state(read_threshold(state), threshold, randomness)
+        for state, is_special, randomness in zip(
+            spans.column("TraceState").to_pylist(),
+            _is_special(spans, config).tolist(),
+            _read_randomness(spans),
+            strict=True,
+        )
+    ]
+    at = spans.schema.get_field_index("TraceState")
+    return spans.set_column(at, spans.schema.field(at), pa.array(states, pa.string()))
+
+
 def _is_special(spans: pa.Table, config: SelectionConfig) -> Mask:
     has_failed = pc.equal(spans.column("StatusCode").cast(pa.string()), "Error")
     slow_ns = int(config.slower_than_s * 1e9)
@@ -108,6 +124,16 @@ def _is_special(spans: pa.Table, config: SelectionConfig) -> Mask:
 
 def _is_in_sample(spans: pa.Table, percent: int) -> Mask:
     """By the random part of the trace ID, as OpenTelemetry's consistent probability sampling compares it."""
+    threshold = _find_threshold(percent)
+    return np.array([randomness >= threshold for randomness in _read_randomness(spans)], np.bool_)
+
+
+def _find_threshold(percent: int) -> int:
+    return VALUES - VALUES * percent // 100
+
+
+def _read_randomness(spans: pa.Table) -> list[int]:
+    """Of the trace that a span is linked to, else of its own."""
     traces = spans.column("TraceId").to_numpy().copy()
     linked = spans.column("Links.TraceId").combine_chunks()
     counts = pc.list_value_length(linked).to_numpy(zero_copy_only=False)
@@ -115,8 +141,7 @@ def _is_in_sample(spans: pa.Table, percent: int) -> Mask:
     traces[has_link] = linked.flatten().to_numpy(zero_copy_only=False)[
         (np.cumsum(counts) - counts)[has_link]
     ]
-    threshold = _RANDOM_VALUES - _RANDOM_VALUES * percent // 100
-    return np.array([int(t[-_RANDOM_DIGITS:], 16) >= threshold for t in traces], np.bool_)
+    return [read_randomness(trace) for trace in traces]
 
 
 def _match_rule(spans: pa.Table, rule: DropRule) -> Mask:

@@ -33,6 +33,7 @@ from farcall_exporter.columns import (
 )
 from farcall_exporter.exchanges import Exchanges
 from farcall_exporter.links import Links
+from farcall_exporter.sampling import render_states
 
 Entries = list[tuple[str, Coded]]
 
@@ -112,7 +113,7 @@ def build_spans(x: Exchanges, parts: SpanParts, *, version: str, links: Links) -
         "TraceId": parts.trace_id,
         "SpanId": parts.span_id,
         "ParentSpanId": parts.parent,
-        "TraceState": _same("", count),
+        "TraceState": render_states(x.ends.flags[rows], parts.trace_id, links.trace_id.take(rows)),
         "SpanName": _span_names(x, rows).to_words(),
         "SpanKind": constant("Server" if parts.is_server else "Client", count).to_words(),
         "ServiceName": x.owner.service.take(rows).to_words(),
@@ -332,7 +333,3 @@ def mask_path(path: str) -> str:
 def _is_one_of(coded: Coded, words: Container[str]) -> Mask:
     fits = np.array([text in words for text in coded.texts()] + [False], np.bool_)
     return fits[coded.codes]  # code -1 finds the False
-
-
-def _same(text: str, count: int) -> pa.Array:
-    return pa.repeat(pa.scalar(text, pa.string()), count)

@@ -32,9 +32,8 @@ from farcall_probes.dispatch import Dispatcher, find_addresses
 from farcall_probes.dnswriter import DnsWriter
 from farcall_probes.footprint import keep_memory_small, trim_memory
 from farcall_probes.identity import Identities
+from farcall_probes.opening import open_capture
 from farcall_probes.policy import Policy
-from farcall_probes.probes import ProbesError, open_probes
-from farcall_probes.procfs import read_bounded
 from farcall_probes.recall import make_recall
 from farcall_probes.resolvers import read_nameservers, read_node_netns, trusted_resolvers
 from farcall_probes.spectators import Spectators
@@ -58,8 +57,6 @@ STOP_WRITER_S = 1.5
 STOP_TLS_S = 0.5
 MAX_LAST_DRAINS = 50
 _UNREAD = "records could not be read: this is a fault of farcall"
-_CAP_SYS_ADMIN = 21
-_CAPABILITIES = (("CAP_BPF", 39), ("CAP_PERFMON", 38))  # capability.h
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,7 +292,11 @@ class Agent:
         }
 
     def _make_status(self) -> AgentStatus:
-        others = *self._tls.capabilities, self._writer.capability()
+        others = (
+            *self._tls.capabilities,
+            self._writer.capability(),
+            self._cpu_cap.capability(),
+        )
         return make_status(
             node=self.node,
             boot_id=self.boot_id,
@@ -378,28 +379,3 @@ def main(argv: Sequence[str]) -> int:
     component.on_stop(agent.stop)
     agent.run(launch.mark_ready)
     return EXIT_OK
-
-
-def open_capture() -> Capture:
-    """The real one. Exits with 2 and what mends it where this machine does not let us trace."""
-    if missing := missing_capabilities():
-        component.refuse(
-            "agent",
-            f"tracing needs {' and '.join(missing)}, which this process lacks; run it as root: sudo farcall agent …",
-        )
-    try:
-        return open_probes()
-    except ProbesError as e:
-        component.refuse(
-            "agent", f"this machine cannot be traced as it is: {e}; `farcall doctor` says more"
-        )
-
-
-def missing_capabilities(status: Path = Path("/proc/self/status")) -> list[str]:
-    """Of BPF and PERFMON; SYS_ADMIN stands for both (capabilities(7))."""
-    raw = read_bounded(status) or b""
-    line = next((x for x in raw.splitlines() if x.startswith(b"CapEff:")), b"CapEff: 0")
-    held = int(line.split()[1], 16)
-    if held >> _CAP_SYS_ADMIN & 1:
-        return []
-    return [name for name, bit in _CAPABILITIES if not held >> bit & 1]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from farcall.exchange import BatchHeader, ExchangeFlag
+from farcall.exchange import LEFT_OUT_MASK, BatchHeader, ExchangeFlag
 from farcall_probes import columns, events
 from farcall_probes.arrowstream import Batch, make_batch, render_stream
 from farcall_probes.capture import Records
@@ -119,7 +119,7 @@ class ExchangeRows:
         }
         marks = np.array([_marks(c, lost_dns(c)) for c in connections], dtype=np.uint32)
         flags = np.concatenate([c.texts.flags for c in chunks])
-        known = np.uint32(sum(ExchangeFlag))
+        known = np.uint32(sum(ExchangeFlag) | LEFT_OUT_MASK)
         made["flags"] = columns.numbers((flags | marks[owners]) & known)
         return make_batch("exchanges", len(numbers), made)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from farcall import journal
+from farcall.envelope import Capability
 from farcall_probes.bpfsys import BpfError
 from farcall_probes.capture import Capture
 from farcall_probes.ceiling import Ceiling
@@ -68,6 +69,19 @@ class CpuCap:
     def share(self) -> float:
         """Of all exchanges, how large a part is taken."""
         return self._ceiling.share
+
+    def capability(self) -> Capability:
+        left_out = 1 - self.share
+        return Capability(
+            name="capture/every-call",
+            on=not left_out,
+            why="the agent would use more CPU than capture.rateLimits.cpuMillicores"
+            if left_out
+            else "",
+            cost=f"{left_out:.1%} of the calls that did not fail are left out; the tracestate of the others (ot=th) says for how many each stands"
+            if left_out
+            else "",
+        )
 
     def look(self, limit_millicores: int, libraries_ns: int) -> None:
         """About once a second: what was used since the last time, against what may be. `libraries_ns`: CPU time that went into

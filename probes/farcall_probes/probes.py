@@ -137,7 +137,8 @@ class KernelCapture:
         self._change(replace(self._settings, cap=cap))
 
     def set_kept(self, share: float) -> None:
-        left_out = min(max(round((1 - share) * 2**32), 0), 2**32 - 1)
+        # Records tell of 16 bits.
+        left_out = min(max(round((1 - share) * 2**16), 0), 2**16 - 1) << 16
         if left_out != self._settings.left_out:
             self._change(replace(self._settings, left_out=left_out))
 

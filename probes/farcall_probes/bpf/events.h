@@ -63,6 +63,9 @@ enum fc_flag {
 	FC_FLAG_UNCONNECTED = 1 << 10, /* connect failed: there never was a connection */
 };
 
+/* The upper half of the flags: of 2^16 records like this one, so many are left out, see sample.h; 0: none. */
+#define FC_LEFT_OUT_SHIFT 16
+
 /*
  * Protocols that answer out of order (HTTP/2, Kafka, MongoDB, Cassandra) are not paired in the kernel: each message, or in
  * HTTP/2 each frame that user space needs, is a record of its own with the bytes as they were on the wire, and user space

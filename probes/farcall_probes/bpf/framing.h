@@ -195,9 +195,9 @@ FC_INLINE s64 gather(struct call *c, u8 *to, u64 have, u64 at)
 	return have;
 }
 
-FC_INLINE void submit_segment(u64 *counts, struct fc_large *s)
+FC_INLINE void submit_segment(u64 *counts, const struct conn *k, struct fc_large *s)
 {
-	if (is_connection_left_out(&s->x))
+	if (is_segment_left_out(k, &s->x))
 		counts[FC_COUNT_SAMPLED_DROPPED]++;
 	else if (!is_within_cap(&s->x))
 		counts[FC_COUNT_CAPPED_LOST]++;
@@ -236,7 +236,7 @@ FC_INLINE void ship_segment(struct call *c, struct conn *k, struct framing *f, u
 		x->isn_server = k->isn_server;
 		x->flags |= FC_FLAG_IDENTITY;
 	}
-	submit_segment(c->counts, &c->segment);
+	submit_segment(c->counts, k, &c->segment);
 }
 
 FC_INLINE void hold_bytes(struct call *c, struct conn *k, struct framing *f, u8 half, u64 n)
@@ -388,7 +388,7 @@ FC_INLINE void ship_close(struct call *c, struct conn *k, u8 end)
 	x->req_cap = 0;
 	x->resp_cap = 0;
 	x->segment = FC_SEGMENT_CLOSED;
-	submit_segment(c->counts, &c->segment);
+	submit_segment(c->counts, k, &c->segment);
 }
 
 #endif

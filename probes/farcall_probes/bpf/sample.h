@@ -6,12 +6,15 @@
  *
  * Errors are kept as far as one look at the first bytes of the answer tells them. Messages of protocols that are put together in
  * user space are left out by connections: half of a conversation could not be read.
+ *
+ * What is taken although it might have been left out says how likely that was, so that it can be counted for the others too.
  */
 #ifndef FARCALL_SAMPLE_H
 #define FARCALL_SAMPLE_H
 
 #include "maps.h"
 
+/* The lower half is 0: records have no room for more. */
 FC_INLINE u32 left_out_threshold(void)
 {
 	u32 zero = 0;
@@ -29,9 +32,13 @@ FC_INLINE u32 hash_of(u64 connection, u32 number)
 	return (u32)((h * 0xD6E8FEB86659FD93ULL) >> 32);
 }
 
-FC_INLINE u64 connection_of(const struct fc_exchange *x)
+/* Takes it, or leaves it out. */
+FC_INLINE bool is_left_out_at(struct fc_exchange *x, u32 threshold, u32 hash)
 {
-	return x->flags & FC_FLAG_IDENTITY ? (u64)x->isn_client << 32 | x->isn_server : x->who.conn_id;
+	if (hash < threshold)
+		return true;
+	x->flags |= threshold >> (32 - FC_LEFT_OUT_SHIFT) << FC_LEFT_OUT_SHIFT;
+	return false;
 }
 
 FC_INLINE bool is_error(const struct conn *k)
@@ -56,20 +63,29 @@ FC_INLINE bool is_error(const struct conn *k)
 	return false;
 }
 
-FC_INLINE bool is_left_out(const struct conn *k)
+FC_INLINE bool is_left_out(struct conn *k)
 {
-	const struct fc_exchange *x = &k->large.x;
+	struct fc_exchange *x = &k->large.x;
 	u32 threshold = left_out_threshold();
-	u32 number = x->flags & FC_FLAG_IDENTITY ? x->request_seq : x->seq;
+	u64 connection = x->who.conn_id;
+	u32 number = x->seq;
 
-	return threshold && hash_of(connection_of(x), number) < threshold && !is_error(k);
+	if (!threshold || is_error(k))
+		return false;
+	if (x->flags & FC_FLAG_IDENTITY) {
+		connection = (u64)x->isn_client << 32 | x->isn_server;
+		number = x->request_seq;
+	}
+	return is_left_out_at(x, threshold, hash_of(connection, number));
 }
 
-FC_INLINE bool is_connection_left_out(const struct fc_exchange *x)
+/* One sight of the connection's identity decides: the first message must fare as those that follow. */
+FC_INLINE bool is_segment_left_out(const struct conn *k, struct fc_exchange *x)
 {
 	u32 threshold = left_out_threshold();
+	u64 connection = k->sights ? (u64)k->isn_client << 32 | k->isn_server : x->who.conn_id;
 
-	return threshold && hash_of(connection_of(x), 0) < threshold;
+	return threshold && is_left_out_at(x, threshold, hash_of(connection, 0));
 }
 
 #endif
