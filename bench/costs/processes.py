@@ -6,12 +6,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 # Two cores: the server has one, its clients the other; the agent goes where it finds room, as on a node.
 _CPUS = sorted(os.sched_getaffinity(0))
 SERVER_CPU, CLIENT_CPU = _CPUS[0], _CPUS[-1]
+_ENDING_S = 0.3
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
@@ -77,17 +78,17 @@ def read_cpu_ns(*pids: int) -> int:
     """On-CPU time of all threads that live, to the nanosecond (/proc/PID/stat counts in ticks of 10 ms)."""
     total = 0
     for pid in pids:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            total += int((task / "schedstat").read_text().split()[0])
+        with suppress(FileNotFoundError, ProcessLookupError):  # it, or a thread, ended meanwhile
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                total += int((task / "schedstat").read_text().split()[0])
     return total
 
 
 def read_family_cpu_ns(pid: int) -> int:
     """With children that ended, in ticks: for servers that have a process for each connection."""
-    ended = 0
-    for one in read_family(pid):
-        words = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-        ended += sum(int(word) for word in words[13:15])  # cutime, cstime
+    time.sleep(_ENDING_S)  # those of the last load are ending
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ended = sum(int(word) for word in words[13:15])  # cutime, cstime
     return ended * _TICK_NS + read_cpu_ns(*read_family(pid))
 
 
