@@ -135,10 +135,11 @@ kube: ## build Kubernetes' own programs and Helm for the tests, once, in the use
 	@$(KUBE)
 	@$(HELM)
 
-# DURATION: seconds. An hour shows a leak that two minutes do not.
+# DURATION: seconds. An hour shows a leak that two minutes do not. Both at once: they are mostly waiting.
 .PHONY: soak
-soak: setup-test kube ## the operator under churn for DURATION seconds (default 3600): nothing may grow
-	$(PY) bench/soak_operator.py $(or $(DURATION),3600)
+soak: setup-test kube ## the agent under a mixed load and the operator under churn for DURATION seconds (default 3600): nothing may grow
+	@$(PY) bench/soak_probes.py $(or $(DURATION),3600) & probes=$$!; failed=0; \
+		$(PY) bench/soak_operator.py $(or $(DURATION),3600) || failed=1; wait $$probes || failed=1; exit $$failed
 
 # FUZZ_S: seconds for each entrance; FUZZ: which of them. What is found is kept in tests/corpus/fuzz, for `make test`.
 FUZZ ?= $(notdir $(patsubst %/,%,$(wildcard tests/corpus/fuzz/*/)))
