@@ -31,6 +31,11 @@ MAX_AGENTS = 10_000  # in one list: twice what Kubernetes supports in nodes
 MAX_AGENTS_BYTES = 4 * 1024 * 1024
 
 
+DNS_CACHE = (
+    "dns cache"  # the capability of writing names where other agents and the exporter find them
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
     """One thing the agent can or cannot see on this node. `farcall doctor` prints these."""
@@ -77,6 +82,7 @@ class AgentSight:
     config_generation: int
     config_revision: str
     age_s: float
+    cache_trouble: str = ""  # why it has not been able to use the DNS cache for a while
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +122,9 @@ def _parse_sight(raw: Any) -> AgentSight:
         _check_text(name, raw.get(name))
     _check_whole("config_generation", raw.get("config_generation"))
     _check_number("age_s", raw.get("age_s"))
-    return AgentSight(**{f.name: raw[f.name] for f in fields(AgentSight)})
+    sight = {"cache_trouble": "", **raw}  # an older exporter does not say it
+    _check_text("cache_trouble", sight["cache_trouble"])
+    return AgentSight(**{f.name: sight[f.name] for f in fields(AgentSight)})
 
 
 def parse_agent_status(raw: Any) -> AgentStatus:

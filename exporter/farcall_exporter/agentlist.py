@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from farcall.api import ComponentStatus
-from farcall.envelope import MAX_AGENTS, AgentSight, AgentStatus
+from farcall.envelope import DNS_CACHE, MAX_AGENTS, AgentSight, AgentStatus
 from farcall.journal import get_log
 from farcall.storeport import StoreError, Writer
 from farcall_exporter.counters import Counters
@@ -21,6 +21,7 @@ WITHIN_S = 600.0
 ASK_EVERY_S = (
     2.0  # of the store; operators ask every few seconds, and a list may be asked for by several
 )
+CACHE_TROUBLE_AFTER_S = 10.0  # a Redis that restarts is none
 NS = 1_000_000_000
 
 
@@ -34,6 +35,8 @@ class _Heard:
     started_ns: int = 0
     told_ns: int = 0  # the node's clock, of the newest word; or when its recording ended
     in_flight: int | None = None  # when it ended; None: it has not said so
+    cache_fault: str = ""  # why it cannot use the DNS cache
+    cache_fault_at: float = 0.0  # monotonic, since when
 
 
 class AgentList:
@@ -58,6 +61,8 @@ class AgentList:
             if status.ended_ns and status.started_ns < before.started_ns:
                 return  # late words of one that has its successor
             self._note_restart(before, status)
+        fault = _read_cache_fault(status)
+        lasts = before is not None and bool(fault) and bool(before.cache_fault)
         self._heard.pop(status.node, None)  # to the end: the longest silent is first
         self._heard[status.node] = _Heard(
             status.version,
@@ -68,6 +73,8 @@ class AgentList:
             started_ns=status.started_ns,
             told_ns=status.ended_ns or status.time_ns,
             in_flight=status.counters.get("in_flight_lost", 0) if status.ended_ns else None,
+            cache_fault=fault,
+            cache_fault_at=before.cache_fault_at if before is not None and lasts else now,
         )
         while len(self._heard) > MAX_AGENTS:
             del self._heard[next(iter(self._heard))]
@@ -102,6 +109,9 @@ class AgentList:
                 config_generation=heard.generation,
                 config_revision=heard.revision,
                 age_s=round(max(0.0, now - heard.at), 3),
+                cache_trouble=heard.cache_fault
+                if heard.at - heard.cache_fault_at >= CACHE_TROUBLE_AFTER_S
+                else "",
             )
             for node, heard in freshest.items()
             if now - heard.at < WITHIN_S
@@ -123,3 +133,10 @@ class AgentList:
         return _Heard(
             status.version, status.config_generation, status.config_revision, now - max(0.0, age_s)
         )
+
+
+def _read_cache_fault(status: AgentStatus) -> str:
+    for capability in status.capabilities:
+        if capability.name == DNS_CACHE and not capability.on:
+            return capability.why or "it does not say why"
+    return ""

@@ -63,6 +63,7 @@ async def fetch_agents(
                 config_generation=s.config_generation,
                 config_revision=s.config_revision,
                 age_s=s.age_s,
+                cache_trouble=s.cache_trouble,
             )
             for s in said.agents
         ),

@@ -42,6 +42,7 @@ class AgentRun:
     config_generation: int
     config_revision: str
     age_s: float
+    cache_trouble: str = ""  # why it cannot use the DNS cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,7 +98,7 @@ class Surroundings:
         if known is None:
             return True
         is_old = any(run.config_generation != generation for run in known[1].runs)
-        is_moving = is_old or bool(known[1].store_trouble)
+        is_moving = is_old or _is_in_trouble(known[1])
         return now - known[0] >= (RUNS_WHILE_CHANGING if is_moving else RUNS_FOR)
 
     async def _ask(self, uid: str, url: str, credentials: Credentials, now: datetime) -> None:
@@ -118,12 +118,18 @@ class Surroundings:
         known = self._runs.get(memory.uid)
         return known[1].store_trouble if known is not None else ""
 
+    def read_cache_trouble(self, memory: Memory) -> tuple[int, str]:
+        """How many agents have not been able to use the cache for a while, and what most of them say."""
+        known = self._runs.get(memory.uid)
+        said = [run.cache_trouble for run in known[1].runs if run.cache_trouble] if known else []
+        return len(said), max(said, key=said.count, default="")
+
     def read_pause_s(self, memory: Memory) -> float | None:
         """When to ask the exporter again though nothing has happened; None while it was never asked."""
         known = self._runs.get(memory.uid)
         if known is None:
             return RUNS_WHILE_CHANGING.total_seconds() if memory.uid in self._asking else None
-        if known[1].store_trouble:
+        if _is_in_trouble(known[1]):
             return RUNS_WHILE_CHANGING.total_seconds()
         return (RUNS_AFTER_PROBLEM if known[1].problem else RUNS_FOR).total_seconds()
 
@@ -131,3 +137,7 @@ class Surroundings:
         if asking := self._asking.pop(uid, None):
             asking.cancel()
         self._runs.pop(uid, None)
+
+
+def _is_in_trouble(answer: AgentsAnswer) -> bool:
+    return bool(answer.store_trouble) or any(run.cache_trouble for run in answer.runs)

@@ -33,7 +33,13 @@ from farcall_operator.notices import Notices
 from farcall_operator.rollout import read_rollout
 from farcall_operator.status import PARTS, Picture, build_status
 from farcall_operator.surroundings import Surroundings
-from farcall_operator.troubles import Scene, Trouble, find_trouble, tell_store_trouble
+from farcall_operator.troubles import (
+    Scene,
+    Trouble,
+    find_trouble,
+    tell_cache_trouble,
+    tell_store_trouble,
+)
 from farcall_operator.volumes import claim_ref, read_templates
 
 
@@ -121,9 +127,8 @@ class Teller:
             if workload is None:
                 continue
             if read_rollout(workload).is_complete:
-                words = self.surroundings.read_store_trouble(work.memory)
-                if part.component == "exporter" and words:
-                    found[part.component] = tell_store_trouble(words)
+                if trouble := self._hear_trouble(work, part.component):
+                    found[part.component] = trouble
                 continue
             scene = Scene(
                 workload=workload,
@@ -149,6 +154,15 @@ class Teller:
             return [claim for ref in refs if (claim := await self.cluster.get(ref)) is not None]
         except ClusterError:
             return []
+
+    def _hear_trouble(self, work: Pass, component: str) -> Trouble | None:
+        """Of a part whose pods are well, in the words of those that use it."""
+        if component == "exporter" and (words := self.surroundings.read_store_trouble(work.memory)):
+            return tell_store_trouble(words)
+        if component == "dns-cache":
+            agents, words = self.surroundings.read_cache_trouble(work.memory)
+            return tell_cache_trouble(agents, words) if agents else None
+        return None
 
     async def _describe(
         self, work: Pass, workloads: Mapping[str, Manifest]

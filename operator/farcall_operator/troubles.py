@@ -37,6 +37,10 @@ CURES = {
     "OOMKilled": "Raise its memory limit in the `resources` of the TracingConfig.",
 }
 _DISK_FULL_CURE = " Lower `retention.maxSize`, or raise `exporter.storage.size`."
+_CACHE_CURES = (  # by what farcall.cachefaults says
+    ("is full", " Raise the memory in `dnsCache.resources.limits`."),
+    ("its disk", " Raise `dnsCache.persistence.size`."),
+)
 _CREATION = frozenset(("FailedCreate", "FailedDaemonPod"))
 _PROBE_SAID = "Readiness probe failed: "  # the kubelet, of an event Unhealthy
 _MOUNT = frozenset(("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"))
@@ -85,6 +89,15 @@ def tell_store_trouble(words: str) -> Trouble:
     told = bound_text(words, MAX_WORDS).rstrip(".")
     message = f"Nothing can be stored, and the agents keep what they can: {told}.{cure}"
     return Trouble(reason="StoreRefusesWrites", message=message)
+
+
+def tell_cache_trouble(agents: int, words: str) -> Trouble:
+    """Of a cache whose pod is well: what most of those agents say that cannot use it."""
+    cure = next((cure for part, cure in _CACHE_CURES if part in words), "")
+    told = bound_text(words, MAX_WORDS).rstrip(".")
+    who = "One agent" if agents == 1 else f"{agents} agents"
+    message = f"{who} cannot use it, and names that only it would know stay unknown: {told}.{cure}"
+    return Trouble(reason="CacheUnavailable", message=message)
 
 
 # ---- Pods -----------------------------------------------------------------------------------------------------

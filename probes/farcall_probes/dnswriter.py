@@ -14,7 +14,7 @@ from typing import TypeVar
 from farcall import journal
 from farcall.cacheexpiry import Life
 from farcall.dnscache import Answer, Binding, CacheUnavailableError, CacheWriter
-from farcall.envelope import Capability
+from farcall.envelope import DNS_CACHE, Capability
 from farcall_probes.cachelife import CacheLife
 from farcall_probes.recall import Recall
 
@@ -26,7 +26,6 @@ MAX_WRITE = 2_000  # in one pipeline
 CHECK_EVERY_S = 2.0  # whether Redis is still the same
 BACKOFF_FIRST_S = 0.25
 BACKOFF_LAST_S = 5.0
-CAPABILITY = "dns cache"
 WITHOUT_CACHE = (
     "answers wait in memory; what is not written when the agent restarts has no name afterwards"
 )
@@ -93,8 +92,8 @@ class DnsWriter:
         """Whether names survive this agent, and why not."""
         trouble = self._trouble
         if trouble is None:
-            return Capability(name=CAPABILITY, on=True)
-        return Capability(name=CAPABILITY, on=False, why=str(trouble), cost=WITHOUT_CACHE)
+            return Capability(name=DNS_CACHE, on=True)
+        return Capability(name=DNS_CACHE, on=False, why=str(trouble), cost=WITHOUT_CACHE)
 
     def gauges(self) -> dict[str, float]:
         with self._changed:

@@ -14,10 +14,11 @@ from farcall.cacheacl import AGENT, EXPORTER, render_acl_rule
 from farcall.cachefaults import SENTENCES, CacheFault
 from farcall.cachereader import CacheReader, connect_redis
 from farcall.dnscache import Answer, CacheQuestion
+from farcall.envelope import DNS_CACHE
 from farcall.secretfiles import read_secret
 from farcall_exporter.counters import Counters
 from farcall_exporter.lookups import RETRY_AFTER_S, Lookups
-from farcall_probes.dnswriter import CAPABILITY, DnsWriter
+from farcall_probes.dnswriter import DnsWriter
 from support_exporter_process import RedisProcess
 
 pytestmark = pytest.mark.servers
@@ -175,7 +176,7 @@ def test_it_is_said_by_both_sides_and_ends_by_itself(
             during = tell()
             wait(lambda: not writer.capability().on)
             said = writer.capability()
-            assert (said.name, said.why.startswith(SENTENCES[fault])) == (CAPABILITY, True), said
+            assert (said.name, said.why.startswith(SENTENCES[fault])) == (DNS_CACHE, True), said
             assert writer.gauges()["cache_available"] == 0
             ask(f"203.0.113.{next(numbers)}")
             assert asked.trouble.startswith("" if is_readable else SENTENCES[fault])

@@ -1,7 +1,7 @@
 """An agent's status is read whole or refused by the field's name; nothing else may come out."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given
@@ -66,8 +66,13 @@ def test_the_operators_list_survives_the_trip() -> None:
     assert said.store_trouble == "the disk is full"
 
 
-def test_an_older_exporter_says_nothing_of_its_store() -> None:
-    assert parse_agents(b'{"agents": []}').store_trouble == ""
+def test_an_older_exporter_says_nothing_of_its_store_and_of_the_cache() -> None:
+    sight = asdict(SIGHT)
+    del sight["cache_trouble"]
+    said = parse_agents(json.dumps({"agents": [sight]}).encode())
+
+    assert said.store_trouble == ""
+    assert said.agents == (SIGHT,)
 
 
 def test_the_operators_list_is_bounded_to_the_freshest() -> None:

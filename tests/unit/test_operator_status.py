@@ -1,5 +1,6 @@
 """Conditions: never Ready too early, one verdict of three, times that move with the status alone, and events on change."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -289,6 +290,25 @@ def test_an_exporter_that_can_store_nothing_is_not_ready_though_its_pods_are(
     assert full in message and "`exporter.storage.size`" in message
 
     stage.store_trouble = ""
+    stage.clock.pass_s(11)
+    stage.reconcile()
+    assert stage.truth("Ready") == ("True", "Ready")
+
+
+def test_a_cache_that_agents_cannot_use_is_not_ready_though_its_pod_is(stage: Stage) -> None:
+    full = "Redis is full, and has nothing that it may give up (OOM command not allowed)"
+    well = AgentRun(node="a", version="1", config_generation=1, config_revision="r", age_s=1)
+    ill = replace(well, node="b", cache_trouble=full)
+    stage.unreachable, stage.runs = False, [well, ill, replace(ill, node="c")]
+    stage.clock.pass_s(61)
+    stage.reconcile()
+
+    assert stage.truth("CacheReady") == ("False", "CacheUnavailable")
+    assert stage.truth("Ready") == ("False", "CacheUnavailable")
+    message = stage.condition("CacheReady")["message"]
+    assert "2 agents" in message and full in message and "`dnsCache.resources" in message
+
+    stage.runs = [well]
     stage.clock.pass_s(11)
     stage.reconcile()
     assert stage.truth("Ready") == ("True", "Ready")
