@@ -1,18 +1,24 @@
 """What the operator's benchmark and its soak have in common: a control plane, an operator on it, and where figures go."""
 
 import json
+import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import psutil
 
+from farcall.envelope import render_agents
+from farcall_operator.agents import URL_OVERRIDE
 from support_apiserver import ControlPlane, read_audit, running_control_plane
 from support_apiserver_access import Api
 from support_apiserver_configs import build_config
@@ -60,9 +66,35 @@ class Bench:
             time.sleep(pause_s)
 
 
+class _Exporter(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = render_agents(())
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """A line for each of thousands of requests tells nobody anything."""
+
+
+@contextmanager
+def exporters_answering() -> Iterator[None]:
+    """No pods run, but the operator asks each exporter for its agents: here one answers for all, as soon as it is asked."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Exporter) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        os.environ[URL_OVERRIDE] = f"http://127.0.0.1:{server.server_port}"
+        try:
+            yield
+        finally:
+            os.environ.pop(URL_OVERRIDE, None)
+            server.shutdown()
+
+
 @contextmanager
 def started(controllers: tuple[str, ...] = ()) -> Iterator[Bench]:
     with (
+        exporters_answering(),
         tempfile.TemporaryDirectory(prefix="farcall-bench-") as folder,
         running_control_plane(Path(folder), controllers=controllers) as plane,
         plane.api() as api,
