@@ -111,6 +111,12 @@ class Stage:
             return e
         raise AssertionError("nothing was raised")
 
+    def hear_exporter(self, name: str = "main") -> None:
+        """A pass after what it says now has come. Asking again by itself is tested with Exporters alone."""
+        config = self.cluster.objects[Ref(API_VERSION, KIND, "", name)]
+        self.reconciler.exporters.forget(config["metadata"]["uid"])
+        self.reconcile(name)
+
     def settle(self, name: str = "main", *, nodes: int = 3) -> None:
         """Until everything runs and nothing is left to be written."""
         for _ in range(5):

@@ -24,11 +24,12 @@ from farcall_operator.context import Context, Credentials, Discovery
 from farcall_operator.credentials import ensure_credentials
 from farcall_operator.describing import read_override
 from farcall_operator.discovery import discover
+from farcall_operator.exporters import Exporters, FetchAgents, Wake, wake_nobody
 from farcall_operator.kubernetes import build_manifests, build_owner_references
 from farcall_operator.notices import Notices
 from farcall_operator.overlap import find_overlap
 from farcall_operator.problems import Problem, bound_text
-from farcall_operator.surroundings import FetchAgents, Surroundings, Wake, wake_nobody
+from farcall_operator.surroundings import Surroundings
 from farcall_operator.telling import Pass, Teller, list_reasons
 from farcall_operator.volumes import Volumes
 
@@ -42,7 +43,6 @@ EDITED_WITH = timedelta(minutes=15)
 STALLED_AGAIN_S = (
     60.0  # what a human mends outside our watches (a quota, a storage class, a foreign object)
 )
-AGENTS_AGAIN_S = 15.0
 SOONEST_S, LATEST_S = 3.0, 300.0  # while something is on its way: half of how long it has been
 
 Discover = Callable[[], Awaitable[Discovery]]
@@ -89,14 +89,14 @@ class ClusterReconciler:
         self._clock = clock
         self._memories: dict[str, Memory] = {}
         self._held: dict[str, _Held] = {}  # by uid
-        self.surroundings = Surroundings(
-            cluster=cluster, namespace=namespace, fetch=fetch, wake=wake
-        )
+        self.surroundings = Surroundings(cluster=cluster, namespace=namespace)
+        self.exporters = Exporters(fetch=fetch, wake=wake)
         self.notices = Notices(cluster=cluster, host=host)
         self._teller = Teller(
             cluster=cluster,
             observed=observed,
             surroundings=self.surroundings,
+            exporters=self.exporters,
             notices=self.notices,
             version=version,
         )
@@ -245,12 +245,6 @@ class ClusterReconciler:
         elif conditions[READY].status == "False":
             since = read_false_since(status, READY) or work.now
             waits.append(min(max((work.now - since).total_seconds() / 2, SOONEST_S), LATEST_S))
-        runs = status.get("configGenerations") or ()
-        if any(entry.get("generation") != work.generation for entry in runs):
-            waits.append(AGENTS_AGAIN_S)
-        # No event tells that a disk is full, or that an agent has come to speak.
-        if (pause_s := self.surroundings.read_pause_s(work.memory)) is not None:
-            waits.append(pause_s)
         if work.credentials.renew_at is not None:
             waits.append(max((work.credentials.renew_at - work.now).total_seconds(), SOONEST_S))
         return min(waits, default=None)
@@ -259,7 +253,7 @@ class ClusterReconciler:
         memory = self._memories.pop(name, None)
         if memory is not None:
             self._held.pop(memory.uid, None)
-            self.surroundings.forget(memory.uid)
+            self.exporters.forget(memory.uid)
 
 
 def ask_credentials(valid: TracingConfig) -> str:

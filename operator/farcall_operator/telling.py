@@ -29,6 +29,7 @@ from farcall_operator.describing import (
     read_config,
     read_selector,
 )
+from farcall_operator.exporters import Exporters, Question
 from farcall_operator.notices import Notices
 from farcall_operator.rollout import read_rollout
 from farcall_operator.status import PARTS, Picture, build_status
@@ -76,6 +77,7 @@ class Teller:
     cluster: Cluster
     observed: Observed
     surroundings: Surroundings
+    exporters: Exporters
     notices: Notices
     version: str
 
@@ -157,11 +159,14 @@ class Teller:
 
     def _hear_trouble(self, work: Pass, component: str) -> Trouble | None:
         """Of a part whose pods are well, in the words of those that use it."""
-        if component == "exporter" and (words := self.surroundings.read_store_trouble(work.memory)):
-            return tell_store_trouble(words)
-        if component == "dns-cache":
-            agents, words = self.surroundings.read_cache_trouble(work.memory)
-            return tell_cache_trouble(agents, words) if agents else None
+        answer = self.exporters.answer(work.memory.uid)
+        if answer is None:
+            return None
+        if component == "exporter" and answer.store_trouble:
+            return tell_store_trouble(answer.store_trouble)
+        troubles = [run.cache_trouble for run in answer.runs if run.cache_trouble]
+        if component == "dns-cache" and troubles:
+            return tell_cache_trouble(len(troubles), max(troubles, key=troubles.count))
         return None
 
     async def _describe(
@@ -185,9 +190,14 @@ class Teller:
         url = read_config(work.desired).get("endpoints", {}).get("exporter_ingest", "")
         if exporter is None or not read_rollout(exporter).available or not url:
             return found
-        answer = await self.surroundings.ask_exporter(
-            work.name, work.memory, url, work.credentials, work.generation, work.now
+        question = Question(
+            name=work.name,
+            url=url,
+            token=work.credentials.ingest_token,
+            ca_pem=work.credentials.ca_pem,
+            generation=work.generation,
         )
+        answer = await self.exporters.ask(work.memory.uid, question)
         if answer is None:
             return None
         if answer.problem:
