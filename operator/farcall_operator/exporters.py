@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from farcall_operator.agents import AgentsAnswer, fetch_agents
+from farcall_operator.cluster.port import Wake
 
 # An exporter of the same cluster answers within some 10 ms. A pass waits no longer than this for it, since others wait for
 # the pass; an answer that comes later makes a pass of its own.
@@ -21,7 +22,6 @@ AFTER_PROBLEM_S = 300.0  # of an exporter that did not answer; its pod's events 
 JITTER = 0.2  # a fifth either way
 
 FetchAgents = Callable[[str, str, str], Awaitable[AgentsAnswer]]
-Wake = Callable[[str], None]  # the name of a TracingConfig that is to be looked at again
 
 
 def wake_nobody(_: str) -> None:
@@ -40,73 +40,79 @@ class Question:
 
 
 @dataclass(slots=True, kw_only=True)
+class _Known:
+    """Of one TracingConfig."""
+
+    question: Question  # as the last pass would ask
+    answer: AgentsAnswer | None = None
+    answered_at: float = 0.0  # the loop's time
+    asking: asyncio.Future[None] | None = None
+    later: asyncio.TimerHandle | None = None
+    is_awaited: bool = False  # by a pass, which will hear the answer itself
+
+
+@dataclass(slots=True, kw_only=True)
 class Exporters:
     """Of all TracingConfigs, by uid. Belongs to the event loop that asks."""
 
     fetch: FetchAgents = fetch_agents
     wake: Wake = wake_nobody
-    _questions: dict[str, Question] = field(default_factory=dict)  # as the last pass would ask
-    _answers: dict[str, AgentsAnswer] = field(default_factory=dict)
-    _asking: dict[str, asyncio.Future[None]] = field(default_factory=dict)
-    _later: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
-    _answered_at: dict[str, float] = field(default_factory=dict)  # the loop's time
-    _waiting: set[str] = field(default_factory=set)  # passes that will hear the answer themselves
+    _known: dict[str, _Known] = field(default_factory=dict)
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ASKED_AT_ONCE))
 
     async def ask(self, uid: str, question: Question) -> AgentsAnswer | None:
         """The newest answer; None when there is none yet. From now on asked again by itself, until `forget`."""
-        before = self._questions.get(uid)
-        self._questions[uid] = question
-        if before != question or self._is_due(uid):
-            self._waiting.add(uid)
+        known = self._known.setdefault(uid, _Known(question=question))
+        is_other, known.question = known.question != question, question
+        if is_other or _is_due(known):
+            known.is_awaited = True
             try:
-                await asyncio.wait({self._begin(uid)}, timeout=AT_ONCE_S)
+                await asyncio.wait({self._begin(known)}, timeout=AT_ONCE_S)
             finally:
-                self._waiting.discard(uid)
-        return self._answers.get(uid)
-
-    def _is_due(self, uid: str) -> bool:
-        """A pass is made when something happened: an exporter that could not answer may be back."""
-        answer = self._answers.get(uid)
-        if answer is None:
-            return True
-        age_s = asyncio.get_running_loop().time() - self._answered_at[uid]
-        return bool(answer.problem) and age_s >= WHILE_CHANGING_S
+                known.is_awaited = False
+        return known.answer
 
     def answer(self, uid: str) -> AgentsAnswer | None:
-        return self._answers.get(uid)
+        known = self._known.get(uid)
+        return known.answer if known is not None else None
 
     def forget(self, uid: str) -> None:
-        self._questions.pop(uid, None)
-        self._answers.pop(uid, None)
-        self._answered_at.pop(uid, None)
-        if asking := self._asking.pop(uid, None):
-            asking.cancel()
-        if later := self._later.pop(uid, None):
-            later.cancel()
+        known = self._known.pop(uid, None)
+        for pending in (known.asking, known.later) if known is not None else ():
+            if pending is not None:
+                pending.cancel()
 
-    def _begin(self, uid: str) -> asyncio.Future[None]:
-        if uid not in self._asking:
-            if later := self._later.pop(uid, None):
-                later.cancel()
-            self._asking[uid] = asyncio.ensure_future(self._ask(uid))
-        return self._asking[uid]
+    def _begin(self, known: _Known) -> asyncio.Future[None]:
+        if known.asking is None:
+            if known.later is not None:
+                known.later.cancel()
+            known.asking = asyncio.ensure_future(self._ask(known))
+        return known.asking
 
-    async def _ask(self, uid: str) -> None:
+    async def _ask(self, known: _Known) -> None:
         try:
             async with self._turns:
-                question = self._questions[uid]
-                answer = await self.fetch(question.url, question.token, question.ca_pem)
+                asked = known.question
+                answer = await self.fetch(asked.url, asked.token, asked.ca_pem)
         finally:
-            self._asking.pop(uid, None)
+            known.asking = None
         loop = asyncio.get_running_loop()
-        before = self._answers.get(uid)
-        self._answers[uid], self._answered_at[uid] = answer, loop.time()
-        pause_s = _pause_s(answer, question.generation) * random.uniform(1 - JITTER, 1 + JITTER)
-        self._later[uid] = loop.call_later(pause_s, self._begin, uid)
+        before, known.answer, known.answered_at = known.answer, answer, loop.time()
+        pause_s = _pause_s(answer, asked.generation) * random.uniform(1 - JITTER, 1 + JITTER)
+        if known.question != asked:  # meanwhile; with these it may have to be asked otherwise
+            pause_s = 0.0
+        known.later = loop.call_later(pause_s, self._begin, known)
         is_new = before is None or _essence(before) != _essence(answer)
-        if is_new and uid not in self._waiting:
-            self.wake(question.name)
+        if is_new and not known.is_awaited:
+            self.wake(asked.name)
+
+
+def _is_due(known: _Known) -> bool:
+    """A pass is made when something happened: an exporter that could not answer may be back."""
+    if known.answer is None:
+        return True
+    age_s = asyncio.get_running_loop().time() - known.answered_at
+    return bool(known.answer.problem) and age_s >= WHILE_CHANGING_S
 
 
 def _pause_s(answer: AgentsAnswer, generation: int) -> float:

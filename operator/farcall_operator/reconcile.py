@@ -18,13 +18,13 @@ from farcall_operator.agents import fetch_agents
 from farcall_operator.applying import Applier
 from farcall_operator.children import Memory, Owner, is_newer
 from farcall_operator.cluster.packed import unpack
-from farcall_operator.cluster.port import Cluster, ClusterError, Manifest, Observed, Outcome
+from farcall_operator.cluster.port import Cluster, ClusterError, Manifest, Observed, Outcome, Wake
 from farcall_operator.conditions import READY, STALLED, read_conditions, read_false_since
 from farcall_operator.context import Context, Credentials, Discovery
 from farcall_operator.credentials import ensure_credentials
 from farcall_operator.describing import read_override
 from farcall_operator.discovery import discover
-from farcall_operator.exporters import Exporters, FetchAgents, Wake, wake_nobody
+from farcall_operator.exporters import Exporters, FetchAgents, wake_nobody
 from farcall_operator.kubernetes import build_manifests, build_owner_references
 from farcall_operator.notices import Notices
 from farcall_operator.overlap import find_overlap

@@ -155,6 +155,18 @@ def test_other_credentials_are_tried_at_once() -> None:
     run(play)
 
 
+def test_credentials_that_come_while_an_answer_is_awaited_are_tried_too() -> None:
+    async def play() -> None:
+        it = Play([PROBLEM, SAID])
+        await it.ask(token="old")
+        await it.ask(token="new")
+        assert it.asked == 1
+        it.open.set()
+        await it.wait(lambda: it.exporters.answer("uid-main") == SAID)
+
+    run(play)
+
+
 @pytest.mark.usefixtures("soon")
 def test_what_is_forgotten_is_asked_no_more_and_wakes_nobody() -> None:
     async def play() -> None:

@@ -4,7 +4,7 @@ Whoever decides (reconcile, status, discovery, credentials) takes a `Cluster`; `
 write another. Manifests are what the API server speaks: plain JSON objects.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -142,6 +142,9 @@ class Outcome:
     reasons: tuple[str, ...] = field(
         default=()
     )  # of conditions that are not true, for metrics and logs
+
+
+Wake = Callable[[str], None]  # the name of a TracingConfig that is to be looked at again
 
 
 class Reconciler(Protocol):

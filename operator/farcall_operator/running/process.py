@@ -23,7 +23,14 @@ from farcall.commands import EXIT_FAULT, EXIT_OK, EXIT_USAGE
 from farcall.tracingconfig import API_VERSION, KIND
 from farcall_operator.cluster.access import Access, AccessError, load_access
 from farcall_operator.cluster.client import ApiCluster
-from farcall_operator.cluster.port import Cluster, ClusterError, Manifest, Observed, Reconciler
+from farcall_operator.cluster.port import (
+    Cluster,
+    ClusterError,
+    Manifest,
+    Observed,
+    Reconciler,
+    Wake,
+)
 from farcall_operator.cluster.world import World
 from farcall_operator.running.health import Health, start_server
 from farcall_operator.running.lease import Lease, LeaseLostError
@@ -37,7 +44,6 @@ REPEAT_AFTER_S = 30.0  # forwarded log lines that begin alike
 ALIKE = 16  # characters: `Request attempt `
 MAX_ALIKE = 256
 
-Wake = Callable[[str], None]  # look at this TracingConfig again
 BuildReconciler = Callable[[Cluster, Observed, str, Wake], Reconciler]
 
 
