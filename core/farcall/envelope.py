@@ -31,9 +31,8 @@ MAX_AGENTS = 10_000  # in one list: twice what Kubernetes supports in nodes
 MAX_AGENTS_BYTES = 4 * 1024 * 1024
 
 
-DNS_CACHE = (
-    "dns cache"  # the capability of writing names where other agents and the exporter find them
-)
+# The capability of writing names where other agents and the exporter find them.
+DNS_CACHE = "dns cache"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ An agent that comes back under another boot has left a gap: how long, and what w
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from farcall.api import ComponentStatus
@@ -61,8 +61,7 @@ class AgentList:
             if status.ended_ns and status.started_ns < before.started_ns:
                 return  # late words of one that has its successor
             self._note_restart(before, status)
-        fault = _read_cache_fault(status)
-        lasts = before is not None and bool(fault) and bool(before.cache_fault)
+        fault = _read_cache_fault((c.name, c.on, c.why) for c in status.capabilities)
         self._heard.pop(status.node, None)  # to the end: the longest silent is first
         self._heard[status.node] = _Heard(
             status.version,
@@ -74,7 +73,7 @@ class AgentList:
             told_ns=status.ended_ns or status.time_ns,
             in_flight=status.counters.get("in_flight_lost", 0) if status.ended_ns else None,
             cache_fault=fault,
-            cache_fault_at=before.cache_fault_at if before is not None and lasts else now,
+            cache_fault_at=_find_begin(before, now),
         )
         while len(self._heard) > MAX_AGENTS:
             del self._heard[next(iter(self._heard))]
@@ -109,9 +108,7 @@ class AgentList:
                 config_generation=heard.generation,
                 config_revision=heard.revision,
                 age_s=round(max(0.0, now - heard.at), 3),
-                cache_trouble=heard.cache_fault
-                if heard.at - heard.cache_fault_at >= CACHE_TROUBLE_AFTER_S
-                else "",
+                cache_trouble=_find_trouble(heard),
             )
             for node, heard in freshest.items()
             if now - heard.at < WITHIN_S
@@ -129,14 +126,34 @@ class AgentList:
 
     def _from_store(self, status: ComponentStatus, now: float) -> _Heard:
         """Its age by the agent's own clock, which may be a little off."""
-        age_s = (self._wall_ns() - int(status.seen_ns)) / NS
+        at = now - max(0.0, (self._wall_ns() - int(status.seen_ns)) / NS)
+        said = (
+            (c.get("name", ""), c.get("on") == "true", c.get("why", ""))
+            for c in status.capabilities
+        )
         return _Heard(
-            status.version, status.config_generation, status.config_revision, now - max(0.0, age_s)
+            status.version,
+            status.config_generation,
+            status.config_revision,
+            at,
+            cache_fault=_read_cache_fault(said),
+            cache_fault_at=_find_begin(self._elsewhere.get(status.name), at),
         )
 
 
-def _read_cache_fault(status: AgentStatus) -> str:
-    for capability in status.capabilities:
-        if capability.name == DNS_CACHE and not capability.on:
-            return capability.why or "it does not say why"
+def _read_cache_fault(capabilities: Iterable[tuple[str, bool, str]]) -> str:
+    """`capabilities`: name, whether it is on, and why not."""
+    for name, is_on, why in capabilities:
+        if name == DNS_CACHE and not is_on:
+            return why or "it does not say why"
     return ""
+
+
+def _find_begin(before: _Heard | None, now: float) -> float:
+    """Since when there is a fault, if there is one now."""
+    return before.cache_fault_at if before is not None and before.cache_fault else now
+
+
+def _find_trouble(heard: _Heard) -> str:
+    lasts = heard.at - heard.cache_fault_at >= CACHE_TROUBLE_AFTER_S
+    return heard.cache_fault if lasts else ""
