@@ -40,6 +40,11 @@ WINDOW = (
     "Timestamp >= fromUnixTimestamp64Nano({from_ns:Int64})"
     " AND Timestamp < fromUnixTimestamp64Nano({to_ns:Int64})"
 )
+LATE = f"SELECT SpanId FROM late_names WHERE {WINDOW}"
+# Of a row of late_names: the reason that it corrects; "" where it gives a name.
+LATE_REASON = f"Attributes['{UNKNOWN_REASON}']"
+NAMED = f"{LATE} AND {LATE_REASON} = ''"
+IS_UNKNOWN = f"UnknownReason != '' AND SpanId NOT IN ({NAMED})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,15 +210,12 @@ class _Spans(_Table):
         "message": "StatusMessage",
     }
     _CAUSED = f"SELECT EbpfSpanId FROM trace_links WHERE {WINDOW} AND Method = 'cause'"
-    _LATE = f"SELECT SpanId FROM late_names WHERE {WINDOW}"
-    # Of these, those that gave a name; the others correct the reason why there is none.
-    _NAMED = f"{_LATE} AND Attributes['{UNKNOWN_REASON}'] = ''"
     _JOINED = f"SELECT SpanId FROM span_joins WHERE {WINDOW}"
 
     def render_text(self, node: Word | Phrase) -> str:
         stored = self.render_contains(self.text, node)
         late = self.render_contains("lower(DestinationLabel)", node)
-        return f"({stored}) OR SpanId IN ({self._NAMED} AND {late})"
+        return f"({stored}) OR SpanId IN ({NAMED} AND {late})"
 
     def render_regex(self, node: Regex) -> str:
         pattern = self.bind(node.pattern)
@@ -288,9 +290,9 @@ class _Spans(_Table):
             "client": "SpanKind = 'Client'",
             "root": f"ParentSpanId = '' AND SpanId NOT IN ({self._CAUSED})",
             "error": "StatusCode = 'Error'",
-            "unknown": f"UnknownReason != '' AND SpanId NOT IN ({self._NAMED})",
+            "unknown": IS_UNKNOWN,
             "external": "has(SpanAttributeItems, 'farcall.destination.kind=external')"
-            f" OR SpanId IN ({self._LATE} AND has(AttributeItems, 'farcall.destination.kind=external'))",
+            f" OR SpanId IN ({LATE} AND has(AttributeItems, 'farcall.destination.kind=external'))",
             "linked": f"SpanId IN (SELECT EbpfSpanId FROM trace_links WHERE {WINDOW} AND Method != 'cause')",
         }
         return fields.parse_choice(self.need_word(node), conditions)
@@ -298,16 +300,14 @@ class _Spans(_Table):
     def _render_destination(self, node: Field) -> str:
         stored = self.render_column("DestinationLabel", node)
         late = self.render_column("DestinationLabel", node)
-        return (
-            f"({stored} AND SpanId NOT IN ({self._NAMED})) OR SpanId IN ({self._NAMED} AND {late})"
-        )
+        return f"({stored} AND SpanId NOT IN ({NAMED})) OR SpanId IN ({NAMED} AND {late})"
 
     def _render_unknown(self, node: Field) -> str:
         """A name that came late takes the reason away, and a reason that came late its place."""
         stored = self.render_column("UnknownReason", node)
-        late = self.render_column(f"Attributes['{UNKNOWN_REASON}']", node)
-        now = f"({stored} AND SpanId NOT IN ({self._LATE})) OR SpanId IN ({self._LATE} AND {late})"
-        return f"({now}) AND SpanId NOT IN ({self._NAMED})"
+        late = self.render_column(LATE_REASON, node)
+        now = f"({stored} AND SpanId NOT IN ({LATE})) OR SpanId IN ({LATE} AND {late})"
+        return f"({now}) AND SpanId NOT IN ({NAMED})"
 
     def _render_overlaid(self, node: Field) -> str:
         """An attribute that a late name or a join may have laid over the stored one."""
@@ -315,8 +315,8 @@ class _Spans(_Table):
         stored = self.render_attribute(node)
         has_key = f"mapContains(Attributes, {key})"
         laid = self.render_attribute_of(node, "Attributes", "AttributeItems")
-        over = f"{self._LATE} AND {has_key} UNION ALL {self._JOINED} AND {has_key}"
-        match = f"{self._LATE} AND {laid} UNION ALL {self._JOINED} AND {laid}"
+        over = f"{LATE} AND {has_key} UNION ALL {self._JOINED} AND {has_key}"
+        match = f"{LATE} AND {laid} UNION ALL {self._JOINED} AND {laid}"
         return f"(({stored}) AND SpanId NOT IN ({over})) OR SpanId IN ({match})"
 
 

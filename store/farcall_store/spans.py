@@ -17,7 +17,7 @@ from farcall_store.paging import (
     split_newest_first,
     widen_newest_first,
 )
-from farcall_store.search import UNKNOWN_REASON, WINDOW, compile_spans
+from farcall_store.search import IS_UNKNOWN, LATE, LATE_REASON, compile_spans
 
 MAX_LINKED_TRACES = 64  # traces shown as one; a hub that links thousands is cut, not followed
 LINK_ROUNDS = (
@@ -186,15 +186,12 @@ def summarise_traces(client: Client, traces: list[str]) -> tuple[TraceSummary, .
     )
 
 
-_LATE = f"SELECT SpanId FROM late_names WHERE {WINDOW}"
-_LATE_REASON = f"Attributes['{UNKNOWN_REASON}']"  # of those that correct the reason; "" where it is a name that came
-_IS_UNKNOWN = f"UnknownReason != '' AND SpanId NOT IN ({_LATE} AND {_LATE_REASON} = '')"
 _SUMMARISE = f"""
 SELECT TraceId AS trace_id, count() AS spans, countIf(StatusCode = 'Error') AS errors,
   min(toUnixTimestamp64Nano(Timestamp)) AS first, max(toUnixTimestamp64Nano(Timestamp) + Duration) AS last,
   groupUniqArray(Source) AS sources,
-  countIf({_IS_UNKNOWN}) AS unknown,
-  groupUniqArrayIf(UnknownReason, {_IS_UNKNOWN} AND SpanId NOT IN ({_LATE})) AS unknown_reasons,
+  countIf({IS_UNKNOWN}) AS unknown,
+  groupUniqArrayIf(UnknownReason, {IS_UNKNOWN} AND SpanId NOT IN ({LATE})) AS unknown_reasons,
   argMin((SpanName, ServiceName, DestinationLabel, SpanId), (ParentSpanId != '', Timestamp, SpanId)) AS root,
   min((ParentSpanId != '', toUnixTimestamp64Nano(Timestamp))) AS rank
 FROM otel_traces WHERE {BOUND} AND TraceId IN {{ids:Array(String)}} GROUP BY TraceId
@@ -203,7 +200,7 @@ FROM otel_traces WHERE {BOUND} AND TraceId IN {{ids:Array(String)}} GROUP BY Tra
 
 _LATE_REASONS = f"""
 SELECT TraceId AS trace_id, groupUniqArray(reason) AS reasons FROM (
-  SELECT TraceId, SpanId, argMax({_LATE_REASON}, Stored) AS reason
+  SELECT TraceId, SpanId, argMax({LATE_REASON}, Stored) AS reason
   FROM late_names WHERE {BOUND} AND TraceId IN {{ids:Array(String)}} GROUP BY TraceId, SpanId
 ) WHERE reason != '' GROUP BY TraceId
 """
