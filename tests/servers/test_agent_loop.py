@@ -3,8 +3,6 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,25 +26,12 @@ from support_agent import (
     rows_of,
     write_config,
 )
+from support_agent_thread import running
 
 pytestmark = pytest.mark.servers
 
 GET = b"GET /cart?id=42 HTTP/1.1\r\nHost: api.example.com\r\n\r\n"
 SET = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"
-
-
-@contextmanager
-def running(agent: Agent) -> Iterator[threading.Event]:
-    ready = threading.Event()
-    thread = threading.Thread(target=agent.run, args=(ready.set,))
-    thread.start()
-    try:
-        assert ready.wait(10)
-        yield ready
-    finally:
-        agent.stop()
-        thread.join(12)
-        assert not thread.is_alive()
 
 
 def make_agent(tmp_path: Path, exporter: FakeExporter, capture: FakeCapture) -> Agent:

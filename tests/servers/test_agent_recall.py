@@ -2,10 +2,10 @@
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from farcall_probes.identity import Identities
 from farcall_probes.opensockets import OpenSocket, OpenSockets
 from farcall_probes.recall import Recall
 from support_agent import FakeCapture, FakeExporter, make_config, write_config
+from support_agent_thread import running
 from support_exporter import wait_until
 from support_exporter_process import RedisProcess
 
@@ -50,15 +51,21 @@ def server(tmp_path: Path) -> Iterator[RedisProcess]:
 
 
 @contextmanager
-def open_link() -> Iterator[tuple[str, str]]:
-    """A connection of this process to itself; its client's ends as bindings have them."""
+def open_link() -> Iterator[Binding]:
+    """A connection of this process to itself, with a name that is five minutes old."""
+    client_key = Identities(node="node-1").find_client(os.getpid())
+    assert client_key is not None
     with socket.create_server(("127.0.0.1", 0)) as listening:
         with socket.create_connection(listening.getsockname()) as client:
             taken, _ = listening.accept()
             with taken:
-                yield (
-                    "{}:{}".format(*client.getsockname()),
-                    "{}:{}".format(*client.getpeername()),
+                yield Binding(
+                    client_key=client_key,
+                    local="{}:{}".format(*client.getsockname()),
+                    peer="{}:{}".format(*client.getpeername()),
+                    name="old.example.com",
+                    answered_at=time.time() - 300,
+                    tcp_identity=IDENTITY,
                 )
 
 
@@ -88,16 +95,8 @@ def running_agent(tmp_path: Path, server: RedisProcess, **spec: object) -> Itera
         )
         watcher = EffectiveWatcher(write_config(config, tmp_path))
         agent = Agent(watcher, FakeCapture(), surroundings=Surroundings(status_every_s=0.2))
-        ready = threading.Event()
-        thread = threading.Thread(target=agent.run, args=(ready.set,))
-        thread.start()
-        try:
-            assert ready.wait(10)
+        with running(agent):
             yield agent
-        finally:
-            agent.stop()
-            thread.join(12)
-            assert not thread.is_alive()
 
 
 def held(agent: Agent) -> int:
@@ -108,17 +107,7 @@ def test_a_name_older_than_the_agent_is_there_again_when_redis_comes_back_empty(
     tmp_path: Path, server: RedisProcess
 ) -> None:
     now = time.time()
-    with open_link() as (local, peer):
-        client_key = Identities(node="node-1").find_client(os.getpid())
-        assert client_key is not None
-        binding = Binding(
-            client_key=client_key,
-            local=local,
-            peer=peer,
-            name="old.example.com",
-            answered_at=now - 300,
-            tcp_identity=IDENTITY,
-        )
+    with open_link() as binding:
         server.writer().write([], [binding], ttl_s=TTL_S, now=now)
         before = read_entry(server, binding)
         with running_agent(tmp_path, server) as agent:
@@ -138,24 +127,15 @@ def test_a_name_older_than_the_agent_is_there_again_when_redis_comes_back_empty(
         NameSource.CACHE,
         Confidence.EXACT,
     )
-    assert decision.answered_at == pytest.approx(now - 300)
+    assert decision.answered_at == pytest.approx(binding.answered_at)
 
 
 def test_a_held_name_that_is_older_than_its_time_is_there_again_too(
     tmp_path: Path, server: RedisProcess
 ) -> None:
     now = time.time()
-    with open_link() as (local, peer):
-        client_key = Identities(node="node-1").find_client(os.getpid())
-        assert client_key is not None
-        binding = Binding(
-            client_key=client_key,
-            local=local,
-            peer=peer,
-            name="old.example.com",
-            answered_at=now - 3 * TTL_S,
-            held_at=now - 60,
-        )
+    with open_link() as recent:
+        binding = replace(recent, answered_at=now - 3 * TTL_S, held_at=now - 60)
         server.writer().write([], [binding], ttl_s=TTL_S, now=now)
         [key] = server.connect().scan_iter("fc1:b:*")
         expiry_ms = server.connect().pexpiretime(key)
@@ -175,11 +155,7 @@ def test_what_redis_cannot_say_at_start_is_read_once_it_can(
 ) -> None:
     """It hangs, as under memory pressure, and keeps what it has."""
     now = time.time()
-    with open_link() as (local, peer):
-        client_key = Identities(node="node-1").find_client(os.getpid())
-        assert client_key is not None
-        ends = {"client_key": client_key, "local": local, "peer": peer}
-        binding = Binding(**ends, name="old.example.com", answered_at=now - 300)
+    with open_link() as binding:
         server.writer().write([], [binding], ttl_s=TTL_S, now=now)
         hidden = server.socket.rename(server.folder / "hidden.sock")
         with running_agent(tmp_path, server) as agent:

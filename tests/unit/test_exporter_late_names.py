@@ -228,15 +228,17 @@ def test_no_reason_is_corrected_before_agents_could_write_again_what_redis_lost(
     assert len(world.context.late) == 0
 
 
+OPENED_LONG_AGO = {
+    "bound_name": "cache.example.com",
+    "bound_answered": T0 - 9_999 * NS,
+    "connection_opened": T0 - 9_998 * NS,
+}
+
+
 def test_a_renewal_that_redis_could_not_tell_of_mends_a_name_that_seemed_expired() -> None:
     world = World()
     world.cache.down = True
-    opened = {
-        "bound_name": "cache.example.com",
-        "bound_answered": T0 - 9_999 * NS,
-        "connection_opened": T0 - 9_998 * NS,
-    }
-    [span] = world.take(redis_exchange(flags=WATCHED, **opened))
+    [span] = world.take(redis_exchange(flags=WATCHED, **OPENED_LONG_AGO))
     assert span["UnknownReason"] == "expired"
     world.cache.down = False
     world.cache.mine[CLIENT] = [NAME]
@@ -249,12 +251,7 @@ def test_a_renewal_that_redis_could_not_tell_of_mends_a_name_that_seemed_expired
 def test_a_name_that_is_expired_is_still_that_when_redis_answers_again() -> None:
     world = World()
     world.cache.down = True
-    opened = {
-        "bound_name": "cache.example.com",
-        "bound_answered": T0 - 9_999 * NS,
-        "connection_opened": T0 - 9_998 * NS,
-    }
-    world.take(redis_exchange(flags=WATCHED, **opened))
+    world.take(redis_exchange(flags=WATCHED, **OPENED_LONG_AGO))
     world.cache.down = False
     world.wait(60)
 
