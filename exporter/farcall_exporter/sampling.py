@@ -36,9 +36,7 @@ def render_state(by_agent: int, by_trace: int, randomness: int) -> str:
     threshold = by_agent + (left * by_trace >> 56)
     if not threshold:
         return ""
-    digits = f"{threshold:014x}".rstrip(
-        "0"
-    )  # zeros at the end are left out, says the specification
+    digits = f"{threshold:014x}".rstrip("0")  # so says the specification
     return f"ot=th:{digits};rv:{by_agent + (left * randomness >> 56):014x}"
 
 

@@ -14,6 +14,7 @@ from farcall_probes.ceiling import Ceiling
 from farcall_probes.cgroups import CgroupTree, parse_path
 
 MAX_TOLD = 8  # in one look
+EVERY_CALL = "capture/every-call"  # a capability
 
 
 class Caps:
@@ -72,15 +73,13 @@ class CpuCap:
 
     def capability(self) -> Capability:
         left_out = 1 - self.share
+        if not left_out:
+            return Capability(name=EVERY_CALL, on=True)
         return Capability(
-            name="capture/every-call",
-            on=not left_out,
-            why="the agent would use more CPU than capture.rateLimits.cpuMillicores"
-            if left_out
-            else "",
-            cost=f"{left_out:.1%} of the calls that did not fail are left out; the tracestate of the others (ot=th) says for how many each stands"
-            if left_out
-            else "",
+            name=EVERY_CALL,
+            on=False,
+            why="the agent would use more CPU than capture.rateLimits.cpuMillicores",
+            cost=f"{left_out:.1%} of the calls that did not fail are left out; the tracestate of the others (ot=th) says for how many each stands",
         )
 
     def look(self, limit_millicores: int, libraries_ns: int) -> None:

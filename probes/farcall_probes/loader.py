@@ -18,9 +18,8 @@ from farcall_probes.bpfsys import BpfError
 from farcall_probes.maps import KEPT_STEPS, UPROBE_STEPS, Maps
 
 _UPROBES = ("uprobe__", "uretprobe__")
-_VERIFIERS = (
-    3  # programs that the kernel verifies side by side: three of them are most of all its work
-)
+# Programs that the kernel verifies side by side: three of them are most of all its work.
+_VERIFIERS = 3
 # The steps that plaintext goes through: loaded once more for bytes that lie in the kernel's memory (bpf/tls.h).
 _PLAINTEXT_STEPS = frozenset(
     "plaintext turned begin continue head interim reply recognise frames message pass http2".split()

@@ -14,9 +14,8 @@ from pathlib import Path
 from farcall.dnscache import format_endpoint
 from farcall_probes.resolvers import address_text
 
-MAX_SOCKETS = (
-    131_072  # of one network namespace; about 130 bytes each while its processes are asked
-)
+# Of one network namespace; about 130 bytes each while its processes are asked.
+MAX_SOCKETS = 131_072
 MAX_PROCESSES = 65_536
 PORTION = 64  # files looked at between two Nones
 _ESTABLISHED, _LISTENING = b"01", b"0A"
