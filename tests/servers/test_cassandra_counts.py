@@ -85,11 +85,12 @@ def test_each_of_a_burst_and_a_large_one_are_told_at_both_ends(
 def test_a_large_one_is_told_when_it_is_packed_and_what_is_not_is_counted(
     capture: KernelCapture, cassandra: int
 ) -> None:
-    """Of a packed frame only as much is known as was captured of it: a request behind that is lost, and its answer an orphan."""
+    """Of a packed frame only as much is known as was captured of it. How many lie behind is not known: that some do is counted."""
     watch = watch_asking(capture, cassandra, 5, BURST, compression="lz4")
     counted = watch.pairer.counters
     lost = counted["multiplexed_requests_lost"] + counted["multiplexed_orphans"]
     for side in watch.sides():
         counts = Counter((x.operation, x.error) for x in side if x.collection == "orders")
         assert counts["INSERT", None] == 1
-        assert BURST + 1 - lost <= counts["SELECT", None] <= BURST + 1
+        assert 0 < counts["SELECT", None] <= BURST + 1
+        assert counts["SELECT", None] == BURST + 1 or lost > 0
