@@ -40,9 +40,8 @@ CREDENTIALS_FOR = timedelta(seconds=10)
 # right after.
 EDITED_AGAIN_S = 1.0
 EDITED_WITH = timedelta(minutes=15)
-STALLED_AGAIN_S = (
-    60.0  # what a human mends outside our watches (a quota, a storage class, a foreign object)
-)
+# What happens outside our watches: a human mends a quota, a storage class; a child lost its labels.
+STALLED_AGAIN_S = 60.0
 SOONEST_S, LATEST_S = 3.0, 300.0  # while something is on its way: half of how long it has been
 
 Discover = Callable[[], Awaitable[Discovery]]
@@ -240,7 +239,7 @@ class ClusterReconciler:
     def _plan_next(self, work: Pass, status: Manifest) -> float | None:
         waits: list[float] = [] if work.rest_s is None else [work.rest_s]
         conditions = read_conditions(status)
-        if conditions[STALLED].status == "True":
+        if conditions[STALLED].status == "True" or work.unwatched:
             waits.append(STALLED_AGAIN_S)
         elif conditions[READY].status == "False":
             since = read_false_since(status, READY) or work.now

@@ -6,7 +6,7 @@ paused resource, whose Ready is Unknown.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from farcall_operator.cluster.port import Manifest
@@ -59,6 +59,7 @@ class Picture:
     before: Manifest  # the status as it stands
     workloads: Mapping[str, Manifest] = field(default_factory=dict)  # by component
     troubles: Mapping[str, Trouble] = field(default_factory=dict)  # by component
+    unwatched: Mapping[str, str] = field(default_factory=dict)  # by component: why, a sentence
     problems: Sequence[Problem] = ()
     waiting: Sequence[str] = ()
     notes: Sequence[str] = ()
@@ -71,7 +72,7 @@ class Picture:
 
 
 def build_status(picture: Picture) -> Manifest:
-    parts = [_judge_part(part, picture) for part in PARTS]
+    parts = [_add_unwatched(_judge_part(part, picture), part, picture) for part in PARTS]
     conditions = [*_judge_whole(picture, parts), *parts]
     carried = {name: picture.before[name] for name in CARRIED if name in picture.before}
     probe = picture.workloads.get("probe")
@@ -120,6 +121,11 @@ def _judge_part(part: Part, picture: Picture) -> Condition:
     # A pod that is merely starting is no cause of its own.
     reason = reason if trouble.reason == "NotReady" else trouble.reason
     return _part(part, reason, f"{told} {trouble.message}")
+
+
+def _add_unwatched(condition: Condition, part: Part, picture: Picture) -> Condition:
+    remark = picture.unwatched.get(part.component)
+    return replace(condition, message=f"{condition.message} {remark}") if remark else condition
 
 
 def _judge_absent(part: Part, picture: Picture) -> Condition:

@@ -13,6 +13,9 @@ from farcall_operator.children import Memory, Owner, judge_standing
 from farcall_operator.cluster.packed import pack
 from farcall_operator.cluster.port import (
     COMPONENT_LABEL,
+    MANAGED_BY,
+    MANAGER,
+    OWNER_LABEL,
     Cluster,
     ClusterError,
     Manifest,
@@ -31,8 +34,9 @@ from farcall_operator.describing import (
 )
 from farcall_operator.exporters import Exporters, Question
 from farcall_operator.notices import Notices
+from farcall_operator.problems import describe_ref
 from farcall_operator.rollout import read_rollout
-from farcall_operator.status import PARTS, Picture, build_status
+from farcall_operator.status import PARTS, Part, Picture, build_status
 from farcall_operator.surroundings import Surroundings
 from farcall_operator.troubles import (
     Scene,
@@ -62,6 +66,7 @@ class Pass:
     rest_s: float | None = (
         None  # how long yet the credentials count as read, when they were not read anew
     )
+    unwatched: dict[str, str] = field(default_factory=dict)  # by component: why, a sentence
 
     @property
     def name(self) -> str:
@@ -82,7 +87,7 @@ class Teller:
     version: str
 
     async def tell(self, work: Pass) -> Manifest:
-        workloads = self._find_workloads(work)
+        workloads = await self._find_workloads(work)
         described = await self._describe(work, workloads)
         if described is None and work.before:
             return work.before
@@ -93,6 +98,7 @@ class Teller:
             before=work.before,
             workloads=workloads,
             troubles=await self._find_troubles(work, workloads),
+            unwatched=work.unwatched,
             problems=work.report.problems,
             waiting=work.report.waiting,
             notes=work.report.notes,
@@ -103,7 +109,7 @@ class Teller:
         await self._write_status(work, status)
         return status
 
-    def _find_workloads(self, work: Pass) -> dict[str, Manifest]:
+    async def _find_workloads(self, work: Pass) -> dict[str, Manifest]:
         """By component: what this pass left, else what the watch told; never somebody else's of that name.
 
         Known by their names: a label may be taken away by anybody, and an earlier version may have set none.
@@ -112,13 +118,29 @@ class Teller:
         refs = {(ref.kind, ref.name): ref for ref in (*work.children, *work.report.live)}
         found: dict[str, Manifest] = {}
         for part in PARTS:
-            ref = refs.get((part.kind, f"{work.name}-{part.suffix}"))
+            name = f"{work.name}-{part.suffix}"
+            ref = refs.get((part.kind, name))
             if ref is None:
+                manifest = await self._ask_unwatched(work, part, name)
+            else:
+                manifest = work.report.live.get(ref) or work.children[ref]
+            if manifest is None or judge_standing(manifest, owner) != "ours":
                 continue
-            manifest = work.report.live.get(ref) or work.children[ref]
-            if judge_standing(manifest, owner) == "ours":
-                found[part.component] = manifest
+            found[part.component] = manifest
+            if lost := ref is None and list_lost_labels(manifest, work.name):
+                work.unwatched[part.component] = tell_unwatched(ref_of(manifest), lost)
         return found
+
+    async def _ask_unwatched(self, work: Pass, part: Part, name: str) -> Manifest | None:
+        """The watches are filtered by label, and where nothing is applied nobody else asks for what lost its labels."""
+        if work.desired is not None:
+            return None
+        ref = Ref("apps/v1", part.kind, self.surroundings.namespace, name)
+        try:
+            return await self.cluster.get(ref)
+        except ClusterError as e:
+            work.report.note(e, ref, "read")
+            return None
 
     async def _find_troubles(
         self, work: Pass, workloads: Mapping[str, Manifest]
@@ -237,6 +259,20 @@ def list_children(
         for child in found
         if (child["metadata"].get("labels") or {}).get(COMPONENT_LABEL) == component
     ]
+
+
+def list_lost_labels(child: Manifest, owner: str) -> list[str]:
+    """Of those by which the watches find a child and whose it is."""
+    wanted = {MANAGED_BY: MANAGER, OWNER_LABEL: owner}
+    labels = child["metadata"].get("labels") or {}
+    return [f"{key}={value}" for key, value in wanted.items() if labels.get(key) != value]
+
+
+def tell_unwatched(ref: Ref, lost: Sequence[str]) -> str:
+    return (
+        f"{describe_ref(ref)} has lost the label {' and '.join(lost)}: what changes in it is seen within a minute only, "
+        "and the label comes back when the resource is reconciled again."
+    )
 
 
 def list_reasons(status: Manifest) -> tuple[str, ...]:

@@ -1,7 +1,11 @@
 """Whoever edits or deletes a child finds it repaired; what is not ours is never touched."""
 
+import json
+
 import pytest
 
+from farcall import commands
+from support_apiserver import ControlPlane
 from support_apiserver_access import Api, Object
 from support_apiserver_configs import (
     CHILD_PATHS,
@@ -18,6 +22,7 @@ pytestmark = pytest.mark.apiserver
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 COMPONENT = "app.kubernetes.io/component"
+PARTS = ("ProbesReady", "CacheReady", "ExporterReady")
 # What somebody with kubectl might do to a child of that kind: a merge patch of a field that we own.
 EDITS: dict[str, Object] = {
     "ConfigMap": {"data": {"effective.json": "{}"}},
@@ -93,7 +98,7 @@ def test_workloads_without_their_component_label_are_told_of_and_get_it_back(
 
     said = configs.conditions(name)
     assert len(paths) == 3
-    assert {said[c]["status"] for c in ("ProbesReady", "CacheReady", "ExporterReady")} == {"True"}
+    assert {said[part]["status"] for part in PARTS} == {"True"}
     configs.apply(name)
     configs.wait(
         lambda: all(COMPONENT in configs.api.get(path)["metadata"]["labels"] for path in paths),
@@ -101,6 +106,40 @@ def test_workloads_without_their_component_label_are_told_of_and_get_it_back(
         "the labels are back",
     )
     configs.wait_ready(name)
+
+
+@pytest.mark.parametrize("label", [MANAGED_BY, OWNER])
+def test_workloads_that_no_watch_tells_of_any_more_are_said_while_it_is_paused(
+    configs: Configs,
+    name: str,
+    label: str,
+    plane: ControlPlane,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configs.apply(name)
+    configs.wait_settled(name)
+    configs.apply(name, paused=True)
+    configs.wait_condition(name, "Ready", "Paused")
+    children = [(kind, child) for kind, child in configs.children(name) if kind in WORKLOADS]
+    for kind, child in children:
+        configs.api.merge(configs.path(kind, child), {"metadata": {"labels": {label: None}}})
+
+    def is_said() -> bool:
+        said = configs.conditions(name)
+        return all(f"lost the label {label}=" in said[part]["message"] for part in PARTS)
+
+    configs.wait(is_said, name, "the lost labels are told")
+    assert {configs.conditions(name)[part]["status"] for part in PARTS} == {"True"}
+    monkeypatch.setenv("KUBECONFIG", str(plane.admin_kubeconfig))
+    for asked in ([name], []):  # by name, and among all
+        commands.main(["status", "-o", "json", *asked])
+        told = json.loads(capsys.readouterr().out)
+        report = told if asked else next(one for one in told if one["name"] == name)
+        assert {(part["kind"], part["name"]) for part in report["parts"]} == set(children)
+    configs.apply(name)
+    configs.wait_ready(name)
+    configs.wait(lambda: not is_said(), name, "the labels are back")
 
 
 def test_what_others_add_to_a_child_stays(configs: Configs, name: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from farcall_operator.cluster.port import COMPONENT_LABEL, MANAGED_BY, OWNER_LABEL
 from farcall_operator.commands.parts import MAX_MESSAGE, MAX_TROUBLES, list_parts
 from farcall_operator.commands.report import Report, build_report
 from farcall_operator.commands.status import format_since, render_report
@@ -28,10 +29,36 @@ def report_on(config: dict[str, Any], **children: Any) -> Report:
 
 
 def test_parts_come_in_the_order_of_the_data() -> None:
-    parts = list_parts(make_workloads(), make_pods())
+    parts = list_parts(make_config(), make_workloads(), make_pods())
 
     assert [part.part for part in parts] == ["probes", "DNS cache", "exporter and console"]
     assert [(p.ready, p.wanted, p.updated) for p in parts] == [(2, 3, 3), (1, 1, 1), (0, 1, 0)]
+
+
+@pytest.mark.parametrize("label", [COMPONENT_LABEL, MANAGED_BY, OWNER_LABEL])
+def test_a_workload_that_lost_a_label_is_a_part_by_its_name_and_its_owner(label: str) -> None:
+    config = make_config()
+    config["metadata"]["uid"] = "1-2-3"
+    owner = {"kind": "TracingConfig", "name": "main", "uid": "1-2-3", "controller": True}
+    workloads = make_workloads()
+    for workload in workloads:
+        workload["metadata"]["ownerReferences"] = [owner]
+        del workload["metadata"]["labels"][label]
+
+    report = report_on(config, workloads=workloads, pods=make_pods())
+
+    assert [part.part for part in report.parts] == ["probes", "DNS cache", "exporter and console"]
+    assert [len(part.troubles) for part in report.parts] == [1, 0, 1]
+
+
+def test_a_workload_of_somebody_else_is_no_part_whatever_its_name() -> None:
+    workloads = make_workloads()
+    workloads[0]["metadata"]["ownerReferences"] = [
+        {"apiVersion": "apps/v1", "kind": "Other", "name": "main", "uid": "9", "controller": True}
+    ]
+    workloads[1]["metadata"]["labels"] = {}
+
+    assert [p.part for p in list_parts(make_config(), workloads, ())] == ["DNS cache"]
 
 
 def test_one_trouble_on_many_pods_is_one_with_a_number() -> None:
@@ -40,7 +67,7 @@ def test_one_trouble_on_many_pods_is_one_with_a_number() -> None:
         for i in range(500)
     ]
 
-    (probes, *_) = list_parts(make_workloads(), pods)
+    (probes, *_) = list_parts(make_config(), make_workloads(), pods)
 
     assert [(t.reason, t.pods) for t in probes.troubles] == [("ErrImagePull", 500)]
 
@@ -51,14 +78,14 @@ def test_a_thousand_troubles_are_the_most_frequent_few() -> None:
         for i in range(1_000)
     ]
 
-    assert len(list_parts(make_workloads(), pods)[0].troubles) == MAX_TROUBLES
+    assert len(list_parts(make_config(), make_workloads(), pods)[0].troubles) == MAX_TROUBLES
 
 
 def test_what_a_container_said_last_is_cut_from_the_front() -> None:
     said = "x" * 5_000 + "\nValueError: the end"
     pod = make_pod("p", "probe", {"containerStatuses": [waiting("probe", "CrashLoopBackOff", said=said)]})  # fmt: skip
 
-    (trouble,) = list_parts(make_workloads(), [pod])[0].troubles
+    (trouble,) = list_parts(make_config(), make_workloads(), [pod])[0].troubles
 
     assert trouble.message.endswith("ValueError: the end")
     assert len(trouble.message) == MAX_MESSAGE + 1
@@ -67,7 +94,7 @@ def test_what_a_container_said_last_is_cut_from_the_front() -> None:
 def test_a_container_that_is_being_made_is_no_trouble() -> None:
     pod = make_pod("p", "probe", {"containerStatuses": [waiting("probe", "ContainerCreating")]})
 
-    assert list_parts(make_workloads(), [pod])[0].troubles == []
+    assert list_parts(make_config(), make_workloads(), [pod])[0].troubles == []
 
 
 def test_a_pod_without_a_node_says_what_the_scheduler_said() -> None:

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from farcall.crd import build_status_schema
-from farcall_operator.cluster.port import COMPONENT_LABEL, Manifest
+from farcall_operator.cluster.port import COMPONENT_LABEL, OWNER_LABEL, Manifest
 from farcall_operator.conditions import CACHE, EXPORTER, PROBES
 from farcall_operator.context import AgentRun
+from farcall_operator.reconcile import STALLED_AGAIN_S
 from support_fake_cluster import roll_out, roll_out_all
-from support_reconcile import Stage, play_pod
+from support_reconcile import NAMESPACE, Stage, play_pod
 
 pytestmark = pytest.mark.unit
 
@@ -75,6 +76,39 @@ def test_a_workload_that_lost_its_label_is_known_by_its_name(
 
     assert stage.truth("Ready") == ("Unknown", "Paused")
     assert {stage.truth(c)[0] for c in (PROBES, CACHE, EXPORTER)} == {"True"}
+
+
+@pytest.mark.parametrize("spec", [{"tier": "Hobby", "paused": True}, {"tier": "No"}], ids=str)
+def test_a_workload_that_the_watches_do_not_tell_of_is_asked_for_and_said(
+    stage: Stage, spec: Manifest
+) -> None:
+    """They are filtered by label, and nothing is applied that would bring the label back."""
+    stage.write(spec=spec)
+    ref = stage.cluster.ref("DaemonSet", "main-probe")
+    stage.cluster.edit(ref, lambda m: m["metadata"]["labels"].pop(OWNER_LABEL))
+    set_status(stage, "DaemonSet", "main-probe", numberAvailable=2)
+    outcome = stage.reconcile()
+
+    said = stage.condition(PROBES)
+    assert said["reason"] == "NotAvailable", said
+    assert said["message"].startswith("2 of 3 agents can serve."), said
+    assert f"DaemonSet {NAMESPACE}/main-probe has lost the label {OWNER_LABEL}=main" in said["message"]  # fmt: skip
+    assert stage.status()["probes"] == "2/3"
+    assert outcome.again_in_s == STALLED_AGAIN_S, "no event will tell of its changes"
+
+
+def test_somebody_elses_of_that_name_is_not_taken_for_ours_while_paused(stage: Stage) -> None:
+    stage.write(spec={"tier": "Hobby", "paused": True})
+
+    def estrange(manifest: Manifest) -> None:
+        manifest["metadata"].update(labels={}, ownerReferences=[])
+
+    stage.cluster.edit(stage.cluster.ref("DaemonSet", "main-probe"), estrange)
+    outcome = stage.reconcile()
+
+    assert stage.truth(PROBES) == ("False", "NotApplied")
+    assert "lost the label" not in stage.condition(PROBES)["message"]
+    assert outcome.again_in_s is None
 
 
 def test_a_status_without_any_number_is_not_ready(stage: Stage) -> None:

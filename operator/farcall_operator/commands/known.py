@@ -16,7 +16,6 @@ from farcall_operator.context import Context, Credentials, Discovery
 from farcall_operator.view import SECRETS_HASH
 
 SERVICE_MONITORS = ("monitoring.coreos.com/v1", "ServiceMonitor")
-SUFFIXES = ("probe", "redis", "exporter")  # a workload's name is `<name>-<suffix>`
 NOT_LOOKED = "no config is in force yet: what the operator discovers (networks, DNS servers) is left out here"
 
 
@@ -97,13 +96,12 @@ def read_discovery(effective: dict[str, Any] | None) -> Discovery | None:
 async def read_hashes(cluster: Cluster, config: TracingConfig, namespace: str) -> dict[str, str]:
     """By workload, as its pods carry them now: this command neither reads nor changes a secret."""
     hashes = {}
-    for suffix, (version, kind) in zip(SUFFIXES, WORKLOADS, strict=True):
-        name = f"{config.metadata.name}-{suffix}"
-        live = await cluster.get(Ref(version, kind, namespace, name))
+    for workload in WORKLOADS:
+        live = await cluster.get(workload.ref(config.metadata.name, namespace))
         template = ((live or {}).get("spec") or {}).get("template") or {}
         annotations = (template.get("metadata") or {}).get("annotations") or {}
         if SECRETS_HASH in annotations:
-            hashes[suffix] = str(annotations[SECRETS_HASH])
+            hashes[workload.suffix] = str(annotations[SECRETS_HASH])
     return hashes
 
 

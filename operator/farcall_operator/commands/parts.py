@@ -4,11 +4,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from farcall_operator.cluster.port import COMPONENT_LABEL, Manifest
+from farcall_operator.children import Owner, judge_standing
+from farcall_operator.cluster.port import COMPONENT_LABEL, Manifest, Ref
 
-# In the order in which data flows; the component label's value → what a person calls it.
-PARTS = {"probe": "probes", "dns-cache": "DNS cache", "exporter": "exporter and console"}
-WORKLOADS = (("apps/v1", "DaemonSet"), ("apps/v1", "StatefulSet"), ("apps/v1", "Deployment"))
+
+class Workload(NamedTuple):
+    """A TracingConfig has one of each, named `<name>-<suffix>`: labels may be taken away, a name stays.
+
+    `component`: what its pods' label says; `part`: what a person calls it.
+    """
+
+    api_version: str
+    kind: str
+    suffix: str
+    component: str
+    part: str
+
+    def ref(self, owner: str, namespace: str) -> Ref:
+        return Ref(self.api_version, self.kind, namespace, f"{owner}-{self.suffix}")
+
+
+# In the order in which data flows.
+WORKLOADS = (
+    Workload("apps/v1", "DaemonSet", "probe", "probe", "probes"),
+    Workload("apps/v1", "StatefulSet", "redis", "dns-cache", "DNS cache"),
+    Workload("apps/v1", "Deployment", "exporter", "exporter", "exporter and console"),
+)
 MAX_MESSAGE = 300  # characters of what a container said last
 MAX_TROUBLES = 5  # of one part; the same trouble on every node is one, with a count
 
@@ -38,23 +59,32 @@ class Part:
     troubles: list[Trouble]
 
 
-def list_parts(workloads: Iterable[Manifest], pods: Sequence[Manifest]) -> list[Part]:
-    order = list(PARTS)
-    found = [w for w in workloads if component_of(w) in PARTS]
-    found.sort(key=lambda w: (order.index(component_of(w)), w["metadata"]["name"]))
-    return [build_part(w, [p for p in pods if component_of(p) == component_of(w)]) for w in found]
+def list_parts(
+    config: Manifest, workloads: Iterable[Manifest], pods: Sequence[Manifest]
+) -> list[Part]:
+    """Of the workloads those that are this resource's; another's of that name is none of its parts."""
+    metadata = config["metadata"]
+    owner = Owner(name=metadata["name"], uid=metadata.get("uid", ""))
+    known = {(w["kind"], w["metadata"]["name"]): w for w in workloads}
+    found = []
+    for place in WORKLOADS:
+        live = known.get((place.kind, f"{owner.name}-{place.suffix}"))
+        if live is not None and judge_standing(live, owner) == "ours":
+            own = [pod for pod in pods if component_of(pod) == place.component]
+            found.append(build_part(place.part, live, own))
+    return found
 
 
 def component_of(manifest: Manifest) -> str:
     return str((manifest["metadata"].get("labels") or {}).get(COMPONENT_LABEL, ""))
 
 
-def build_part(workload: Manifest, pods: Sequence[Manifest]) -> Part:
+def build_part(part: str, workload: Manifest, pods: Sequence[Manifest]) -> Part:
     status = workload.get("status") or {}
     wanted, ready, updated = count_pods(workload["kind"], workload.get("spec") or {}, status)
     generation = workload["metadata"].get("generation", 0)
     return Part(
-        part=PARTS[component_of(workload)],
+        part=part,
         kind=workload["kind"],
         name=workload["metadata"]["name"],
         wanted=wanted,

@@ -41,7 +41,7 @@ def build_report(
     status = config.get("status") or {}
     conditions = status.get("conditions") or []
     ready = find_condition(conditions, "Ready")
-    parts = list_parts(workloads, pods)
+    parts = list_parts(config, workloads, pods)
     return Report(
         name=metadata["name"],
         tier=str(spec.get("tier", "")),

@@ -73,12 +73,20 @@ async def read_reports(cluster: Cluster, name: str, namespace: str) -> list[Repo
         [await reach.read_config(cluster, name)] if name else await reach.read_configs(cluster)
     )
     labels = f"{OWNER_LABEL}={name}" if name else OWNER_LABEL
-    found = await asyncio.gather(
-        *(cluster.list(version, kind, namespace, labels=labels) for version, kind in WORKLOADS),
+    workloads, pods = await asyncio.gather(
+        read_workloads(cluster, name, namespace),
         cluster.list("v1", "Pod", namespace, labels=labels),
     )
-    workloads, pods = [w for listed in found[:-1] for w in listed], found[-1]
-    return [build_report(c, owned_by(c, workloads), owned_by(c, pods), namespace) for c in configs]
+    return [build_report(c, workloads, owned_by(c, pods), namespace) for c in configs]
+
+
+async def read_workloads(cluster: Cluster, name: str, namespace: str) -> list[Manifest]:
+    """By name, or all that the namespace has: one that lost its labels is to be shown as well."""
+    if name:
+        asked = (cluster.get(workload.ref(name, namespace)) for workload in WORKLOADS)
+        return [found for found in await asyncio.gather(*asked) if found is not None]
+    lists = (cluster.list(w.api_version, w.kind, namespace) for w in WORKLOADS)
+    return [found for listed in await asyncio.gather(*lists) for found in listed]
 
 
 def owned_by(config: Manifest, children: Sequence[Manifest]) -> list[Manifest]:
