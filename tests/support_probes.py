@@ -14,7 +14,9 @@ import numpy as np
 from farcall_probes import events
 from farcall_probes.capture import Drained
 from farcall_probes.events import PROTO_HTTP1, Flag
+from farcall_probes.heads import Heads
 from farcall_probes.probes import KernelCapture
+from farcall_probes.reading import Reader
 from farcall_probes.selftest import Pair, open_pair
 
 CLIENT, SERVER = events.ROLE_CLIENT, events.ROLE_SERVER
@@ -151,6 +153,14 @@ class Watch:
             for record in drained.dns
             if int(record["rport"]) == port and int(record["tgid"]) == wanted
         ]
+
+
+def read_sizes(seen: list[Seen]) -> list[int]:
+    """Of HTTP/1 responses, as they leave the agent."""
+    block = np.array([s.record for s in seen], dtype=events.LARGE)
+    columns = Reader(masking=True, headers=(), heads=Heads()).read(PROTO_HTTP1, block)
+    assert columns.response_bytes is not None
+    return [int(n) for n in columns.response_bytes]
 
 
 @contextmanager

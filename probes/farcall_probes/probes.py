@@ -47,6 +47,8 @@ _COSTS = {
     "sys_exit_recvfrom": "nothing that is read by recv(2), most DNS answers among it",
     "sys_exit_recvmsg": "nothing that is read by recvmsg(2), DNS answers of some resolvers among it",
     "sys_exit_recvmmsg": "no DNS answer that is read by recvmmsg(2)",
+    "sys_exit_splice": "no size of a request whose body is read by splice(2), no connection that a proxy only splices",
+    "sys_exit_sendfile64": "no connection that only sendfile(2) writes to",
     "sys_exit_socket": "a descriptor's reuse is noticed up to a second late",
     "sys_exit_accept": "a descriptor's reuse is noticed up to a second late",
     "sys_exit_accept4": "a descriptor's reuse is noticed up to a second late",

@@ -11,6 +11,7 @@ from farcall_probes.events import PROTO_HTTP1, PROTO_TCP, Flag
 from farcall_probes.selftest import HTTP_REQUEST, HTTP_RESPONSE
 from farcall_probes.wire.clienthello import parse_client_hello
 from farcall_probes.wire.outcomes import Truncated
+from support_local import wait_until
 from support_probes import CLIENT, SERVER, Watch, connection, port_of
 
 pytestmark = pytest.mark.bpf
@@ -39,6 +40,40 @@ def test_a_connection_is_one_record_at_each_end_with_its_bytes(watch: Watch) -> 
         assert seen.ts_resp_ns > seen.ts_req_ns
     assert client[0].key == served[0].key
     assert (client[0].role, served[0].role) == (CLIENT, SERVER)
+
+
+@pytest.mark.parametrize("first", ["client", "server"])
+def test_ends_that_close_one_after_the_other_count_no_byte_more(watch: Watch, first: str) -> None:
+    """A FIN has a number in TCP's sequence space as bytes have."""
+    with connection() as pair:
+        port = port_of(pair)
+        pair.exchange(b"\x05" * 10, b"\x06" * 7)
+        ends = [pair.client, pair.server]
+        one, other = ends if first == "client" else reversed(ends)
+        one.shutdown(socket.SHUT_WR)
+        assert other.recv(1) == b""
+        other.sendall(b"\x07" * 9)
+        other.close()
+        assert one.recv(64) == b"\x07" * 9
+        assert one.recv(1) == b""
+    client, served = watch.sides(port)
+
+    sizes = (10, 16) if first == "client" else (19, 7)
+    assert [(s.request_bytes, s.response_bytes) for s in client + served] == [sizes] * 2
+
+
+def test_a_connection_whose_last_bytes_nobody_reads_is_told_of_too(watch: Watch) -> None:
+    with connection() as pair:
+        port = port_of(pair)
+        pair.exchange(b"\x05" * 10, b"\x06" * 7)
+        pair.client.shutdown(socket.SHUT_WR)
+        assert pair.server.recv(1) == b""
+        pair.server.sendall(b"\x07" * 9)
+        pair.server.close()
+        wait_until(lambda: len(watch.exchanges(port)) == 2, what="both ends' records")
+    client, served = watch.sides(port)
+
+    assert [(s.request_bytes, s.response_bytes) for s in client + served] == [(10, 16)] * 2
 
 
 def test_what_a_known_protocol_was_spoken_on_is_not_told_again(watch: Watch) -> None:

@@ -6,16 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from farcall_probes import events
-from farcall_probes.events import PROTO_HTTP1
-from farcall_probes.heads import Heads
-from farcall_probes.reading import Reader
 from support_databases import wait_until_it_listens
 from support_ports import find_free_port
-from support_probes import Seen, Watch, receive
+from support_probes import Watch, read_sizes, receive
 
 pytestmark = pytest.mark.bpf
 
@@ -49,14 +45,6 @@ def running_nginx(folder: Path, more: str = "") -> Iterator[int]:
     finally:
         server.terminate()
         server.wait(60)
-
-
-def read_sizes(seen: list[Seen]) -> list[int]:
-    """As they leave the agent."""
-    block = np.array([s.record for s in seen], dtype=events.LARGE)
-    columns = Reader(masking=True, headers=(), heads=Heads()).read(PROTO_HTTP1, block)
-    assert columns.response_bytes is not None
-    return [int(n) for n in columns.response_bytes]
 
 
 @pytest.mark.parametrize("more", ["", "tcp_nopush on;"])

@@ -15,16 +15,35 @@ FC_INLINE void remember_open(u64 sk, u32 connector)
 	map_update(MAP(MAP_OPENS), &sk, &o, 0);
 }
 
-/* What was asked and will not be answered any more is an exchange too. */
-FC_INLINE void close_conn(u64 sk, u32 old, u32 new)
+/* The peer's FIN, which the kernel has just taken as the last thing to come: nobody has read it yet. */
+FC_INLINE u32 count_last_fin(u64 sk, u32 old)
+{
+	return old == TCP_FIN_WAIT2 && load_u32(AT(sk, OFF_TCP_RCV_NXT)) != load_u32(AT(sk, OFF_TCP_COPIED));
+}
+
+/* It closes before it was clear what its few bytes were. */
+FC_INLINE bool never_decided(const struct conn *k)
+{
+	return k->state == CONN_MAYBE && !k->told_ns && !k->next_seq;
+}
+
+/* What was asked and will not be answered any more is an exchange too. `unread`: an answer may still be read. */
+FC_INLINE void close_conn(u64 sk, u32 old, u32 new, bool unread)
 {
 	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
 	struct call *c;
 
-	map_delete(MAP(MAP_OPENS), &sk);
+	if (!unread)
+		map_delete(MAP(MAP_OPENS), &sk);
 	if (!k)
 		return;
 	c = find_workspace(WORKSPACE_CLOSE);
+	if (c && never_decided(k))
+		k->told_ns = k->large.x.who.conn_open_ns;
+	if (c && k->told_ns)
+		tell_plain(c, sk, k, read_clock(), count_last_fin(sk, old));
+	if (unread)
+		return;
 	if (c && (k->state == CONN_REQUEST || k->state == CONN_RESPONSE)) {
 		struct fc_exchange *x = &k->large.x;
 
@@ -37,8 +56,6 @@ FC_INLINE void close_conn(u64 sk, u32 old, u32 new)
 		finish_exchange(c, sk, k);
 	} else if (c && k->state == CONN_FRAMED) {
 		ship_close(c, k, find_end(sk, k->large.x.role, old, new));
-	} else if (c && k->told_ns) {
-		tell_plain(c, sk, k, read_clock());
 	}
 	map_delete(MAP(MAP_CONNS), &sk);
 }
@@ -86,12 +103,12 @@ FC_INLINE void change_state(u64 sk, u32 old, u32 new)
 		map_delete(MAP(MAP_DIALS), &sk);
 	else if (new == TCP_CLOSE && old == TCP_SYN_SENT)
 		fail_dial(sk);
-	else if (new == TCP_CLOSE && !may_be_read(sk, old))
-		close_conn(sk, old, new);
+	else if (new == TCP_CLOSE)
+		close_conn(sk, old, new, may_be_read(sk, old));
 	/* close(2), but not shutdown(SHUT_WR), which still waits for its answer */
 	else if ((new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK) &&
 		 load_u8(AT(sk, OFF_SK_SHUTDOWN)) == SHUTDOWN_BOTH)
-		close_conn(sk, old, new);
+		close_conn(sk, old, new, false);
 }
 
 /* A new socket under a number that was something else before. */

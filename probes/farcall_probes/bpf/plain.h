@@ -28,13 +28,19 @@ FC_INLINE bool is_plain_due(const struct conn *k)
 	       (!k->told_ns || read_clock() - k->told_ns > FC_PLAIN_PERIOD_NS);
 }
 
-/* Bytes that this end wrote: those that were acknowledged, SYN left out, and those on their way. */
+/* States in which a FIN of this end is among what it wrote. */
+FC_INLINE u32 count_own_fin(u8 state)
+{
+	return state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 || state == TCP_CLOSING || state == TCP_LAST_ACK;
+}
+
+/* Bytes that this end wrote: those that were acknowledged and those on their way, SYN and FIN left out. */
 FC_INLINE u64 load_sent(u64 sk, const struct conn *k)
 {
 	u64 acked = load_u64(AT(sk, OFF_TCP_ACKED));
 	u32 waiting = load_u32(AT(sk, OFF_TCP_WRITE)) - load_u32(AT(sk, OFF_TCP_SND_UNA));
 
-	return acked + waiting - (k->connector == CONNECTOR_SELF);
+	return acked + waiting - (k->connector == CONNECTOR_SELF) - count_own_fin(load_state(sk));
 }
 
 FC_INLINE u64 load_received(u64 sk)
@@ -42,11 +48,12 @@ FC_INLINE u64 load_received(u64 sk)
 	return load_u64(AT(sk, OFF_TCP_RECEIVED)) - count_fin(load_state(sk));
 }
 
-FC_INLINE void tell_plain(struct call *c, u64 sk, struct conn *k, u64 now)
+/* `fin`: 1 when the peer's has just arrived and the state does not tell yet. */
+FC_INLINE void tell_plain(struct call *c, u64 sk, struct conn *k, u64 now, u32 fin)
 {
 	struct fc_exchange *x = &k->large.x;
 	u64 sent = load_sent(sk, k);
-	u64 received = load_received(sk);
+	u64 received = load_received(sk) - fin;
 	bool is_client = k->connector == CONNECTOR_UNKNOWN ? k->dir == DIR_OUT : k->connector == CONNECTOR_SELF;
 
 	if (sent == k->told_sent && received == k->told_received)
@@ -78,7 +85,7 @@ FC_INLINE void meet_plain(struct call *c, u64 sk, struct conn *k)
 	if (k->state != CONN_IDLE || !is_plain(k))
 		return;
 	if (k->told_ns) {
-		tell_plain(c, sk, k, c->now);
+		tell_plain(c, sk, k, c->now, 0);
 		return;
 	}
 	n = collect(c, k->large.req, 0);

@@ -7,6 +7,7 @@
  * tracepoint, one named raw__EVENT to that raw tracepoint; step__NAME is called by others, run__NAME by the loader; uprobe__NAME
  * and uretprobe__NAME are attached to the code of TLS libraries that libraries.py finds.
  */
+#include "moved.h"
 #include "steps.h"
 #include "uprobes.h"
 
@@ -256,6 +257,43 @@ int tp__syscalls__sys_exit_recvmmsg(struct exit_args *a)
 	}
 	if (a->ret > FC_MAX_MESSAGES && e->rport)
 		c->counts[FC_COUNT_DNS_LOST] += a->ret - FC_MAX_MESSAGES;
+	return 0;
+}
+
+/* ---- bytes that the kernel moves, at exit ---------------------------------------------------------------------- */
+
+/* Out of a socket, or else into one: the other end is a pipe. */
+int tp__syscalls__sys_exit_splice(struct exit_args *a)
+{
+	struct saved s;
+	struct call *c = open_read(&s, a->ret);
+	struct fdent *e;
+
+	if (!c)
+		return 0;
+	e = find_fd(c);
+	if (!e) {
+		c->dir = DIR_OUT;
+		c->fd = (u32)SAVED(&s, NUM_REG_2);
+		e = find_fd(c);
+	}
+	if (e && e->kind == FD_TCP)
+		take_moved(a, c, e, a->ret, true);
+	return 0;
+}
+
+int tp__syscalls__sys_exit_sendfile64(struct exit_args *a)
+{
+	struct saved s;
+	struct call *c = open_read(&s, a->ret);
+	struct fdent *e;
+
+	if (!c)
+		return 0;
+	c->dir = DIR_OUT;
+	e = find_fd(c);
+	if (e && e->kind == FD_TCP)
+		take_moved(a, c, e, a->ret, false);
 	return 0;
 }
 
