@@ -275,8 +275,9 @@ class FakeWriter:
     def read_high_water(self, boot_id: str) -> int:
         return self.marks.get(boot_id, 0)
 
-    def set_high_water(self, boot_id: str, number: int) -> None:
-        self.marks[boot_id] = max(number, self.marks.get(boot_id, 0))
+    def set_high_water(self, numbers: Mapping[str, int]) -> None:
+        for boot_id, number in numbers.items():
+            self.marks[boot_id] = max(number, self.marks.get(boot_id, 0))
 
     def write_status(self, status: ComponentStatus) -> None:
         self.statuses.append(status)

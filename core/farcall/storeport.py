@@ -4,7 +4,7 @@ Both sides are synchronous and are called from worker threads; every call has it
 Arrow tables in the schemas of `farcall.rows`; readers give back the shapes of `farcall.api`, overlays applied.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,8 +63,8 @@ class Writer(Protocol):
     def read_high_water(self, boot_id: str) -> int:
         """The highest batch number of this agent boot that is known to be committed, 0 for none."""
 
-    def set_high_water(self, boot_id: str, number: int) -> None:
-        """Records that batches up to `number` are committed."""
+    def set_high_water(self, numbers: Mapping[str, int]) -> None:
+        """Records that of each agent boot the batches up to its number are committed."""
 
     def write_status(self, status: ComponentStatus) -> None:
         """What a component last said of itself; the newest per (kind, name) is read."""

@@ -60,7 +60,7 @@ NAMES: dict[str, str] = {
     "agent_restarts_unannounced": "of these, after an end that the agent did not announce (killed): what it had seen in its last second is not known to have arrived",
     "agent_unwatched_ms": "milliseconds between an agent's end, or its last word, and its next start: calls of that time on its node are not seen",
     "agent_in_flight_lost": "calls that were in flight when an agent ended, counted at each end that they were seen at",
-    "high_water_failures": "times that the high-water mark could not be written; the batch itself was",
+    "high_water_failures": "times that the high-water marks could not be written; the batches themselves were",
     "status_failures": "times that a component's status could not be written",
     "config_refused": "times that a new config was broken; the one before stayed in force",
     "certificate_refused": "times that a new certificate was unusable; the one before stayed in force",

@@ -7,6 +7,7 @@ A batch's tables are built once. When the store's answer is lost, a retry hands 
 same token, because what was joined to what may have changed in between and half of the first attempt may be stored.
 """
 
+import math
 import queue
 import threading
 from collections import OrderedDict
@@ -124,6 +125,7 @@ class Pipeline:
             if future.set_running_or_notify_cancel():
                 future.set_result(self._answer(job))
             self._run_tasks()
+        self._write_marks(math.inf)
 
     def _answer(self, job: Job) -> Answer:
         try:
@@ -137,6 +139,7 @@ class Pipeline:
 
     def _run_tasks(self) -> None:
         now = self.context.clock()
+        self._write_marks(now)
         for task in self._tasks:
             try:
                 task(now)
@@ -201,16 +204,21 @@ class Pipeline:
             raise
 
     def _settle(self, header: BatchHeader, rows: int) -> None:
-        highest = self._marks.add(header.sender, header.number)
+        self._marks.add(header.sender, header.number)
         self.context.counters.add("batches_committed", 1)
         self.context.counters.add("rows_received", rows)
+
+    def _write_marks(self, now: float) -> None:
+        if not self._marks.is_due(now):
+            return
         try:
-            self.writer.set_high_water(header.sender, highest)
-        except (
-            StoreError
-        ) as e:  # the rows are committed; the next batch raises the mark for this one too
+            with self._asking_store():
+                self._marks.write(now)
+        except StoreSilentError:
+            return
+        except StoreError as e:
             self.context.counters.add("high_water_failures", 1)
-            log.warning("high-water mark not written", error=str(e))
+            log.warning("high-water marks not written", error=str(e))
 
     def _count_failure(self, token: str, attempt: _Attempt, error: Exception) -> Answer:
         attempt.failures += 1

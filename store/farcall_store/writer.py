@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import pyarrow as pa
@@ -48,9 +48,10 @@ class StoreWriter:
         )
         return int(rows[0]["number"]) if rows else 0
 
-    def set_high_water(self, boot_id: str, number: int) -> None:
-        table = pa.table({"BootId": [boot_id], "Number": [number]}, schema=_HIGH_WATER)
-        self._insert("ingest_high_water", table, token=f"{boot_id}:{number}")
+    def set_high_water(self, numbers: Mapping[str, int]) -> None:
+        rows = {"BootId": list(numbers), "Number": list(numbers.values())}
+        token = json.dumps(numbers, sort_keys=True)
+        self._insert("ingest_high_water", pa.table(rows, schema=_HIGH_WATER), token=token)
 
     def write_status(self, status: ComponentStatus) -> None:
         row = {

@@ -18,6 +18,7 @@ from farcall.effective import RetentionConfig
 from farcall.rows import TableName
 from farcall.storeport import StoreRefusedError, StoreUnavailableError
 from farcall_store import open_reader, open_writer
+from farcall_store.engine import MERGED_AT_ONCE
 from farcall_store.reader import StoreReader
 from farcall_store.writer import StoreWriter
 from support_ports import find_free_port
@@ -300,6 +301,14 @@ def test_the_store_reports_itself(tmp_path: Path) -> None:
 
         assert (status.kind, status.name, status.alive) == ("store", "test", True)
         assert status.gauges["rss_bytes"] > 0
+
+
+def test_parts_of_few_rows_wait_for_others_before_they_are_merged(tmp_path: Path) -> None:
+    with running_store(tmp_path) as store:
+        asked = (
+            "SELECT value FROM system.merge_tree_settings WHERE name = 'min_parts_to_merge_at_once'"
+        )
+        assert count(store, asked) == MERGED_AT_ONCE
 
 
 def test_an_older_build_refuses_a_newer_schema(tmp_path: Path) -> None:

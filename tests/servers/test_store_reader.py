@@ -352,10 +352,11 @@ def test_sights_wait_until_they_are_settled(writer: Writer, at: int) -> None:
 
 def test_the_high_water_never_falls(writer: Writer) -> None:
     for number in (3, 9, 5, 9):
-        writer.set_high_water("boot-1", number)
+        writer.set_high_water({"boot-1": number, "boot-2": 10 - number})
 
     assert writer.read_high_water("boot-1") == 9
-    assert writer.read_high_water("boot-2") == 0
+    assert writer.read_high_water("boot-2") == 7
+    assert writer.read_high_water("boot-3") == 0
 
 
 def test_a_component_is_alive_while_it_speaks(writer: Writer, reader: Reader) -> None:

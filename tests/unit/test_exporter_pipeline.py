@@ -1,6 +1,7 @@
 """The worker: acknowledged after commit, retries harmless, a store that is down or refuses, a queue that is full."""
 
 import threading
+from collections.abc import Mapping
 
 import pytest
 
@@ -28,11 +29,17 @@ def make(writer: FakeWriter | None = None) -> tuple[Pipeline, FakeWriter, Clock]
     return Pipeline(writer, make_context(clock=clock)), writer, clock
 
 
+def finish(pipeline: Pipeline) -> None:
+    pipeline.start()
+    assert pipeline.stop(20)
+
+
 def test_a_batch_is_acknowledged_after_its_commit_and_marked() -> None:
     pipeline, writer, _ = make()
     assert pipeline.take_batch(batch([exchange()], number=5)) == OK
 
     assert len(writer.rows("spans")) == 1
+    finish(pipeline)
     assert writer.marks == {BOOT: 5}
     assert {token for token, _ in writer.tokens} == {f"{BOOT}:5"}
 
@@ -52,7 +59,36 @@ def test_numbers_that_overtake_each_other_lose_nothing() -> None:
         assert pipeline.take_batch(batch([exchange()], number=number)) == OK
 
     assert len(writer.rows("spans")) == 4
+    finish(pipeline)
     assert writer.marks == {BOOT: 4}
+
+
+def test_the_marks_of_all_agents_are_written_together_and_no_more_often_than_once_a_second() -> (
+    None
+):
+    written: list[dict[str, int]] = []
+
+    class Noting(FakeWriter):
+        def set_high_water(self, numbers: Mapping[str, int]) -> None:
+            written.append(dict(numbers))
+
+    pipeline, _, clock = make(Noting())
+    pipeline.start()
+
+    def take(number: int, boot: str) -> None:
+        body = batch([exchange()], number=number, boot=boot)
+        assert pipeline.submit(lambda: pipeline.take_batch(body), 1).result(20) == OK
+
+    take(1, BOOT)
+    wait_until(lambda: written == [{BOOT: 1}])
+    take(2, BOOT)
+    take(7, OTHER_BOOT)
+    take(3, BOOT)
+    clock.now += 1
+    wait_until(lambda: len(written) == 2)
+    assert written[1] == {BOOT: 3, OTHER_BOOT: 7}
+    assert pipeline.stop(20)
+    assert len(written) == 2
 
 
 def test_the_mark_outlives_the_exporter_and_counts_for_its_boot_alone() -> None:
@@ -138,13 +174,14 @@ def test_a_bad_batch_is_refused_and_the_next_one_is_taken() -> None:
 
 def test_a_mark_that_cannot_be_written_does_not_undo_the_commit() -> None:
     class NoMarks(FakeWriter):
-        def set_high_water(self, boot_id: str, number: int) -> None:
+        def set_high_water(self, numbers: Mapping[str, int]) -> None:
             raise StoreUnavailableError("not now")
 
     pipeline, writer, _ = make(NoMarks())
     body = batch([exchange()], number=1)
     assert [pipeline.take_batch(body), pipeline.take_batch(body)] == [OK, OK]
     assert len(writer.rows("spans")) == 1
+    finish(pipeline)
     assert pipeline.context.counters.read()["high_water_failures"] == 1
 
 
