@@ -1,6 +1,7 @@
 """What the exporter's tests share: batches as an agent makes them, a writer in memory, a cache in memory."""
 
 import itertools
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from farcall.dnscache import CacheEntry, CacheQuestion, CacheUnavailableError, N
 from farcall.effective import SelectionConfig
 from farcall.exchange import BatchHeader, BatchKind, ExchangeFlag
 from farcall.rows import TABLES, TableName
-from farcall.storeport import StoredSpan, StoreError
+from farcall.storeport import StoredEnd, StoredSpan, StoreError
 from farcall_exporter.context import Context, Settings
 from farcall_exporter.counters import Counters
 from farcall_exporter.decode import Decoded, decode_batch
@@ -302,6 +303,33 @@ class FakeWriter:
             and since_ns <= row["Timestamp"] <= until_ns
         ]
 
+    def find_ends(
+        self, identities: Sequence[str], since_ns: int, until_ns: int, is_server: bool
+    ) -> list[StoredEnd]:
+        if self.fail_with:
+            raise self.fail_with.pop(0)
+        rows = [
+            row
+            for row in self.rows("sights")
+            if row["JoinKey"][:16] in identities and since_ns <= row["Timestamp"] <= until_ns
+        ]
+        if not is_server:
+            return [
+                StoredEnd(row["JoinKey"], row["Timestamp"], row["Span"])
+                for row in rows
+                if row["State"] == "client"
+            ]
+        states: dict[str, set[str]] = {}
+        for row in rows:
+            states.setdefault(row["JoinKey"], set()).add(row["State"])
+        return [
+            StoredEnd(row["JoinKey"], row["Timestamp"], str(json.loads(row["Span"])["bytes"]))
+            for row in rows
+            if row["State"] == "waiting"
+            and states[row["JoinKey"]] & {"keeping", "kept"}
+            and "joined" not in states[row["JoinKey"]]
+        ]
+
     def rows(self, name: TableName) -> list[Row]:
         return [row for table in self.tables.get(name, []) for row in to_rows(table)]
 
@@ -311,7 +339,7 @@ class FakeWriter:
         for row in self.rows("sights"):
             if row["State"] == "waiting":
                 texts.setdefault(row["JoinKey"], row["Span"])
-            else:
+            elif row["State"] in ("joined", "kept"):
                 texts[row["JoinKey"]] = ""
         return [(key, text) for key, text in texts.items() if text]
 

@@ -22,7 +22,7 @@ class Exporter:
     def take(self, *rows: Row, boot: str = BOOT) -> Tables:
         tables = build_batch(decoded(rows, boot=boot), self.context)
         self._number += 1
-        self.writer.write(drop_empty(tables), token=str(self._number))
+        self.writer.write(drop_empty(tables), token=f"{id(self)}:{self._number}")
         return tables
 
     def wait(self, seconds: float) -> None:

@@ -149,11 +149,11 @@ class Flow:
         self._client = to_table("exchanges", [client])
         self._server = to_table("exchanges", [seen_from_server(client, service="served")])
 
-    def make(self, first: int, count: int, *, glues: bool) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    def make(self, first: int, count: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
         """(client's rows, server's rows) of calls that began just now. A server's duration tells which call it saw."""
         calls = np.arange(first, first + count)
         start = time.time_ns() - 20_000_000 + (calls - first) * 1_000
-        glued = np.where((calls % GLUED == 0) & glues, 100, 0)
+        glued = np.where(calls % GLUED == 0, 100, 0)
         both: dict[str, Any] = {
             "isn_client": self._isn[0][calls // 4].astype(np.uint32),
             "isn_server": self._isn[1][calls // 4].astype(np.uint32),

@@ -106,17 +106,18 @@ LATE_NAMES = pa.schema(
     ]
 )
 
-# Server sights whose client is inside, until they are joined or become spans: survive an exporter's restart.
+# Server sights whose client is inside, until they are joined or become spans: survive an exporter's restart. With several
+# exporters also clients' ends, so that whoever has the server's finds them.
 SIGHTS = pa.schema(
     [
         pa.field("Timestamp", TIME, nullable=False),
         pa.field(
             "JoinKey", pa.string(), nullable=False
-        ),  # hex of (isn_client, isn_server, request_seq)
-        pa.field("State", _WORD, nullable=False),  # waiting | joined | kept
+        ),  # hex of (isn_client, isn_server, request_seq); a client's ends with "c"
+        pa.field("State", _WORD, nullable=False),  # waiting | keeping | joined | kept | client
         pa.field(
             "Span", pa.string(), nullable=False
-        ),  # the span it would become, as JSON; "" once settled
+        ),  # the span it would become, as JSON; "" from `keeping` on; of a client see farcall_exporter.ends
     ]
 )
 

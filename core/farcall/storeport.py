@@ -53,6 +53,15 @@ class StoredSpan:
     span_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class StoredEnd:
+    """One end of a call, from the table of sights: `key` begins with the join key's 24 digits."""
+
+    key: str
+    start_ns: int
+    text: str  # a client's: farcall_exporter.ends; a server's: the bytes of its request
+
+
 class Writer(Protocol):
     def write(self, tables: dict[TableName, pa.Table], *, token: str) -> None:
         """Commits all tables; returns after it. The same `token` again changes nothing (retries are harmless).
@@ -79,6 +88,12 @@ class Writer(Protocol):
         self, span_ids: Sequence[str], since_ns: int, until_ns: int, is_server: bool
     ) -> list[StoredSpan]:
         """Which of these are stored, as server-side or else as client-side spans that began in that time, both ends included."""
+
+    def find_ends(
+        self, identities: Sequence[str], since_ns: int, until_ns: int, is_server: bool
+    ) -> list[StoredEnd]:
+        """Of connections (16 hexadecimal digits each), what began in that time: clients' ends, or else the servers' ends that
+        are spans or are about to be."""
 
 
 class Reader(Protocol):

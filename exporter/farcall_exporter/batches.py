@@ -4,25 +4,28 @@ The memory between batches changes here too, once the tables stand: a batch is b
 tables over again (pipeline).
 """
 
-from dataclasses import replace
+import hashlib
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from farcall.rows import TableName
+from farcall.storeport import Writer
+from farcall_exporter.clients import ClientSpan
 from farcall_exporter.clientspans import build_client_spans, keep_unknown
 from farcall_exporter.cluster.destinations import Places, find_own, find_places
 from farcall_exporter.columns import Codes, Mask, code_column, hex_ids, integers
 from farcall_exporter.context import Context
 from farcall_exporter.decode import Decoded
+from farcall_exporter.ends import build_client_ends, find_kept
 from farcall_exporter.evidence import build_answers, build_connections
 from farcall_exporter.exchanges import Ends, Exchanges, Owner
 from farcall_exporter.ids import derive_ids, identity_words
-from farcall_exporter.join import JoinPlan, apply_joins, list_clients, plan_joins
+from farcall_exporter.join import JoinPlan, apply_joins, choose_open, list_clients, plan_joins
 from farcall_exporter.links import read_links
 from farcall_exporter.naming import Named, name_rows
 from farcall_exporter.parents import plan_parents, settle
-from farcall_exporter.peers import FindSpans, find_kept
 from farcall_exporter.selection import keep_rows, mark_sample, select_spans
 from farcall_exporter.serverspans import build_server_spans, build_stored_joins, build_waiting
 from farcall_exporter.services import name_services
@@ -88,9 +91,11 @@ def _build_exchanges(x: Exchanges, context: Context) -> Tables:
     x = replace(x, owner=name_services(x.owner, own))
     sides = decide_sides(x, context.inside)
     plan = plan_joins(x, sides, context.clients, context.waiting)
-    if context.peers is not None:
-        _mark_kept_elsewhere(x, sides, plan, context, context.peers)
     trace_id, span_id = _ids(x)
+    if context.peers is not None:
+        late_rows = _find_late(x, sides, plan, context)
+        if len(late_rows):
+            _mark_kept_elsewhere(x, late_rows, plan, trace_id, span_id, context.peers)
     links = read_links(x)
     parents = plan_parents(
         x,
@@ -145,6 +150,7 @@ def _build_exchanges(x: Exchanges, context: Context) -> Tables:
     # A call whose span is not stored is remembered all the same: its server's sight must find it, and not become a span.
     chosen = select_spans(spans, context)
     linked_rows = np.concatenate([client_rows, server_rows])[chosen]
+    open_clients = _open_clients(stage, client_rows, unnamed)
     tables: Tables = {
         "spans": mark_sample(keep_rows(spans, chosen), context.settings.selection),
         "links": join_tables(_link_rows(stage, linked_rows), parents.links(x, late_children)),
@@ -152,7 +158,9 @@ def _build_exchanges(x: Exchanges, context: Context) -> Tables:
         "late_names": late_names,
         "sights": build_sight_rows(sights, [(s, "joined") for s in plan.consumed]),
     }
-    _remember(stage, client_rows, named, unnamed, sights, context)
+    if context.peers is not None:
+        tables["sights"] = join_tables(tables["sights"], open_clients.ends(x))
+    _remember(stage, client_rows, named, open_clients, sights, context)
     _count(stage, named, places, context)
     context.counters.add("spans_written", len(linked_rows))
     context.counters.add("parents_same_batch", parents.found)
@@ -161,16 +169,30 @@ def _build_exchanges(x: Exchanges, context: Context) -> Tables:
     return drop_empty(tables)
 
 
-def _mark_kept_elsewhere(
-    x: Exchanges, sides: Sides, plan: JoinPlan, context: Context, find: FindSpans
-) -> None:
-    """A client's row that comes later than its server's sight waits: another exporter may have kept that one meanwhile."""
-    waited_ns = context.wall_ns() - int(context.settings.join_hold_s * 1e9)
+def _find_late(x: Exchanges, sides: Sides, plan: JoinPlan, context: Context) -> Codes:
+    """Client's rows that come when their server's sight may have waited long enough: half of that, so that those of which
+    nobody asks are stored before."""
+    waited_ns = context.wall_ns() - int(context.settings.join_hold_s * 1e9 / 2)
     is_late = sides.joinable & x.has_identity & ~plan.late & (plan.servers < 0)
     rows = np.flatnonzero(is_late & (x.start + x.duration < waited_ns))
-    rows = rows[[row not in plan.sights for row in rows.tolist()]] if plan.sights else rows
-    if len(rows):
-        plan.late[rows] = find_kept(x, rows, find)
+    return rows[[row not in plan.sights for row in rows.tolist()]] if plan.sights else rows
+
+
+def _mark_kept_elsewhere(
+    x: Exchanges, rows: Codes, plan: JoinPlan, trace_id: pa.Array, span_id: pa.Array, store: Writer
+) -> None:
+    """Another exporter may have kept the server's sight meanwhile. Said first, asked then (ends)."""
+    chosen = pa.array(rows)
+    ends = build_client_ends(
+        x,
+        rows,
+        trace_id=trace_id.take(chosen),
+        span_id=span_id.take(chosen),
+        unnamed=np.zeros(len(rows), np.bool_),
+    )
+    told = hashlib.sha256("".join(ends.column("JoinKey").to_pylist()).encode()).hexdigest()
+    store.write({"sights": ends}, token=f"ends:{x.boot_id}:{told}")
+    plan.late[rows] = find_kept(x, rows, store.find_ends)
 
 
 def _places(stage: Stage, rows: Codes, named: Named, context: Context) -> Places:
@@ -211,31 +233,55 @@ def join_tables(first: pa.Table, second: pa.Table) -> pa.Table:
     return pa.concat_tables([first, second]).unify_dictionaries().combine_chunks()
 
 
+@dataclass(frozen=True, slots=True)
+class _OpenClients:
+    """Clients' spans that a later sight may still be joined to; all columns are of one length."""
+
+    rows: Codes
+    trace_id: pa.Array
+    span_id: pa.Array
+    unnamed: Mask
+
+    def ends(self, x: Exchanges) -> pa.Table:
+        return build_client_ends(
+            x, self.rows, trace_id=self.trace_id, span_id=self.span_id, unnamed=self.unnamed
+        )
+
+    def spans(self, x: Exchanges) -> list[tuple[int, ClientSpan]]:
+        return list_clients(
+            x,
+            self.rows,
+            trace_ids=self.trace_id.to_pylist(),
+            span_ids=self.span_id.to_pylist(),
+            unnamed=self.unnamed,
+        )
+
+
+def _open_clients(stage: Stage, client_rows: Codes, unnamed: Mask) -> _OpenClients:
+    x = stage.x
+    joinable = np.flatnonzero(stage.sides.joinable[client_rows] & x.has_identity[client_rows])
+    chosen = joinable[choose_open(stage.plan, x, client_rows[joinable])]
+    rows = client_rows[chosen]
+    taken = pa.array(rows)
+    return _OpenClients(
+        rows, stage.trace_id.take(taken), stage.span_id.take(taken), unnamed[chosen]
+    )
+
+
 def _remember(
     stage: Stage,
     client_rows: Codes,
     named: Named,
-    unnamed: Mask,
+    open_clients: _OpenClients,
     sights: list[Sight],
     context: Context,
 ) -> None:
     """Moves the memory between batches on: what waits, what may still be joined, what may still be named."""
     x, now = stage.x, context.clock()
-    joinable = stage.sides.joinable[client_rows] & x.has_identity[client_rows]
-    rows = client_rows[joinable]
-    chosen = pa.array(rows)
-    new_clients = list_clients(
-        stage.plan,
-        x,
-        rows,
-        trace_ids=stage.trace_id.take(chosen).to_pylist(),
-        span_ids=stage.span_id.take(chosen).to_pylist(),
-        unnamed=unnamed[joinable],
-    )
     forgotten = apply_joins(
         stage.plan,
         new_sights=sights,
-        new_clients=new_clients,
+        new_clients=open_clients.spans(x),
         clients=context.clients,
         waiting=context.waiting,
         now=now,

@@ -5,9 +5,11 @@ import time
 from collections import deque
 
 from farcall.journal import get_log
-from farcall.storeport import StoredSpan, StoreError, StoreRefusedError
+from farcall.storeport import StoreError, StoreRefusedError
 from farcall_exporter.batches import Tables, drop_empty
+from farcall_exporter.clients import ClientSpan
 from farcall_exporter.context import Context
+from farcall_exporter.ends import find_clients
 from farcall_exporter.late import ASK_EVERY_S, ASK_ON_AFTER_S, build_late_names
 from farcall_exporter.orphans import Orphans
 from farcall_exporter.peers import find_clients_of
@@ -17,12 +19,15 @@ from farcall_exporter.serverspans import build_kept_links
 from farcall_exporter.sights import (
     Sight,
     SightError,
+    StoredSight,
     build_kept_spans,
     build_sight_joins,
+    build_sight_names,
     build_sight_rows,
     parse_sight,
 )
 from farcall_exporter.unproven import has_its_span
+from farcall_exporter.waiting import MAX_WAITING
 
 log = get_log("exporter")
 
@@ -73,44 +78,67 @@ class Chores:
             hold_s=context.settings.join_hold_s,
             may_report=lambda sight: context.agents.may_report(sight, now),
         )
+        orphans = []
         if self._orphans is not None:
-            due += self._orphans.take(self._pipeline.writer, now)
-        if not due:
+            orphans = self._orphans.take(self._pipeline.writer, now)
+        if not due and not orphans:
             return
-        stored = self._find_stored(due)
-        kept, given_up = self._split([s for s in due if s.span_id not in stored], now)
+        try:
+            found = self._find_stored([*due, *orphans])
+        except StoreError as e:
+            log.warning("the store cannot be asked for clients' spans", error=str(e))
+            orphans, found = [], {}  # they are found again
+            due = self._wait_on(due, now)
+        due += orphans
+        kept, given_up = self._split([s for s in due if s.key not in found], now)
         context.counters.add("sights_expelled", expelled)
         context.counters.add("sights_unproven_lost", len(given_up))
         context.counters.add("sights_kept", len(kept))
+        context.waiting.remember_kept(kept, now)
         spans = build_kept_spans(kept)
         spans = keep_rows(spans, select_spans(spans, context))
         spans = mark_sample(spans, context.settings.selection)
         context.counters.add("spans_written", spans.num_rows)
-        joined = [(sight, stored[sight.span_id]) for sight in due if sight.span_id in stored]
+        joined = [StoredSight(sight, *found[sight.key]) for sight in due if sight.key in found]
         context.counters.add("joins_from_store", len(joined))
         settled = [(sight, "kept") for sight in kept]
-        settled += [(sight, "joined") for sight in [*given_up, *(sight for sight, _ in joined)]]
+        settled += [(sight, "joined") for sight in [*given_up, *(j.sight for j in joined)]]
         self._enqueue(
             "kept",
             {
                 "spans": spans,
                 "links": build_kept_links(spans),
                 "joins": build_sight_joins(joined),
+                "late_names": build_sight_names(joined),
                 "sights": build_sight_rows([], settled),
             },
         )
 
-    def _find_stored(self, due: list[Sight]) -> dict[str, StoredSpan]:
-        """By the sight's span ID, clients' spans that nobody here remembers, but the store has: those stored before we started,
-        and those of another exporter."""
-        is_alone = self._context.peers is None
-        asked = [s for s in due if not is_alone or s.start_ns < self._started_ns]
-        try:
-            return find_clients_of(asked, self._pipeline.writer.find_spans)
-        except StoreError as e:
-            self._context.counters.add("stored_spans_unasked", len(asked))
-            log.warning("the store cannot be asked for clients' spans", error=str(e))
-            return {}
+    def _find_stored(self, due: list[Sight]) -> dict[str, tuple[ClientSpan, int]]:
+        """By the sight's key, clients' spans that nobody here remembers, but the store has: those stored before we started,
+        and those of another exporter. Raises StoreError."""
+        writer, found = self._pipeline.writer, {}
+        if self._context.peers is not None:
+            self._say_that_kept(due)
+            found = find_clients(due, writer.find_ends)
+        before = [s for s in due if s.start_ns < self._started_ns and s.key not in found]
+        return found | find_clients_of(before, writer.find_spans)
+
+    def _say_that_kept(self, due: list[Sight]) -> None:
+        """Before the question, so that whoever has the client's end and asks later knows (ends). Raises StoreError."""
+        self._number += 1
+        rows = build_sight_rows([], [(sight, "keeping") for sight in due])
+        self._pipeline.commit({"sights": rows}, f"keeping:{self._run_id}:{self._number}")
+
+    def _wait_on(self, due: list[Sight], now: float) -> list[Sight]:
+        """The store could not be asked: all wait on for as long again, but for those that there is no room for."""
+        waiting = self._context.waiting
+        room = max(0, MAX_WAITING - len(waiting.sights))
+        excess = due[: max(0, len(due) - room)]
+        for sight in due[len(excess) :]:
+            waiting.sights.add(sight, now)
+        self._context.counters.add("stored_spans_unasked", len(excess))
+        return excess
 
     def _split(self, due: list[Sight], now: float) -> tuple[list[Sight], list[Sight]]:
         """(sights that become spans, sights whose call very probably is one already)"""

@@ -9,6 +9,7 @@ MAX_CLIENTS = 200_000  # about 100 MB at most; beyond it the oldest are given up
 SKEW_NS = 2 * 10**9  # clocks of two nodes; within one the sights nest
 SEQUENCES = 1 << 32
 NONE, EXACT, OVERLAP = 0, 1, 2  # how a server's sight was found
+KIND_WORDS = ("none", "exact", "overlap")
 
 
 @dataclass(frozen=True, slots=True)

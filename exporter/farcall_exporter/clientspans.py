@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from farcall.names import Confidence, DestinationKind, NameSource
-from farcall_exporter.clients import NONE
+from farcall_exporter.clients import KIND_WORDS, NONE
 from farcall_exporter.cluster.destinations import Places
 from farcall_exporter.columns import (
     Coded,
@@ -16,7 +16,6 @@ from farcall_exporter.columns import (
     overlay,
     texts_array,
 )
-from farcall_exporter.join import KIND_WORDS
 from farcall_exporter.late import LateBook, SpanKey, is_mendable
 from farcall_exporter.naming import Named
 from farcall_exporter.spans import Entries, SpanParts, build_spans

@@ -185,7 +185,7 @@ def build_map(count: int, entries: Sequence[tuple[str, Coded]]) -> pa.MapArray:
 def hex_ids(*words: Words) -> pa.Array:
     """Lower-case hex of one or two 64-bit words a row, without a loop over the rows."""
     count = len(words[0])
-    raw = np.stack([word.astype(">u8") for word in words], axis=1).tobytes()
+    raw = np.stack(words, axis=1).astype(">u8").tobytes()  # stacking gives native order
     width = 16 * len(words)
     offsets = np.arange(count + 1, dtype=np.int32) * width
     return pa.StringArray.from_buffers(

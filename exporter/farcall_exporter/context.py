@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from farcall.effective import EffectiveConfig, SelectionConfig
+from farcall.storeport import Writer
 from farcall_exporter.agentlist import AgentList
 from farcall_exporter.agents import AgentBook
 from farcall_exporter.clients import ClientBook
@@ -16,7 +17,6 @@ from farcall_exporter.counters import Counters
 from farcall_exporter.late import LateBook
 from farcall_exporter.lookups import Lookups
 from farcall_exporter.parents import CauseBook
-from farcall_exporter.peers import FindSpans
 from farcall_exporter.resolve import NamingRules
 from farcall_exporter.selection import Budgets
 from farcall_exporter.sides import Cluster
@@ -63,7 +63,9 @@ class Context:
     lookups: Lookups
     clock: Callable[[], float]  # monotonic seconds
     version: str
-    peers: FindSpans | None = None  # where there are several exporters: what the others stored
+    peers: Writer | None = (
+        None  # where there are several exporters: the store, for what the others know
+    )
     run: str = ""  # this process among all exporters (orphans.render_run)
     wall_ns: Callable[[], int] = time.time_ns  # Unix
     clients: ClientBook = field(default_factory=ClientBook)

@@ -26,7 +26,7 @@ NAMES: dict[str, str] = {
     "joins_waiting": "server's sights that had waited and were joined",
     "joins_from_store": "server-side sights joined to a span that an exporter before or beside this one stored",
     "sights_adopted": "server-side sights taken over from an exporter that is gone",
-    "stored_spans_unasked": "server-side sights that became spans while the store could not be asked whether their client's is stored",
+    "stored_spans_unasked": "server-side sights that became spans because too many waited while the store could not be asked whether their client's is stored",
     "joins_stored": "server's sights joined to a client's span stored before",
     "joins_overlap": "of all joins, those by overlap of byte ranges",
     "parents_same_batch": "calls whose parent was known when they were stored",

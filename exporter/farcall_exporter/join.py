@@ -34,8 +34,6 @@ from farcall_exporter.sides import Sides
 from farcall_exporter.sights import Sight
 from farcall_exporter.waiting import SightBook, Waiting
 
-KIND_WORDS = ("none", "exact", "overlap")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredJoin:
@@ -214,8 +212,18 @@ def apply_joins(
     return clients.forget(now)
 
 
+def choose_open(plan: JoinPlan, x: Exchanges, rows: Codes) -> Codes:
+    """Which of these clients' rows a later sight may still be joined to, as indices into `rows`.
+
+    Not those whose server's sight already covers every byte of the request.
+    """
+    server = plan.servers[rows]
+    covered = (server >= 0) & (x.request_bytes[server] >= x.request_bytes[rows])
+    chosen = np.flatnonzero(~covered)
+    return chosen[[rows[i] not in plan.sights for i in chosen]] if plan.sights else chosen
+
+
 def list_clients(
-    plan: JoinPlan,
     x: Exchanges,
     rows: Codes,
     *,
@@ -223,25 +231,17 @@ def list_clients(
     span_ids: list[str],
     unnamed: Mask,
 ) -> list[tuple[int, ClientSpan]]:
-    """Clients' spans that a later sight may still be joined to. All columns are as long as `rows`.
-
-    Not those whose server's sight already covers every byte of the request.
-    """
+    """With their connections' identities. All columns are as long as `rows`."""
     keys = _Keys(x)
-    server = plan.servers[rows]
-    covered = (server >= 0) & (x.request_bytes[server] >= x.request_bytes[rows])
-    chosen = np.flatnonzero(~covered)
-    chosen = chosen[[rows[i] not in plan.sights for i in chosen]] if plan.sights else chosen
     columns = zip(
-        keys.identity[rows[chosen]].tolist(),
-        keys.request[rows[chosen]].tolist(),
-        x.request_bytes[rows[chosen]].tolist(),
-        x.start[rows[chosen]].tolist(),
-        keys.end[rows[chosen]].tolist(),
-        chosen.tolist(),
+        keys.identity[rows].tolist(),
+        keys.request[rows].tolist(),
+        x.request_bytes[rows].tolist(),
+        x.start[rows].tolist(),
+        keys.end[rows].tolist(),
+        trace_ids,
+        span_ids,
+        unnamed.tolist(),
         strict=True,
     )
-    return [
-        (identity, ClientSpan(seq, size, start, end, trace_ids[i], span_ids[i], bool(unnamed[i])))
-        for identity, seq, size, start, end, i in columns
-    ]
+    return [(identity, ClientSpan(*values)) for identity, *values in columns]

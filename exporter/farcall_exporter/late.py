@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from farcall.names import UnknownReason
+from farcall.names import Confidence, NameSource, UnknownReason
 from farcall.rows import LATE_NAMES
 from farcall_exporter.lookups import Lookups
 from farcall_exporter.naming import Question, decide
@@ -115,6 +115,15 @@ def late_names_table(rows: Sequence[tuple[int, str, str, str, list[tuple[str, st
         [pa.array(list(c), f.type) for c, f in zip(columns, LATE_NAMES, strict=True)],
         schema=LATE_NAMES,
     )
+
+
+def name_by_server(service: str) -> list[tuple[str, str]]:
+    """Of a span inside the cluster that had only an address: what its server calls itself."""
+    return [
+        ("farcall.destination.name", service),
+        ("farcall.name.source", str(NameSource.SERVER)),
+        ("farcall.name.confidence", str(Confidence.EXACT)),
+    ]
 
 
 def late_attributes(decision: Decision, start_ns: int) -> list[tuple[str, str]]:

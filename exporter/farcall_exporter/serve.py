@@ -66,7 +66,7 @@ class Exporter:
             lookups=Lookups(cache, counters, clock=time.monotonic),
             clock=time.monotonic,
             version=installed_version("farcall"),
-            peers=writer.find_spans if config.endpoints.exporter_members else None,
+            peers=writer if config.endpoints.exporter_members else None,
         )
         self._watch = make_watch(config, context)
         self.pipeline = Pipeline(writer, context)

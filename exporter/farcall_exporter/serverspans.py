@@ -5,11 +5,12 @@ import pyarrow as pa
 
 from farcall.names import DestinationKind, NameSource
 from farcall.rows import JOINS, LINKS
+from farcall_exporter.clients import KIND_WORDS
 from farcall_exporter.columns import Coded, Codes, choose, constant, overlay, spread
 from farcall_exporter.exchanges import Exchanges
 from farcall_exporter.hosts import parse_host_name
-from farcall_exporter.join import KIND_WORDS, StoredJoin
-from farcall_exporter.late import late_names_table
+from farcall_exporter.join import StoredJoin
+from farcall_exporter.late import late_names_table, name_by_server
 from farcall_exporter.sights import Sight, join_key, parse_sight, render_sights
 from farcall_exporter.spans import Entries, SpanParts, build_spans
 from farcall_exporter.stage import Stage
@@ -95,11 +96,7 @@ def build_stored_joins(stage: Stage) -> tuple[pa.Table, pa.Table]:
             join.span.trace_id,
             join.span.span_id,
             facts["farcall.server.service.name"],
-            [
-                ("farcall.destination.name", facts["farcall.server.service.name"]),
-                ("farcall.name.source", str(NameSource.SERVER)),
-                ("farcall.name.confidence", "exact"),
-            ],
+            name_by_server(facts["farcall.server.service.name"]),
         )
         for join, facts in zip(stored, map(dict, attributes), strict=True)
         if join.span.is_unnamed

@@ -8,8 +8,10 @@ from typing import Any
 import pyarrow as pa
 
 from farcall.rows import JOINS, SIGHTS, SPANS
-from farcall.storeport import StoredSpan
+from farcall_exporter.clients import KIND_WORDS, ClientSpan
+from farcall_exporter.late import late_names_table, name_by_server
 
+IDENTITY_DIGITS = 16
 IDENTITY_KEY_DIGITS = 24  # isn_client, isn_server, request_seq: 32 bits each
 RESTORED_BOOT = ""  # who reported it is not known any more
 
@@ -107,26 +109,48 @@ def build_kept_spans(sights: Sequence[Sight]) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=SPANS)
 
 
-def build_sight_joins(found: Sequence[tuple[Sight, StoredSpan]]) -> pa.Table:
-    """Overlay rows for clients' spans that an exporter before this one stored: what the server saw of each."""
+@dataclass(frozen=True, slots=True)
+class StoredSight:
+    """A sight whose client's span another exporter stored, or one before this."""
+
+    sight: Sight
+    client: ClientSpan
+    kind: int  # clients.EXACT, clients.OVERLAP
+
+
+def build_sight_joins(found: Sequence[StoredSight]) -> pa.Table:
+    """Overlay rows for the clients' spans: what the server saw of each."""
     rows = [
         (
-            span.start_ns,
-            span.trace_id,
-            span.span_id,
+            *_key_of(join.client),
             [
-                ("farcall.join", "exact"),  # its ID is derived from the key
-                ("farcall.server.duration_ns", str(sight.duration_ns)),
-                ("farcall.server.service.name", sight.service),
-                *([("farcall.server.pod.name", sight.pod)] if sight.pod else []),
+                ("farcall.join", KIND_WORDS[join.kind]),
+                ("farcall.server.duration_ns", str(join.sight.duration_ns)),
+                ("farcall.server.service.name", join.sight.service),
+                *([("farcall.server.pod.name", join.sight.pod)] if join.sight.pod else []),
             ],
         )
-        for sight, span in found
+        for join in found
     ]
     columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
     return pa.Table.from_arrays(
         [pa.array(list(c), f.type) for c, f in zip(columns, JOINS, strict=True)], schema=JOINS
     )
+
+
+def build_sight_names(found: Sequence[StoredSight]) -> pa.Table:
+    """Overlay rows for those that had only an address until now."""
+    return late_names_table(
+        [
+            (*_key_of(join.client), join.sight.service, name_by_server(join.sight.service))
+            for join in found
+            if join.client.is_unnamed
+        ]
+    )
+
+
+def _key_of(client: ClientSpan) -> tuple[int, str, str]:
+    return client.start_ns, client.trace_id, client.span_id
 
 
 def build_sight_rows(waiting: Sequence[Sight], settled: Sequence[tuple[Sight, str]]) -> pa.Table:

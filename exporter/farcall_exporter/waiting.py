@@ -80,7 +80,10 @@ class Waiting:
             due.append(sight)
         for sight in due:
             self.sights.remove(sight)
-            if sight.identity is not None:
-                self.kept.add(replace(sight, text=""), now)
         self.kept.forget(now, life_s=KEPT_S, limit=MAX_KEPT)
         return due, expelled
+
+    def remember_kept(self, sights: Iterable[Sight], now: float) -> None:
+        for sight in sights:
+            if sight.identity is not None:
+                self.kept.add(replace(sight, text=""), now)

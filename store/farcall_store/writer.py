@@ -16,7 +16,7 @@ import pyarrow.ipc as ipc
 
 from farcall.api import ComponentStatus
 from farcall.rows import TABLES, TIME, TableName
-from farcall.storeport import StoredSpan, StoreRefusedError
+from farcall.storeport import StoredEnd, StoredSpan, StoreRefusedError
 from farcall_store.client import Client
 from farcall_store.schema import TABLE_NAMES
 from farcall_store.statuses import parse_status
@@ -29,6 +29,22 @@ _STATUS = pa.schema(
         pa.field("Name", pa.string()),
         pa.field("Status", pa.string()),
     ]
+)
+
+_OF_CONNECTIONS = (
+    "FROM sights WHERE Timestamp >= fromUnixTimestamp64Nano({since:Int64}) "
+    "AND Timestamp <= fromUnixTimestamp64Nano({until:Int64}) "
+    "AND substring(JoinKey, 1, 16) IN {identities:Array(String)} "
+)
+_CLIENTS_ENDS = (
+    "SELECT JoinKey AS key, toUnixTimestamp64Nano(Timestamp) AS start, Span AS text "
+    f"{_OF_CONNECTIONS}AND State = 'client' ORDER BY text DESC LIMIT 1 BY key, start"
+)
+_SERVERS_ENDS = (
+    "SELECT JoinKey AS key, min(toUnixTimestamp64Nano(Timestamp)) AS start, "
+    "toString(anyIf(JSONExtractUInt(Span, 'bytes'), State = 'waiting')) AS text "
+    f"{_OF_CONNECTIONS}AND State != 'client' GROUP BY JoinKey "
+    "HAVING countIf(State IN ('keeping', 'kept')) > 0 AND countIf(State = 'joined') = 0"
 )
 
 
@@ -76,7 +92,7 @@ class StoreWriter:
         rows = self._client.query(
             "SELECT JoinKey AS key, anyIf(Span, State = 'waiting') AS span FROM sights "
             "WHERE Timestamp >= fromUnixTimestamp64Nano({since:Int64}) "
-            "GROUP BY JoinKey HAVING countIf(State != 'waiting') = 0 ORDER BY min(Timestamp)",
+            "GROUP BY JoinKey HAVING countIf(State = 'waiting') > 0 AND countIf(State IN ('joined', 'kept')) = 0 ORDER BY min(Timestamp)",
             {"since": since_ns},
         )
         return [(row["key"], row["span"]) for row in rows]
@@ -92,6 +108,15 @@ class StoreWriter:
             {"since": since_ns, "until": until_ns, "ids": list(span_ids), "is_server": is_server},
         )
         return [StoredSpan(int(row["start"]), row["trace"], row["span"]) for row in rows]
+
+    def find_ends(
+        self, identities: Sequence[str], since_ns: int, until_ns: int, is_server: bool
+    ) -> list[StoredEnd]:
+        rows = self._client.query(
+            _SERVERS_ENDS if is_server else _CLIENTS_ENDS,
+            {"since": since_ns, "until": until_ns, "identities": list(identities)},
+        )
+        return [StoredEnd(row["key"], int(row["start"]), row["text"]) for row in rows]
 
     def close(self) -> None:
         self._client.close()

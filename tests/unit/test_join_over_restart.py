@@ -50,7 +50,22 @@ def test_a_sight_whose_client_nobody_stored_becomes_a_span_as_ever() -> None:
     assert after.rows("joins") == []
 
 
-def test_what_cannot_be_asked_is_kept_and_counted() -> None:
+def test_a_sight_waits_on_while_the_store_cannot_be_asked() -> None:
+    before = Exporter()
+    before.take(identified())
+    after = replaced(before)
+    after.take(seen_from_server(identified()))
+    after.writer.fail_with = [StoreUnavailableError("it is gone")]
+    after.wait(20)
+
+    assert [s["SpanKind"] for s in after.spans] == ["Client"]
+    assert after.context.counters.read()["stored_spans_unasked"] == 0
+
+
+def test_what_cannot_be_asked_and_has_no_room_to_wait_is_kept_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("farcall_exporter.chores.MAX_WAITING", 0)
     before = Exporter()
     client = identified()
     before.take(client)

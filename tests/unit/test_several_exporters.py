@@ -1,8 +1,11 @@
 """What one of several exporters makes of calls whose other end went to another one."""
 
+from typing import Any
+
 import pytest
 
 from farcall.exchange import ExchangeFlag
+from farcall.storeport import StoredEnd, StoreUnavailableError
 from farcall_exporter.chores import Chores
 from farcall_exporter.orphans import render_run
 from farcall_exporter.selfstatus import SelfStatus
@@ -30,7 +33,7 @@ class Peer(Exporter):
         super().__init__()
         self.writer = writer or self.writer
         self.pipeline.writer = self.writer
-        self.context.peers = self.writer.find_spans
+        self.context.peers = self.writer
         self.context.wall_ns = lambda: T0 + int((self.clock.now - 1_000) * NS)
         self.status = SelfStatus(self.pipeline, node=name)
         self.chores = Chores(self.pipeline, started_ns=0)
@@ -64,6 +67,102 @@ def test_a_client_that_comes_after_the_other_exporter_kept_its_server_is_no_seco
     assert one.counted("client_sights_late_lost") == 1
 
 
+def glued(client: Row, **more: Any) -> Row:
+    """The server read the request together with the bytes before it: it has another number there."""
+    return seen_from_server(
+        client,
+        request_seq=client["request_seq"] - 100,
+        request_bytes=client["request_bytes"] + 100,
+        **more,
+    )
+
+
+def test_a_glued_request_finds_the_span_that_the_other_exporter_stored() -> None:
+    one = Peer()
+    two = Peer(one.writer)
+    client = identified()
+    one.take(client)
+    two.take(glued(client))
+    two.wait(6)
+
+    assert [s["SpanKind"] for s in one.spans] == ["Client"]
+    [join], [name] = one.rows("joins"), one.rows("late_names")
+    assert join["Attributes"]["farcall.join"] == "overlap"
+    assert join["SpanId"] == name["SpanId"] == one.spans[0]["SpanId"]
+    assert name["DestinationLabel"] == join["Attributes"]["farcall.server.service.name"]
+
+
+def test_a_client_whose_glued_request_the_other_exporter_kept_is_no_second_span() -> None:
+    one = Peer()
+    two = Peer(one.writer)
+    client = identified()
+    two.take(glued(client))
+    two.wait(6)
+    one.clock.now += 7
+    one.take(client)
+
+    assert [s["SpanKind"] for s in one.spans] == ["Server"]
+    assert one.counted("client_sights_late_lost") == 1
+
+
+def test_a_call_on_the_same_connection_is_not_the_glued_one() -> None:
+    one = Peer()
+    two = Peer(one.writer)
+    first = identified()
+    second = {**first, "request_seq": first["request_seq"] + 1_000}
+    one.take(second)
+    two.take(glued(first))
+    two.wait(6)
+
+    assert sorted(s["SpanKind"] for s in one.spans) == ["Client", "Server"]
+    assert one.rows("joins") == []
+
+
+@pytest.mark.parametrize("is_glued", [False, True])
+@pytest.mark.parametrize("is_between", [False, True])
+def test_ends_that_look_for_each_other_in_the_same_moment_are_no_two_spans(
+    is_glued: bool, is_between: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client's batch is committed just before the other exporter asks, or just after."""
+    one = Peer()
+    two = Peer(one.writer)
+    client = identified()
+    two.take(glued(client) if is_glued else seen_from_server(client))
+    one.clock.now += 6
+    find, is_taken = one.writer.find_ends, False
+
+    def find_meanwhile(*asked: Any) -> list[StoredEnd]:
+        nonlocal is_taken
+        before = find(*asked)
+        if not is_taken:
+            is_taken = True
+            one.take(client)
+        return find(*asked) if is_between else before
+
+    monkeypatch.setattr(one.writer, "find_ends", find_meanwhile)
+    two.wait(6)
+
+    # Where both saw each other the client's row is given up, and counted.
+    assert [s["SpanKind"] for s in one.spans] == ([] if is_between else ["Server"])
+    assert one.counted("client_sights_late_lost") == 1
+
+
+def test_a_sight_waits_on_while_the_store_cannot_be_asked() -> None:
+    one = Peer()
+    two = Peer(one.writer)
+    client = identified()
+    two.take(seen_from_server(client))
+    two.wait(4)
+    one.writer.fail_with = [StoreUnavailableError("away") for _ in range(3)]
+    while one.writer.fail_with:
+        two.wait(1)
+    one.take(client)
+    two.wait(40)
+
+    assert [s["SpanKind"] for s in one.spans] == ["Client"]
+    assert len(one.rows("joins")) == 1
+
+
 @pytest.mark.parametrize("edge_ns", [-1_000, 0, 1_000])
 def test_ends_in_two_buckets_of_time_are_one_call(edge_ns: int) -> None:
     """The bucket is part of the span's ID (ids)."""
@@ -93,7 +192,7 @@ def test_a_copied_row_names_the_parent_and_is_nothing_else() -> None:
     [span], [tie], [parent] = one.spans, one.rows("links"), two.spans
     assert tie["EbpfSpanId"] == span["SpanId"]
     assert (tie["OtelTraceId"], tie["OtelSpanId"]) == (parent["TraceId"], parent["SpanId"])
-    assert one.rows("sights") == []
+    assert [row["State"] for row in one.rows("sights")] == ["client"]  # of the call it sent
 
 
 def test_a_parent_is_told_by_a_tie_because_its_trace_is_anothers() -> None:
