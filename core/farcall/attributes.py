@@ -7,6 +7,8 @@ Names follow the OpenTelemetry semantic conventions (1.37); what is ours alone s
 from dataclasses import dataclass
 from typing import Literal
 
+from farcall.names import UnknownReason
+
 AttributeType = Literal["string", "int", "bool", "float"]
 
 
@@ -338,15 +340,14 @@ _ALL = (
         brief="Why there is no name.",
         example="no_dns_seen",
         source="farcall",
-        values=(
-            "no_dns_seen",
-            "expired",
-            "ambiguous",
-            "cache_unavailable",
-            "cache_evicted",
-            "agent_started_later",
-            "dns_lost",
-        ),
+        values=tuple(map(str, UnknownReason)),
+    ),
+    Attribute(
+        key="farcall.link.tracestate",
+        type="string",
+        brief="What the request's `tracestate` said beside its `traceparent`; the link's trace state in OTLP out.",
+        example="rojo=00f067aa0ba902b7,congo=t61rcWkgMzE",
+        source="farcall",
     ),
     Attribute(
         key="farcall.join",

@@ -127,6 +127,7 @@ EXCHANGES = (
     Column("content_type", "word"),
     Column("trace_id", "binary16"),  # of the request's traceparent (W3C Trace Context)
     Column("parent_span_id", "binary8"),
+    Column("trace_state", "text"),  # tracestate, as it was beside that traceparent, bounded
     # The exchange that this one was sent for: the one server-side sight of the same agent boot with these numbers, whose
     # thread sent this request before it answered. Null: none, or not known for certain.
     Column("cause_connection_id", "uint64"),

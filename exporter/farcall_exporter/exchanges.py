@@ -114,6 +114,7 @@ class Exchanges:
     content_type: Coded
     trace_id: Coded  # values are 16 bytes
     parent_span_id: Coded  # values are 8 bytes
+    trace_state: Coded
     has_cause: Mask
     cause_connection: Ints
     cause_sequence: Ints
@@ -153,6 +154,7 @@ class Exchanges:
             content_type=code_column(table, "content_type"),
             trace_id=code_column(table, "trace_id"),
             parent_span_id=code_column(table, "parent_span_id"),
+            trace_state=code_column(table, "trace_state"),
             has_cause=_present(table, "cause_connection_id") & _present(table, "cause_sequence"),
             cause_connection=integers(table, "cause_connection_id"),
             cause_sequence=integers(table, "cause_sequence"),

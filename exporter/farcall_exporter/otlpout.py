@@ -250,6 +250,7 @@ def _fill_span(span: Any, start_ns: int, row: dict[str, Any]) -> None:
     for trace_id, span_id in zip(row["Links.TraceId"], row["Links.SpanId"], strict=True):
         link = span.links.add()
         link.trace_id, link.span_id = bytes.fromhex(trace_id), bytes.fromhex(span_id)
+        link.trace_state = dict(row["SpanAttributes"]).get("farcall.link.tracestate", "")
 
 
 def _fill_attributes(target: Any, pairs: Any) -> None:

@@ -105,6 +105,7 @@ def build_spans(x: Exchanges, parts: SpanParts, *, version: str, links: Links) -
         *([(IS_SERVER_SPAN, constant("true", count))] if parts.is_server else []),
         *parts.attributes,
         ("farcall.unknown.reason", parts.unknown_reason),
+        ("farcall.link.tracestate", x.trace_state.take(rows).only(links.present[rows])),
         ("farcall.flags", _flag_words(x, rows)),
         ("farcall.connection.id", connection_ids(x.boot_id, x.ends.connection[rows])),
     ]

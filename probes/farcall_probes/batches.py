@@ -199,6 +199,7 @@ def _text_columns(texts: list[Columns]) -> dict[str, Values]:
         "content_type": columns.words(joined("content_type")),
         "trace_id": columns.fixed(joined("trace_id"), 16),
         "parent_span_id": columns.fixed(joined("parent_span_id"), 8),
+        "trace_state": columns.texts(joined_or_null("trace_state")),
     }
 
 

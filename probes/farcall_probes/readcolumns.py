@@ -45,6 +45,7 @@ class Columns:
     content_type: Text
     trace_id: Sequence[bytes | None]
     parent_span_id: Sequence[bytes | None]
+    trace_state: Text | None = None
     rpc_status: Text | None = None  # None: the protocol has none
     message: Text | None = None
     database: Text | None = None  # or keyspace

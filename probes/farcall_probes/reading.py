@@ -85,8 +85,8 @@ class Reader:
             found.append(request)
         self._http_dropped += len(block) - len(rows)
         kept = np.array(rows, dtype=np.intp)
-        columns = list(zip(*found, strict=True)) or [()] * 11
-        method, path, query, host, agent, kind, trace, span, _, requests, formats = columns
+        columns = list(zip(*found, strict=True)) or [()] * 12
+        method, path, query, host, agent, kind, trace, span, _, requests, formats, states = columns
         flags = block["flags"][kept] & ~np.uint32(ExchangeFlag.CUT) | cut[kept]
         if any(formats):
             flags = flags | np.array([TRACE_FLAGS[form] for form in formats], np.uint32)
@@ -108,6 +108,7 @@ class Reader:
             content_type=kind,
             trace_id=trace,
             parent_span_id=span,
+            trace_state=states,
         )
 
     def _requests_of(self, block: Records) -> list[bytes]:

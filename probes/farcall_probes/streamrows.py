@@ -97,6 +97,9 @@ class StreamRows:
             trace, others, is_invalid = _read_other_context(fields)
             flags |= TRACE_FLAGS[others]
             self.contexts_invalid += is_invalid or fields[hpack.TRACEPARENT] is not None
+            state = None
+        else:
+            state = self._read_state(fields[hpack.TRACESTATE])
         self._heads.append(stream.head)
         self._rows.append(
             (
@@ -114,10 +117,18 @@ class StreamRows:
                 fields[hpack.USER_AGENT] or None,
                 fields[hpack.CONTENT_TYPE] or None,
                 *trace,
+                state,
                 _read_status(stream.rpc_status, MAX_RPC_STATUS),
                 _read_message(stream.rpc_message),
             )
         )
+
+    def _read_state(self, said: hpack.Value) -> str | None:
+        if not isinstance(said, str) or not said:
+            return None
+        state = tracecontext.parse_tracestate(said.encode())
+        self.contexts_invalid += state is None and bool(said.strip(" \t,"))
+        return state
 
     def take(self) -> Exchanges | None:
         if not self._rows:
@@ -127,7 +138,7 @@ class StreamRows:
         (proto, seq, flags, end, size, status, method, path, query, host, error) = _columns(
             rows, 0, 11
         )
-        agent, kind, trace, span, rpc_status, message = _columns(rows, 11, 17)
+        agent, kind, trace, span, state, rpc_status, message = _columns(rows, 11, 18)
         block = np.frombuffer(bytearray().join(heads), dtype=events.EXCHANGE)
         block["proto"] = proto
         block["seq"] = seq
@@ -150,6 +161,7 @@ class StreamRows:
             content_type=kind,
             trace_id=trace,
             parent_span_id=span,
+            trace_state=state,
             rpc_status=rpc_status,
             message=message,
         )

@@ -27,6 +27,7 @@ def tables(count: int = 3) -> Tables:
             service=f"s{i % 2}",
             trace_id=b"\1" * 16,
             parent_span_id=b"\2" * 8,
+            trace_state="rojo=1",
             status=500,
         )
         for i in range(count)
@@ -71,6 +72,7 @@ def test_spans_are_sent_by_resource_with_types_and_links() -> None:
     attributes = {a.key: a.value for a in span.attributes}
     assert attributes["http.response.status_code"].int_value == 500
     assert attributes["server.address"].string_value == "203.0.113.10"
+    assert [link.trace_state for link in span.links] == ["rojo=1"]
     assert (span.start_time_unix_nano, span.end_time_unix_nano) == (T0, T0 + 5_000_000)
     assert (len(span.trace_id), len(span.span_id), span.kind, span.status.code) == (16, 8, 3, 2)
     assert [link.trace_id for link in span.links] == [b"\1" * 16]

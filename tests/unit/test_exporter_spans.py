@@ -281,6 +281,15 @@ def test_a_traceparent_becomes_a_link_and_the_span_keeps_its_own_ids() -> None:
     assert spans[1]["ParentSpanId"] == ""
 
 
+def test_a_tracestate_is_kept_with_the_link_that_it_belongs_to() -> None:
+    traced = exchange(trace_id=b"\xab" * 16, parent_span_id=b"\xcd" * 8, trace_state="rojo=1")
+    spans = build(traced, {**traced, "sequence": 2, "trace_id": bytes(16)}).rows("spans")
+
+    said = [s["SpanAttributes"].get("farcall.link.tracestate") for s in spans]
+    assert said == ["rojo=1", None]
+    assert [s["TraceState"] for s in spans] == ["", ""]  # of their own traces
+
+
 def test_a_link_says_which_header_named_its_trace() -> None:
     traced = exchange(trace_id=b"\xab" * 16, parent_span_id=b"\xcd" * 8)
     writer = build(

@@ -111,6 +111,26 @@ def test_the_trace_of_a_stream_is_read_in_each_format(
     assert int(found.columns.flags[0]) & formats == flag
 
 
+@pytest.mark.parametrize(
+    ("headers", "state", "invalid"),
+    [
+        ([("traceparent", TRACE), ("tracestate", "rojo=1"), ("tracestate", "congo=2")], "rojo=1,congo=2", 0),
+        ([("traceparent", TRACE), ("tracestate", "Rojo")], None, 1),
+        ([("traceparent", TRACE)], None, 0),
+        ([("tracestate", "rojo=1")], None, 0),
+    ],
+)  # fmt: skip
+def test_the_tracestate_of_a_stream_is_kept_beside_its_traceparent(
+    headers: list[tuple[str, str]], state: str | None, invalid: int
+) -> None:
+    talk, streams = Talk(), Streams()
+    for number in (1, 3):  # the second time from the dynamic table
+        asked = talk.ask(number, [*get_headers("/"), *headers])
+        found = take(streams, asked, talk.answer(number, 200))
+        assert found is not None and found.columns.trace_state == (state,)
+    assert streams.counters["http2_contexts_invalid"] == 2 * invalid
+
+
 def test_a_stream_whose_b3_is_there_twice_names_no_trace() -> None:
     talk, streams = Talk(), Streams()
     twice = [("b3", f"{digit * 32}-{'b' * 16}") for digit in "12"]

@@ -147,3 +147,55 @@ def test_any_bytes_give_both_ids_or_neither(
     assert form < len(TRACE_FLAGS)
     assert (ids[0] is None) == (ids[1] is None)
     assert ids[0] is None or (len(ids[0]), len(ids[1] or b"")) == (16, 8)
+
+
+def read_state(*lines: str) -> tuple[str | None, int]:
+    parser = RequestParser()
+    request = parser.parse("\r\n".join(["GET / HTTP/1.1", "Host: a", *lines, "", ""]).encode())
+    assert isinstance(request, HttpRequest)
+    return request.trace_state, parser.contexts_invalid
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (["rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"], "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"),
+        (["rojo=1 , \tcongo=2"], "rojo=1,congo=2"),
+        (["rojo=1,,"], "rojo=1"),
+        (["rojo=1", "congo=2"], "rojo=1,congo=2"),  # two headers are one list
+        (["ot=th:c;rv:00112233445566"], "ot=th:c;rv:00112233445566"),
+        (["1tenant@system=a b"], "1tenant@system=a b"),
+        (["a=" + "v" * 256], "a=" + "v" * 256),
+        (["a=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln"], "a=?"),
+        ([",".join(f"k{n}=1" for n in range(32))], ",".join(f"k{n}=1" for n in range(32))),
+        # More than 512 characters: whole members, the first ones.
+        ([",".join(f"k{n}={'v' * 98}" for n in range(9))], ",".join(f"k{n}={'v' * 98}" for n in range(5))),
+        ([""], None),
+    ],
+)  # fmt: skip
+def test_a_tracestate_is_kept_beside_its_traceparent(said: list[str], kept: str | None) -> None:
+    assert read_state(W3C_LINE, *(f"Tracestate: {value}" for value in said)) == (kept, 0)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Rojo=1", "rojo", "=1", "rojo=", "rojo=1=2", "rojo=\x7f", "rojo=caf\u00e9", "rojo=1,rojo=2", "a=" + "v" * 257,
+        "k" * 257 + "=1", "<script>=1", ",".join(f"k{n}=1" for n in range(33)), "a=1," * 3_000,
+    ],
+)  # fmt: skip
+def test_a_tracestate_with_anything_invalid_counts_for_nothing(value: str) -> None:
+    assert read_state(W3C_LINE, f"tracestate: {value}") == (None, 1)
+
+
+def test_a_tracestate_without_a_valid_traceparent_is_not_read() -> None:
+    assert read_state("tracestate: rojo=1") == (None, 0)
+    assert read_state("tracestate: rojo=1", f"b3: {TRACE}-{SPAN}-1") == (None, 0)
+
+
+@given(st.binary(max_size=600))
+def test_no_bytes_of_a_tracestate_break_its_bounds(raw: bytes) -> None:
+    state = tracecontext.parse_tracestate(raw)
+
+    assert state is None or (len(state) <= tracecontext.MAX_STATE and state.isprintable())
+    assert state is None or tracecontext.parse_tracestate(state.encode()) == state

@@ -24,7 +24,7 @@ from typing import Final
 from farcall_probes.wire import huffman
 from farcall_probes.wire.http1 import MAX_HOST, MAX_WORD
 from farcall_probes.wire.outcomes import MAX_TEXT, NOT_MINE, Outcome, Truncated, text
-from farcall_probes.wire.tracecontext import MAX_VALUE, parse_traceparent
+from farcall_probes.wire.tracecontext import MAX_STATE_RAW, MAX_VALUE, parse_traceparent
 
 DEFAULT_TABLE_BYTES = 4096  # RFC 9113, 6.5.2
 MAX_TABLE_BYTES = 65_536  # kept of any table; what an encoder keeps beyond is unknown here
@@ -49,9 +49,10 @@ B3 = 10  # this and what follows to UBER: other ways to name a trace, read when 
 B3_TRACE = 11
 B3_SPAN = 12
 UBER = 13
-UNWANTED = 14  # a header that never leaves
-UNKNOWN = 15  # set: there were headers that nobody here knows, so what is missing may have been among them
-FIELDS = 16
+TRACESTATE = 14
+UNWANTED = 15  # a header that never leaves
+UNKNOWN = 16  # set: there were headers that nobody here knows, so what is missing may have been among them
+FIELDS = 17
 
 # Text, but for TRACEPARENT: (trace ID, span ID). None: not there.
 Value = str | tuple[bytes | None, bytes | None] | bool | None
@@ -73,6 +74,7 @@ _NAMES = {
     b"x-b3-traceid": B3_TRACE,
     b"x-b3-spanid": B3_SPAN,
     b"uber-trace-id": UBER,
+    b"tracestate": TRACESTATE,
 }
 _LIMITS = {
     METHOD: 32,
@@ -181,7 +183,8 @@ class Decoder:
                     if index == 0x7F:
                         index, at = _read_integer(block, at, 0x7F)
                     place, value = self._find(index)
-                fields[place] = value
+                said = fields[place]
+                fields[place] = value if said is None else _combine(place, said, value)
                 continue
             if first >= 0x40:
                 mask = 0x3F
@@ -215,14 +218,10 @@ class Decoder:
                 raise _End
             if place < UNWANTED:
                 value = self._texts.read(place, block[begin:at], is_coded)
-                # Of two, neither can be believed.
-                if place == TRACEPARENT and fields[TRACEPARENT] is not None:
-                    value = (None, None)
-                elif place >= B3 and fields[place] is not None:
-                    value = ""
             else:
                 value = None if place == UNWANTED else True
-            fields[place] = value
+            said = fields[place]
+            fields[place] = value if said is None else _combine(place, said, value)
             if mask == 0x3F:
                 has_changed = True
                 entries.append((place, value))
@@ -262,6 +261,15 @@ class Decoder:
         self._evict()
 
 
+def _combine(place: int, said: Value, value: Value) -> Value:
+    """Of a header that is there again."""
+    if place == TRACESTATE:  # a list, which may be spread over several headers (RFC 9110, 5.3)
+        return f"{said},{value}"[: MAX_STATE_RAW + 1]
+    if place == TRACEPARENT:  # of two, neither can be believed
+        return None, None
+    return "" if B3 <= place <= UBER else value
+
+
 class Texts:
     """Values as text, remembered: the same paths and names come again and again. One for all connections."""
 
@@ -277,7 +285,8 @@ class Texts:
             return read_traceparent(plain) if plain is not None else (None, None)
         if place >= B3:  # nor of these
             plain = huffman.decode(raw) if is_coded else raw
-            return text(plain, MAX_VALUE) if plain is not None else ""
+            limit = MAX_VALUE if place <= UBER else MAX_STATE_RAW + 1
+            return text(plain, limit) if plain is not None else ""
         known = self._known[place + FIELDS if is_coded else place]
         value = known.get(raw)
         if value is None:

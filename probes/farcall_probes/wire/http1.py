@@ -25,6 +25,7 @@ _LINE_BEGINNING = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32})(?: ([\x21-\x
 _ABSOLUTE = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]{0,15}://([^/?#]*)(.*)", re.DOTALL)
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?= |\r\n)")
 _VERSIONS = frozenset((b"HTTP/1.1", b"HTTP/1.0"))
+_STATE = b"\r\ntracestate:"
 _METHODS = {m.encode(): m for m in "GET POST PUT DELETE HEAD PATCH OPTIONS".split()}
 
 
@@ -42,14 +43,15 @@ class HttpRequest(NamedTuple):
     extra: tuple[tuple[str, str], ...]  # headers that the config allows, in its order
     requests: int  # whole or begun requests in the bytes: more than 1 is a pipeline
     trace_format: int = tracecontext.W3C  # that the IDs were said in
+    trace_state: str | None = None  # of a valid traceparent
 
 
 # method, path, query, authority. A plain tuple: made once per record when targets differ.
 _Line = tuple[str, str, str | None, str | None]
 
 
-# host, user agent, content type, trace ID, parent span ID, the format of these two
-_Headers = tuple[str | None, str | None, str | None, bytes | None, bytes | None, int]
+# host, user agent, content type, trace ID, parent span ID, the format of these two, tracestate
+_Headers = tuple[str | None, str | None, str | None, bytes | None, bytes | None, int, str | None]
 
 
 class RequestParser:
@@ -94,7 +96,7 @@ class RequestParser:
 
     def _build(self, line: _Line, block: bytes, requests: int) -> HttpRequest:
         method, path, query, authority = line
-        host, agent, kind, trace_id, span_id, trace_format = self._read_headers(block)
+        host, agent, kind, trace_id, span_id, trace_format, state = self._read_headers(block)
         extra = self._read_extra(block) if self._extra else ()
         # tuple.__new__ by itself: half the cost of the named constructor, once per record.
         return tuple.__new__(
@@ -111,6 +113,7 @@ class RequestParser:
                 extra,
                 requests,
                 trace_format,
+                state,
             ),
         )
 
@@ -126,7 +129,7 @@ class RequestParser:
         """`block` begins and ends with CR LF, so each line is found by CR LF and its name. Written out, not looped: it is hot."""
         lowered = block.lower()
         host = agent = kind = None
-        trace_id = span_id = None
+        trace_id = span_id = state = None
         trace_format = tracecontext.W3C
         if (at := lowered.find(b"\r\nhost:")) >= 0:
             host = self._word(block[at + 7 : block.find(b"\r\n", at + 7)], MAX_HOST) or None
@@ -141,9 +144,23 @@ class RequestParser:
             if lowered.find(b"\r\ntraceparent:", end) < 0:  # of two, neither can be believed
                 trace_id, span_id = tracecontext.parse_traceparent(block[at + 14 : end])
             self.contexts_invalid += trace_id is None
+            if trace_id is not None and (at := lowered.find(_STATE)) >= 0:
+                state = self._read_state(block, lowered, at)
         if trace_id is None and (b"b3" in lowered or b"\r\nuber-trace-id:" in lowered):
             (trace_id, span_id), trace_format = self._read_other_context(block, lowered)
-        return host, agent, kind, trace_id, span_id, trace_format
+        return host, agent, kind, trace_id, span_id, trace_format, state
+
+    def _read_state(self, block: bytes, lowered: bytes, at: int) -> str | None:
+        """It may be spread over several headers (RFC 9110, 5.3)."""
+        found: list[bytes] = []
+        while at >= 0 and len(found) <= tracecontext.MAX_MEMBERS:
+            end = block.find(b"\r\n", at + len(_STATE))
+            found.append(block[at + len(_STATE) : end])
+            at = lowered.find(_STATE, end)
+        raw = b",".join(found)
+        state = tracecontext.parse_tracestate(raw)
+        self.contexts_invalid += state is None and bool(raw.strip(b" \t,"))
+        return state
 
     def _read_other_context(self, block: bytes, lowered: bytes) -> tuple[tracecontext.Ids, int]:
         ids, form, is_invalid = tracecontext.choose(

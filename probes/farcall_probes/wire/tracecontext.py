@@ -29,6 +29,13 @@ _B3_SPAN = re.compile(rb"[0-9a-fA-F]{16}")
 _JAEGER = re.compile(
     rb"([0-9a-fA-F]{1,32})(?::|%3[aA])([0-9a-fA-F]{1,16})(?::|%3[aA])[0-9a-fA-F]{0,16}(?::|%3[aA])[0-9a-fA-F]{1,2}"
 )
+# W3C Trace Context 3.3.1. A list of members `key=value`; what vendors write into a value is their own.
+MAX_STATE = 512  # characters: as many as every party is asked to pass on
+MAX_STATE_RAW = 8_192  # bytes that are looked at; there is no longer head
+MAX_MEMBERS = 32
+_KEY = rb"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
+_MEMBER = re.compile(rb"(" + _KEY + rb")=([ -+\--<>-~]{0,255}[!-+\--<>-~])")
+_TOKEN = re.compile(rb"eyJ[A-Za-z0-9_.+/-]{8,}")  # base64 of a JSON object: a JSON Web Token
 _WHOLE = 55  # of version 00: 00-<32>-<16>-<2>
 _PACKED = 26  # without its dashes
 _DASH = ord("-")
@@ -71,6 +78,29 @@ def parse_jaeger(raw: bytes) -> Ids:
     """The header `uber-trace-id`."""
     match = _JAEGER.fullmatch(raw.strip(b" \t")[:MAX_VALUE])
     return _build(match[1], match[2]) if match is not None else NOBODY
+
+
+def parse_tracestate(raw: bytes) -> str | None:
+    """The header `tracestate`, of a request whose traceparent is valid; several are to be joined by commas before.
+
+    None for a list with anything in it that the recommendation calls invalid: then all of it counts for nothing. Members
+    at the end that are beyond MAX_STATE are left out whole. Tokens that somebody put into a value are masked.
+    """
+    parts = [part.strip(b" \t") for part in raw[: MAX_STATE_RAW + 1].split(b",")]
+    members = [_MEMBER.fullmatch(part) for part in parts if part]
+    if len(raw) > MAX_STATE_RAW or len(members) > MAX_MEMBERS:
+        return None
+    kept: list[str] = []
+    keys, room = set(), MAX_STATE
+    for member in members:
+        if member is None or member[1] in keys:
+            return None
+        keys.add(member[1])
+        shown = (member[1] + b"=" + _TOKEN.sub(b"?", member[2])).decode("ascii")
+        room -= len(shown) + bool(kept)
+        if room >= 0:
+            kept.append(shown)
+    return ",".join(kept) or None
 
 
 def choose(
