@@ -104,7 +104,7 @@ def test_every_pod_asks_for_a_node_that_can_run_it() -> None:
 
 
 TIER_SAYS = Quantities(
-    requests={"cpu": "100m", "memory": "160Mi"},
+    requests={"cpu": "100m", "memory": "128Mi"},
     limits={"memory": "256Mi"},
 )
 
@@ -112,13 +112,13 @@ TIER_SAYS = Quantities(
 @pytest.mark.parametrize(
     ("given", "requests", "limits"),
     [
-        ({}, {"cpu": "100m", "memory": "160Mi"}, {"memory": "256Mi"}),
-        ({"requests": {"cpu": "1"}}, {"cpu": "1", "memory": "160Mi"}, {"memory": "256Mi"}),
+        ({}, {"cpu": "100m", "memory": "128Mi"}, {"memory": "256Mi"}),
+        ({"requests": {"cpu": "1"}}, {"cpu": "1", "memory": "128Mi"}, {"memory": "256Mi"}),
         # The tier's own figure gives way: a request above its limit would be refused.
         ({"requests": {"memory": "1Gi"}}, {"cpu": "100m", "memory": "1Gi"}, {"memory": "1Gi"}),
         ({"limits": {"memory": "64Mi"}}, {"cpu": "100m", "memory": "64Mi"}, {"memory": "64Mi"}),
-        ({"limits": {"cpu": "50m"}}, {"cpu": "50m", "memory": "160Mi"}, {"memory": "256Mi", "cpu": "50m"}),
-        ({"limits": {"memory": "0.5Gi"}}, {"cpu": "100m", "memory": "160Mi"}, {"memory": "0.5Gi"}),
+        ({"limits": {"cpu": "50m"}}, {"cpu": "50m", "memory": "128Mi"}, {"memory": "256Mi", "cpu": "50m"}),
+        ({"limits": {"memory": "0.5Gi"}}, {"cpu": "100m", "memory": "128Mi"}, {"memory": "0.5Gi"}),
     ],
 )  # fmt: skip
 def test_what_the_resource_says_goes_before_the_tier(
