@@ -17,7 +17,7 @@ from farcall_operator.credentials import ensure_credentials
 from farcall_operator.kubernetes import build_owner_references
 from support_apiserver_access import Object
 from support_apiserver_configs import Configs
-from support_apiserver_operator import NAMESPACE
+from support_apiserver_operator import NAMESPACE, OperatorProcess
 
 pytestmark = pytest.mark.apiserver
 PARTS = ("secrets", "ca", "exporter-tls", "redis-tls")
@@ -111,6 +111,35 @@ def test_a_key_that_is_taken_away_is_made_anew_and_rolls_who_sees_it(
     assert after[key] != before[key]
     now = read_hashes(configs, name)
     assert {kind for kind in hashes if hashes[kind] != now[kind]} == {"DaemonSet", "StatefulSet"}
+
+
+def test_a_password_that_its_owner_changed_is_noticed_at_the_next_resync(
+    configs: Configs, name: str, operator: OperatorProcess
+) -> None:
+    """No event tells of it: Secrets are not watched, and nothing else happens."""
+    theirs = f"{name}-theirs"
+    values = {"redis-agent-password": "a" * 40, "redis-exporter-password": "e" * 40}
+    make_secret(configs, theirs, values)
+    operator.stop()
+    operator.flags = ("--resync-s", "5")
+    try:
+        operator.start()
+        configs.apply(name, dnsCache={"existingSecret": theirs})
+        configs.wait_settled(name)
+        before = read_hashes(configs, name)
+        changed = {"stringData": {"redis-agent-password": "b" * 40}}
+        configs.api.merge(configs.path("Secret", theirs), changed)
+
+        configs.wait(lambda: read_hashes(configs, name) != before, name, "it is noticed")
+        configs.wait_settled(name)
+        after = read_hashes(configs, name)
+        kinds = {kind for kind in after if after[kind] != before[kind]}
+        assert kinds == {"DaemonSet", "StatefulSet"}, "the exporter does not see the agents'"
+    finally:
+        configs.api.delete(configs.path("Secret", theirs))
+        operator.stop()
+        operator.flags = ()
+        operator.start()
 
 
 def read_hashes(configs: Configs, name: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """A TracingConfig's life under real controllers: applied, ready, applied again, left alone, deleted."""
 
 import time
+from importlib.metadata import version
 
 import pytest
 
@@ -35,6 +36,24 @@ def test_applying_one_resource_makes_everything_that_it_needs_and_it_becomes_rea
     for condition in ready["status"]["conditions"]:
         assert condition["observedGeneration"] == ready["metadata"]["generation"], condition
         assert condition["reason"], condition
+
+
+def test_kubectl_get_tells_how_it_does_in_a_line(
+    configs: Configs, name: str, plane: ControlPlane
+) -> None:
+    configs.apply(name)
+    probes = configs.wait_ready(name)["status"]["probes"]
+    row = plane.kubectl("get", "tcfg", name, "--no-headers").split()
+    wide = plane.kubectl("get", "tcfg", name, "-o", "wide", "--no-headers").split()
+
+    assert row[:-1] == [name, "Hobby", "3600", "True", "Ready", probes]
+    assert wide[:-3] == row[:-1]
+    assert wide[-2:] == [version("farcall"), "3d"]
+    configs.apply(name, paused=True)
+    configs.wait_condition(name, "Ready", "Paused")
+    paused = plane.kubectl("get", "tcfg", name, "-o", "wide", "--no-headers").split()
+    assert paused[3:5] == ["Unknown", "Paused"]
+    assert paused[-3:] == [version("farcall"), "3d", "true"]
 
 
 def test_every_child_names_its_owner_so_that_deleting_it_deletes_them(
@@ -117,11 +136,16 @@ def test_deleting_it_deletes_its_children_and_leaves_the_neighbours_alone(
     for each in (name, neighbour):
         configs.wait_settled(each)
     before = versions(configs.children(neighbour))
+    gauge = 'farcall_tracingconfig_condition{name="%s",type="Ready",status="True"} 1\n'
+    assert gauge % name in configs.operator.metrics()
     configs.delete(name)
 
     configs.wait(lambda: not configs.children(name), name, "its children are gone")
     assert configs.api.find(f"{CONFIGS}/{name}") is None
     assert versions(configs.children(neighbour)) == before
+    of_it = f'name="{name}"'
+    configs.wait(lambda: of_it not in configs.operator.metrics(), name, "its gauges are gone")
+    assert gauge % neighbour in configs.operator.metrics()
 
 
 def test_deletion_needs_no_operator(
