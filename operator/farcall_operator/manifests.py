@@ -10,7 +10,7 @@ import functools
 import json
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import jinja2
@@ -20,6 +20,7 @@ Manifest = dict[str, Any]
 HOLE = "\0"  # begins the scalar that stands for a value; no template holds the character
 # Texts of templates, parsed: ten a shape, 30 KB each at most.
 SHAPES = 160
+_SCALARS = frozenset((str, int, bool, type(None)))
 _values: ContextVar[list[object]] = ContextVar("values")
 
 
@@ -32,10 +33,15 @@ def leave_hole(_context: jinja2.runtime.Context, value: object) -> str:
 
 def _to_plain(value: object) -> object:
     """As JSON has it, and nobody else's: what comes out may be changed. Raises TypeError for what JSON does not have."""
-    if type(value) is str or type(value) is int:  # most are
+    kind = type(value)
+    if kind in _SCALARS:  # most are
         return value
+    if kind is dict and all(type(key) is str for key in value):  # type: ignore[attr-defined]
+        return {key: _to_plain(inner) for key, inner in value.items()}  # type: ignore[attr-defined]
+    if kind is list or kind is tuple:
+        return [_to_plain(inner) for inner in value]  # type: ignore[attr-defined]
     if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
+        return {field.name: _to_plain(getattr(value, field.name)) for field in fields(value)}
     found: object = json.loads(json.dumps(value))
     return found
 

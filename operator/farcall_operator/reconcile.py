@@ -183,15 +183,24 @@ class ClusterReconciler:
         )
         await applier.apply(fitted)
         await applier.prune(work.desired)
+        self._pack_rendered(work)
 
     def _render(self, work: Pass, valid: TracingConfig, context: Context) -> list[Manifest]:
         """Rendering is most of a pass, and most passes are about a pod: the same question gets the packed answer."""
         digest = hash_question(valid, context)
-        if work.memory.rendered is None or work.memory.rendered[0] != digest:
-            text = json.dumps(self._build(valid, context), separators=(",", ":"))
-            work.memory.rendered = (digest, zlib.compress(text.encode(), 1))
-        found: list[Manifest] = json.loads(zlib.decompress(work.memory.rendered[1]))
-        return found
+        if work.memory.rendered is not None and work.memory.rendered[0] == digest:
+            found: list[Manifest] = json.loads(zlib.decompress(work.memory.rendered[1]))
+            return found
+        built = self._build(valid, context)
+        work.memory.rendered = None
+        work.unpacked = digest
+        return built
+
+    def _pack_rendered(self, work: Pass) -> None:
+        """Once all is applied, which an edit waits for. Nobody changes what is desired: volumes are fitted in copies."""
+        if work.unpacked is not None and work.desired is not None:
+            text = json.dumps(work.desired, separators=(",", ":"))
+            work.memory.rendered = (work.unpacked, zlib.compress(text.encode(), 1))
 
     async def _discover_here(self) -> Discovery:
         return await discover(self.cluster, self.observed, namespace=self.namespace)

@@ -67,6 +67,7 @@ class Pass:
         None  # how long yet the credentials count as read, when they were not read anew
     )
     unwatched: dict[str, str] = field(default_factory=dict)  # by component: why, a sentence
+    unpacked: bytes | None = None  # the question whose answer was rendered anew
 
     @property
     def name(self) -> str:
