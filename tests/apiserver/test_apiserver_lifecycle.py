@@ -13,7 +13,7 @@ from support_apiserver_operator import NAMESPACE, USER, OperatorProcess
 
 pytestmark = pytest.mark.apiserver
 
-QUIET_S = 60
+QUIET_S = 120  # `make bench-operator` waits ten minutes, with a thousand resources
 WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 
 
@@ -104,7 +104,9 @@ def test_nothing_is_ever_written_to_what_the_user_wrote(configs: Configs, name: 
     assert live["metadata"]["generation"] == 1
 
 
-def test_a_quiet_minute_is_free_of_writes(configs: Configs, name: str, plane: ControlPlane) -> None:
+def test_two_quiet_minutes_are_free_of_writes(
+    configs: Configs, name: str, plane: ControlPlane
+) -> None:
     configs.apply(name)
     configs.wait_settled(name)
     before = count_writes(plane)
