@@ -33,13 +33,12 @@ def leave_hole(_context: jinja2.runtime.Context, value: object) -> str:
 
 def _to_plain(value: object) -> object:
     """As JSON has it, and nobody else's: what comes out may be changed. Raises TypeError for what JSON does not have."""
-    kind = type(value)
-    if kind in _SCALARS:  # most are
+    if type(value) in _SCALARS:  # most are
         return value
-    if kind is dict and all(type(key) is str for key in value):  # type: ignore[attr-defined]
-        return {key: _to_plain(inner) for key, inner in value.items()}  # type: ignore[attr-defined]
-    if kind is list or kind is tuple:
-        return [_to_plain(inner) for inner in value]  # type: ignore[attr-defined]
+    if type(value) is dict and all(type(key) is str for key in value):
+        return {key: _to_plain(inner) for key, inner in value.items()}
+    if type(value) is list or type(value) is tuple:
+        return [_to_plain(inner) for inner in value]
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: _to_plain(getattr(value, field.name)) for field in fields(value)}
     found: object = json.loads(json.dumps(value))

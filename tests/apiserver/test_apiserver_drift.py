@@ -1,6 +1,7 @@
 """Whoever edits or deletes a child finds it repaired; what is not ours is never touched."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -12,6 +13,7 @@ from support_apiserver_configs import (
     OWNER,
     WORKLOADS,
     Configs,
+    Key,
     strip,
     strip_all,
     versions,
@@ -80,19 +82,38 @@ def test_a_label_that_binds_a_child_to_its_owner_comes_back(configs: Configs, na
         )
 
 
+@pytest.fixture
+def show_parts(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], list[set[Key]]]:
+    """The parts of a TracingConfig that `farcall status` shows: asked by its name, and among all."""
+    monkeypatch.setenv("KUBECONFIG", str(plane.admin_kubeconfig))
+
+    def show(name: str) -> list[set[Key]]:
+        shown = []
+        for asked in ([name], []):
+            commands.main(["status", "-o", "json", *asked])
+            told = json.loads(capsys.readouterr().out)
+            report = told if asked else next(one for one in told if one["name"] == name)
+            shown.append({(part["kind"], part["name"]) for part in report["parts"]})
+        return shown
+
+    return show
+
+
 def test_workloads_without_their_component_label_are_told_of_and_get_it_back(
-    configs: Configs, name: str
+    configs: Configs, name: str, show_parts: Callable[[str], list[set[Key]]]
 ) -> None:
     """Nothing is repaired while it is paused, and the status goes on to tell of them."""
     configs.apply(name)
     configs.wait_settled(name)
     configs.apply(name, paused=True)
     configs.wait_condition(name, "Ready", "Paused")
-    paths = [
-        configs.path(kind, child) for kind, child in configs.children(name) if kind in WORKLOADS
-    ]
+    children = {(kind, child) for kind, child in configs.children(name) if kind in WORKLOADS}
+    paths = [configs.path(kind, child) for kind, child in children]
     for path in paths:
         configs.api.merge(path, {"metadata": {"labels": {COMPONENT: None}}})
+    assert show_parts(name) == [children, children]
     configs.apply(name, paused=True, logs={"enabled": False})
     configs.wait_for_observed(name)
 
@@ -113,15 +134,13 @@ def test_workloads_that_no_watch_tells_of_any_more_are_said_while_it_is_paused(
     configs: Configs,
     name: str,
     label: str,
-    plane: ControlPlane,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    show_parts: Callable[[str], list[set[Key]]],
 ) -> None:
     configs.apply(name)
     configs.wait_settled(name)
     configs.apply(name, paused=True)
     configs.wait_condition(name, "Ready", "Paused")
-    children = [(kind, child) for kind, child in configs.children(name) if kind in WORKLOADS]
+    children = {(kind, child) for kind, child in configs.children(name) if kind in WORKLOADS}
     for kind, child in children:
         configs.api.merge(configs.path(kind, child), {"metadata": {"labels": {label: None}}})
 
@@ -131,12 +150,7 @@ def test_workloads_that_no_watch_tells_of_any_more_are_said_while_it_is_paused(
 
     configs.wait(is_said, name, "the lost labels are told")
     assert {configs.conditions(name)[part]["status"] for part in PARTS} == {"True"}
-    monkeypatch.setenv("KUBECONFIG", str(plane.admin_kubeconfig))
-    for asked in ([name], []):  # by name, and among all
-        commands.main(["status", "-o", "json", *asked])
-        told = json.loads(capsys.readouterr().out)
-        report = told if asked else next(one for one in told if one["name"] == name)
-        assert {(part["kind"], part["name"]) for part in report["parts"]} == set(children)
+    assert show_parts(name) == [children, children]
     configs.apply(name)
     configs.wait_ready(name)
     configs.wait(lambda: not is_said(), name, "the labels are back")
