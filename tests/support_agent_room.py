@@ -44,3 +44,8 @@ class Room:
     def take(self, drained: Drained) -> dict[str, Rows]:
         self.tracer.take(drained, now_ns=time.monotonic_ns())
         return {kind: read_batch(batch).to_pylist() for kind, batch in self.tracer.take_batches()}
+
+    def no_answers(self) -> dict[str, int]:
+        """How many requests stayed without an answer, of protocols that any did."""
+        counted = self.tracer.counters().items()
+        return {name: n for name, n in counted if name.endswith("_no_answer") and n}

@@ -30,6 +30,7 @@ from farcall_probes.reading import Reader
 from farcall_probes.resolvers import address_text, speaks_for_all
 from farcall_probes.streamrows import Exchanges, select
 from farcall_probes.streams import Streams
+from farcall_probes.unanswered import Unanswered
 from farcall_probes.wire import dns
 
 NS = 1_000_000_000
@@ -69,6 +70,7 @@ class Tracer:
         self._streams = Streams()
         self._dns_reader = DnsReader()
         self._pairer = Pairer()
+        self._unanswered = Unanswered()
         self._rows = ExchangeRows()
         self._new_connections: list[Connection] = []
         self._dns_rows: list[DnsRow] = []
@@ -197,6 +199,7 @@ class Tracer:
         rows = np.flatnonzero(kept & np.isin(ended.block["proto"], list(self._protocols)))
         if len(rows) < len(ended.block):
             ended, owners = select(ended, rows), owners[rows]
+        self._unanswered.take(ended.block["proto"], ended.columns.flags)
         columns = self._reader.mask_queries(ended.columns)
         self._rows.add(ended.block, used, owners, columns)
 
@@ -205,6 +208,7 @@ class Tracer:
             return
         used, owners = self._find_connections(block, now_ns)
         kept = self._find_kept(used, owners)
+        self._unanswered.take(block["proto"][kept], block["flags"][kept])
         for code in self._protocols:
             rows = np.flatnonzero((block["proto"] == code) & kept)
             if len(rows):
@@ -355,6 +359,7 @@ class Tracer:
             **self._streams.counters,
             **self._dns_reader.counters(),
             **self._pairer.counters,
+            **self._unanswered.counters,
             "heads_dropped": self._heads.dropped,
             "evidence_addresses_dropped": self.evidence.evicted,
             "processes_gone": self._identities.gone,

@@ -42,6 +42,11 @@ def test_why_there_is_no_answer_is_said_for_every_protocol(
     )["exchanges"]
 
     assert [row["error"] for row in rows] == [error] * 3
+    assert room.no_answers() == {
+        "redis_no_answer": 1,
+        "http_no_answer": 1,
+        "postgresql_no_answer": 1,
+    }
 
 
 def test_a_connect_that_failed_is_a_row_with_its_destinations_name(room: Room) -> None:
@@ -62,3 +67,4 @@ def test_a_connect_that_failed_is_a_row_with_its_destinations_name(room: Room) -
     )
     assert row["bound_name"] == "a.example"
     assert row["flags"] & ExchangeFlag.UNCONNECTED
+    assert room.no_answers() == {}

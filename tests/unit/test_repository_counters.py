@@ -17,7 +17,7 @@ PAGE = ROOT / "docs/counters.md"
 
 
 def listed() -> set[str]:
-    return set(re.findall(r"^\| `([a-z_]+)` \|", PAGE.read_text(encoding="utf-8"), re.M))
+    return set(re.findall(r"^\| `([a-z0-9_]+)` \|", PAGE.read_text(encoding="utf-8"), re.M))
 
 
 def counted_in(package: str) -> set[str]:
@@ -26,8 +26,8 @@ def counted_in(package: str) -> set[str]:
     for path in list_modules():
         if package in path.parts:
             text = path.read_text(encoding="utf-8")
-            found |= set(re.findall(r"counters\[f?\"([a-z_{}.]+)\"\]", text))
-            found |= set(re.findall(r"f?\"([a-z_{}.]+_(?:lost|dropped))\"", text))
+            found |= set(re.findall(r"counters\[f?\"([a-z0-9_{}.]+)\"\]", text))
+            found |= set(re.findall(r"f?\"([a-z0-9_{}.]+_(?:lost|dropped|no_answer))\"", text))
     return {re.sub(r"\{.*\}", kind, name) for name in found for kind in get_args(BatchKind)}
 
 
