@@ -11,6 +11,10 @@
  *   for good, when it reads a request of another connection while this one is unanswered: it hands them on, or is a loop.
  * A thread that got the request from another one never read it, so what it sends has no cause.
  *
+ * Of protocols that answer out of order (not HTTP/2, whose streams belong to nobody's thread) it is the same for servers that
+ * use them in order, a thread for each connection: the request that came alone in its call, until any byte of a response or of
+ * another request goes over the connection. Who reads one more before that hands them on.
+ *
  * Keyed by thread. A thread that ended leaves its entry to the next with its number: harmless unless the request is still
  * unanswered by then, which takes a thread that ends in the middle of one and all process IDs going round meanwhile.
  */
@@ -36,12 +40,18 @@ FC_INLINE bool is_served(const struct serving *s)
 	u64 sk = s->sk;
 	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
 
-	return k && k->large.x.who.conn_id == s->conn_id && k->large.x.seq == s->seq && k->state == CONN_REQUEST &&
-	       !(k->large.x.flags & FC_FLAG_PIPELINED);
+	if (!k || k->large.x.who.conn_id != s->conn_id)
+		return false;
+	if (k->state == CONN_FRAMED) {
+		struct framing *f = &k->framing[HALF_REQUESTS];
+
+		return f->seq == s->seq + 1 && !f->held && k->answers == s->answers;
+	}
+	return k->large.x.seq == s->seq && k->state == CONN_REQUEST && !(k->large.x.flags & FC_FLAG_PIPELINED);
 }
 
-/* The thread read a request. */
-FC_INLINE void begin_serving(struct call *c, u64 sk, struct conn *k)
+/* The thread read request `seq` of the connection. */
+FC_INLINE void begin_serving(struct call *c, u64 sk, struct conn *k, u32 seq)
 {
 	struct serving *s = map_lookup(MAP(MAP_SERVING), &c->pid_tgid);
 	struct serving fresh = {};
@@ -52,12 +62,26 @@ FC_INLINE void begin_serving(struct call *c, u64 sk, struct conn *k)
 	if (is_blocking(c)) {
 		fresh.sk = sk;
 		fresh.conn_id = k->large.x.who.conn_id;
-		fresh.seq = k->large.x.seq;
+		fresh.seq = seq;
+		fresh.answers = k->answers;
 	}
 	if (s)
 		*s = fresh;
 	else if (fresh.conn_id)
 		map_update(MAP(MAP_SERVING), &c->pid_tgid, &fresh, 0);
+}
+
+/* The thread read requests of a connection that is followed message by message, `n` of them in one call. */
+FC_INLINE void begin_serving_message(struct call *c, u64 sk, struct conn *k, u32 n)
+{
+	struct serving *s = map_lookup(MAP(MAP_SERVING), &c->pid_tgid);
+
+	if (s && s->sk == sk && n == 1 && s->conn_id == k->large.x.who.conn_id && s->answers == k->answers)
+		s->loop = 1;
+	if (n == 1 && !k->wrapped)
+		begin_serving(c, sk, k, k->framing[HALF_REQUESTS].seq - 1);
+	else if (s)
+		s->conn_id = 0;
 }
 
 /* The thread accepted a connection. */
@@ -85,7 +109,7 @@ FC_INLINE void add_cause(struct call *c, struct fc_who *w)
 FC_INLINE void note_cause(struct call *c, u64 sk, struct conn *k)
 {
 	if (k->large.x.role == FC_ROLE_SERVER)
-		begin_serving(c, sk, k);
+		begin_serving(c, sk, k, k->large.x.seq);
 	else
 		add_cause(c, &k->large.x.who);
 }

@@ -123,7 +123,7 @@
 #define SIZE_ASKED 136
 #define SIZE_SETTINGS 28
 #define SIZE_CALL 4968
-#define SIZE_SERVING 24
+#define SIZE_SERVING 32
 #define SIZE_WHO 128
 #define SIZE_BUCKET 24
 #define SIZE_BEFORE_STATE 1041 /* in struct conn: where the reader of the table finds `state` */

@@ -112,7 +112,7 @@ struct conn {
 	u8 tls_wrote;
 	u8 tls_cipher;   /* ChangeCipherSpec was the newest record read */
 	u32 tls_in_len;  /* of that record */
-	u32 spare;
+	u32 answers;     /* calls that brought bytes of responses, while it is followed message by message */
 	/* Of a connection whose protocol is not known: when its bytes were last told of, and how many there were. */
 	u64 told_ns;
 	u64 told_sent;
@@ -125,6 +125,8 @@ struct serving {
 	u64 conn_id; /* 0: nothing that is certain */
 	u32 seq;
 	u32 loop; /* this thread reads requests before earlier ones are answered: never certain again */
+	u32 answers; /* of struct conn, when the request was read */
+	u32 spare;
 };
 
 struct opened {

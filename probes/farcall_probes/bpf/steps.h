@@ -79,6 +79,7 @@ FC_INLINE void frames_step(void *ctx, struct call *c)
 	if (!k || k->state != CONN_FRAMED)
 		return;
 	c->sk = sk;
+	k->answers += which_half(c, k) == HALF_RESPONSES;
 	if (k->large.x.proto == FC_PROTO_HTTP2) {
 		if (place_frames(c, sk, k))
 			go_to(ctx, STEP_HTTP2);
@@ -100,8 +101,15 @@ FC_INLINE void message_step(void *ctx, struct call *c)
 {
 	u64 sk;
 	struct conn *k = find_conn(c, &sk);
+	u32 before = c->segments;
+	bool more;
 
-	if (k && take_messages(c, sk, k))
+	if (!k)
+		return;
+	more = take_messages(c, sk, k);
+	if (c->segments > before && k->large.x.role == FC_ROLE_SERVER && which_half(c, k) == HALF_REQUESTS)
+		begin_serving_message(c, sk, k, c->segments);
+	if (more)
 		go_to(ctx, c->segments < FC_SEGMENTS_PER_CALL ? STEP_MESSAGE : STEP_PASS);
 }
 
