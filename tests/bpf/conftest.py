@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from farcall_probes.probes import KernelCapture, open_probes
+from support_cause import Ends, open_ends
 from support_probes import Watch
 from support_secrets import Leavings, Secrets, running_leavings
 
@@ -19,6 +20,12 @@ def capture() -> Iterator[KernelCapture]:
 @pytest.fixture
 def watch(capture: KernelCapture) -> Watch:
     return Watch(capture)
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    with open_ends() as ends:
+        yield ends
 
 
 @pytest.fixture(scope="module")

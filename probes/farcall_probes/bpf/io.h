@@ -41,6 +41,29 @@ struct user_mmsghdr {
 /* Datagrams written or read at once; resolvers have two. Answers that lie past this bound are counted as lost. */
 #define FC_MAX_MESSAGES 8
 
+/* The registers that hold arguments, in one read. */
+struct saved {
+	u64 block[8];
+};
+
+FC_INLINE void load_saved(struct saved *s)
+{
+	read_kernel(s, sizeof(*s), AT(read_task_regs(read_task_btf()), OFF_REGS_BLOCK));
+}
+
+#define SAVED(s, id) (*(u64 *)((u8 *)(s) + NUM(id)))
+
+FC_INLINE struct call *open_read(struct saved *s, s64 ret)
+{
+	struct call *c = ret > 0 ? open_call(DIR_IN) : NULL;
+
+	if (!c)
+		return NULL;
+	load_saved(s);
+	c->fd = (u32)SAVED(s, NUM_REG_0);
+	return c;
+}
+
 FC_INLINE void set_buffer(struct call *c, u64 base, u64 len)
 {
 	c->base[0] = base;

@@ -134,29 +134,6 @@ int tp__syscalls__sys_enter_sendmmsg(struct enter_args *a)
 
 /* ---- reads, at exit ------------------------------------------------------------------------------------------ */
 
-/* The registers that hold arguments, in one read. */
-struct saved {
-	u64 block[8];
-};
-
-FC_INLINE void load_saved(struct saved *s)
-{
-	read_kernel(s, sizeof(*s), AT(read_task_regs(read_task_btf()), OFF_REGS_BLOCK));
-}
-
-#define SAVED(s, id) (*(u64 *)((u8 *)(s) + NUM(id)))
-
-FC_INLINE struct call *open_read(struct saved *s, s64 ret)
-{
-	struct call *c = ret > 0 ? open_call(DIR_IN) : NULL;
-
-	if (!c)
-		return NULL;
-	load_saved(s);
-	c->fd = (u32)SAVED(s, NUM_REG_0);
-	return c;
-}
-
 int tp__syscalls__sys_exit_read(struct exit_args *a)
 {
 	struct saved s;
