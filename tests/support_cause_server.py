@@ -1,4 +1,4 @@
-"""HTTP servers of several shapes that ask a Redis (and a PostgreSQL) for each request; run as a program, one shape a process.
+"""Servers of several shapes, of HTTP and of MongoDB's protocol, that ask a Redis (and a PostgreSQL) for each request; run as a program, one shape a process.
 
 `/n` asks for the key `n` and sends `select 'n'`: so whoever sees both sides knows which request each question was for.
 Meanwhile a timer or a thread of the same process asks for `background`, which is for nobody.
@@ -13,6 +13,7 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -173,7 +174,69 @@ def serve_asyncio() -> None:
     asyncio.run(run())
 
 
+def read_exactly(connection: socket.socket, n: int) -> bytes:
+    data = b""
+    while len(data) < n:
+        piece = connection.recv(n - len(data))
+        if not piece:
+            return b""
+        data += piece
+    return data
+
+
+def read_question(connection: socket.socket) -> tuple[int, str] | None:
+    """A message of MongoDB's protocol: its number, and what is asked for in it (`GET n;`), if anything."""
+    head = read_exactly(connection, 16)
+    if not head:
+        return None
+    length, number, _, _ = struct.unpack("<iiii", head)
+    body = read_exactly(connection, length - 16)
+    return number, body.split(b"GET ")[1].split(b";")[0].decode()
+
+
+def answer_mongodb(connection: socket.socket, number: int) -> None:
+    document = b"\x11\0\0\0\x01ok\0" + struct.pack("<d", 1) + b"\0"
+    body = struct.pack("<iB", 0, 0) + document
+    connection.sendall(struct.pack("<iiii", 16 + len(body), 1, number, 2013) + body)
+
+
+def serve_mongodb(handle: Callable[[socket.socket, int, str], object]) -> None:
+    """A thread for each connection reads its messages, one by one."""
+    threading.Thread(target=keep_asking, daemon=True).start()
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            while question := read_question(connection):
+                handle(connection, *question)
+
+    with listen() as listener:
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+
+def serve_mongodb_threads() -> None:
+    def handle(connection: socket.socket, number: int, key: str) -> None:
+        ask(key)
+        answer_mongodb(connection, number)
+
+    serve_mongodb(handle)
+
+
+def serve_mongodb_handover() -> None:
+    """Others do the work, and clients have several messages in flight."""
+    pool = ThreadPoolExecutor(8)
+
+    def work(connection: socket.socket, number: int, key: str) -> None:
+        ask(key)
+        answer_mongodb(connection, number)
+
+    serve_mongodb(lambda *question: pool.submit(work, *question))
+
+
 SHAPES = {
+    "mongodb-threads": serve_mongodb_threads,
+    "mongodb-handover": serve_mongodb_handover,
     "threads": serve_threads,
     "pool": serve_pool,
     "prefork": serve_prefork,

@@ -4,6 +4,8 @@ Wrong must be none, for all of them. Right has a floor where a thread serves one
 """
 
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -20,7 +22,8 @@ from support_agent_live import target_redis
 from support_databases import wait_until_it_listens
 from support_ports import find_free_port
 from support_postgres import running_postgres
-from support_probes import CLIENT, SERVER, Seen, Watch
+from support_probes import CLIENT, SERVER, Seen, Watch, receive
+from support_segments import REQUEST, list_segments, mongodb_request
 
 pytestmark = pytest.mark.bpf
 
@@ -136,6 +139,48 @@ def request_all(watch: Watch, port: int, *, keep_alive: bool) -> None:
     assert not failed, failed
 
 
+def ask_mongodb(watch: Watch, port: int, *, in_flight: int) -> None:
+    """As request_all, each client with so many messages in flight."""
+    failed = []
+
+    def run(first: int) -> None:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+                for begin in range(first, first + REQUESTS, in_flight):
+                    numbers = range(begin, min(begin + in_flight, first + REQUESTS))
+                    for number in numbers:
+                        connection.sendall(make_question(number))
+                    receive(connection, 38 * len(numbers))
+        except Exception as e:
+            failed.append(e)
+
+    threads = [threading.Thread(target=run, args=(n * REQUESTS,)) for n in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(0.02)
+            watch.drain()
+    assert not failed, failed
+
+
+def make_question(number: int) -> bytes:
+    """An OP_MSG with {"ask": "GET n;"}."""
+    text = f"GET {number};\0".encode()
+    element = b"\x02ask\0" + struct.pack("<i", len(text)) + text
+    document = struct.pack("<i", len(element) + 5) + element + b"\0"
+    return mongodb_request(number, b"\0" + document)
+
+
+def messages_of(watch: Watch, port: int) -> dict[tuple[int, int], str]:
+    """What each message asked for that was read at `port`."""
+    return {
+        (s.conn_id, s.seq): s.data.split(b"GET ")[1].split(b";")[0].decode()
+        for s in list_segments(watch, port, role=SERVER)
+        if s.kind == REQUEST and b"GET " in s.data
+    }
+
+
 def question_of(seen: Seen) -> str | None:
     """What was asked for, or None: it is no question of ours. Drivers also speak for themselves."""
     if seen.proto == PROTO_REDIS and b"\r\nGET\r\n" in seen.request:
@@ -145,12 +190,15 @@ def question_of(seen: Seen) -> str | None:
     return None
 
 
-def judge(watch: Watch, port: int, backends: list[int]) -> Counter[str]:
-    requests = {
+def requests_of(watch: Watch, port: int) -> dict[tuple[int, int], str]:
+    return {
         (s.conn_id, s.seq): s.path[1:]
         for s in watch.exchanges(port, role=SERVER)
         if s.rport != port
     }
+
+
+def judge(watch: Watch, requests: dict[tuple[int, int], str], backends: list[int]) -> Counter[str]:
     found: Counter[str] = Counter()
     for seen in watch.exchanges(*backends, role=CLIENT):
         if (question := question_of(seen)) is None:
@@ -176,7 +224,7 @@ def test_a_question_is_caused_by_the_request_that_it_is_for_or_by_none(
         serving(tmp_path, shape, port, redis, postgres),
     ):
         request_all(watch, port, keep_alive=shape in ("threads", "asyncio", "node", "go"))
-        found = judge(watch, port, [redis, postgres])
+        found = judge(watch, requests_of(watch, port), [redis, postgres])
 
     assert watch.count("large_lost") == watch.count("small_lost") == 0
     assert found["wrong"] == 0, found
@@ -185,3 +233,23 @@ def test_a_question_is_caused_by_the_request_that_it_is_for_or_by_none(
     else:
         assert found["right"] + found["unknown"] >= CLIENTS * REQUESTS
     assert found["background"] > 0 or shape == "prefork"
+
+
+@pytest.mark.parametrize("shape", ["mongodb-threads", "mongodb-handover"])
+def test_a_question_is_caused_by_the_message_that_it_is_for_or_by_none(
+    watch: Watch, postgres: int, tmp_path: Path, shape: str
+) -> None:
+    port = find_free_port()
+    is_handed_on = shape == "mongodb-handover"
+    with (
+        target_redis(tmp_path, "127.0.0.1") as redis,
+        serving(tmp_path, shape, port, redis, postgres),
+    ):
+        ask_mongodb(watch, port, in_flight=4 if is_handed_on else 1)
+        found = judge(watch, messages_of(watch, port), [redis, postgres])
+
+    assert watch.count("segment_lost") == watch.count("small_lost") == 0
+    assert found["wrong"] == 0, found
+    assert found["right"] + found["unknown"] == 2 * CLIENTS * REQUESTS
+    assert is_handed_on or not found["unknown"], found
+    assert found["background"] > 0
