@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from support_cluster import NAMESPACE, Cluster, Object, docker, wait_until
+from support_cluster import NAMESPACE, PATIENCE_S, Cluster, Object, docker, wait_until
 
 SECOND = "canary"
 SMALL = "small"
@@ -90,7 +90,26 @@ def wait_node(cluster: Cluster, name: str, *, ready: bool) -> None:
     wait_until(look, f"{name} is {'' if ready else 'not '}Ready")
 
 
-def wait_told(cluster: Cluster, config: str, condition: str, reason: str, *words: str) -> None:
+@contextmanager
+def cut_off(cluster: Cluster, node: str, pod: str) -> Iterator[None]:
+    """The node's pods cannot reach that pod, which knows nothing of it and stays Ready."""
+    address = cluster.get("pod", pod)["status"]["podIP"]
+    route = ("blackhole", f"{address}/32")
+    docker("exec", node, "ip", "route", "add", *route)
+    try:
+        yield
+    finally:
+        docker("exec", node, "ip", "route", "del", *route)
+
+
+def wait_told(
+    cluster: Cluster,
+    config: str,
+    condition: str,
+    reason: str,
+    *words: str,
+    within_s: float = PATIENCE_S,
+) -> None:
     """Until that condition is False for that reason, in these words."""
 
     def look() -> bool:
@@ -99,7 +118,7 @@ def wait_told(cluster: Cluster, config: str, condition: str, reason: str, *words
         assert all(word in found["message"] for word in words), str(found)
         return True
 
-    wait_until(look, f"{condition} of {config} says {reason}")
+    wait_until(look, f"{condition} of {config} says {reason}", within_s=within_s)
 
 
 @contextmanager

@@ -18,7 +18,9 @@ AT_ONCE_S = 0.1
 ASKED_AT_ONCE = 16  # each costs a connection and a TLS context
 AGAIN_S = 60.0
 WHILE_CHANGING_S = 10.0  # agents that run an older generation; a disk or a cache that is full
-AFTER_PROBLEM_S = 300.0  # of an exporter that did not answer; its pod's events come sooner
+# Of an exporter that did not answer: soon at first, since one that was only slow sends no event that would tell of its
+# return, then twice as long each time up to this. The events of its pod come sooner.
+AFTER_PROBLEM_S = 300.0
 JITTER = 0.2  # a fifth either way
 
 FetchAgents = Callable[[str, str, str], Awaitable[AgentsAnswer]]
@@ -46,6 +48,7 @@ class _Known:
     question: Question  # as the last pass would ask
     answer: AgentsAnswer | None = None
     answered_at: float = 0.0  # the loop's time
+    problems: int = 0  # one after the other
     asking: asyncio.Future[None] | None = None
     later: asyncio.TimerHandle | None = None
     is_awaited: bool = False  # by a pass, which will hear the answer itself
@@ -98,7 +101,10 @@ class Exporters:
             known.asking = None
         loop = asyncio.get_running_loop()
         before, known.answer, known.answered_at = known.answer, answer, loop.time()
-        pause_s = _pause_s(answer, asked.generation) * random.uniform(1 - JITTER, 1 + JITTER)
+        known.problems = known.problems + 1 if answer.problem else 0
+        pause_s = _pause_s(answer, asked.generation, known.problems) * random.uniform(
+            1 - JITTER, 1 + JITTER
+        )
         if known.question != asked:  # meanwhile; with these it may have to be asked otherwise
             pause_s = 0.0
         known.later = loop.call_later(pause_s, self._begin, known)
@@ -115,9 +121,9 @@ def _is_due(known: _Known) -> bool:
     return bool(known.answer.problem) and age_s >= WHILE_CHANGING_S
 
 
-def _pause_s(answer: AgentsAnswer, generation: int) -> float:
-    if answer.problem:
-        return AFTER_PROBLEM_S
+def _pause_s(answer: AgentsAnswer, generation: int, problems: int) -> float:
+    if problems:
+        return min(AFTER_PROBLEM_S, WHILE_CHANGING_S * 2.0 ** min(problems - 1, 30))
     is_changing = bool(answer.store_trouble) or any(
         run.cache_trouble or run.config_generation != generation for run in answer.runs
     )

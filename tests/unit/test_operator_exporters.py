@@ -107,6 +107,20 @@ def test_nobody_is_asked_twice_at_a_time_and_few_at_once() -> None:
     run(play)
 
 
+def test_one_that_was_only_slow_is_asked_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays as it is, so that no event of its pod tells of its return."""
+    monkeypatch.setattr(room, "WHILE_CHANGING_S", 0.001)
+
+    async def play() -> None:
+        it = Play([PROBLEM, PROBLEM, SAID])
+        it.open.set()
+        assert await it.ask() == PROBLEM
+        await it.wait(lambda: it.woken == ["main"])
+        assert await it.ask() == SAID
+
+    run(play)
+
+
 @pytest.mark.usefixtures("soon")
 def test_one_that_says_the_same_again_makes_no_pass() -> None:
     async def play() -> None:

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from support_cluster import NAMESPACE, Cluster, wait_until
-from support_cluster_faults import kill, read_leader
+from support_cluster_faults import cut_off, kill, read_leader, wait_told
 from support_cluster_shop import CONFIG, SHOP, ZONE, Shop, build_config
 from support_cluster_spans import count_rounds, find_missing, wait_complete
 
@@ -38,6 +38,24 @@ def test_names_are_there_again_after_the_dns_cache_was_killed(cluster: Cluster, 
     cluster.wait_current(CONFIG)
 
     wait_names(cluster, since_ns=time.time_ns())
+
+
+def test_an_agent_that_cannot_reach_the_cache_is_told_of_and_heals_when_it_can(
+    cluster: Cluster, shop: Shop
+) -> None:
+    """The cache is Ready as its kubelet sees it, and so are all agents: one of them says it, and the operator asks once a minute."""
+    cluster.wait_current(CONFIG)
+    before = pods_of(cluster)
+    with cut_off(cluster, shop.nodes[0], f"{CONFIG}-redis-0"):
+        wait_told(
+            cluster, CONFIG, "CacheReady", "CacheUnavailable",
+            "1 of 1 cache can serve", "cannot use it", "Redis",
+            within_s=400,
+        )  # fmt: skip
+        assert cluster.conditions(CONFIG)["Ready"]["status"] == "False"
+    cluster.wait_current(CONFIG)
+    wait_names(cluster, since_ns=time.time_ns())
+    assert pods_of(cluster) == before
 
 
 def wait_names(cluster: Cluster, *, since_ns: int) -> None:
