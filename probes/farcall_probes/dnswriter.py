@@ -142,6 +142,8 @@ class DnsWriter:
     def _due_in_s(self, now: float) -> float:
         if self._life != self._written_life:
             return 0.0
+        if self._recall is not None and self._recall.is_due_again:
+            return 0.0
         recalling_s = self._recall.due_in_s() if self._recall is not None else None
         steps = (self._following.due_in_s(), recalling_s)
         return min([self._check_due - now, *(s for s in steps if s is not None)])
@@ -179,14 +181,26 @@ class DnsWriter:
                 self._log.warning("the DNS cache lost its memory; it is filled again")
                 self._counters["cache_republished"] += 1
                 self.lost_memory.set()
+                if self._recall is not None:
+                    self._recall.write_again()
             self._check_due = time.monotonic() + self._check_every_s
             # Older ones are due again anyway, so forgetting them changes nothing but memory.
             self._writer.forget_older_than(time.time() - self._written_life.ttl_s * 0.01)
         keys = self._writer.write(
             answers, bindings, ttl_s=self._written_life.ttl_s, now=time.time()
         )
+        keys += self._write_told(self._writer)
         with self._changed:
             self._counters["cache_keys_written"] += keys
+
+    def _write_told(self, writer: CacheWriter) -> int:
+        """What was read back at start, to a cache that has lost it since; some at a time."""
+        if self._recall is None or not self._recall.is_due_again:
+            return 0
+        now, ttl_s = time.time(), self._written_life.ttl_s
+        keys = writer.write(self._recall.next_told(now, ttl_s), [], ttl_s=ttl_s, now=now)
+        self._recall.wrote_told()
+        return keys
 
     def _succeeded(self) -> None:
         if self._failures:

@@ -2,7 +2,8 @@
 
 The name of a connection that is older than this agent is in Redis alone, and would be gone for good with a Redis that keeps
 nothing on disk. What is read back here the agent holds as it holds what it saw itself, and writes it again when Redis comes
-back empty (bindings.py). Called by dnswriter's thread between its writes; the loop takes what was found.
+back empty: bindings (bindings.py), and where a connection was too young for one, all that its client was told of its address.
+Called by dnswriter's thread between its writes; the loop takes what was found.
 """
 
 import threading
@@ -12,14 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from farcall.cacheexpiry import Life, Runner
-from farcall.cacherecall import BATCH, Ends, read_bindings
-from farcall.dnscache import Binding
+from farcall.cacherecall import BATCH, Asked, Ends, read_answers, read_bindings
+from farcall.dnscache import Answer, Binding
 from farcall_probes.cgroups import CgroupTree
 from farcall_probes.identity import Identities
 from farcall_probes.opensockets import OpenSocket, OpenSockets
 
 MAX_ASKED = 100_000  # connections: 200 round trips
 MAX_RECALLED = 32_768  # bindings, as many as the agent holds of its own; 350 bytes each (measured)
+MAX_TOLD = 32_768  # names that clients were told; 300 bytes each at most
 # Of this thread's processor time, so that a busy machine, where all takes longer, does not need more steps as well. An
 # answer waits no longer than one step and its round trip.
 STEP_S = 0.02
@@ -51,11 +53,17 @@ class Recall:
         self._open: Iterator[OpenSocket | None] | None = sockets.find()
         self._portion: list[Ends] = []
         self._found: list[Binding] = []
+        self._told: dict[Asked, list[Answer]] = {}
+        self._room_for_told = MAX_TOLD
+        self._again: list[Asked] = []  # to be written
         self._lock = threading.Lock()
         self._due = 0.0
         # All there from the start: another thread copies them.
         self.counters: Counter[str] = Counter(
-            cache_bindings_asked=0, cache_bindings_recalled=0, bindings_unrecalled_dropped=0
+            cache_bindings_asked=0,
+            cache_bindings_recalled=0,
+            cache_answers_recalled=0,
+            bindings_unrecalled_dropped=0,
         )
 
     @property
@@ -117,6 +125,11 @@ class Recall:
 
     def _ask(self, cache: Runner, life: Life) -> None:
         found = read_bindings(cache, self._portion, life)
+        bound = {(b.client_key, b.local, b.peer) for b in found}
+        others = [e for e in self._portion if (e.client_key, e.local, e.peer) not in bound]
+        asked = list(dict.fromkeys(e.asked for e in others if e.asked not in self._told))
+        told = read_answers(cache, asked)
+        self._keep_told(dict(zip(asked, told, strict=True)))
         self.counters["cache_bindings_asked"] += len(self._portion)
         self._portion = []
         kept = found[: self._room]
@@ -125,6 +138,38 @@ class Recall:
         self.counters["bindings_unrecalled_dropped"] += len(found) - len(kept)
         with self._lock:
             self._found += kept
+
+    def _keep_told(self, told: dict[Asked, list[Answer]]) -> None:
+        for asked, answers in told.items():
+            if len(answers) > self._room_for_told:
+                self.counters["bindings_unrecalled_dropped"] += 1
+            elif answers:
+                self._room_for_told -= len(answers)
+                self._told[asked] = answers
+                self.counters["cache_answers_recalled"] += len(answers)
+
+    # ---- a cache that lost its memory ---------------------------------------------------------------------------
+
+    def write_again(self) -> None:
+        """All that clients were told is due."""
+        self._again = list(self._told)
+
+    @property
+    def is_due_again(self) -> bool:
+        return bool(self._again)
+
+    def next_told(self, now: float, ttl_s: int) -> list[Answer]:
+        """Those of some clients; `now`: Unix seconds. Where one name is older than the time to live nothing is said: the others
+        alone would be more certain than what was known."""
+        answers = []
+        for asked in self._again[:BATCH]:
+            told = self._told[asked]
+            if all(now - answer.answered_at < ttl_s for answer in told):
+                answers += told
+        return answers
+
+    def wrote_told(self) -> None:
+        del self._again[:BATCH]
 
     def _forget(self) -> None:
         self._clients.clear()

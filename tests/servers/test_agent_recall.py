@@ -13,7 +13,7 @@ import pytest
 from farcall import secretfiles
 from farcall.cacheacl import EXPORTER
 from farcall.cachereader import CacheReader, connect_redis
-from farcall.dnscache import Binding, CacheEntry, CacheQuestion
+from farcall.dnscache import Answer, Binding, CacheEntry, CacheQuestion
 from farcall.effective import EffectiveWatcher
 from farcall.names import Confidence, NameSource
 from farcall.secretfiles import read_secret
@@ -128,6 +128,32 @@ def test_a_name_older_than_the_agent_is_there_again_when_redis_comes_back_empty(
         Confidence.EXACT,
     )
     assert decision.answered_at == pytest.approx(binding.answered_at)
+
+
+def test_what_a_client_was_told_before_the_agent_is_there_again_too(
+    tmp_path: Path, server: RedisProcess
+) -> None:
+    """The connection was too young for a binding when the agent before this one ended."""
+    now = time.time()
+    with open_link() as link:
+        ip = link.peer.rpartition(":")[0]
+        told = [
+            Answer(
+                client_key=link.client_key, ip=ip, name=name, answered_at=now - age_s, trusted=True
+            )
+            for name, age_s in (("old.example.com", 300), ("older.example.com", 600))
+        ]
+        server.writer().write(told, [], ttl_s=TTL_S, now=now)
+        before = read_entry(server, link)
+        with running_agent(tmp_path, server) as agent:
+            wait_until(lambda: agent._writer.counters().get("cache_answers_recalled", 0) == 2)
+            lose(server)
+            wait_until(lambda: read_entry(server, link).client_names)
+            after = read_entry(server, link)
+
+    assert (after.client_names, after.tombstones) == (before.client_names, before.tombstones)
+    assert len(after.client_names) == 2
+    assert before.cluster_names and not after.cluster_names  # others may not be named by it
 
 
 def test_a_held_name_that_is_older_than_its_time_is_there_again_too(

@@ -6,7 +6,7 @@ import pytest
 
 from farcall.cacheexpiry import Life
 from farcall.cacherecall import BATCH
-from farcall.dnscache import CacheUnavailableError, binding_key
+from farcall.dnscache import CacheUnavailableError, binding_key, tombstone_key
 from farcall.redislink import Command, Refusal
 from farcall_probes.opensockets import OpenSocket, OpenSockets
 from farcall_probes.recall import Recall
@@ -39,6 +39,7 @@ class Cache:
     def __init__(self) -> None:
         self.hashes: dict[str, object] = {}
         self.expiries: dict[str, int] = {}
+        self.told: dict[str, list[str]] = {}
         self.asked: list[int] = []
         self.down = False
 
@@ -48,9 +49,11 @@ class Cache:
         self.asked.append(len(commands))
         return [self._answer(*command) for command in commands]
 
-    def _answer(self, name: object, key: object) -> object:
+    def _answer(self, name: object, key: object, *_more: object) -> object:
         if name == "PEXPIRETIME":
             return self.expiries.get(str(key), -2)
+        if name == "ZRANGE":
+            return self.told.get(str(key), [])
         assert name == "HGETALL"
         return self.hashes.get(str(key), {})
 
@@ -105,6 +108,7 @@ def test_what_the_cache_knows_of_open_connections_is_read_as_it_was_written() ->
     assert recall.counters == {
         "cache_bindings_asked": 5,
         "cache_bindings_recalled": 1,
+        "cache_answers_recalled": 0,
         "bindings_unrecalled_dropped": 0,
     }
 
@@ -135,7 +139,7 @@ def test_a_socket_that_processes_of_one_client_share_is_asked_for_once() -> None
     recall = make(Sockets(10, twice=True))
     run(recall, cache)
 
-    assert cache.asked == [10]
+    assert cache.asked == [10, 1]  # their bindings, and what the client was told of the address
 
 
 def test_a_process_that_is_gone_is_not_asked_for() -> None:
@@ -143,6 +147,54 @@ def test_a_process_that_is_gone_is_not_asked_for() -> None:
     run(make(Sockets(10, tgid=GONE)), cache)
 
     assert cache.asked == []
+
+
+def test_what_a_client_was_told_is_written_again_where_there_is_no_binding() -> None:
+    cache = Cache()
+    cache.add(0)
+    cache.told[tombstone_key("c:1", "203.0.113.10")] = ["a.example", "1000.5", "b.example", "2000"]
+    only_bound, other = make(Sockets(1)), make(Sockets(2))
+    run(only_bound, cache)
+    run(other, cache)
+    for recall in (only_bound, other):
+        recall.write_again()
+
+    assert not only_bound.is_due_again
+    told = other.next_told(3000.0, LIFE.ttl_s)
+    assert [(a.client_key, a.ip, a.name, a.answered_at, a.trusted) for a in told] == [
+        ("c:1", "203.0.113.10", "a.example", 1000.5, False),
+        ("c:1", "203.0.113.10", "b.example", 2000.0, False),
+    ]
+    assert other.next_told(3000.0, LIFE.ttl_s) == told  # until it is written
+    other.wrote_told()
+    assert not other.is_due_again
+    assert other.counters["cache_answers_recalled"] == 2
+
+
+def test_of_names_one_of_which_is_too_old_none_is_written_again() -> None:
+    """The other one alone would be more certain than what was known."""
+    cache = Cache()
+    cache.told[tombstone_key("c:1", "203.0.113.10")] = ["a.example", "1000", "b.example", "4000"]
+    recall = make(Sockets(1))
+    run(recall, cache)
+    recall.write_again()
+
+    assert len(recall.next_told(4_599.0, LIFE.ttl_s)) == 2
+    assert recall.next_told(4_600.0, LIFE.ttl_s) == []
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [Refusal("WRONGTYPE"), "x", ["a"], ["a", "x"], ["a", "nan"], ["", "1"], ["a" * 256, "1"], None],
+)
+def test_what_no_agent_wrote_is_no_answer(reply: object) -> None:
+    cache = Cache()
+    cache.told[tombstone_key("c:1", "203.0.113.10")] = reply  # type: ignore[assignment]
+    recall = make(Sockets(1))
+    run(recall, cache)
+    recall.write_again()
+
+    assert not recall.is_due_again
 
 
 def test_what_there_is_no_room_for_is_counted() -> None:
@@ -170,7 +222,7 @@ def test_a_cache_that_is_down_is_asked_for_the_same_again() -> None:
     run(recall, cache)
 
     assert len(recall.take()) == 1
-    assert cache.asked == [3]
+    assert cache.asked == [3, 1]
 
 
 def test_a_redis_that_refuses_to_say_is_one_that_is_down() -> None:
