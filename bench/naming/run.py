@@ -33,7 +33,7 @@ SEEN_WITHIN_S = 40.0  # late on a busy machine; rows that are as expected end th
 EARLY_WITHIN_S = 60.0  # as above; what comes later may meet the next event
 REPUBLISH_S = 5.0  # agents ask every 2 s whether Redis is still the same
 RECALL_S = (
-    3.0  # by then an agent has read back what Redis holds of the connections that it found open
+    20.0  # by then an agent has read back what Redis holds of the connections that it found open
 )
 # Every entry has an expiry, and would be given up for room.
 FULL = ("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", 1)
@@ -241,6 +241,7 @@ class Run:
             ("redis-pause", pause_redis),
             ("redis-resume", resume_redis),
             ("eve", nothing),
+            ("redis-lost-young", lose_redis),
             ("agent-restart", restart_agent),
             ("redis-lost-again", lose_redis_again),
             ("redis-gone", lose_redis_from_view),

@@ -54,6 +54,32 @@ async def bare_then_asked(p: Play) -> None:
     await p.judge(client, *p.call())
 
 
+def young_survives(*events: str) -> Scenario:
+    """Younger than ten seconds at the first of them, so that Redis holds the client's answer, and no binding."""
+
+    async def play(p: Play) -> None:
+        await p.reach("eve")
+        client = await open_named(p)
+        await client.do("sleep 500")
+        for event in events:
+            await p.reach(event)
+        await p.judge(client, *p.call())
+
+    return play
+
+
+async def shared_lost(p: Play) -> None:
+    """The only answer was another client's, and seen by an agent that is gone, in a Redis that is gone."""
+    client = await p.client()
+    await client.do(*p.bare)
+    await p.reach("up")
+    await p.other_looks_up(p.name)
+    await client.do(*p.call())
+    await p.reach("agent-restart")
+    await p.reach("redis-lost-again")
+    await p.judge(client, *p.call())
+
+
 async def exporter_restarted(p: Play) -> None:
     await p.reach("up")
     client = await open_named(p)
@@ -256,6 +282,10 @@ SCENARIOS: dict[str, Scenario] = {
     "store-lost-two-names": survives("redis-lost", "agent-restart", names=2),
     "agent-restarted-store-lost": survives("agent-restart", "redis-lost-again"),
     "agent-restarted-store-lost-two-names": survives("agent-restart", "redis-lost-again", names=2),
+    "young-agent-restarted": young_survives("agent-restart"),
+    "young-store-lost": young_survives("redis-lost-young", "agent-restart"),
+    "young-agent-restarted-store-lost": young_survives("agent-restart", "redis-lost-again"),
+    "shared-agent-restarted-store-lost": shared_lost,
     "store-and-agent-lost": survives("redis-and-agent-lost"),
     "expired": outlives("ttl-short"),
     "expired-restarted": expired_restarted,

@@ -3,6 +3,8 @@
 import static java.nio.charset.StandardCharsets.ISO_8859_1;
 
 import java.io.BufferedReader;
+import java.io.DataInputStream;
+import java.io.DataOutputStream;
 import java.io.IOException;
 import java.io.InputStreamReader;
 import java.net.Inet4Address;
@@ -16,6 +18,7 @@ import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.security.cert.X509Certificate;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.HexFormat;
 import javax.naming.directory.Attribute;
 import javax.naming.directory.InitialDirContext;
@@ -27,7 +30,7 @@ import javax.net.ssl.X509ExtendedTrustManager;
 /**
  * A client that does what it is told, as client.c; names are looked up, and remembered, by the JVM.
  *
- * <p>{@code get URL} asks by java.net.http, and checks no certificate. {@code jndi SERVER NAME} asks the DNS client that the
+ * <p>{@code dot SERVER PORT NAME} and {@code doh SERVER PORT NAME} look a name up over TLS and over HTTPS. {@code get URL} asks by java.net.http, and checks no certificate. {@code jndi SERVER NAME} asks the DNS client that the
  * JDK has of its own, over NIO channels.
  */
 public final class Client {
@@ -65,10 +68,53 @@ public final class Client {
         }
     }
 
-    private static void get(String url) throws Exception {
+    private static SSLContext trusting() throws Exception {
         SSLContext tls = SSLContext.getInstance("TLS");
         tls.init(null, new TrustManager[] {new Trusting()}, null);
-        HttpClient client = HttpClient.newBuilder().sslContext(tls).build();
+        return tls;
+    }
+
+    private static byte[] buildQuestion(String name) {
+        StringBuilder question = new StringBuilder("\u0012\u0034\1\0\0\1\0\0\0\0\0\0");
+        for (String label : name.split("\\.")) {
+            question.append((char) label.length()).append(label);
+        }
+        return question.append("\0\0\1\0\1").toString().getBytes(ISO_8859_1);
+    }
+
+    /** The address is the end of our servers' answers. */
+    private static void remember(byte[] answer) throws UnknownHostException {
+        byte[] address = Arrays.copyOfRange(answer, answer.length - 4, answer.length);
+        found = new InetAddress[] {InetAddress.getByAddress(address)};
+    }
+
+    private static void resolveOverTls(String server, int port, String name) throws Exception {
+        byte[] question = buildQuestion(name);
+        try (Socket link = trusting().getSocketFactory().createSocket(server, port)) {
+            link.setSoTimeout(WAIT_MS);
+            DataOutputStream out = new DataOutputStream(link.getOutputStream());
+            out.writeShort(question.length);
+            out.write(question);
+            out.flush();
+            DataInputStream in = new DataInputStream(link.getInputStream());
+            byte[] answer = new byte[in.readUnsignedShort()];
+            in.readFully(answer);
+            remember(answer);
+        }
+    }
+
+    private static void resolveOverHttps(String server, int port, String name) throws Exception {
+        HttpClient client = HttpClient.newBuilder().sslContext(trusting()).version(HttpClient.Version.HTTP_1_1).build();
+        HttpRequest request =
+                HttpRequest.newBuilder(URI.create("https://" + server + ":" + port + "/dns-query"))
+                        .timeout(Duration.ofMillis(WAIT_MS))
+                        .POST(HttpRequest.BodyPublishers.ofByteArray(buildQuestion(name)))
+                        .build();
+        remember(client.send(request, HttpResponse.BodyHandlers.ofByteArray()).body());
+    }
+
+    private static void get(String url) throws Exception {
+        HttpClient client = HttpClient.newBuilder().sslContext(trusting()).build();
         HttpRequest request =
                 HttpRequest.newBuilder(URI.create(url)).timeout(Duration.ofMillis(WAIT_MS)).build();
         client.send(request, HttpResponse.BodyHandlers.discarding());
@@ -125,6 +171,8 @@ public final class Client {
             }
             case "until" -> readUntil(HexFormat.of().parseHex(words[1]));
             case "get" -> get(words[1]);
+            case "dot" -> resolveOverTls(words[1], Integer.parseInt(words[2]), words[3]);
+            case "doh" -> resolveOverHttps(words[1], Integer.parseInt(words[2]), words[3]);
             case "jndi" -> {
                 Attribute answers =
                         new InitialDirContext()

@@ -3,6 +3,7 @@
 // A client that does what it is told, as client.c; the resolver is Go's own (built without cgo).
 // `eyeballs NAME PORT` resolves and connects by net.Dial, both families in a race (RFC 8305). `get URL` and `get2 URL` ask by
 // net/http, the second over HTTP/2 whether there is TLS or not; certificates are not checked.
+// `dot SERVER PORT NAME` and `doh SERVER PORT NAME` look a name up over TLS and over HTTPS.
 package main
 
 import (
@@ -104,11 +105,56 @@ func get(url string, isHTTP2 bool) error {
 	return err
 }
 
+// DNS over TLS (RFC 7858) by Go's own resolver.
+func resolveOverTLS(server, port, name string) error {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
+		return dialer.DialContext(ctx, "tcp", net.JoinHostPort(server, port))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	var err error
+	resolver := net.Resolver{PreferGo: true, StrictErrors: true, Dial: dial}
+	found, err = resolver.LookupIP(ctx, "ip4", name+".")
+	return err
+}
+
+// DNS over HTTPS (RFC 8484) by net/http; the address is the end of our servers' answers.
+func resolveOverHTTPS(server, port, name string) error {
+	question := []byte("\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00")
+	for _, label := range strings.Split(name, ".") {
+		question = append(append(question, byte(len(label))), label...)
+	}
+	question = append(question, "\x00\x00\x01\x00\x01"...)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	defer transport.CloseIdleConnections()
+	url := "https://" + net.JoinHostPort(server, port) + "/dns-query"
+	client := http.Client{Transport: transport, Timeout: wait}
+	answer, err := client.Post(url, "application/dns-message", bytes.NewReader(question))
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err == nil && len(body) < net.IPv4len {
+		err = fmt.Errorf("no address")
+	}
+	if err != nil {
+		return err
+	}
+	found = []net.IP{body[len(body)-net.IPv4len:]}
+	return nil
+}
+
 func takeStep(words []string) error {
 	var err error
 	switch words[0] {
 	case "resolve":
 		return resolve(words[1])
+	case "dot":
+		return resolveOverTLS(words[1], words[2], words[3])
+	case "doh":
+		return resolveOverHTTPS(words[1], words[2], words[3])
 	case "connect":
 		return connect(words[1], words[2])
 	case "eyeballs":
