@@ -18,6 +18,8 @@ from farcall_probes.bpfsys import BpfError
 from farcall_probes.maps import KEPT_STEPS, UPROBE_STEPS, Maps
 
 _UPROBES = ("uprobe__", "uretprobe__")
+# Half of all that the kernel verifies: loops over messages. Others take as long as they are long.
+_DEAREST = ("step__pass", "step__message", "step__http2")
 # Programs that the kernel verifies side by side: three of them are most of all its work.
 _VERIFIERS = 3
 # The steps that plaintext goes through: loaded once more for bytes that lie in the kernel's memory (bpf/tls.h).
@@ -42,6 +44,10 @@ class LoadError(Exception):
 
 def short_name(program: str) -> str:
     return program.rpartition("__")[2]
+
+
+def _rank(program: Program) -> tuple[bool, int]:
+    return program.name not in _DEAREST, -len(program.code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +125,10 @@ class Loaded:
         return fd
 
     def _load_side_by_side(self, pool: ThreadPoolExecutor) -> dict[str, Future[int]]:
-        """Steps and hooks by their names, the longest first. Verifying them is nearly all of a start's time, and the kernel does
+        """Steps and hooks by their names, the dearest first. Verifying them is nearly all of a start's time, and the kernel does
         it for several callers at once."""
         loading = {}
-        for program in sorted(self._artefact.programs, key=lambda p: -len(p.code)):
+        for program in sorted(self._artefact.programs, key=_rank):
             if not program.name.startswith(("run__", *_UPROBES)):
                 is_raw = program.name.startswith("raw__")
                 kind = bpfsys.PROG_RAW_TRACEPOINT if is_raw else bpfsys.PROG_TRACEPOINT

@@ -79,17 +79,22 @@ FC_INLINE bool is_cassandra_request(const u8 *head, u64 n, u64 total)
 #define FC_CASSANDRA_CRC_BYTES 4 /* behind the payload */
 #define FC_CASSANDRA_PAYLOAD 0x1ffff
 
-/* CRC-24 of the header's lengths and flags: what tells a frame from anything else. */
-FC_INLINE u32 make_crc24(u64 data, u32 bytes)
+#define FC_CASSANDRA_FRAME_BYTES 3 /* of a header, that its check value is of */
+#define FC_CASSANDRA_PACKED_BYTES 5
+
+/* CRC-24 of the header's lengths and flags: what tells a frame from anything else. `plain`: that of its first bytes. */
+FC_INLINE u32 make_crc24(u64 data, u32 *plain)
 {
 	u32 crc = 0x875060;
 	u32 i;
 
 	/* Without branches: they would be paths to the verifier. */
 #pragma unroll
-	for (i = 0; i < bytes * 8; i++) {
+	for (i = 0; i < FC_CASSANDRA_PACKED_BYTES * 8; i++) {
 		u32 top;
 
+		if (i == FC_CASSANDRA_FRAME_BYTES * 8)
+			*plain = crc & 0xffffff;
 		if (!(i & 7))
 			crc ^= (u32)(data >> i & 0xff) << 16;
 		top = crc >> 23 & 1;
@@ -99,25 +104,17 @@ FC_INLINE u32 make_crc24(u64 data, u32 bytes)
 	return crc & 0xffffff;
 }
 
-FC_INLINE bool is_cassandra_frame(u64 lo)
-{
-	return !(lo >> 18 & 0x3f) && make_crc24(lo, 3) == (u32)(lo >> 24 & 0xffffff);
-}
-
-FC_INLINE bool is_cassandra_packed_frame(u64 lo)
-{
-	return !(lo >> 35 & 0x1f) && make_crc24(lo, 5) == (u32)(lo >> 40);
-}
-
 /* A plain frame of whole messages is walked through: its header counts for itself, and so do the messages in it. */
 FC_INLINE u32 weigh_cassandra_frame(u64 lo)
 {
 	u32 payload = (u32)lo & FC_CASSANDRA_PAYLOAD;
+	u32 plain = 0;
+	u32 packed = make_crc24(lo, &plain);
 
-	if (is_cassandra_frame(lo))
+	if (!(lo >> 18 & 0x3f) && plain == (u32)(lo >> 24 & 0xffffff))
 		return lo >> 17 & 1 && payload ? FC_CASSANDRA_FRAME_HEADER
 					       : FC_CASSANDRA_FRAME_HEADER + payload + FC_CASSANDRA_CRC_BYTES;
-	return is_cassandra_packed_frame(lo) ? 8 + payload + FC_CASSANDRA_CRC_BYTES : 0;
+	return !(lo >> 35 & 0x1f) && packed == (u32)(lo >> 40) ? 8 + payload + FC_CASSANDRA_CRC_BYTES : 0;
 }
 
 /* Of a message that fills several frames only the first is told. */

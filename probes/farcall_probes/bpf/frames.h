@@ -150,19 +150,17 @@ FC_INLINE bool turn_piece(struct call *c)
 /* A told frame's beginning or its next part, or a beginning that waits until the rest of it comes. */
 FC_INLINE bool take_part(struct call *c, u64 sk, struct conn *k, struct framing *f, u64 base, u64 left)
 {
-	u8 half = which_half(c, k);
-	u8 *hold = (u8 *)&k->large + sizeof(struct fc_exchange);
+	u64 half = which_half(c, k);
+	u8 *hold = find_hold(k, half);
 	u8 *bytes = c->segment.req;
-	u64 place = half == HALF_REQUESTS ? 0 : FC_HOLD;
 	u64 held = f->held;
 	u64 n = left;
 	u64 cap, length;
 	u32 offset = 0;
 
-	FC_CLAMP(place, FC_HOLD);
 	FC_CLAMP(held, FC_HOLD);
 	if (held)
-		read_kernel(bytes, (u32)held, hold + place);
+		read_kernel(bytes, (u32)held, hold);
 	if (n > FC_SEGMENT_BYTES - held)
 		n = FC_SEGMENT_BYTES - held;
 	FC_CLAMP(n, FC_SEGMENT_BYTES);
@@ -172,6 +170,8 @@ FC_INLINE bool take_part(struct call *c, u64 sk, struct conn *k, struct framing 
 		return false;
 	}
 	n += held;
+	FORGET(c, n);
+	FC_CLAMP(n, FC_SEGMENT_BYTES);
 	length = f->left;
 	if (length) {
 		offset = f->mark - f->left;
@@ -184,11 +184,12 @@ FC_INLINE bool take_part(struct call *c, u64 sk, struct conn *k, struct framing 
 		}
 		f->mark = (u32)length;
 	}
+	FORGET(c, length);
 	cap = n;
 	/* Some read a frame's header apart, some write it so: its beginning waits, unless it is long. */
 	if (!offset && (n < FC_HTTP2_HEADER || (n < length && n <= FC_HOLD && n - held == left))) {
 		FC_CLAMP(cap, FC_HOLD);
-		read_kernel(hold + place, (u32)cap, bytes);
+		read_kernel(hold, (u32)cap, bytes);
 		if (!held)
 			f->first_ns = c->now;
 		f->held = (u16)cap;
@@ -235,12 +236,9 @@ FC_INLINE bool take_frame(struct call *c, u64 sk, struct conn *k, struct framing
 /* True when the call holds more than one run takes. */
 FC_INLINE bool take_frames(struct call *c, u64 sk, struct conn *k)
 {
-	u64 half = which_half(c, k);
-	struct framing *f;
+	struct framing *f = find_framing(k, which_half(c, k));
 	u32 i;
 
-	FC_CLAMP(half, HALF_RESPONSES);
-	f = &k->framing[half];
 	for (i = 0; i < FC_HTTP2_FRAMES; i++)
 		if (!take_frame(c, sk, k, f))
 			return false;

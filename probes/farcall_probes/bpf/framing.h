@@ -19,22 +19,20 @@
 /* The kernel allows 33 steps from program to program, and each takes a few messages: drivers write 200 questions at once. */
 #define FC_SEGMENTS_PER_STEP 10
 #define FC_SEGMENTS_PER_CALL (28 * FC_SEGMENTS_PER_STEP)
-/* Of one call, behind those: stepped over. */
-#define FC_PASSED_PER_CALL 128
 #define FC_MISSES_MAX 250
 
 enum synced { SYNCED_NO = 0, SYNCED_TRIAL = 1, SYNCED_YES = 2 };
 
-FC_INLINE u8 which_half(const struct call *c, const struct conn *k)
+/* Computed, not decided, and so is what it picks: to the verifier one way, not two that never meet again. */
+FC_INLINE u64 which_half(const struct call *c, const struct conn *k)
 {
-	return (u8)c->dir == k->dir ? HALF_REQUESTS : HALF_RESPONSES;
+	return (c->dir ^ k->dir) & 1;
 }
 
-FC_INLINE u8 *find_hold(struct conn *k, u8 half)
+FC_INLINE u8 *find_hold(struct conn *k, u64 half)
 {
-	u8 *area = (u8 *)&k->large + sizeof(struct fc_exchange);
-
-	return half == HALF_REQUESTS ? area : area + FC_HOLD;
+	FC_HIDE(half);
+	return (u8 *)&k->large + sizeof(struct fc_exchange) + (half & 1) * FC_HOLD;
 }
 
 /* A request of such a protocol was recognised: `held` of its bytes came in earlier calls and lie where requests are held. */
@@ -208,7 +206,7 @@ FC_INLINE void submit_segment(u64 *counts, const struct conn *k, struct fc_large
 }
 
 /* `cap` bytes lie in the record already. */
-FC_INLINE void ship_segment(struct call *c, struct conn *k, struct framing *f, u8 half, u64 cap, u32 length,
+FC_INLINE void ship_segment(struct call *c, struct conn *k, struct framing *f, u64 half, u64 cap, u32 length,
 			     u32 offset)
 {
 	struct fc_exchange *x = &c->segment.x;
@@ -239,7 +237,7 @@ FC_INLINE void ship_segment(struct call *c, struct conn *k, struct framing *f, u
 	submit_segment(c->counts, k, &c->segment);
 }
 
-FC_INLINE void hold_bytes(struct call *c, struct conn *k, struct framing *f, u8 half, u64 n)
+FC_INLINE void hold_bytes(struct call *c, struct conn *k, struct framing *f, u64 half, u64 n)
 {
 	FC_CLAMP(n, FC_HOLD);
 	read_kernel(find_hold(k, half), (u32)n, c->segment.req);
@@ -251,7 +249,7 @@ FC_INLINE void hold_bytes(struct call *c, struct conn *k, struct framing *f, u8 
 /* One message, or as much of it as there is. True when the call holds another. */
 FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 {
-	u8 half = which_half(c, k);
+	u64 half = which_half(c, k);
 	struct framing *f = find_framing(k, half);
 	u8 *bytes = c->segment.req;
 	u64 held = f->held;
@@ -271,6 +269,9 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 	all = c->unseen ? held : held + c->total - c->before;
 	least = measure_header(k, half);
 	FORGET(c, least);
+	FORGET(c, half);
+	FORGET(c, n);
+	FC_CLAMP(n, FC_SEGMENT_BYTES);
 	if (n < least) {
 		if (c->unseen || n < all)
 			lose_place(c, f);
@@ -337,36 +338,6 @@ FC_INLINE bool take_messages(struct call *c, u64 sk, struct conn *k)
 			c->before = c->total;
 	}
 	return true;
-}
-
-/* Messages past the bound: only their headers are read. */
-FC_INLINE void pass_messages(struct call *c, u64 sk, struct conn *k)
-{
-	u8 half = which_half(c, k);
-	struct framing *f = find_framing(k, half);
-	u32 i;
-
-	for (i = 0; i < FC_PASSED_PER_CALL; i++) {
-		u64 at = f->boundary - c->position;
-		u64 head[2] = {};
-		u32 length;
-
-		if (at >= c->total)
-			return;
-		if (c->pieces != 1 || c->total - at < FC_FRAME_HEADER)
-			break;
-		if (read_user(head, sizeof(head), (void *)(c->base[0] + at)))
-			break;
-		length = weigh_message(k, half, true, head[0], head[1]);
-		if (!length)
-			break;
-		if (is_told(k, f, head[0], head[1], length)) {
-			f->seq++;
-			count(c, FC_COUNT_SEGMENT_BEYOND_LOST);
-		}
-		f->boundary += pass_message(k, f, head[0], length);
-	}
-	lose_place(c, f);
 }
 
 /* Its connection is gone: what is in flight will not be answered. In the workspace of closes. */

@@ -45,13 +45,14 @@ FC_INLINE u8 classify_multiplexed(const u8 *head, u64 n, u64 total)
 	return is_cassandra_request(head, n, total) ? FC_PROTO_CASSANDRA : FC_PROTO_UNKNOWN;
 }
 
-FC_INLINE struct framing *find_framing(struct conn *k, u8 half)
+FC_INLINE struct framing *find_framing(struct conn *k, u64 half)
 {
-	return half == HALF_REQUESTS ? &k->framing[HALF_REQUESTS] : &k->framing[HALF_RESPONSES];
+	FC_HIDE(half);
+	return &k->framing[half & 1];
 }
 
 /* Bytes that tell a message's length. */
-FC_INLINE u64 measure_header(struct conn *k, u8 half)
+FC_INLINE u64 measure_header(struct conn *k, u64 half)
 {
 	u8 proto = k->large.x.proto;
 
@@ -64,7 +65,7 @@ FC_INLINE u64 measure_header(struct conn *k, u8 half)
 
 /* The length of the message that begins so, header included; 0 when it makes no sense. lo, hi: its first sixteen bytes,
  * of which those of the header count. `sure`: a message must begin here. */
-FC_INLINE u32 weigh_message(struct conn *k, u8 half, bool sure, u64 lo, u64 hi)
+FC_INLINE u32 weigh_message(struct conn *k, u64 half, bool sure, u64 lo, u64 hi)
 {
 	struct framing *f = find_framing(k, half);
 	u8 proto = k->large.x.proto;
@@ -99,7 +100,7 @@ FC_INLINE u32 pass_message(struct conn *k, struct framing *f, u64 lo, u32 length
 }
 
 /* What a message says about those that follow. */
-FC_INLINE void heed_message(struct conn *k, u8 half, u64 lo)
+FC_INLINE void heed_message(struct conn *k, u64 half, u64 lo)
 {
 	if (k->large.x.proto == FC_PROTO_CASSANDRA && half == HALF_RESPONSES && begins_frames(lo))
 		k->wrapped = 1;

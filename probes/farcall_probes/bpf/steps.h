@@ -7,6 +7,7 @@
 #include "dns.h"
 #include "frames.h"
 #include "head.h"
+#include "passing.h"
 #include "take.h"
 
 FC_INLINE void begin_step(void *ctx, struct call *c)
