@@ -78,7 +78,6 @@ class Tracer:
         self._counters: Counter[str] = Counter()
         self._retired: Counter[str] = Counter()  # of readers that a new config replaced
         self._ttl_ns, self.dns_lost_ns = 0, 0
-        self._oldest_row_ns: int | None = None
         self.configure(config, trusted)
 
     def configure(self, config: EffectiveConfig, trusted: frozenset[bytes]) -> None:
@@ -117,8 +116,6 @@ class Tracer:
         for block in (drained.small, drained.large):
             if len(block):
                 self._take_records(block, now_ns)
-        if self._oldest_row_ns is None and self.pending_rows:
-            self._oldest_row_ns = now_ns
 
     def _take_dns(self, records: Records, now_ns: int) -> None:
         known: dict[Seen, Identity | None] = {}
@@ -287,13 +284,8 @@ class Tracer:
     def pending_rows(self) -> int:
         return self._rows.rows + len(self._dns_rows) + len(self._new_connections)
 
-    def age_ns(self, now_ns: int) -> int:
-        """How long the oldest row has waited; 0 when there is none."""
-        return now_ns - self._oldest_row_ns if self._oldest_row_ns is not None else 0
-
     def take_batches(self) -> list[tuple[BatchKind, Batch]]:
         """All rows: answers first, then connections, then exchanges, as evidence should arrive before what it explains."""
-        self._oldest_row_ns = None
         offset_ns = self.offsets.unix_ns
         out: list[tuple[BatchKind, Batch]] = []
         if self._dns_rows:
