@@ -110,6 +110,9 @@ FC_INLINE u32 swap32(u32 n)
 	return n << 24 | (n & 0xff00) << 8 | (n >> 8 & 0xff00) | n >> 24;
 }
 
+/* What a pointer member points to, of a struct whose type the verifier knows. */
+#define FOLLOW(p, id) (*(void *volatile *)AT(p, id))
+
 FC_INLINE u64 load_u64(const void *from)
 {
 	u64 v = 0;

@@ -122,7 +122,7 @@
 #define SIZE_OPENED 16
 #define SIZE_ASKED 136
 #define SIZE_SETTINGS 28
-#define SIZE_CALL 4968
+#define SIZE_CALL 4976
 #define SIZE_SERVING 32
 #define SIZE_WHO 128
 #define SIZE_BUCKET 24

@@ -41,26 +41,22 @@ struct user_mmsghdr {
 /* Datagrams written or read at once; resolvers have two. Answers that lie past this bound are counted as lost. */
 #define FC_MAX_MESSAGES 8
 
-/* The registers that hold arguments, in one read. */
-struct saved {
-	u64 block[8];
-};
-
-FC_INLINE void load_saved(struct saved *s)
+/* The registers that hold arguments. Of a type that the verifier knows, so programs load from them by themselves. */
+FC_INLINE u8 *find_saved(void)
 {
-	read_kernel(s, sizeof(*s), AT(read_task_regs(read_task_btf()), OFF_REGS_BLOCK));
+	return AT(read_task_regs(read_task_btf()), OFF_REGS_BLOCK);
 }
 
-#define SAVED(s, id) (*(u64 *)((u8 *)(s) + NUM(id)))
+#define SAVED(s, id) (*(volatile u64 *)((s) + NUM(id)))
 
-FC_INLINE struct call *open_read(struct saved *s, s64 ret)
+FC_INLINE struct call *open_read(u8 **s, s64 ret)
 {
 	struct call *c = ret > 0 ? open_call(DIR_IN) : NULL;
 
 	if (!c)
 		return NULL;
-	load_saved(s);
-	c->fd = (u32)SAVED(s, NUM_REG_0);
+	*s = find_saved();
+	c->fd = (u32)SAVED(*s, NUM_REG_0);
 	return c;
 }
 

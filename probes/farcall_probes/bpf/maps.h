@@ -219,7 +219,8 @@ struct call {
 	u64 file; /* that fd led to when it was last walked; 0: not in this call */
 	u64 nonblocking; /* the call itself said so */
 	u64 last_id;
-	u64 sk;     /* for the next step */
+	u64 sk;     /* that fd led to when it was last looked up, and then the one that the next step works on; or 0 */
+	u64 ports;  /* and its ports then */
 	u64 before; /* for the next step: bytes of the request that came in earlier calls; or where in the call it goes on */
 	u64 plain;  /* the bytes are TLS plaintext */
 	u64 busy;   /* claims of a workspace for uprobes */
@@ -364,6 +365,7 @@ FC_INLINE void begin_call(struct call *c, struct settings *settings, u64 pid_tgi
 	c->dir = dir;
 	c->name = 0;
 	c->file = 0;
+	c->sk = 0;
 	c->nonblocking = 0;
 	c->more = 0;
 	c->plain = 0;

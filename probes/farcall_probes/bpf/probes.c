@@ -136,65 +136,65 @@ int tp__syscalls__sys_enter_sendmmsg(struct enter_args *a)
 
 int tp__syscalls__sys_exit_read(struct exit_args *a)
 {
-	struct saved s;
+	u8 *s = NULL;
 	struct call *c = open_read(&s, a->ret);
 
 	if (!c)
 		return 0;
-	set_buffer(c, SAVED(&s, NUM_REG_1), a->ret);
+	set_buffer(c, SAVED(s, NUM_REG_1), a->ret);
 	take_call(a, c);
 	return 0;
 }
 
 int tp__syscalls__sys_exit_readv(struct exit_args *a)
 {
-	struct saved s;
+	u8 *s = NULL;
 	struct call *c = open_read(&s, a->ret);
 
 	if (!c)
 		return 0;
-	set_vector(c, SAVED(&s, NUM_REG_1), SAVED(&s, NUM_REG_2), a->ret);
+	set_vector(c, SAVED(s, NUM_REG_1), SAVED(s, NUM_REG_2), a->ret);
 	take_call(a, c);
 	return 0;
 }
 
 int tp__syscalls__sys_exit_preadv2(struct exit_args *a)
 {
-	struct saved s;
+	u8 *s = NULL;
 	struct call *c = open_read(&s, a->ret);
 
 	if (!c)
 		return 0;
-	set_vector(c, SAVED(&s, NUM_REG_1), SAVED(&s, NUM_REG_2), a->ret);
+	set_vector(c, SAVED(s, NUM_REG_1), SAVED(s, NUM_REG_2), a->ret);
 	take_call(a, c);
 	return 0;
 }
 
 int tp__syscalls__sys_exit_recvfrom(struct exit_args *a)
 {
-	struct saved s;
+	u8 *s = NULL;
 	struct call *c = open_read(&s, a->ret);
 
-	if (!c || SAVED(&s, NUM_REG_3) & MSG_PEEK)
+	if (!c || SAVED(s, NUM_REG_3) & MSG_PEEK)
 		return 0;
-	set_buffer(c, SAVED(&s, NUM_REG_1), a->ret);
-	c->name = SAVED(&s, NUM_REG_4);
-	c->nonblocking = SAVED(&s, NUM_REG_3) & MSG_DONTWAIT;
+	set_buffer(c, SAVED(s, NUM_REG_1), a->ret);
+	c->name = SAVED(s, NUM_REG_4);
+	c->nonblocking = SAVED(s, NUM_REG_3) & MSG_DONTWAIT;
 	take_call(a, c);
 	return 0;
 }
 
 int tp__syscalls__sys_exit_recvmsg(struct exit_args *a)
 {
-	struct saved s;
+	u8 *s = NULL;
 	struct call *c = open_read(&s, a->ret);
 	struct fdent *e;
 	u64 message, flags;
 
 	if (!c)
 		return 0;
-	message = SAVED(&s, NUM_REG_1);
-	flags = SAVED(&s, NUM_REG_2);
+	message = SAVED(s, NUM_REG_1);
+	flags = SAVED(s, NUM_REG_2);
 	if (flags & MSG_PEEK)
 		return 0;
 	c->nonblocking = flags & MSG_DONTWAIT;
@@ -211,15 +211,15 @@ int tp__syscalls__sys_exit_recvmsg(struct exit_args *a)
 /* Only for datagrams: on a stream nobody reads so. */
 int tp__syscalls__sys_exit_recvmmsg(struct exit_args *a)
 {
-	struct saved s;
+	u8 *s = NULL;
 	struct call *c = open_read(&s, a->ret);
 	struct fdent *e;
 	u64 messages;
 	u32 i;
 
-	if (!c || SAVED(&s, NUM_REG_3) & MSG_PEEK)
+	if (!c || SAVED(s, NUM_REG_3) & MSG_PEEK)
 		return 0;
-	messages = SAVED(&s, NUM_REG_1);
+	messages = SAVED(s, NUM_REG_1);
 	count(c, FC_COUNT_EVENTS);
 	e = find_fd(c);
 	if (!e || e->kind != FD_UDP)
@@ -242,7 +242,7 @@ int tp__syscalls__sys_exit_recvmmsg(struct exit_args *a)
 /* Out of a socket, or else into one: the other end is a pipe. */
 int tp__syscalls__sys_exit_splice(struct exit_args *a)
 {
-	struct saved s;
+	u8 *s = NULL;
 	struct call *c = open_read(&s, a->ret);
 	struct fdent *e;
 
@@ -251,7 +251,7 @@ int tp__syscalls__sys_exit_splice(struct exit_args *a)
 	e = find_fd(c);
 	if (!e) {
 		c->dir = DIR_OUT;
-		c->fd = (u32)SAVED(&s, NUM_REG_2);
+		c->fd = (u32)SAVED(s, NUM_REG_2);
 		e = find_fd(c);
 	}
 	if (e && e->kind == FD_TCP)
@@ -261,7 +261,7 @@ int tp__syscalls__sys_exit_splice(struct exit_args *a)
 
 int tp__syscalls__sys_exit_sendfile64(struct exit_args *a)
 {
-	struct saved s;
+	u8 *s = NULL;
 	struct call *c = open_read(&s, a->ret);
 	struct fdent *e;
 
@@ -314,20 +314,20 @@ int tp__syscalls__sys_exit_pidfd_getfd(struct exit_args *a)
 
 int tp__syscalls__sys_exit_fcntl(struct exit_args *a)
 {
-	struct saved s;
+	u8 *s = NULL;
 	u64 command;
 
 	if (a->ret <= 0)
 		return 0;
-	load_saved(&s);
-	command = (u32)SAVED(&s, NUM_REG_1);
+	s = find_saved();
+	command = (u32)SAVED(s, NUM_REG_1);
 	return command == F_DUPFD || command == F_DUPFD_CLOEXEC ? on_new_fd(a->ret) : 0;
 }
 
 /* Of connects that failed or are not decided yet; those that succeeded cost nothing but the call of this. */
 int tp__syscalls__sys_exit_connect(struct exit_args *a)
 {
-	struct saved s;
+	u8 *s = NULL;
 	struct call *c;
 	u32 error = (u32)-a->ret;
 
@@ -336,9 +336,9 @@ int tp__syscalls__sys_exit_connect(struct exit_args *a)
 	c = is_pending(error) || name_failure(error) ? open_call(DIR_OUT) : NULL;
 	if (!c)
 		return 0;
-	load_saved(&s);
-	c->fd = (u32)SAVED(&s, NUM_REG_0);
-	c->name = SAVED(&s, NUM_REG_1);
+	s = find_saved();
+	c->fd = (u32)SAVED(s, NUM_REG_0);
+	c->name = SAVED(s, NUM_REG_1);
 	end_connect(c, error);
 	return 0;
 }

@@ -11,16 +11,13 @@
  * addresses must be right. */
 FC_INLINE struct conn *confirm_conn(struct call *c, u64 *sk)
 {
-	struct fdent *e = verify_fd(c);
 	struct conn *k;
-	u32 ports;
 
-	if (!e || e->kind != FD_TCP)
+	if (!verify_fd(c))
 		return NULL;
-	*sk = e->sk;
-	ports = e->ports;
+	*sk = c->sk;
 	k = map_lookup(MAP(MAP_CONNS), sk);
-	if (k && k->ports != ports) { /* the sock's memory was reused, and its close was missed */
+	if (k && k->ports != (u32)c->ports) { /* the sock's memory was reused, and its close was missed */
 		map_delete(MAP(MAP_CONNS), sk);
 		k = NULL;
 	}

@@ -354,7 +354,7 @@ FC_INLINE struct fdent *find_session(struct call *c, struct tls_call *t, u64 ssl
 
 	if (s) {
 		c->fd = s->fd; /* maybe a freed object's whose address this one has, and closed: its entry is there still */
-		e = t->last_sk == s->sk && t->last_fd == (u32)s->fd ? find_fd(c) : verify_fd(c);
+		e = t->last_sk == s->sk && t->last_fd == (u32)s->fd ? find_fd(c) : find_right_fd(c);
 		if (e && e->kind == FD_TCP && e->sk == s->sk && e->ports == s->ports)
 			return e;
 	}

@@ -10,17 +10,23 @@
 
 #include "maps.h"
 
+/* The running task's table of descriptors. As far as the verifier knows types it lets programs load by themselves, which
+ * saves a call of read_kernel for each; an address that is none reads as 0 all the same. */
+FC_INLINE void *load_table(void)
+{
+	void *files = FOLLOW(read_task_btf(), OFF_TASK_FILES);
+
+	return files ? FOLLOW(files, OFF_FILES_FDT) : NULL;
+}
+
 FC_INLINE u64 walk_to_file(u64 fd)
 {
-	u64 files = load_u64(AT(read_task(), OFF_TASK_FILES));
-	u64 table, array;
+	void *table = load_table();
+	u64 array;
 
-	if (!files)
+	if (!table || fd >= *(volatile u32 *)AT(table, OFF_FDT_MAX))
 		return 0;
-	table = load_u64(AT(files, OFF_FILES_FDT));
-	if (!table || fd >= load_u32(AT(table, OFF_FDT_MAX)))
-		return 0;
-	array = load_u64(AT(table, OFF_FDT_FD));
+	array = (u64)FOLLOW(table, OFF_FDT_FD);
 	return array ? load_u64((void *)(array + fd * 8)) : 0;
 }
 
@@ -97,33 +103,52 @@ FC_INLINE struct fdent *find_fd(struct call *c)
 	u64 key = (c->pid_tgid & 0xffffffff00000000ULL) | c->fd;
 	struct fdent *e = map_lookup(MAP(MAP_FDS), &key);
 
-	if (!e)
-		return resolve_fd(c);
-	if (e->kind != FD_NOT)
-		return e;
-	return read_clock() < e->until ? NULL : resolve_fd(c);
+	if (!e || (e->kind == FD_NOT && read_clock() >= e->until))
+		e = resolve_fd(c);
+	if (!e || e->kind == FD_NOT)
+		return NULL;
+	c->sk = e->sk;
+	c->ports = e->ports;
+	return e;
 }
 
 /* Whether the descriptor leads to `sk`. Without the checks of a walk into the unknown: rubbish on the way does not end at
  * an address that was right before. */
 FC_INLINE bool leads_to(struct call *c, u64 sk)
 {
-	u64 table = load_u64(AT(load_u64(AT(read_task(), OFF_TASK_FILES)), OFF_FILES_FDT));
-	u64 file = load_u64((void *)(load_u64(AT(table, OFF_FDT_FD)) + c->fd * 8));
+	void *table = load_table();
+	u64 file = table ? load_u64((void *)((u64)FOLLOW(table, OFF_FDT_FD) + c->fd * 8)) : 0;
 
 	c->file = file;
 	return load_u64(AT(load_u64(AT(file, OFF_FILE_PRIVATE)), OFF_SOCKET_SK)) == sk;
 }
 
-/* The entry if it is right still, else what the descriptor leads to now. */
-FC_INLINE struct fdent *verify_fd(struct call *c)
+FC_INLINE bool is_right(struct call *c, u64 sk, u32 ports)
 {
-	u64 key = (c->pid_tgid & 0xffffffff00000000ULL) | c->fd;
-	struct fdent *e = map_lookup(MAP(MAP_FDS), &key);
+	return sk && leads_to(c, sk) && ports == load_ports(sk);
+}
 
-	if (e && e->sk && leads_to(c, e->sk) && e->ports == load_ports(e->sk))
-		return e;
-	return resolve_fd(c);
+/* What is remembered of the descriptor if it is right still, else what it leads to now. */
+FC_INLINE struct fdent *find_right_fd(struct call *c)
+{
+	struct fdent *e = find_fd(c);
+
+	return e && is_right(c, e->sk, e->ports) ? e : resolve_fd(c);
+}
+
+/* Whether the descriptor leads to a TCP connection: to the one that it was looked up for in this call, or to another by now. */
+FC_INLINE bool verify_fd(struct call *c)
+{
+	struct fdent *e;
+
+	if (is_right(c, c->sk, (u32)c->ports))
+		return true;
+	e = resolve_fd(c);
+	if (!e || e->kind != FD_TCP)
+		return false;
+	c->sk = e->sk;
+	c->ports = e->ports;
+	return true;
 }
 
 /* The descriptor is left alone for a while. */
