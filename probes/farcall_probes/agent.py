@@ -20,6 +20,7 @@ from farcall.commands import EXIT_OK
 from farcall.dnscache import CacheUnavailableError, CacheWriter
 from farcall.effective import EffectiveConfig, EffectiveConfigError, EffectiveWatcher
 from farcall.envelope import AgentStatus
+from farcall.footprint import keep_memory_small, trim_memory
 from farcall.redislink import RedisLink
 from farcall.secretfiles import INGEST_TOKEN, SecretError, read_secret
 from farcall_probes import events
@@ -30,7 +31,6 @@ from farcall_probes.cgroups import CgroupTree, PodLogs
 from farcall_probes.clocks import read_offsets
 from farcall_probes.dispatch import Dispatcher, find_addresses
 from farcall_probes.dnswriter import DnsWriter
-from farcall_probes.footprint import keep_memory_small, trim_memory
 from farcall_probes.identity import Identities
 from farcall_probes.opening import open_capture
 from farcall_probes.policy import Policy
