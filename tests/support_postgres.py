@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,9 +47,15 @@ class Postgres:
 
 @contextmanager
 def running_postgres(
-    certificate: tuple[Path, Path] | None = None, *, password: str | None = None
+    certificate: tuple[Path, Path] | None = None,
+    *,
+    password: str | None = None,
+    within: Sequence[str] = (),
 ) -> Iterator[Postgres]:
-    """With `certificate` (and its key) it speaks TLS to who asks for it. With a password it is asked for, in plain text."""
+    """With `certificate` (and its key) it speaks TLS to who asks for it. With a password it is asked for, in plain text.
+
+    `within`: begins the command that starts it, to enter a network namespace, of which it then listens to every address.
+    """
     binaries = find_binaries()
     assert binaries is not None, "needs postgresql: run `make setup-test`"
     folder = Path(tempfile.mkdtemp(prefix="farcall-postgres-"))
@@ -65,9 +71,14 @@ def running_postgres(
             shutil.chown(kept, USER)
             make[4:5] = ["password", f"--pwfile={kept}"]
         subprocess.run([*as_user, *make], check=True, capture_output=True, cwd="/")
+        address = "127.0.0.1"
+        if within:
+            address = "0.0.0.0"
+            with (data / "pg_hba.conf").open("a") as access:
+                access.write("host all all 0.0.0.0/0 trust\n")
         control = [*as_user, binaries / "pg_ctl", "-D", data, "-w", "-t", "60"]
         settings = (
-            f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+            f"-p {port} -c listen_addresses={address} -c unix_socket_directories= -c fsync=off"
         )
         if certificate is not None:
             for name, path in zip(("cert", "key"), certificate, strict=True):
@@ -78,7 +89,7 @@ def running_postgres(
             settings += f" -c ssl=on {files}"
         log = folder / "log"
         subprocess.run(
-            [*control, "-l", log, "-o", settings, "start"],
+            [*within, *control, "-l", log, "-o", settings, "start"],
             check=True,
             stdout=subprocess.DEVNULL,
             cwd="/",
