@@ -151,6 +151,7 @@ def callers(cluster: Cluster, shop: Shop) -> list[Object]:
         ),
         caller("session", first, "redis://sessions-0.sessions/session"),
         caller("on-host", second, f"http://{shop.api_cluster_ip}:8080/on-host/", on_host=True),
+        *mirror(first),
         checkout(first),
     ]  # fmt: skip
 
@@ -238,6 +239,17 @@ def server(name: str, node: str, app: str) -> Object:
 def caller(name: str, node: str, *urls: str, on_host: bool = False) -> Object:
     spec = pod_spec(node, ["python3", "/app/workload.py", "call", *urls])
     return deployment(name, name, {**spec, "hostNetwork": on_host})
+
+
+def mirror(node: str) -> list[Object]:
+    """A pod that calls itself through its own Service, so that the node sends the packets back where they came from."""
+    program = "python3 /app/workload.py"
+    command = f"{program} serve 8080 & exec {program} call http://mirror:8080/hairpin/"
+    service = {"selector": {"app": "mirror"}, "ports": [{"port": 8080}]}
+    return [
+        deployment("mirror", "mirror", pod_spec(node, ["sh", "-c", command])),
+        {**head("v1", "Service", "mirror"), "spec": service},
+    ]
 
 
 def sessions(node: str) -> Object:
