@@ -4,26 +4,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from lupa.lua51 import LuaRuntime
 
 from farcall_operator.cluster.port import Manifest, Ref
 from farcall_operator.installing.argocd import KEY
 from farcall_operator.problems import Problem
+from support_argocd import CHECK, judge
 from support_install import DEPLOY, read_objects
 from support_install_statuses import RUNNING, build_config, with_status
 
 pytestmark = pytest.mark.unit
-
-CHECK = (DEPLOY / "argocd/health.lua").read_text(encoding="utf-8")
-
-
-def judge(config: Manifest) -> tuple[str, str]:
-    """As Argo CD does: the resource is the global `obj`, and the script returns a table. No library is at hand."""
-    lua = LuaRuntime(unpack_returned_tuples=True, register_eval=False, register_builtins=False)
-    lua.execute("io, os, package, debug, require, dofile, loadfile = nil")
-    lua.globals().obj = lua.table_from(config, recursive=True)
-    found = lua.execute(CHECK)
-    return str(found.status), str(found.message)
 
 
 def test_ready_is_healthy() -> None:

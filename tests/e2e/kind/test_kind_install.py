@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from support_argocd import judge
 from support_cluster import NAMESPACE, ROOT, Cluster, wait_until
 from support_cluster_shop import CONFIG, Shop, build_config
 
@@ -28,6 +29,12 @@ def test_the_table_of_kubectl_says_that_it_is_ready(cluster: Cluster, shop: Shop
     assert header.split()[:2] == ["NAME", "TIER"]
     assert row.split()[:2] == [CONFIG, "Hobby"]
     assert "True" in row.split()
+
+
+def test_argo_cd_calls_it_healthy(cluster: Cluster, shop: Shop) -> None:
+    status, message = judge(cluster.wait_current(CONFIG))
+
+    assert status == "Healthy", message
 
 
 def test_a_second_apply_changes_nothing_and_a_dry_run_has_no_difference(
