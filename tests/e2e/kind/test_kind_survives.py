@@ -4,8 +4,9 @@ import time
 
 import pytest
 
+from support_argocd import judge
 from support_cluster import NAMESPACE, Cluster, wait_until
-from support_cluster_faults import cut_off, kill, read_leader, wait_told
+from support_cluster_faults import SECOND, cut_off, kill, read_leader, second_config, wait_told
 from support_cluster_shop import CONFIG, SHOP, ZONE, Shop, build_config
 from support_cluster_spans import count_rounds, find_missing, wait_complete
 
@@ -103,3 +104,20 @@ def test_an_image_that_cannot_be_pulled_is_named_and_mending_it_heals(
     finally:
         cluster.apply(build_config())
     cluster.wait_current(CONFIG)
+
+
+def test_a_namespace_that_refuses_the_agent_is_told_of_with_the_cure_which_heals(
+    cluster: Cluster, shop: Shop
+) -> None:
+    enforce = "pod-security.kubernetes.io/enforce"
+    label = ("label", "namespace", NAMESPACE, "--overwrite")
+    cluster.kubectl(*label, f"{enforce}=baseline")
+    try:
+        cluster.apply(second_config())
+        wait_told(cluster, SECOND, "ProbesReady", "PodSecurity", f"{enforce}=privileged")
+        assert judge(cluster.get("tracingconfig", SECOND))[0] == "Degraded"
+        cluster.kubectl(*label, f"{enforce}=privileged")
+        cluster.wait_current(SECOND)
+    finally:
+        cluster.kubectl(*label, f"{enforce}=privileged")
+        cluster.kubectl("delete", "tracingconfig", SECOND, "--timeout=60s")
