@@ -1,5 +1,6 @@
-"""A full volume: the status says whose, nothing that can be kept is lost, and room alone heals it."""
+"""Volumes: a full one is told of, nothing that can be kept is lost, and room alone heals it. What was kept outlives a pod."""
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -22,7 +23,7 @@ STORE, CACHE = f"{SECOND}-store", f"data-{SECOND}-redis-0"
 STORE_MIB, CACHE_MIB = 256, 16
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def small(cluster: Cluster, shop: Shop) -> Iterator[None]:
     """A second TracingConfig with a store and a cache on small volumes, and a pod that it traces."""
     volume = {"size": "1Gi", "storageClassName": SMALL}
@@ -64,14 +65,18 @@ def in_second(cluster: Cluster, *objects: dict[str, object]) -> list[dict[str, o
     return [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SECOND}}, *moved]
 
 
+def ask_cache(cluster: Cluster, words: str) -> str:
+    """As an agent may ask it, by its shell."""
+    script = f"""
+    export REDISCLI_AUTH=$(cat /run/secrets/farcall/redis-agent-password)
+    redis-cli --tls --cacert /run/secrets/farcall/ca.crt --user farcall-agent --no-auth-warning {words}
+    """
+    return cluster.kubectl("-n", NAMESPACE, "exec", f"{SECOND}-redis-0", "--", "sh", "-c", script)
+
+
 def write_to_cache(cluster: Cluster) -> None:
     """More than what is left of a page that the file has already: Redis finds out when it writes."""
-    script = """
-    export REDISCLI_AUTH=$(cat /run/secrets/farcall/redis-agent-password)
-    redis-cli --tls --cacert /run/secrets/farcall/ca.crt --user farcall-agent --no-auth-warning \\
-        hset fc1:filler text "$(head -c 8192 /dev/zero | tr '\\0' x)"
-    """
-    cluster.kubectl("-n", NAMESPACE, "exec", f"{SECOND}-redis-0", "--", "sh", "-c", script)
+    ask_cache(cluster, "hset fc1:filler text \"$(head -c 8192 /dev/zero | tr '\\0' x)\"")
 
 
 def fill(node: str, claim: str) -> None:
@@ -112,3 +117,20 @@ def test_a_full_store_and_a_full_cache_are_told_of_and_no_call_of_that_time_is_l
         return True
 
     wait_until(look, "every call of that time is a span")
+
+
+def test_a_cache_on_a_volume_has_what_it_had_after_it_was_killed(
+    cluster: Cluster, shop: Shop, small: None
+) -> None:
+    before = str(uuid.uuid4())  # no agent would write that again
+    ask_cache(cluster, f"hset fc1:kept text {before}")
+    pod = f"{SECOND}-redis-0"
+    cluster.kubectl("-n", NAMESPACE, "delete", "pod", pod, "--grace-period", "0", "--force")
+
+    def look() -> bool:
+        found = ask_cache(cluster, "hgetall fc1:kept")
+        assert before in found, found
+        return True
+
+    wait_until(look, "it is there again")
+    cluster.wait_current(SECOND)
