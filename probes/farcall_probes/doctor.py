@@ -26,12 +26,22 @@ from farcall_probes.maps import MapSizes, read_locked_bytes
 _CAPABILITIES = {
     "CAP_BPF": (39, True, "nothing can be loaded"),
     "CAP_PERFMON": (38, True, "nothing can be attached"),
-    "CAP_SYS_PTRACE": (19, False, "containers of other users' processes are not told apart"),
-    "CAP_DAC_READ_SEARCH": (2, False, "executables and environments of other users are not read"),
+    "CAP_SYS_PTRACE": (
+        19,
+        False,
+        "of other processes no TLS is read, nor the program file, nor on older kernels the environment;"
+        " outside containers forked workers, and connections older than the agent, find no names that were looked up before",
+    ),
+    "CAP_DAC_READ_SEARCH": (
+        2,
+        False,
+        "of other users' processes the environment is not read, nor a TLS library that was deleted, replaced or is private;"
+        " outside containers forked workers, and connections older than the agent, find no names that were looked up before",
+    ),
     "CAP_CHECKPOINT_RESTORE": (
         40,
         False,
-        "TLS of libraries that were deleted or replaced while in use is not read",
+        "of a TLS library that was deleted or replaced while in use nothing is read",
     ),
 }
 _CAP_SYS_ADMIN = 21  # covers BPF and PERFMON on older kernels
@@ -126,28 +136,33 @@ def check_programs() -> Iterator[Finding]:
         capture.close()
 
 
-def find_io_uring_users(proc: Path = Path("/proc")) -> list[str]:
-    """Processes that hold an io_uring; those of other users are missing where /proc does not show them."""
+def find_io_uring_users(proc: Path = Path("/proc")) -> tuple[list[str], int]:
+    """Processes that hold an io_uring, and how many others could not be looked into."""
     users = []
+    hidden = 0
     for directory in [p for p in proc.iterdir() if p.name.isdigit()][:_MAX_PROCESSES]:
         try:
             links = [os.readlink(fd) for fd in (directory / "fd").iterdir()]
             name = (directory / "comm").read_text(encoding="utf-8", errors="replace").strip()
-        except OSError:
+        except PermissionError:
+            hidden += 1
             continue
+        except OSError:
+            continue  # gone meanwhile
         if any("[io_uring]" in link for link in links):
             users.append(f"{name} ({directory.name})")
-    return sorted(users)
+    return sorted(users), hidden
 
 
 def check_blind_spots() -> Iterator[Finding]:
-    users = find_io_uring_users()
+    users, hidden = find_io_uring_users()
+    unknown = f"; {hidden} processes could not be looked into" if hidden else ""
     shown = ", ".join(users[:5]) + (" …" if len(users) > 5 else "")
     yield Finding(
         name="io_uring",
         on=not users,
-        note="" if users else "no process uses it now",
-        why=f"{len(users)} processes use it: {shown}" if users else "",
+        note="" if users else f"no process uses it now{unknown}",
+        why=f"{len(users)} processes use it: {shown}{unknown}" if users else "",
         cost="what they send and receive through it is not seen" if users else "",
     )
     unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()

@@ -72,4 +72,4 @@ def test_processes_that_hold_an_io_uring_are_found(tmp_path: Path) -> None:
     (tmp_path / "14").mkdir()  # gone while we looked
     (tmp_path / "self").mkdir()
 
-    assert find_io_uring_users(tmp_path) == ["db (12)"]
+    assert find_io_uring_users(tmp_path) == (["db (12)"], 0)
