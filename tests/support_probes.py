@@ -5,6 +5,8 @@ Other processes of the machine are traced too, so everything is picked by this p
 
 import os
 import socket
+import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,6 +109,17 @@ class Watch:
         """Growth of a counter since the last restart."""
         name = f"kernel_{name}"
         return self.capture.read_counters()[name] - self._before[name]
+
+    def count_lost(self) -> int:
+        """Records that the rings had no room for since the last restart. The rings are the whole machine's, so they may be of
+        somebody else; what a test misses of its own cannot be more."""
+        return sum(self.count(f"{kind}_lost") for kind in ("small", "large", "segment"))
+
+    def drain_until(self, client: "subprocess.Popen[str]") -> None:
+        """Keeps room in the rings until a process has ended."""
+        while client.poll() is None:
+            self.drain()
+            time.sleep(0.02)
 
     def exchanges(self, *ports: int, role: int | None = None) -> list[Seen]:
         """In the order of submission, those with one of `ports` at either end."""
