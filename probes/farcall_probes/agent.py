@@ -33,6 +33,7 @@ from farcall_probes.dispatch import Dispatcher, find_addresses
 from farcall_probes.dnswriter import DnsWriter
 from farcall_probes.identity import Identities
 from farcall_probes.opening import open_capture
+from farcall_probes.pacing import Pace
 from farcall_probes.policy import Policy
 from farcall_probes.recall import make_recall
 from farcall_probes.resolvers import read_nameservers, read_node_netns, trusted_resolvers
@@ -47,8 +48,6 @@ from farcall_probes.tracer import NS, Tracer
 SLEEP_LAST_S = 0.1
 SLEEP_FIRST_S = 0.002  # below it a drain costs more than it brings
 BUSY_FILL = 0.25
-FLUSH_ROWS = 4096
-FLUSH_NS = 500_000_000  # between two batches: half of what the way from exchange to page may take (target P7: 2 s)
 CONFIG_EVERY_S = 1.0
 HOUSEKEEPING_EVERY_S = 10.0
 LATE_EVERY_S = 3.0  # so much later than asked for may a request be called late; 10,000 connections cost 5 ms each time
@@ -94,7 +93,7 @@ class Agent:
         self._stopping = False  # a plain flag: an Event's lock could be held when the signal comes
         self._fill = 0.0
         self._dns_lost = 0
-        self._flush_due_ns = 0  # the first batch leaves at once, and so does one after a quiet time
+        self._pace = Pace()
         self._faults: Counter[str] = Counter()
         # Programs ran since open_probes; what they saw before this moment is drained, but not relied on.
         self._watched_since_ns = time.monotonic_ns()
@@ -217,11 +216,7 @@ class Agent:
         now_ns = time.monotonic_ns()
         self._take(drained, now_ns)
         self._write_cache()
-        # A batch costs the exporter a commit, whatever is in it: one that is slow must not get them at the same pace.
-        rows = self._tracer.pending_rows
-        is_due = rows and now_ns >= self._flush_due_ns and not self._sender.is_behind
-        if is_due or rows >= FLUSH_ROWS:
-            self._flush_due_ns = now_ns + FLUSH_NS
+        if self._pace.take(self._tracer.pending_rows, now_ns, is_behind=self._sender.is_behind):
             self._flush()
         return drained.full
 
