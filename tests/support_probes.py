@@ -7,9 +7,10 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -120,6 +121,16 @@ class Watch:
         while client.poll() is None:
             self.drain()
             time.sleep(0.02)
+
+    def run(self, words: Sequence[str | Path], env: Mapping[str, str] | None = None) -> None:
+        """A client that ends by itself, and well."""
+        client = subprocess.Popen(words, env=env, text=True)
+        try:
+            self.drain_until(client)
+        finally:
+            client.kill()
+            client.wait()
+        assert client.returncode == 0
 
     def exchanges(self, *ports: int, role: int | None = None) -> list[Seen]:
         """In the order of submission, those with one of `ports` at either end."""

@@ -48,8 +48,7 @@ def exchange(
     try:
         assert server.stdout is not None
         port = int(server.stdout.readline())
-        ask = [program, "ask", certificate[0], str(port), str(COUNT), protocol]
-        subprocess.run(ask, check=True, timeout=60)
+        watch.run([program, "ask", certificate[0], str(port), str(COUNT), protocol])
     finally:
         server.kill()
         server.communicate()

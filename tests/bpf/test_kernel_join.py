@@ -3,10 +3,12 @@
 import socket
 import threading
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
 from farcall_probes.events import Flag
+from farcall_probes.probes import KernelCapture
 from support_probes import OK, Seen, Watch, connection, make_request, port_of, receive
 
 pytestmark = pytest.mark.bpf
@@ -15,6 +17,14 @@ CONNECTIONS = 1_500
 PORTS = 20
 # Nobody else's: a port of 127.0.0.1 that is free now may be another process' when its turn comes again.
 CLIENT = "127.71.3.9"
+
+
+@pytest.fixture(autouse=True)
+def alone(capture: KernelCapture) -> Iterator[None]:
+    """Only this process is recorded: what others on the machine do must not fill the rings."""
+    capture.enable(only_own=True)
+    yield
+    capture.enable()
 
 
 def check_keys(client: list[Seen], server: list[Seen], total: int) -> None:

@@ -78,14 +78,10 @@ def serving(directory: Path, script: str, *more: str) -> Iterator[tuple[str, str
         server.communicate()
 
 
-def ask(node: str, directory: Path, script: str, certificate: str, port: int) -> None:
+def ask(watch: Watch, node: str, directory: Path, script: str, certificate: str, port: int) -> None:
     (directory / "client.js").write_text(script)
-    subprocess.run(
-        [node, directory / "client.js", certificate, str(port), str(COUNT)],
-        env={**os.environ, "NODE_EXTRA_CA_CERTS": certificate},
-        check=True,
-        timeout=120,
-    )
+    words = [node, directory / "client.js", certificate, str(port), str(COUNT)]
+    watch.run(words, {**os.environ, "NODE_EXTRA_CA_CERTS": certificate})
 
 
 @pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
@@ -96,7 +92,7 @@ def test_every_request_of_a_connection_is_read_at_both_ends(
     """The first one too, whose bytes the client gives back before they leave."""
     with serving(tmp_path, HTTPS_SERVER, version) as (node, certificate, port):
         with probed(capture, node):
-            ask(node, tmp_path, client, certificate, port)
+            ask(watch, node, tmp_path, client, certificate, port)
     assert watch.count("large_lost") == 0
     clients, servers = ([s for s in side if s.proto == PROTO_HTTP1] for side in watch.sides(port))
 
@@ -111,7 +107,7 @@ def test_connections_with_one_request_each_are_read_at_both_ends(
 ) -> None:
     with serving(tmp_path, HTTPS_SERVER) as (node, certificate, port):
         with probed(capture, node):
-            ask(node, tmp_path, FRESH_CLIENT, certificate, port)
+            ask(watch, node, tmp_path, FRESH_CLIENT, certificate, port)
     assert watch.count("large_lost") == 0
     clients, servers = ([s for s in side if s.proto == PROTO_HTTP1] for side in watch.sides(port))
 
@@ -130,7 +126,7 @@ def test_http2_streams_are_read_at_both_ends(
 ) -> None:
     with serving(tmp_path, HTTP2_SERVER) as (node, certificate, port):
         with probed(capture, node):
-            ask(node, tmp_path, HTTP2_CLIENT, certificate, port)
+            ask(watch, node, tmp_path, HTTP2_CLIENT, certificate, port)
 
     for role in (CLIENT, SERVER):
         segments = [s for s in list_segments(watch, port, role=role) if s.proto == PROTO_HTTP2]
