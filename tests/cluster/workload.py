@@ -14,7 +14,7 @@ import time
 from urllib.parse import urlsplit
 
 EVERY_S = float(os.environ.get("EVERY_S", "1"))
-ROUNDS = int(os.environ.get("ROUNDS", "0"))  # none: for ever
+FOR_S = float(os.environ.get("FOR_S", "inf"))
 TIMEOUT_S = 5
 
 
@@ -67,8 +67,8 @@ class Redis:
 
 def call(urls: list[str]) -> None:
     redis = Redis()
-    round_number = 0
-    while not ROUNDS or round_number < ROUNDS:
+    round_number, end = 0, time.monotonic() + FOR_S
+    while time.monotonic() < end:
         round_number += 1
         for url in urls:
             try:
