@@ -109,7 +109,11 @@ def test_kafkas_requests_are_seen_with_their_topics_groups_and_errors(
     seen = check_ends(watch)
 
     produced = [x for x in seen if x.operation == "Produce"]
-    assert Counter((x.collection, x.error) for x in produced) == {("orders", None): 30}
+    assert {x.collection for x in produced} == {"orders"}
+    outcomes = Counter(x.error for x in produced)
+    # The client tries again while a topic made by its first record has no leader that knows itself as one.
+    assert outcomes.keys() <= {None, "NOT_LEADER_OR_FOLLOWER", "UNKNOWN_TOPIC_OR_PARTITION"}
+    assert outcomes[None] == 30
     assert sum(x.response_bytes == 0 for x in produced) == 7
     assert {x.collection for x in seen if x.operation == "Fetch"} == {"orders"}
     joined = [x.error for x in seen if x.operation == "JoinGroup"]
