@@ -57,7 +57,7 @@ def test_redis_over_tls(
     with probed(capture, find_own_libssl().path), running(server, [*ask, "ping"]):
         watch.restart()
         for i in range(5):
-            subprocess.run([*ask, "set", f"key{i}", "value"], check=True, capture_output=True)
+            watch.run([*ask, "set", f"key{i}", "value"])
         client, at_server = watch.sides(port)
 
     for side in (client, at_server):
@@ -81,7 +81,7 @@ def test_nginx_over_tls(
         running(["nginx", "-c", str(config)], [*ask, urls[0]]),
     ):
         watch.restart()
-        subprocess.run([*ask, *urls], check=True, capture_output=True)
+        watch.run([*ask, *urls])
         sides = watch.sides(port)
 
     for side in sides:

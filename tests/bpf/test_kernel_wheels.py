@@ -45,7 +45,7 @@ for i in range(int(sys.argv[2])):
 
 @contextmanager
 def found(
-    capture: KernelCapture, directory: Path, script: str, port: int, library: str
+    capture: KernelCapture, watch: Watch, directory: Path, script: str, port: int, library: str
 ) -> Iterator[int]:
     """The ID of a process that has done what `script` says, with the `library` that it loaded read meanwhile."""
     assert capture.tls is not None
@@ -68,7 +68,9 @@ def found(
         probed = [x for x in libraries.list_libraries() if library in x.path]
         assert [x.kind for x in probed] == ["openssl"], libraries.refused
         assert not any(x.is_dear for x in probed)
-        client.communicate("go\n", timeout=120)
+        client.stdin.write("go\n")
+        client.stdin.flush()
+        watch.drain_until(client)
         assert client.returncode == 0
         yield client.pid
     finally:
@@ -82,7 +84,9 @@ def test_psycopgs_own_libssl_gives_the_statements_inside_of_tls(
 ) -> None:
     with running_postgres(make_certificate(tmp_path)) as server:
         watch.restart()
-        with found(capture, tmp_path, PSYCOPG, server.port, "psycopg_binary.libs/libssl") as tgid:
+        with found(
+            capture, watch, tmp_path, PSYCOPG, server.port, "psycopg_binary.libs/libssl"
+        ) as tgid:
             sides = watch.sides(server.port)
     client = [s for s in sides[0] if s.tgid == tgid and s.proto == PROTO_POSTGRES]
     statements = [s for s in client if b"AS wheel" in s.request]
@@ -107,7 +111,7 @@ def test_the_openssl_that_is_linked_into_cryptography_is_read(
 
         serving = threading.Thread(target=serve)
         serving.start()
-        with found(capture, tmp_path, PYOPENSSL, port, "_rust.abi3.so") as tgid:
+        with found(capture, watch, tmp_path, PYOPENSSL, port, "_rust.abi3.so") as tgid:
             client = [s for s in watch.sides(port)[0] if s.tgid == tgid]
         serving.join()
 
