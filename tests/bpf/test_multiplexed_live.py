@@ -69,8 +69,13 @@ def test_what_is_produced_and_fetched_is_seen_with_its_topic(scene: Scene) -> No
             """,
             name="kafka",
         )
+        # Of the first records one may have come before their topic had a leader; the client tries again.
         sides = both_sides(
-            scene, "kafka", port, wanted=lambda r: r["operation"] == "Produce", count=46
+            scene,
+            "kafka",
+            port,
+            wanted=lambda r: r["operation"] == "Produce" and r["error"] is None,
+            count=46,
         )
         commits = both_sides(
             scene,
@@ -81,7 +86,6 @@ def test_what_is_produced_and_fetched_is_seen_with_its_topic(scene: Scene) -> No
         )
     for side in sides:
         assert Counter(r["collection"] for r in side) == {"orders": 23, "payments": 23}
-        assert {r["error"] for r in side} == {None}
         assert "secret" not in str(side)
     assert {r["collection"] for r in commits[0]} == {"orders"}
 
