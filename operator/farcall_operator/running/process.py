@@ -214,7 +214,14 @@ class Operator:
                 {running, asyncio.ensure_future(ready.wait())}, return_when=asyncio.FIRST_COMPLETED
             )
             self.catch_signals()  # kopf took them
-            await running
+            gone = asyncio.ensure_future(watching.streams.gone.wait())
+            await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                self.log.error("a kind is gone: was the CRD deleted?")
+                serving.cancel()
+                await asyncio.wait({serving})
+            else:
+                await running
         except asyncio.CancelledError:
             await asyncio.wait({serving})
             raise

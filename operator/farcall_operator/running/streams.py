@@ -23,6 +23,7 @@ from farcall_operator.cluster.session import asked_of
 REWATCH_AFTER_S = 0.5
 # Bookmarks come each minute and kopf reconnects after 70 s of silence: three times that is no accident.
 STALE_AFTER_S = 210.0
+GONE = 404
 
 
 class Watched(NamedTuple):
@@ -76,6 +77,7 @@ class Streams:
         self._vanish = vanish
         self._by_resource = {w.resource: Stream(w, clock()) for w in watched}
         self._all_listed = asyncio.Event()
+        self.gone = asyncio.Event()  # a kind that was watched: its CRD was deleted
 
     def all(self) -> list[Stream]:
         return list(self._by_resource.values())
@@ -121,6 +123,10 @@ class Streams:
         except (aiohttp.ClientError, OSError, TimeoutError):
             stream.failures += 1
             raise
+        if response.status == GONE:
+            # kopf gives such a stream up, stops itself and tasks of ours, and hangs. It need not know: the process ends.
+            self.gone.set()
+            await asyncio.Event().wait()
         if response.status != 200:
             stream.failures += 1
         elif verb == "list":
