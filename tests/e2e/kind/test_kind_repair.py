@@ -1,13 +1,16 @@
 """Whoever edits, deletes or scales a part by hand finds it repaired; a resource that goes takes its parts with it."""
 
 import json
+import time
 import uuid
 
 import pytest
 
-from support_cluster import NAMESPACE, Cluster, wait_until
+from support_cluster import NAMESPACE, ROOT, Cluster, wait_until
 from support_cluster_faults import SECOND, children_of, second_config
-from support_cluster_shop import CONFIG, Shop
+from support_cluster_former import install
+from support_cluster_shop import CONFIG, Shop, build_config
+from support_cluster_spans import count_rounds, wait_complete
 
 pytestmark = pytest.mark.kind
 
@@ -100,3 +103,31 @@ def test_a_config_that_is_deleted_while_no_operator_runs_takes_all_its_parts_wit
     finally:
         cluster.kubectl("-n", NAMESPACE, "scale", "deployment/farcall-operator", "--replicas", "1")
         cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/farcall-operator")
+
+
+def test_a_definition_that_is_deleted_leaves_the_volumes_to_keep_and_applied_again_it_has_what_is_in_them(
+    cluster: Cluster, shop: Shop
+) -> None:
+    volume = f"{CONFIG}-store"
+    cluster.apply(build_config(deletionPolicy="Retain"))
+    cluster.wait_current(CONFIG)
+    before = uid_of(cluster, "pvc", volume)
+    calls = wait_complete(cluster, "pay", at_least=1, since_ns=time.time_ns())
+    last = max(count_rounds(calls))
+    try:
+        cluster.kubectl("delete", "crd", "tracingconfigs.farcall.dev", "--timeout=100s")
+
+        def look() -> bool:
+            left = children_of(cluster, CONFIG)
+            assert left == [f"PersistentVolumeClaim/{volume}"], f"left are {left}"
+            return True
+
+        wait_until(look, "only the volume is left")
+    finally:
+        install(cluster, ROOT)
+        wait_until(lambda: cluster.apply(build_config()), "the definition is there")
+    cluster.wait_current(CONFIG)
+
+    assert uid_of(cluster, "pvc", volume) == before
+    assert cluster.list_spans(f"url.path:/pay/{last}")
+    wait_complete(cluster, "pay", since_ns=time.time_ns())
