@@ -8,14 +8,14 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 
 from farcall.api import SpanQuery, Window
 from farcall_console.status import losses_of
 from support_cluster import NAMESPACE, NS_PER_S, PATIENCE_S, Cluster, Object, wait_until
-from support_cluster_shop import CONFIG, SHOP, Shop, caller, wait_ready
-from support_cluster_spans import pod_of
+from support_cluster_shop import CONFIG, SHOP, Shop, caller, field, wait_ready
 from support_cluster_usage import Container, read_usage
 
 pytestmark = pytest.mark.kind
@@ -27,7 +27,6 @@ EVERY_S = 0.5
 MAY_GROW_BY = 32 << 20
 # It holds as much of its data as its own limit allows, and more the longer it runs.
 ENGINES = ("store",)
-Call = tuple[str, int]  # pod, round
 
 
 @pytest.fixture
@@ -43,42 +42,40 @@ def callers(cluster: Cluster, shop: Shop) -> Iterator[list[str]]:
 
 
 def build(name: str, node: str) -> Object:
-    made = caller(name, node, "http://api:8080/soak/")
+    made = caller(name, node, "http://api:8080/soak/$(POD)/")
     made["spec"]["replicas"] = PODS_PER_NODE
     (container,) = made["spec"]["template"]["spec"]["containers"]
     container["env"] = [
+        field("POD", "metadata.name"),
         {"name": "EVERY_S", "value": str(EVERY_S)},
         {"name": "FOR_S", "value": str(SOAK_S)},
     ]
     return made
 
 
-def read_logs(cluster: Cluster, name: str, *, tail: int = -1) -> list[tuple[str, str]]:
-    """(pod, line)"""
-    said = cluster.kubectl(
-        "-n", SHOP, "logs", "--selector", f"deployment={name}", f"--tail={tail}", "--prefix",
+def read_logs(cluster: Cluster, name: str, *, tail: int = -1) -> list[str]:
+    return cluster.kubectl(
+        "-n", SHOP, "logs", "--selector", f"deployment={name}", f"--tail={tail}",
         f"--max-log-requests={PODS_PER_NODE}",
-    )  # fmt: skip
-    lines = (line.split("] ", 1) for line in said.splitlines())
-    return [(head.removeprefix("[pod/").partition("/")[0], line) for head, line in lines]
+    ).splitlines()  # fmt: skip
 
 
-def read_answered(cluster: Cluster, names: list[str]) -> set[Call]:
-    """The calls that their pods say were answered."""
-    lines = [entry for name in names for entry in read_logs(cluster, name)]
-    return {(pod, int(line.split()[2])) for pod, line in lines if line.startswith("ok ")}
+def read_answered(cluster: Cluster, names: list[str]) -> set[str]:
+    """The paths of the calls that their pods say were answered: each has its own."""
+    lines = [line.split() for name in names for line in read_logs(cluster, name)]
+    return {f"{urlsplit(words[1]).path}{words[2]}" for words in lines if words[0] == "ok"}
 
 
-def count_seen(cluster: Cluster, since_ns: int) -> Counter[Call]:
-    """All of them, page by page."""
+def count_seen(cluster: Cluster, since_ns: int) -> Counter[str]:
+    """Spans by their path, page by page."""
     window = Window(from_ns=since_ns, to_ns=time.time_ns() + NS_PER_S)
-    seen: Counter[Call] = Counter()
+    seen: Counter[str] = Counter()
     cursor: str | None = None
     with cluster.open_api(CONFIG) as api:
         while True:
             query = SpanQuery(q="url.path:/soak/*", window=window, limit=1000, cursor=cursor)
             page = api.list_spans(query)
-            seen.update((pod_of(s), int(s.attributes["url.path"].rpartition("/")[2])) for s in page.items)  # fmt: skip
+            seen.update(str(span.attributes["url.path"]) for span in page.items)
             cursor = page.next
             if cursor is None:
                 return seen
@@ -118,7 +115,7 @@ def test_twenty_pods_calling_lose_nothing_uncounted_and_nothing_grows_or_restart
     early = wait_until(lambda: read_memory(cluster), "the kubelets say what is taken")
 
     def are_done() -> bool:
-        last = [line for name in callers for _, line in read_logs(cluster, name, tail=1)]
+        last = [line for name in callers for line in read_logs(cluster, name, tail=1)]
         return last == ["done"] * len(callers) * PODS_PER_NODE
 
     wait_until(are_done, "all have called", within_s=SOAK_S + PATIENCE_S, every_s=5)
@@ -132,9 +129,7 @@ def test_twenty_pods_calling_lose_nothing_uncounted_and_nothing_grows_or_restart
         return True
 
     wait_until(look, "every call is a span or counted", every_s=5)
-    seen = count_seen(cluster, since_ns)
-    # The server's own view of a caller that its agent did not know yet has the server's pod, and is no second one.
-    assert {c: n for c, n in seen.items() if n > 1 and c[0].startswith("soak-")} == {}
+    assert {path: n for path, n in count_seen(cluster, since_ns).items() if n > 1} == {}
     assert early.keys() == late.keys()
     grown = {who: late[who] - early[who] for who in late if who.name not in ENGINES}
     assert all(by < MAY_GROW_BY for by in grown.values()), grown
