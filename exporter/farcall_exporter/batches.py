@@ -30,7 +30,7 @@ from farcall_exporter.selection import keep_rows, mark_sample, select_spans
 from farcall_exporter.serverspans import build_server_spans, build_stored_joins, build_waiting
 from farcall_exporter.services import name_services
 from farcall_exporter.sides import Sides, decide_sides
-from farcall_exporter.sights import Sight, build_sight_rows, render_four_tuple
+from farcall_exporter.sights import Sight, build_sight_rows, render_end
 from farcall_exporter.stage import Stage
 
 Tables = dict[TableName, pa.Table]
@@ -298,15 +298,10 @@ def _remember(
 def _unproven(x: Exchanges, rows: Codes) -> list[tuple[str, int, int]]:
     """Clients' ends without an identity: what UnprovenBook keeps."""
     chosen = rows[~x.has_identity[rows]]
-    locals_, peers = x.ends.local.texts(), x.ends.peer.texts()
+    addresses = x.ends.local.texts()
     return [
         (
-            render_four_tuple(
-                locals_[x.ends.local.codes[row]],
-                int(x.ends.local_port[row]),
-                peers[x.ends.peer.codes[row]],
-                int(x.ends.peer_port[row]),
-            ),
+            render_end(addresses[x.ends.local.codes[row]], int(x.ends.local_port[row])),
             int(x.start[row]),
             int(x.start[row] + x.duration[row]),
         )

@@ -30,7 +30,7 @@ class Sight:
     service: str
     pod: str
     client_ip: str
-    four_tuple: str  # as the client sees it: its own end first
+    client: str  # its end: see render_end
     boot_id: str
     text: str  # the span it would become
     trace_id: str = ""  # that span's
@@ -43,11 +43,8 @@ class SightError(ValueError):
     """A stored sight that this version cannot read."""
 
 
-_FOUR_TUPLE = ("peer.address", "peer.port", "local.address", "local.port")
-
-
-def render_four_tuple(ip: str, port: str | int, other_ip: str, other_port: str | int) -> str:
-    return f"{ip} {port} {other_ip} {other_port}"
+def render_end(ip: str, port: str | int) -> str:
+    return f"{ip} {port}"
 
 
 def join_key(identity: int, request_seq: int) -> str:
@@ -83,8 +80,8 @@ def parse_sight(key: str, text: str, *, boot_id: str = RESTORED_BOOT) -> Sight:
             service=str(span["ServiceName"]),
             pod=str(dict(span["ResourceAttributes"]).get("k8s.pod.name", "")),
             client_ip=str(attributes.get("client.address", "")),
-            four_tuple=render_four_tuple(
-                *(str(attributes.get(f"network.{part}", "")) for part in _FOUR_TUPLE)
+            client=render_end(
+                *(str(attributes.get(f"network.peer.{part}", "")) for part in ("address", "port"))
             ),
             boot_id=boot_id,
             text=text,

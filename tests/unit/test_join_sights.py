@@ -339,3 +339,14 @@ def test_a_call_whose_ends_have_no_identity_is_still_one_span() -> None:
         one_client_span(exporter.spans)
         assert exporter.context.counters.read()["sights_unproven_lost"] == 1
         assert exporter.writer.waiting_sights() == []
+
+
+def test_a_call_through_a_service_whose_client_could_not_read_its_identity_is_one_span() -> None:
+    exporter = Exporter()
+    client = identified()
+    exporter.take({**client, "flags": WATCHED, "peer_address": "10.244.99.9", "peer_port": 80})
+    exporter.take(seen_from_server(client))
+    exporter.wait(10)
+
+    one_client_span(exporter.spans)
+    assert exporter.context.counters.read()["sights_unproven_lost"] == 1
