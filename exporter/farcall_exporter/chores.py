@@ -26,7 +26,6 @@ from farcall_exporter.sights import (
     build_sight_rows,
     parse_sight,
 )
-from farcall_exporter.unproven import has_its_span
 from farcall_exporter.waiting import MAX_WAITING
 
 log = get_log("exporter")
@@ -116,13 +115,17 @@ class Chores:
 
     def _find_stored(self, due: list[Sight]) -> dict[str, tuple[ClientSpan, int]]:
         """By the sight's key, clients' spans that nobody here remembers, but the store has: those stored before we started,
-        and those of another exporter. Raises StoreError."""
+        those of another exporter, and those whose server is outside. Raises StoreError."""
         writer, found = self._pipeline.writer, {}
         if self._context.peers is not None:
             self._say_that_kept(due)
             found = find_clients(due, writer.find_ends)
-        before = [s for s in due if s.start_ns < self._started_ns and s.key not in found]
-        return found | find_clients_of(before, writer.find_spans)
+        asked = [
+            s
+            for s in due
+            if s.key not in found and (s.start_ns < self._started_ns or self._context.is_beyond(s))
+        ]
+        return found | find_clients_of(asked, writer.find_spans)
 
     def _say_that_kept(self, due: list[Sight]) -> None:
         """Before the question, so that whoever has the client's end and asks later knows (ends). Raises StoreError."""
@@ -142,10 +145,16 @@ class Chores:
 
     def _split(self, due: list[Sight], now: float) -> tuple[list[Sight], list[Sight]]:
         """(sights that become spans, sights whose call very probably is one already)"""
-        context = self._context
-        given_up = [s for s in due if has_its_span(s, context.unproven, context.agents, now)]
+        given_up = [s for s in due if self._has_its_span(s, now)]
         keys = {sight.key for sight in given_up}
         return [s for s in due if s.key not in keys], given_up
+
+    def _has_its_span(self, sight: Sight, now: float) -> bool:
+        context = self._context
+        if context.unproven.holds(sight):
+            return True
+        is_alone = sight.identity is None or context.is_beyond(sight)
+        return is_alone and context.agents.is_traced(sight.client_ip, now)
 
     def _ask_again(self, now: float) -> None:
         context = self._context

@@ -20,6 +20,7 @@ from farcall_exporter.parents import CauseBook
 from farcall_exporter.resolve import NamingRules
 from farcall_exporter.selection import Budgets
 from farcall_exporter.sides import Cluster
+from farcall_exporter.sights import Sight
 from farcall_exporter.unproven import UnprovenBook
 from farcall_exporter.waiting import Waiting
 
@@ -83,6 +84,12 @@ class Context:
     def __post_init__(self) -> None:
         self.agent_list = AgentList(self.counters, clock=self.clock)
         self.identities = Identities(self.catalog)
+
+    def is_beyond(self, sight: Sight) -> bool:
+        """Its server is outside, though an agent sees it: a node's own address, say, where the CIDRs are of pods alone."""
+        known = () if self.settings.is_cluster_given else (self.catalog.holds,)
+        is_inside = (self.settings.cluster.is_inside, *known)
+        return bool(sight.server_ip) and not any(test(sight.server_ip) for test in is_inside)
 
     def inside(self, addresses: Coded) -> Mask:
         """Discovered CIDRs lack the pods of network plugins that hand out addresses of their own; the catalog has them."""

@@ -31,6 +31,7 @@ class Sight:
     pod: str
     client_ip: str
     client: str  # its end: see render_end
+    server_ip: str
     boot_id: str
     text: str  # the span it would become
     trace_id: str = ""  # that span's
@@ -83,6 +84,7 @@ def parse_sight(key: str, text: str, *, boot_id: str = RESTORED_BOOT) -> Sight:
             client=render_end(
                 *(str(attributes.get(f"network.peer.{part}", "")) for part in ("address", "port"))
             ),
+            server_ip=str(attributes.get("network.local.address", "")),
             boot_id=boot_id,
             text=text,
             trace_id=str(span["TraceId"]),

@@ -1,8 +1,10 @@
-"""Calls whose join cannot be proven, because one end could not read the connection's identity: still one span each.
+"""Calls whose join cannot be proven, because one end could not read the connection's identity, or nobody remembers the client's:
+still one span each.
 
 Nothing is joined here; the rules of `join` stand. This only keeps a server's sight from becoming a second span of a call
 that very probably has its client's: a call from the same address and port was seen in that time, or the sight has no
-identity while the client's address belongs to a node whose agent reports. Such a sight is given up, and counted.
+identity or a server outside, while the client's address belongs to a node whose agent reports. Such a sight is given up, and
+counted.
 
 Not by the server's address: through a Service the client knows another one. A port that calls two servers at the same time,
 one of them unseen by the client's agent, would cost that one's sight; behind SNAT the client is not found.
@@ -11,7 +13,6 @@ one of them unseen by the client's agent, would cost that one's sight; behind SN
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from farcall_exporter.agents import AgentBook
 from farcall_exporter.clients import SKEW_NS
 from farcall_exporter.sights import Sight
 
@@ -39,10 +40,3 @@ class UnprovenBook:
             start - SKEW_NS <= sight.start_ns <= end + SKEW_NS
             for start, end in self._calls.get(sight.client, ())
         )
-
-
-def has_its_span(sight: Sight, unproven: UnprovenBook, agents: AgentBook, now: float) -> bool:
-    """Very probably, the client's side of this call is a span already."""
-    if unproven.holds(sight):
-        return True
-    return sight.identity is None and agents.is_traced(sight.client_ip, now)

@@ -350,3 +350,15 @@ def test_a_call_through_a_service_whose_client_could_not_read_its_identity_is_on
 
     one_client_span(exporter.spans)
     assert exporter.context.counters.read()["sights_unproven_lost"] == 1
+
+
+def test_a_server_beyond_the_cidrs_that_an_agent_sees_makes_no_second_span() -> None:
+    """Its client is inside, so it is remembered by nobody: what is called outside has no sight as a rule."""
+    exporter = Exporter()
+    client = {**identified(), "peer_address": "203.0.113.10"}
+    exporter.take(client)
+    exporter.take(seen_from_server(client))
+    exporter.wait(10)
+
+    one_client_span(exporter.spans)
+    assert [row["Attributes"]["farcall.join"] for row in exporter.rows("joins")] == ["exact"]
