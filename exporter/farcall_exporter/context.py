@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from farcall.effective import EffectiveConfig, SelectionConfig
 from farcall.storeport import Writer
 from farcall_exporter.agentlist import AgentList
@@ -87,13 +89,14 @@ class Context:
 
     def is_beyond(self, sight: Sight) -> bool:
         """Its server is outside, though an agent sees it: a node's own address, say, where the CIDRs are of pods alone."""
-        known = () if self.settings.is_cluster_given else (self.catalog.holds,)
-        is_inside = (self.settings.cluster.is_inside, *known)
-        return bool(sight.server_ip) and not any(test(sight.server_ip) for test in is_inside)
+        return bool(sight.server_ip) and not self.is_inside(sight.server_ip)
 
     def inside(self, addresses: Coded) -> Mask:
+        known = [self.is_inside(text) for text in addresses.texts()]
+        return np.array(known or [False], np.bool_)[np.maximum(addresses.codes, 0)]
+
+    def is_inside(self, address: str) -> bool:
         """Discovered CIDRs lack the pods of network plugins that hand out addresses of their own; the catalog has them."""
-        settings = self.settings
-        return settings.cluster.mask(
-            addresses, also=None if settings.is_cluster_given else self.catalog.holds
-        )
+        if self.settings.cluster.is_inside(address):
+            return True
+        return not self.settings.is_cluster_given and self.catalog.holds(address)

@@ -38,13 +38,6 @@ class Cluster:
     def is_inside(self, address: str) -> bool:
         return self._is_inside(address)
 
-    def mask(self, addresses: Coded, *, also: Callable[[str], bool] | None = None) -> Mask:
-        """`also` says of further addresses that they are inside."""
-        texts = addresses.texts()
-        known = [self.is_inside(t) or (also is not None and also(t)) for t in texts]
-        inside = np.array(known or [False], np.bool_)
-        return inside[np.maximum(addresses.codes, 0)]
-
     def _decide(self, text: str) -> bool:
         address = ip_address(text)
         number = int(address)
