@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farcall_probes.elf import ElfFile
+from farcall_probes.libraries import Libraries
 from farcall_probes.mappings import MappedFile, parse_maps
 from farcall_probes.probes import KernelCapture
 from farcall_probes.tlspoints import find_ssl_points
@@ -51,6 +52,23 @@ def probed(capture: KernelCapture, path: str) -> Iterator[None]:
         yield
     finally:
         attached.close()
+
+
+@contextmanager
+def libraries_of(capture: KernelCapture, directory: Path, tgid: int) -> Iterator[Libraries]:
+    """Those of this one process, found as the agent finds them and read meanwhile; others of the machine are none of the test's."""
+    assert capture.tls is not None
+    capture.tls.load()
+    proc = directory / "proc"
+    proc.mkdir()
+    (proc / str(tgid)).symlink_to(f"/proc/{tgid}")
+    libraries = Libraries(capture.tls.attach, proc=proc)
+    try:
+        while libraries.look():
+            pass
+        yield libraries
+    finally:
+        libraries.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,15 +101,20 @@ def show_parts(
     return show
 
 
-def test_workloads_without_their_component_label_are_told_of_and_get_it_back(
-    configs: Configs, name: str, show_parts: Callable[[str], list[set[Key]]]
-) -> None:
-    """Nothing is repaired while it is paused, and the status goes on to tell of them."""
+def pause(configs: Configs, name: str) -> set[Key]:
+    """A paused TracingConfig's workloads, which nobody repairs."""
     configs.apply(name)
     configs.wait_settled(name)
     configs.apply(name, paused=True)
     configs.wait_condition(name, "Ready", "Paused")
-    children = {(kind, child) for kind, child in configs.children(name) if kind in WORKLOADS}
+    return {(kind, child) for kind, child in configs.children(name) if kind in WORKLOADS}
+
+
+def test_workloads_without_their_component_label_are_told_of_and_get_it_back(
+    configs: Configs, name: str, show_parts: Callable[[str], list[set[Key]]]
+) -> None:
+    """Nothing is repaired while it is paused, and the status goes on to tell of them."""
+    children = pause(configs, name)
     paths = [configs.path(kind, child) for kind, child in children]
     for path in paths:
         configs.api.merge(path, {"metadata": {"labels": {COMPONENT: None}}})
@@ -136,11 +141,7 @@ def test_workloads_that_no_watch_tells_of_any_more_are_said_while_it_is_paused(
     label: str,
     show_parts: Callable[[str], list[set[Key]]],
 ) -> None:
-    configs.apply(name)
-    configs.wait_settled(name)
-    configs.apply(name, paused=True)
-    configs.wait_condition(name, "Ready", "Paused")
-    children = {(kind, child) for kind, child in configs.children(name) if kind in WORKLOADS}
+    children = pause(configs, name)
     for kind, child in children:
         configs.api.merge(configs.path(kind, child), {"metadata": {"labels": {label: None}}})
 

@@ -5,15 +5,15 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from farcall_probes.events import Flag
 from farcall_probes.probes import KernelCapture
+from support_http import running
 from support_nat import (
     CLIENT_ADDRESS,
     SERVER_ADDRESS,
@@ -74,20 +74,11 @@ def ports(world: World) -> tuple[int, int]:
     return port, service_port
 
 
-@contextmanager
-def serving(world: World, port: int, *command: str) -> Iterator[None]:
+def serving(world: World, port: int, *command: str) -> AbstractContextManager[None]:
     """A server of the server's namespace, from when it listens."""
     listening = f"import socket; socket.create_connection(('127.0.0.1', {port})).close()"
-    probe = world.server.wrap(sys.executable, "-c", listening)
-    server = subprocess.Popen(world.server.wrap(*command), stdout=subprocess.DEVNULL)
-    try:
-        while subprocess.run(probe, capture_output=True, check=False).returncode:
-            assert server.poll() is None, "the server ended"
-            time.sleep(0.05)
-        yield
-    finally:
-        server.terminate()
-        server.wait()
+    wrap = world.server.wrap
+    return running(wrap(*command), wrap(sys.executable, "-c", listening))
 
 
 def run_nginx(

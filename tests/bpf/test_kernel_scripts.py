@@ -1,21 +1,17 @@
 """HTTPS calls of PHP and Ruby, by each of their usual clients, are read at the system's libssl, which both are linked with."""
 
 import shutil
-import ssl
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from farcall_probes.events import PROTO_HTTP1, Flag
-from farcall_probes.libraries import Libraries
 from farcall_probes.probes import KernelCapture
+from support_http import running_http
 from support_probes import Watch
-from support_tlslib import make_certificate
+from support_tlslib import libraries_of, make_certificate
 
 pytestmark = pytest.mark.bpf
 
@@ -69,40 +65,6 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def serving(certificate: tuple[Path, Path]) -> Iterator[int]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@contextmanager
-def found(capture: KernelCapture, directory: Path, tgid: int) -> Iterator[None]:
-    """The libssl of this one process is found as the agent finds it, and read meanwhile."""
-    assert capture.tls is not None
-    capture.tls.load()
-    proc = directory / "proc"
-    proc.mkdir()
-    (proc / str(tgid)).symlink_to(f"/proc/{tgid}")
-    libraries = Libraries(capture.tls.attach, proc=proc)
-    try:
-        while libraries.look():
-            pass
-        used = [x for x in libraries.list_libraries() if tgid in x.users]
-        assert ["/libssl.so" in x.path for x in used] == [True], libraries.refused
-        yield
-    finally:
-        libraries.close()
-
-
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_https_calls_of_a_script_are_read(
     capture: KernelCapture, watch: Watch, tmp_path: Path, program: str
@@ -110,7 +72,7 @@ def test_https_calls_of_a_script_are_read(
     words = PROGRAMS[program]
     assert shutil.which(words[0]), "run `make setup-test`"
     certificate = make_certificate(tmp_path)
-    with serving(certificate) as port:
+    with running_http(_Handler, certificate) as port:
         url = f"https://localhost:{port}"
         client = subprocess.Popen(
             [*words, url, str(certificate[0]), str(COUNT)],
@@ -121,7 +83,9 @@ def test_https_calls_of_a_script_are_read(
         try:
             assert client.stdin is not None and client.stdout is not None
             assert client.stdout.readline() == "ready\n"
-            with found(capture, tmp_path, client.pid):
+            with libraries_of(capture, tmp_path, client.pid) as libraries:
+                used = libraries.list_libraries()
+                assert ["/libssl.so" in x.path for x in used] == [True], libraries.refused
                 client.stdin.write("go\n")
                 client.stdin.flush()
                 watch.drain_until(client)

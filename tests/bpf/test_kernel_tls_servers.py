@@ -1,15 +1,12 @@
 """Real servers over TLS: what redis-cli, curl and nginx say to each other is read at both ends."""
 
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from farcall_probes.events import PROTO_HTTP1, PROTO_REDIS, Flag
 from farcall_probes.probes import KernelCapture
+from support_http import running
 from support_ports import find_free_port
 from support_probes import Watch
 from support_tlslib import find_own_libssl, make_certificate, probed
@@ -24,20 +21,6 @@ http {{ access_log off;
   server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {cert}; ssl_certificate_key {key};
     location / {{ return 200 "hi"; }} }} }}
 """
-
-
-@contextmanager
-def running(command: list[str], ask: list[str]) -> Iterator[None]:
-    """A server that answers `ask` by the time the body runs."""
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while subprocess.run(ask, capture_output=True).returncode:
-            assert server.poll() is None, "the server ended"
-            time.sleep(0.05)
-        yield
-    finally:
-        server.terminate()
-        server.wait()
 
 
 @pytest.fixture

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from farcall_probes.events import PROTO_HTTP1, PROTO_POSTGRES, Flag
-from farcall_probes.libraries import Libraries
 from farcall_probes.probes import KernelCapture
 from support_postgres import USER, running_postgres
 from support_probes import OK, Watch
-from support_tlslib import make_certificate
+from support_tlslib import libraries_of, make_certificate
 
 pytestmark = pytest.mark.bpf
 
@@ -48,11 +47,6 @@ def found(
     capture: KernelCapture, watch: Watch, directory: Path, script: str, port: int, library: str
 ) -> Iterator[int]:
     """The ID of a process that has done what `script` says, with the `library` that it loaded read meanwhile."""
-    assert capture.tls is not None
-    capture.tls.load()
-    proc = directory / "proc"  # of this one process: others of the machine are none of the test's
-    proc.mkdir()
-    libraries = Libraries(capture.tls.attach, proc=proc)
     client = subprocess.Popen(
         [sys.executable, "-c", script, str(port), str(COUNT), USER],
         stdin=subprocess.PIPE,
@@ -62,21 +56,18 @@ def found(
     try:
         assert client.stdin is not None and client.stdout is not None
         assert client.stdout.readline() == "ready\n"
-        (proc / str(client.pid)).symlink_to(f"/proc/{client.pid}")
-        while libraries.look():
-            pass
-        probed = [x for x in libraries.list_libraries() if library in x.path]
-        assert [x.kind for x in probed] == ["openssl"], libraries.refused
-        assert not any(x.is_dear for x in probed)
-        client.stdin.write("go\n")
-        client.stdin.flush()
-        watch.drain_until(client)
-        assert client.returncode == 0
-        yield client.pid
+        with libraries_of(capture, directory, client.pid) as libraries:
+            probed = [x for x in libraries.list_libraries() if library in x.path]
+            assert [x.kind for x in probed] == ["openssl"], libraries.refused
+            assert not any(x.is_dear for x in probed)
+            client.stdin.write("go\n")
+            client.stdin.flush()
+            watch.drain_until(client)
+            assert client.returncode == 0
+            yield client.pid
     finally:
         client.kill()
         client.communicate()
-        libraries.close()
 
 
 def test_psycopgs_own_libssl_gives_the_statements_inside_of_tls(

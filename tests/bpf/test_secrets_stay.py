@@ -4,11 +4,9 @@ cache, `farcall tail`, metrics or log; not as they are, nor in base64, hexadecim
 import http.server
 import json
 import socket
-import ssl
 import struct
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +24,7 @@ from redis.retry import Retry
 from farcall.exchange import ExchangeFlag
 from support_agent_live import child, wait
 from support_databases import running_memcached
+from support_http import running_http
 from support_http2_live import python_peer, running_nginx, serving
 from support_secrets import Leavings, Secrets, running_leavings
 from support_tlslib import make_certificate
@@ -65,20 +64,8 @@ def web_server(secrets: Secrets, tls: tuple[Path, Path] | None = None) -> Iterat
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    if tls is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*tls)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with running_http(Handler, tls) as port:
+        yield port
 
 
 def curl(*words: str) -> None:

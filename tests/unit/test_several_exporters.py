@@ -1,5 +1,6 @@
 """What one of several exporters makes of calls whose other end went to another one."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -54,19 +55,6 @@ def test_a_server_sight_finds_the_span_that_the_other_exporter_stored() -> None:
     assert [j["Attributes"]["farcall.join"] for j in one.rows("joins")] == ["exact"]
 
 
-def test_a_client_that_comes_after_the_other_exporter_kept_its_server_is_no_second_span() -> None:
-    one = Peer()
-    two = Peer(one.writer)
-    client = identified()
-    two.take(seen_from_server(client))
-    two.wait(6)
-    one.clock.now += 7
-    one.take(client)
-
-    assert [s["SpanKind"] for s in one.spans] == ["Server"]
-    assert one.counted("client_sights_late_lost") == 1
-
-
 def glued(client: Row, **more: Any) -> Row:
     """The server read the request together with the bytes before it: it has another number there."""
     return seen_from_server(
@@ -92,11 +80,14 @@ def test_a_glued_request_finds_the_span_that_the_other_exporter_stored() -> None
     assert name["DestinationLabel"] == join["Attributes"]["farcall.server.service.name"]
 
 
-def test_a_client_whose_glued_request_the_other_exporter_kept_is_no_second_span() -> None:
+@pytest.mark.parametrize("seen", [seen_from_server, glued])
+def test_a_client_that_comes_after_the_other_exporter_kept_its_server_is_no_second_span(
+    seen: Callable[[Row], Row],
+) -> None:
     one = Peer()
     two = Peer(one.writer)
     client = identified()
-    two.take(glued(client))
+    two.take(seen(client))
     two.wait(6)
     one.clock.now += 7
     one.take(client)
