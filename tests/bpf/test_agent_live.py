@@ -120,7 +120,7 @@ def test_http_requests_are_seen_from_both_ends(scene: Scene, tmp_path: Path) -> 
 import http.server, threading, urllib.request
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
 threading.Thread(target=server.serve_forever, daemon=True).start()
-trace = {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01", "X-Token": "x" * 3000}
+trace = {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01", "X-Token": "x" * 3000, "tracestate": "vendor=t61,other=1"}
 url = f"http://127.0.0.1:{server.server_port}/none?user=me"
 try:
     urllib.request.urlopen(urllib.request.Request(url, headers=trace))
@@ -136,6 +136,7 @@ time.sleep(0.5)
         assert (row["target"], row["query"], row["status"]) == ("/none", "user=?", 404)
         assert row["host"].startswith("127.0.0.1:")
         assert row["trace_id"] == bytes.fromhex("a" * 32)
+        assert row["trace_state"] == "vendor=t61,other=1"
         assert not row["flags"] & ExchangeFlag.CUT
 
 
