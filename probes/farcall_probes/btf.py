@@ -6,6 +6,7 @@ the file holds over a hundred thousand types, and a walk over their headers is a
 
 import struct
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ MAGIC = 0xEB9F
 # include/uapi/linux/btf.h: kinds
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM = 1, 2, 3, 4, 5, 6
 _TYPEDEF, _VOLATILE, _CONST, _RESTRICT = 8, 9, 10, 11
-_FUNC_PROTO, _VAR, _DATASEC, _DECL_TAG, _TYPE_TAG, _ENUM64 = 13, 14, 15, 17, 18, 19
+_FUNC, _FUNC_PROTO, _VAR, _DATASEC, _DECL_TAG, _TYPE_TAG, _ENUM64 = 12, 13, 14, 15, 17, 18, 19
 _ALIASES = frozenset((_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG))
 # Bytes behind the 12-byte header: (fixed, per entry of vlen).
 _TAIL = {
@@ -64,7 +65,8 @@ class Btf:
             raise BtfError("the kernel's BTF has another byte order or is no BTF")
         # Views and one array, no copies and no list of a hundred thousand numbers: the agent keeps its peak for life.
         self._blob = blob
-        self._types = memoryview(blob)[header + type_at : header + type_at + type_bytes]
+        self._types_at = header + type_at
+        self._types = memoryview(blob)[self._types_at : self._types_at + type_bytes]
         self._text_at = min(header + text_at, len(blob))
         self._text_end = min(self._text_at + text_bytes, len(blob))
         self._places = self._index()
@@ -156,6 +158,27 @@ class Btf:
             at += 1
             places.append(at - self._text_at)
         return places
+
+    def find_struct(self, name: str) -> int:
+        """Type number of `struct name`."""
+        return self._find_struct(name)
+
+    def find_function(self, name: str) -> int | None:
+        """Type number of the kernel's function `name`, None when there is none. Its header is looked for as bytes: a walk over all
+        types would be a tenth of what a start takes."""
+        for place in self._text_places(name.encode()):
+            for linkage in range(3):  # enum btf_func_linkage
+                needle, at = struct.pack("<II", place, _FUNC << 24 | linkage), 0
+                while (at := self._types_find(needle, at)) >= 0:
+                    number = bisect_left(self._places, at, lo=1)
+                    if number < len(self._places) and self._places[number] == at:
+                        return number
+                    at += 1
+        return None
+
+    def _types_find(self, needle: bytes, at: int) -> int:
+        found = self._blob.find(needle, self._types_at + at, self._types_at + len(self._types))
+        return found - self._types_at if found >= 0 else found
 
     def find_size(self, name: str) -> int:
         """Bytes of `struct name`."""

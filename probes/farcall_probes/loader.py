@@ -7,7 +7,7 @@ is one capability less, not a crash; whether what is left is enough is decided b
 import errno
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ _PLAINTEXT_STEPS = frozenset(
 _OP_LOAD_64 = 0x18  # lddw, two slots
 _CALL = 0x85  # BPF_JMP | BPF_CALL
 _READ_USER, _READ_KERNEL = 112, 113  # helpers, enum bpf_func_id
+_CAST_ADDRESS = 0xFC01  # fc.h's name for a function of the kernel
+_PSEUDO_KFUNC_CALL = 2  # src_reg of a call whose immediate is a function's BTF type
 _PSEUDO_MAP_FD = 1  # src_reg of a lddw whose immediate is a map's descriptor
 
 
@@ -71,19 +73,35 @@ def patch_program(program: Program, values: Mapping[str, int], map_fds: Mapping[
             code[at + 1] = code[at + 1] & 0x0F | _PSEUDO_MAP_FD << 4
             struct.pack_into("<I", code, at + INSTRUCTION_BYTES + 4, 0)
         struct.pack_into("<I", code, at + 4, value)
+    if values.get("NUM_CAST"):
+        call_function(code, _CAST_ADDRESS, values["NUM_CAST"])
     return bytes(code)
+
+
+def list_calls(code: bytes | bytearray, helper: int) -> Iterator[int]:
+    """Where in the code this helper is called."""
+    at = 0
+    while at < len(code):
+        opcode, _, _, immediate = struct.unpack_from("<BBhI", code, at)
+        if opcode == _CALL and immediate == helper:
+            yield at
+        at += INSTRUCTION_BYTES * (2 if opcode == _OP_LOAD_64 else 1)
+
+
+def call_function(code: bytearray, helper: int, function: int) -> None:
+    """Calls of this helper become calls of a kernel's function. Where there is none they stay: no such program ever comes to
+    them, and the verifier drops them unread."""
+    for at in list_calls(code, helper):
+        code[at + 1] = _PSEUDO_KFUNC_CALL << 4
+        struct.pack_into("<I", code, at + 4, function)
 
 
 def read_from_kernel(code: bytes) -> bytes:
     """The same program, whose reads of user memory are reads of the kernel's. Only for programs whose calls' bytes were copied
     there by a program of ours: no pointer that a process gave may reach them."""
     changed = bytearray(code)
-    at = 0
-    while at < len(changed):
-        opcode, _, _, immediate = struct.unpack_from("<BBhI", changed, at)
-        if opcode == _CALL and immediate == _READ_USER:
-            struct.pack_into("<I", changed, at + 4, _READ_KERNEL)
-        at += INSTRUCTION_BYTES * (2 if opcode == _OP_LOAD_64 else 1)
+    for at in list_calls(code, _READ_USER):
+        struct.pack_into("<I", changed, at + 4, _READ_KERNEL)
     return bytes(changed)
 
 

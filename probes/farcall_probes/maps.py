@@ -59,10 +59,11 @@ class Settings:
     dns_port: int = 0
     cap: int = 0
     left_out: int = 0
+    policies: int = 1
 
     def pack(self) -> bytes:
         return struct.pack(
-            "<IIIIIII",
+            "<IIIIIIII",
             self.enabled,
             self.default_policy,
             self.own_tgid,
@@ -70,6 +71,7 @@ class Settings:
             self.dns_port,
             self.cap,
             self.left_out,
+            self.policies,
         )
 
 
@@ -122,17 +124,22 @@ class Maps:
     def set_settings(self, settings: Settings) -> None:
         self["MAP_SETTINGS"].update(struct.pack("<I", 0), settings.pack())
 
-    def set_policy(self, flags_by_cgroup: Mapping[int, int]) -> None:
-        """Replaces the table: new flags first, then what is gone, so that nothing is unprotected in between."""
+    def set_policy(self, flags_by_cgroup: Mapping[int, int]) -> bool:
+        """Replaces the table: new flags first, then what is gone, so that nothing is unprotected in between. Whether anything is
+        other than it was."""
         policy = self["MAP_POLICY"]
-        wanted = {struct.pack("<Q", id_): flags for id_, flags in flags_by_cgroup.items()}
+        wanted = {
+            struct.pack("<Q", id_): struct.pack("<I", flags)
+            for id_, flags in flags_by_cgroup.items()
+        }
         known = {key: policy.lookup(key) for key in policy.list_keys()}
-        for key, flags in wanted.items():
-            value = struct.pack("<I", flags)
-            if known.get(key) != value:
-                policy.update(key, value)
-        for key in known.keys() - wanted.keys():
+        changed = {k: v for k, v in wanted.items() if known.get(k) != v}
+        gone = known.keys() - wanted.keys()
+        for key, value in changed.items():
+            policy.update(key, value)
+        for key in gone:
             policy.delete(key)
+        return bool(changed or gone)
 
     def read_counts(self) -> list[int]:
         """Each counter, summed over CPUs. They stand first in struct call, the CPU's workspace."""

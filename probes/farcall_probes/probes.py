@@ -130,8 +130,10 @@ class KernelCapture:
         self._change(replace(self._settings, dns_port=port))
 
     def set_policy(self, flags_by_cgroup: dict[int, int], *, default: int) -> None:
-        self.maps.set_policy(flags_by_cgroup)
-        self._change(replace(self._settings, default_policy=default))
+        changed = self.maps.set_policy(flags_by_cgroup)
+        if changed or default != self._settings.default_policy:
+            policies = self._settings.policies % (2**32 - 1) + 1
+            self._change(replace(self._settings, default_policy=default, policies=policies))
 
     def set_cap(self, records_per_s: int) -> None:
         windows_per_s = 1_000_000_000 >> _WINDOW_BITS

@@ -117,6 +117,13 @@ def _epoll_values(btf: Btf) -> Iterator[tuple[str, int]]:
     yield "OFF_FILE_EPOLLS", member.offset if member else 0
 
 
+def _cast_values(btf: Btf) -> Iterator[tuple[str, int]]:
+    """Programs may load from any address that they cast to a struct, since Linux 6.2."""
+    cast = btf.find_function("bpf_rdonly_cast") or 0
+    yield "NUM_CAST", cast
+    yield "NUM_WORD_TYPE", btf.find_struct("timespec64") if cast else 0
+
+
 def _register_values(btf: Btf, machine: str) -> Iterator[tuple[str, int]]:
     names = _REGISTERS.get(machine)
     if names is None:
@@ -152,6 +159,7 @@ def find_values(
     values = {name: find_member(btf, offset).offset for name, offset in _OFFSETS.items()}
     values.update(_memory_values(btf))
     values.update(_epoll_values(btf))
+    values.update(_cast_values(btf))
     values.update(_register_values(btf, machine or platform.machine()))
     values.update(_process_values(btf, pid_namespace or find_pid_namespace()))
     return values

@@ -68,6 +68,22 @@ def test_a_wrong_offset_is_found_by_the_self_test(name: str, shift: int) -> None
         early.close()
 
 
+def test_a_kernel_whose_programs_can_not_load_by_themselves_has_them_ask_for_each_word() -> None:
+    """Before Linux 6.2: the same programs, with the other way through them."""
+    values = sites.find_values(btf.read_vmlinux())
+    assert values["NUM_CAST"] and values["NUM_WORD_TYPE"]
+    early = selftest.open_pair()
+    capture = KernelCapture(
+        artefact.read_artefact(), values | {"NUM_CAST": 0, "NUM_WORD_TYPE": 0}, MapSizes()
+    )
+    try:
+        capture.enable(only_own=True)
+        selftest.rehearse(capture, early)
+    finally:
+        capture.close()
+        early.close()
+
+
 def test_two_agents_can_watch_side_by_side() -> None:
     first, second = open_probes(), open_probes()
     try:

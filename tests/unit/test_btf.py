@@ -11,6 +11,7 @@ from farcall_probes.btf import Btf, BtfError, Member, read_vmlinux
 pytestmark = pytest.mark.unit
 
 INT, PTR, ARRAY, STRUCT, UNION, ENUM, TYPEDEF, CONST = 1, 2, 3, 4, 5, 6, 8, 10
+FUNC, FUNC_PROTO = 12, 13
 
 
 class Builder:
@@ -163,3 +164,22 @@ def test_the_running_kernels_own_types_are_read() -> None:
 
     assert btf.find_member("sock.__sk_common.skc_family").size == 2
     assert btf.find_member("task_struct.start_boottime").size == 8
+
+
+def test_a_function_is_found_by_its_name_and_nothing_else_is_taken_for_one() -> None:
+    b = Builder()
+    number = b.add("unsigned int", INT, 4, struct.pack("<I", 32))
+    proto = b.add("", FUNC_PROTO, number)
+    b.record("cast", 4, [("cast", number, 0)])
+    # Of an array's size, whose bytes read as the header of the function that is looked for.
+    b.add("", ARRAY, 0, struct.pack("<III", number, len(b.text), FUNC << 24 | 1))
+    cast = b.add("cast_function", FUNC, proto, vlen=1)
+    btf = Btf(b.build())
+
+    assert btf.find_function("cast_function") == cast
+    assert btf.find_function("cast") is None
+    assert btf.find_function("other") is None
+
+
+def test_the_kernel_has_the_function_that_lets_programs_load_by_themselves() -> None:
+    assert read_vmlinux().find_function("bpf_rdonly_cast")

@@ -120,6 +120,18 @@ def test_a_site_without_a_usable_value_is_refused(values: dict[str, int]) -> Non
         patch_program(make_program(), values, {"MAP_C": 9})
 
 
+@pytest.mark.parametrize("function", [0, 77])
+def test_a_function_of_the_kernel_is_called_where_there_is_one(function: int) -> None:
+    """An immediate that reads as a call of it, in the second half of a wide load, is left alone."""
+    marker = instruction(CALL, 0, 0, 0xFC01)
+    program = Program("step__a", instruction(LOAD, 1, 0, 1) + marker + marker, ())
+
+    code = patch_program(program, {"NUM_CAST": function}, {})
+
+    called = instruction(CALL, 0x20, 0, function) if function else marker
+    assert code == instruction(LOAD, 1, 0, 1) + marker + called
+
+
 def make_artefact() -> Artefact:
     return Artefact(hash_sources(), "bcc 0", {"SIZE_CONN": 8}, (make_program(),))
 
@@ -202,6 +214,9 @@ class OtherKernel:
 
     def find_size(self, name: str) -> int:
         return 16
+
+    def find_function(self, name: str) -> int | None:
+        return None
 
 
 @pytest.mark.parametrize(

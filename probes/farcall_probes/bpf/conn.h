@@ -153,6 +153,17 @@ FC_INLINE void reset_conn(struct conn *k)
 	k->large.x.proto = FC_PROTO_UNKNOWN;
 }
 
+/* The policy map is asked once for each of its states. */
+FC_INLINE bool is_still_wanted(struct call *c, struct conn *k)
+{
+	if (k->policies == c->policies)
+		return true;
+	if (!is_wanted(c, &k->large.x.who))
+		return false;
+	k->policies = c->policies;
+	return true;
+}
+
 /* A new state for `sk`, or NULL: not established, not wanted, or no room. */
 FC_INLINE struct conn *make_conn(struct call *c, u64 sk)
 {
@@ -168,6 +179,7 @@ FC_INLINE struct conn *make_conn(struct call *c, u64 sk)
 		return NULL;
 	}
 	reset_conn(k);
+	k->policies = c->policies;
 	k->tgid = (u32)(c->pid_tgid >> 32);
 	fill_addresses(sk, &k->large.x.who);
 	fill_opened(sk, k);

@@ -65,6 +65,8 @@ static void (*ring_submit)(void *data, u64 flags) = (void *)132;
 static void (*ring_discard)(void *data, u64 flags) = (void *)133;
 static void *(*read_task_btf)(void) = (void *)158;
 static void *(*read_task_regs)(void *task) = (void *)175;
+/* bpf_rdonly_cast, a kfunc since Linux 6.2: the loader puts its call here (loader.py). */
+static const void *(*cast_address)(const void *address, u64 type) = (void *)0xFC01;
 
 /* A wake-up per record costs more than the record: the reader has a timer. */
 #define FC_NO_WAKEUP 1
@@ -113,36 +115,36 @@ FC_INLINE u32 swap32(u32 n)
 /* What a pointer member points to, of a struct whose type the verifier knows. */
 #define FOLLOW(p, id) (*(void *volatile *)AT(p, id))
 
+/* Of the kernel's memory, 0 at an address that is none. Where the kernel lets programs load from any address by themselves a load
+ * costs 2 ns, else a call of read_kernel, 25 ns. Which of both is a number, so the verifier drops the other. */
+#define FC_LOAD(type, from)                                                              \
+	({                                                                               \
+		type _l = 0;                                                             \
+		if (NUM(NUM_WORD_TYPE))                                                  \
+			_l = *(const volatile type *)cast_address(from, NUM(NUM_WORD_TYPE)); \
+		else                                                                     \
+			read_kernel(&_l, sizeof(_l), from);                              \
+		_l;                                                                      \
+	})
+
 FC_INLINE u64 load_u64(const void *from)
 {
-	u64 v = 0;
-
-	read_kernel(&v, 8, from);
-	return v;
+	return FC_LOAD(u64, from);
 }
 
 FC_INLINE u32 load_u32(const void *from)
 {
-	u32 v = 0;
-
-	read_kernel(&v, 4, from);
-	return v;
+	return FC_LOAD(u32, from);
 }
 
 FC_INLINE u16 load_u16(const void *from)
 {
-	u16 v = 0;
-
-	read_kernel(&v, 2, from);
-	return v;
+	return FC_LOAD(u16, from);
 }
 
 FC_INLINE u8 load_u8(const void *from)
 {
-	u8 v = 0;
-
-	read_kernel(&v, 1, from);
-	return v;
+	return FC_LOAD(u8, from);
 }
 
 #endif

@@ -114,15 +114,17 @@
 #define NUM_UPID_BYTES 9
 #define NUM_HAS_EPOLLS 20 /* 1 where a file points at the epolls that it is in */
 #define NUM_IN_UPROBE 10   /* 1 in programs that uprobes run, 0 in those of tracepoints */
+#define NUM_WORD_TYPE 21 /* BTF type of a struct that begins with 64 bits, where any address may be taken for one; else 0 */
+#define NUM_CAST 22      /* BTF type of the kernel's function that takes it so; for the loader */
 #define NUM_DEAR 11        /* 1 where the kernel single-steps the probed instruction */
 
 /* SIZE_*: what the loader makes maps with; held against sizeof in maps.h. */
 #define SIZE_FDENT 24
-#define SIZE_CONN 1192
+#define SIZE_CONN 1200
 #define SIZE_OPENED 16
 #define SIZE_ASKED 136
-#define SIZE_SETTINGS 28
-#define SIZE_CALL 4976
+#define SIZE_SETTINGS 32
+#define SIZE_CALL 4984
 #define SIZE_SERVING 32
 #define SIZE_WHO 128
 #define SIZE_BUCKET 24

@@ -96,6 +96,7 @@ struct conn {
 	u8 dns_have;  /* bytes of the length prefix that were read apart */
 	u8 dns_parts; /* of the message at hand that were told */
 	u32 tgid;     /* in the first PID namespace, whatever the record says */
+	u32 policies; /* the state of the policy map that wanted it, see is_still_wanted */
 	u8 never_framed; /* given up once */
 	u8 wrapped;      /* messages lie in outer frames (Cassandra 5) */
 	u16 dns_size;    /* of the message that dns_skip is the rest of */
@@ -196,6 +197,7 @@ struct settings {
 	u32 dns_port;  /* not 0: a second one beside 53, for the self-test */
 	u32 cap;       /* records of one container in a window, 0: as many as it likes */
 	u32 left_out;  /* of 2^32 exchanges, so many are left out, see sample.h; 0: none */
+	u32 policies;  /* number of the policy map's newest state, never 0 */
 };
 
 #define FC_DNS_PORT 53
@@ -230,6 +232,7 @@ struct call {
 	u32 place;   /* and where in plaintext */
 	u32 default_policy; /* of struct settings */
 	u32 dns_port;
+	u32 policies;
 	u64 iov;      /* of a call of several pieces: where their list goes on, how many are left, and how many bytes */
 	u64 iov_left;
 	u64 limit;
@@ -371,6 +374,7 @@ FC_INLINE void begin_call(struct call *c, struct settings *settings, u64 pid_tgi
 	c->plain = 0;
 	c->tls_skip = 0;
 	c->default_policy = settings->default_policy;
+	c->policies = settings->policies;
 	c->dns_port = settings->dns_port;
 }
 

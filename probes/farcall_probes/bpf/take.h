@@ -26,9 +26,10 @@ FC_INLINE struct conn *confirm_conn(struct call *c, u64 *sk)
 		return make_conn(c, *sk);
 	if (k->tgid != (u32)(c->pid_tgid >> 32)) {
 		k->tgid = (u32)(c->pid_tgid >> 32);
+		k->policies = 0;
 		fill_process(c, &k->large.x.who);
 	}
-	if (is_wanted(c, &k->large.x.who))
+	if (is_still_wanted(c, k))
 		return k;
 	k->state = CONN_IDLE;
 	ignore_fd(c, FD_NOT_LIFE_NS);
