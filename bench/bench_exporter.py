@@ -3,11 +3,12 @@
 Measured is what the pipeline's thread does for a batch but the store's write: decode and validate, resolve, sides,
 join, link, rows. Three mixes: what a node sends (half the rows are server's sights joined in the same batch), client's
 sights alone (all external, named by Host), the worst case for naming (every row its own connection, asked of the cache), and
-calls inside a cluster of 10,000 pods and 1,000 services, whose catalog's memory is measured as well. Then, with all of
-farcall running: how long from an exchange to a search that finds its span (visible.py).
+calls inside a cluster of 10,000 pods and 1,000 services, whose catalog's memory is measured as well. Then the exporter beside a
+store and a Redis (throughput.py). Then, with all of farcall running: how long from an exchange to a search that finds its span
+(visible.py).
 
     make bench-exporter            figures go to bench/results/exporter.json; QUICK=1 for fewer rounds
-    python bench/bench_exporter.py --profile
+    python bench/bench_exporter.py [--only rows,store,visible] [--profile]
 """
 
 import argparse
@@ -15,9 +16,7 @@ import cProfile
 import gc
 import json
 import os
-import platform
 import pstats
-import statistics
 import sys
 import time
 import tracemalloc
@@ -28,6 +27,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import pyarrow as pa
 
+from costs.report import Metric, Report, make_metric, tell
+from farcall.dnscache import Answer
+from farcall.exchange import ExchangeFlag
 from farcall_exporter.batches import build_batch
 from farcall_exporter.cluster.catalog import Catalog
 from farcall_exporter.decode import decode_batch
@@ -47,12 +49,16 @@ from support_exporter import (
     to_bytes,
     to_table,
 )
+from throughput import ThroughputError
+from throughput import measure as measure_throughput
 from visible import VisibleError
 from visible import measure as measure_visible
 
 ROWS = 10_000
 RESULTS = Path(__file__).parent / "results" / "exporter.json"
 CONNECTIONS = 400
+CLIENT = "c:abc"  # who() of support_exporter
+PARTS = ("rows", "store", "visible")
 
 
 def node_mix() -> list[Row]:
@@ -92,6 +98,41 @@ def node_mix() -> list[Row]:
         )
         rows += [inside, seen_from_server(inside, pod="inventory-5f"), outside, cache]
     return rows
+
+
+def asking_mix() -> list[Row]:
+    """The same, but only the DNS cache knows the names of the Redis servers: the connections are older than the agent."""
+    rows = node_mix()
+    for row in rows:
+        if row["protocol"] == "redis":
+            connection = int(row["connection_id"])
+            row |= {
+                "flags": int(ExchangeFlag.LATE),
+                "connection_opened": None,
+                "bound_name": None,
+                "bound_answered": None,
+                "local_port": 1_024 + connection % CONNECTIONS,
+                "peer_address": cache_address(connection % CONNECTIONS),
+            }
+    return rows
+
+
+def cache_address(number: int) -> str:
+    return f"198.51.{number // 200}.{number % 200 + 1}"
+
+
+def make_answers() -> list[Answer]:
+    """What that cache holds: half of the names."""
+    return [
+        Answer(
+            client_key=CLIENT,
+            ip=cache_address(number),
+            name=f"cache-{number}.example.com",
+            answered_at=time.time() - 60,
+            trusted=True,
+        )
+        for number in range(0, CONNECTIONS, 2)
+    ]
 
 
 def client_mix() -> list[Row]:
@@ -180,7 +221,8 @@ def fill_catalog(catalog: Catalog) -> None:
             put(catalog, json.loads(json.dumps(made)))
 
 
-def measure_catalog() -> dict[str, float]:
+def measure_catalog() -> float:
+    """MB."""
     catalog = Catalog()
     gc.collect()
     tracemalloc.start()
@@ -188,7 +230,7 @@ def measure_catalog() -> dict[str, float]:
     gc.collect()
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    return {"pods": PODS, "services": SERVICES, "mb": round(held / 2**20, 1)}
+    return held / 2**20
 
 
 MIXES: dict[str, Callable[[], list[Row]]] = {
@@ -199,35 +241,54 @@ MIXES: dict[str, Callable[[], list[Row]]] = {
 }
 
 
-def measure(name: str, rounds: int) -> dict[str, float]:
+def measure(name: str, rounds: int) -> list[float]:
+    """Spans a second, of each round."""
     table = to_table("exchanges", MIXES[name]())
     context = make_context()
     if name == "cluster":
         fill_catalog(context.catalog)
-    times: list[float] = []
-    spans = 0
+    rates: list[float] = []
     body = to_bytes(table, header(number=1))
     for _ in range(rounds + 2):
         context.clock.now += 1.0  # type: ignore[attr-defined]
         started = time.process_time()
         tables = build_batch(decode_batch(body), context)
-        times.append(time.process_time() - started)
-        spans = tables["spans"].num_rows
-    best = times[2:]  # the first two fill caches
-    median = statistics.median(best)
-    return {
-        "spans": spans,
-        "rows": table.num_rows,
-        "batch_bytes": len(body),
-        "median_ms": round(median * 1e3, 1),
-        "worst_ms": round(max(best) * 1e3, 1),
-        "rows_per_s": round(table.num_rows / median),
-        "spans_per_s": round(spans / median),
-    }
+        rates.append(tables["spans"].num_rows / (time.process_time() - started))
+    return rates[2:]  # the first two fill caches
 
 
-def render(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int | float) else str(value)
+def measure_rows(rounds: int) -> list[Metric]:
+    metrics = []
+    for name in MIXES:
+        tell(f"rows: {name}")
+        metric, least = f"spans_per_s_per_core, {name} mix", None
+        if name == "node":
+            metric, least = "spans_per_s_per_core", 100_000
+        metrics.append(make_metric(metric, measure(name, rounds), "1/s", at_least=least))
+    tell("catalog")
+    metrics.append(make_metric("catalog of 10,000 pods", [measure_catalog()], "MB"))
+    return metrics
+
+
+def measure_store(quick: bool) -> list[Metric]:
+    tell("store")
+    rounds, batches = (2, 8) if quick else (5, 20)
+    found = measure_throughput(asking_mix(), make_answers(), rounds=rounds, batches=batches)
+    return [
+        make_metric("spans_per_s_into_store", found.spans_per_s, "1/s", at_least=30_000),
+        make_metric("redis_round_trips_per_1000", [found.round_trips_per_1000], "", 2),
+        make_metric("rss_mb", [found.rss_mb], "MB"),
+    ]
+
+
+def measure_visibility(quick: bool) -> list[Metric]:
+    tell("visible")
+    rounds, seconds = (1, 10.0) if quick else (3, 30.0)
+    found = measure_visible(rounds=rounds, seconds=seconds)
+    return [
+        make_metric("visible_s_p50", found.median_s, "s"),
+        make_metric("visible_s_p99", found.p99_s, "s", 2),
+    ]
 
 
 def main() -> int:
@@ -237,35 +298,28 @@ def main() -> int:
     parser.add_argument(
         "--profile", action="store_true", help="print where the node mix's time goes"
     )
-    parser.add_argument("--only-visible", action="store_true", help="leave the others' figures")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
     arguments = parser.parse_args()
+    parts = arguments.only.split(",")
     pa.set_cpu_count(1)
-    results: dict[str, dict[str, object]] = {}
-    if arguments.only_visible:
-        results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    else:
-        results = {name: dict(measure(name, arguments.rounds)) for name in MIXES}
-        results["catalog"] = dict(measure_catalog())
-    fault = ""
+    report = Report(RESULTS)
     try:
-        rounds, seconds = (1, 10.0) if quick else (3, 30.0)
-        results["visible"] = measure_visible(rounds=rounds, seconds=seconds)
-    except (ProductError, VisibleError) as e:
-        fault = f"! how long it takes until a span is visible was not measured: {e}"
-    print(
-        f"{platform.machine()}, Python {platform.python_version()}, pyarrow {pa.__version__}, one thread"
-    )
-    for name, figures in results.items():
-        print(f"{name:8} " + "  ".join(f"{key} {render(value)}" for key, value in figures.items()))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        if "rows" in parts:
+            report.add(measure_rows(arguments.rounds))
+        if "store" in parts:
+            report.add(measure_store(quick))
+        if "visible" in parts:
+            report.add(measure_visibility(quick))
+    except (ProductError, ThroughputError, VisibleError) as e:
+        print(f"bench: {e}; what was measured before is in {report.path}", file=sys.stderr)
+        return 1
+    finally:
+        report.show()
     if arguments.profile:
         profile = cProfile.Profile()
         profile.runcall(measure, "node", arguments.rounds)
         pstats.Stats(profile).sort_stats("tottime").print_stats(30)
-    if fault:
-        print(fault, file=sys.stderr)
-    return 2 if fault else 0
+    return 0
 
 
 if __name__ == "__main__":

@@ -35,15 +35,15 @@ class VisibleError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
-    times_s: list[float]  # of each marked request
-    asked: int
-    took_s: float
+class Visibility:
+    """Of each round."""
+
+    median_s: list[float]
+    p99_s: list[float]
 
 
-def measure(*, rounds: int, seconds: float, rate: int = RATE) -> dict[str, object]:
+def measure(*, rounds: int, seconds: float, rate: int = RATE) -> Visibility:
     """Raises ProductError, VisibleError."""
-    load = os.getloadavg()[0]  # what else the machine has to do is in every figure
     with tempfile.TemporaryDirectory(prefix="farcall-visible-") as folder:
         product = Product(Path(folder))
         port = find_free_port()
@@ -59,14 +59,20 @@ def measure(*, rounds: int, seconds: float, rate: int = RATE) -> dict[str, objec
             product.stop()
             server.kill()
             server.wait()
-    return {**summarise(measured, rate), "load_before": round(load, 2)}
+    return Visibility(
+        median_s=[statistics.median(times) for times in measured],
+        p99_s=[_quantile(times, 0.99) for times in measured],
+    )
 
 
-def _measure_round(product: Product, port: int, rate: int, seconds: float, number: int) -> Round:
+def _measure_round(
+    product: Product, port: int, rate: int, seconds: float, number: int
+) -> list[float]:
+    """Seconds until each marked request became visible, in order."""
     client = ApiClient(find_server(product.run_dir))
     run = f"r{number}x{os.getpid()}"
     environment = {**os.environ, "OTEL_SERVICE_NAME": f"visible-{run}"}
-    since_ns, began = time.time_ns(), time.monotonic()
+    since_ns = time.time_ns()
     calling = subprocess.Popen(
         [sys.executable, LOAD, "call", str(port), str(rate), str(seconds), run],
         env=environment,
@@ -76,7 +82,6 @@ def _measure_round(product: Product, port: int, rate: int, seconds: float, numbe
     seen: dict[str, float] = {}
     marked: int | None = None
     deadline: float | None = None
-    asked = 0
     while marked is None or len(seen) < marked:
         if marked is None and calling.poll() is not None:
             marked = int(calling.communicate()[0])
@@ -90,31 +95,12 @@ def _measure_round(product: Product, port: int, rate: int, seconds: float, numbe
             page = client.list_spans(query)
         except ApiError as e:
             raise VisibleError(f"the API does not answer: {e}") from e
-        now, asked = time.time(), asked + 1
+        now = time.time()
         for span in page.items:
             end_s = (int(span.start_ns) + int(span.duration_ns)) / 1e9
             seen.setdefault(span.span_id, now - end_s)
         time.sleep(ASK_EVERY_S)
-    return Round(times_s=sorted(seen.values()), asked=asked, took_s=time.monotonic() - began)
-
-
-def summarise(rounds: list[Round], rate: int) -> dict[str, object]:
-    """`visible_s_p99` is of all rounds together; `spread` are the lowest and the highest of a round alone."""
-    times = sorted(t for r in rounds for t in r.times_s)
-    each = [_quantile(r.times_s, 0.99) for r in rounds]
-    return {
-        "requests_per_s": rate,
-        "marked": len(times),
-        "visible_s_p50": round(statistics.median(times), 3),
-        "visible_s_p99": round(_quantile(times, 0.99), 3),
-        "visible_s_max": round(times[-1], 3),
-        "visible_s_p99_spread": [round(min(each), 3), round(max(each), 3)],
-        "rounds": len(rounds),
-        "asked_every_s": round(
-            statistics.mean(r.took_s for r in rounds) * len(rounds) / sum(r.asked for r in rounds),
-            3,
-        ),
-    }
+    return sorted(seen.values())
 
 
 def _quantile(ordered: list[float], share: float) -> float:

@@ -165,10 +165,12 @@ class ExporterProcess:
 
 
 @contextmanager
-def running_exporter(folder: Path, **exporter_settings: object) -> Iterator[ExporterProcess]:
-    """Everything up; `exporter_settings` go into the config's exporter section."""
+def running_exporter(
+    folder: Path, *, redis_lines: tuple[str, ...] = (), **exporter_settings: object
+) -> Iterator[ExporterProcess]:
+    """Everything up; `exporter_settings` go into the config's exporter section, `redis_lines` into Redis' configuration."""
     store = StoreProcess(folder)
-    cache = RedisProcess(folder, folder / "secrets")
+    cache = RedisProcess(folder, folder / "secrets", more=redis_lines)
     endpoints = store.config.endpoints.model_copy(
         update={
             "exporter_ingest": f"http://127.0.0.1:{find_free_port()}",
