@@ -236,7 +236,7 @@ class FakeCapture:
         self.closed = False
         self.forgot_own = False
 
-    def drain(self) -> Drained:
+    def drain(self, most: int | None = None) -> Drained:
         return self.waiting.popleft() if self.waiting else make_drained()
 
     def read_counters(self) -> dict[str, int]:

@@ -20,8 +20,8 @@ Records = npt.NDArray[np.void]  # structured, dtypes in events.py
 class Drained:
     """One drain, in the order that makes names right: every answer read before an exchange of this drain is in `dns`.
 
-    The arrays own their memory (the ring moves on). `full` says that a ring was full to the end of this drain:
-    drain again without sleeping.
+    The arrays own their memory (the ring moves on). `full` says that a ring was full to the end of this drain, or that records
+    were left for the next: drain again without sleeping.
     """
 
     dns: Records  # events.DNS
@@ -57,7 +57,8 @@ class Capture(Protocol):
     capabilities: tuple[Capability, ...]
     tls: TlsProbes | None
 
-    def drain(self) -> Drained: ...
+    def drain(self, most: int | None = None) -> Drained:
+        """`most`: exchanges of each ring; those beyond are left for the next drain."""
 
     def read_counters(self) -> dict[str, int]:
         """Names as in counters.py, summed over CPUs; only ever grow."""

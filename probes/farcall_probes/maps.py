@@ -24,9 +24,9 @@ _WORKSPACES = 6  # enum workspace, and UPROBE_WORKSPACES
 class MapSizes:
     """Bytes of rings (powers of two), entries of tables: 38 MiB of kernel memory in all.
 
-    A ring holds rate x stall x stride: 4 MiB of large records are a stall of 0.4 s at 10,000 records/s. Rings count twice,
-    in the kernel and in this process' memory, where they are mapped. Tables evict what was used least: a connection in
-    flight is then lost, an idle one is only looked up anew.
+    A ring holds rate x stall x stride: 4 MiB of large records are a stall of 0.4 s at 10,000 records/s. Rings count in the
+    kernel alone: ring.py maps no more of them than it reads. Tables evict what was used least: a connection in flight is then
+    lost, an idle one is only looked up anew.
     """
 
     ring_small: int = 2 * MIB

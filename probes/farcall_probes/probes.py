@@ -166,15 +166,16 @@ class KernelCapture:
     def read_counters(self) -> dict[str, int]:
         return dict(zip(counters.KERNEL_COUNTERS, self.maps.read_counts(), strict=False))
 
-    def drain(self) -> Drained:
+    def drain(self, most: int | None = None) -> Drained:
         """The exchange rings' ends first, then DNS whole, then the rest up to those ends: an answer that was read before
         an exchange of this drain began is in this drain or an earlier one."""
         fill = self._measure_fill()
         small_end, large_end = self._small.read_end(), self._large.read_end()
         dns = self._read_whole(self._dns)
         heads = self._head.read(self._head.read_end())
-        small, large = self._small.read(small_end), self._large.read(large_end)
-        full = self._measure_fill() >= _FULL
+        small, large = self._small.read(small_end, most), self._large.read(large_end, most)
+        full = most is not None and max(len(small), len(large)) >= most
+        full = full or self._measure_fill() >= _FULL
         return Drained(dns=dns, heads=heads, small=small, large=large, full=full, fill=fill)
 
     def _measure_fill(self) -> float:

@@ -4,6 +4,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,30 +13,34 @@ from farcall_probes.ring import Ring
 
 pytestmark = pytest.mark.unit
 
-LAYOUT = np.dtype([("number", "<u8"), ("rest", "V48")])
-STRIDE = 64
-SIZE = 8 * STRIDE
-BUSY, DISCARDED = 1 << 31, 1 << 30
 PAGE = mmap.PAGESIZE
+LAYOUT = np.dtype([("number", "<u8"), ("rest", "V496")])
+STRIDE = 512
+SIZE = 2 * PAGE
+RECORDS = SIZE // STRIDE
+BUSY, DISCARDED = 1 << 31, 1 << 30
 
 
 class Writer:
-    """The kernel's side: consumer page, producer page, data."""
+    """The kernel's side: consumer page, producer page, data, and the same data once more."""
 
     def __init__(self) -> None:
-        self.fd = os.memfd_create("ring")
-        os.ftruncate(self.fd, 2 * PAGE + PAGE)
+        self.fd = os.memfd_create("farcall-ring")
+        os.ftruncate(self.fd, 2 * PAGE + 2 * SIZE)
         self.end = 0
 
     def put(self, number: int, flags: int = 0) -> None:
-        at = 2 * PAGE + self.end % SIZE
-        record = struct.pack("<IIQ48x", LAYOUT.itemsize | flags, 0, number)
-        os.pwrite(self.fd, record, at)
+        self._write(self.end, struct.pack("<IIQ496x", LAYOUT.itemsize | flags, 0, number))
         self.end += STRIDE
         os.pwrite(self.fd, struct.pack("<Q", self.end), PAGE)
 
     def submit(self, position: int) -> None:
-        os.pwrite(self.fd, struct.pack("<I", LAYOUT.itemsize), 2 * PAGE + position % SIZE)
+        self._write(position, struct.pack("<I", LAYOUT.itemsize))
+
+    def _write(self, position: int, data: bytes) -> None:
+        at = 2 * PAGE + position % SIZE
+        os.pwrite(self.fd, data, at)
+        os.pwrite(self.fd, data, at + SIZE)
 
     def consumed(self) -> int:
         return int(struct.unpack("<Q", os.pread(self.fd, 8, 0))[0])
@@ -68,7 +73,7 @@ def test_records_come_once_and_in_order(ring: Ring, writer: Writer) -> None:
     for number in range(5):
         writer.put(number)
 
-    assert ring.measure_fill() == 5 / 8
+    assert ring.measure_fill() == 5 / RECORDS
     assert read_all(ring) == [0, 1, 2, 3, 4]
     assert writer.consumed() == writer.end
     assert read_all(ring) == []
@@ -120,13 +125,35 @@ def test_discarded_records_are_left_out(ring: Ring, writer: Writer) -> None:
 def test_what_was_read_does_not_change_when_the_ring_moves_on(ring: Ring, writer: Writer) -> None:
     writer.put(1)
     kept = ring.read(ring.read_end())
-    for number in range(2, 10):
+    for number in range(2, 2 + RECORDS):
         writer.put(number)
         read_all(ring)
 
     assert kept["number"].tolist() == [1]
 
 
+def test_a_full_ring_is_read_whole_wherever_it_begins(ring: Ring, writer: Writer) -> None:
+    for begin in range(RECORDS):
+        numbers = list(range(begin, begin + RECORDS))
+        for number in numbers:
+            writer.put(number)
+        assert ring.measure_fill() == 1
+        assert read_all(ring) == numbers
+        writer.put(0)  # so that the next begins one further
+        read_all(ring)
+
+
+def test_nothing_of_the_data_stays_mapped(ring: Ring, writer: Writer) -> None:
+    for number in range(RECORDS):
+        writer.put(number)
+    kept = ring.read(ring.read_end())
+
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    offsets = [int(line.split()[2], 16) for line in lines if "farcall-ring" in line]
+    assert sorted(offsets) == [0, PAGE]
+    assert len(kept) == RECORDS
+
+
 def test_a_ring_whose_records_would_straddle_its_end_is_refused(writer: Writer) -> None:
     with pytest.raises(ValueError, match="stride"):
-        Ring(writer.fd, SIZE, np.dtype([("number", "<u8"), ("rest", "V47")]))
+        Ring(writer.fd, SIZE, np.dtype([("number", "<u8"), ("rest", "V495")]))
