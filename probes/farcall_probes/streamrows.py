@@ -2,20 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
+import numpy.typing as npt
 
 from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.readcolumns import NO_RESPONSE, TRACE_FLAGS, Columns
-from farcall_probes.wire import hpack, tracecontext
+from farcall_probes.wire import hpack, tracecontext, traceparents
 from farcall_probes.wire.hpack import Fields, Value
 from farcall_probes.wire.http1 import MAX_WORD, drop_user
 from farcall_probes.wire.outcomes import MAX_TEXT, text
 
 MAX_STATUS = 999
+MAX_ASKED = 1024  # requests that say the same, as they are remembered; 0.5 kB each
+MAX_ASKED_PATH = 256  # characters of one that is remembered
 _NOTHING: list[Value] = [None] * (hpack.UBER + 1 - hpack.B3)
 MAX_RPC_STATUS = 16  # UNAUTHENTICATED; what is beyond is nobody's
 
@@ -61,6 +65,150 @@ class Stream:
         self.rpc_message: Value = None
 
 
+class _Asked(NamedTuple):
+    """What a request's constant headers say, as a row has it."""
+
+    method: str | None
+    path: str | None
+    query: str | None
+    host: str | None
+    agent: str | None
+    kind: str | None
+
+
+class _Ended(NamedTuple):
+    stream: Stream
+    flags: int
+    end_ns: int
+    error: str | None
+
+
+class StreamRows:
+    """Rows gathered by one drain, and made at its end: column by column, because most of them say the same in each row."""
+
+    def __init__(self) -> None:
+        self._ended: list[_Ended] = []
+        self._asked: dict[tuple[Value, ...], _Asked] = {}
+        self.contexts_invalid = 0
+
+    def add(self, stream: Stream, end_ns: int, error: str | None) -> None:
+        flags = stream.flags & ~events.FLAG_CUT
+        if error is None and not stream.answered_ns:
+            flags |= events.FLAG_NO_RESPONSE
+            error = NO_RESPONSE
+        # Headers that a late joiner cannot know are said by LATE; any others that are unknown are cut.
+        if stream.is_cut or (stream.fields[hpack.UNKNOWN] and not flags & events.FLAG_LATE):
+            flags |= events.FLAG_CUT
+        self._ended.append(_Ended(stream, flags, end_ns, error))
+
+    def take(self) -> Exchanges | None:
+        if not self._ended:
+            return None
+        ended, self._ended = self._ended, []
+        streams, flags, ends, errors = zip(*ended, strict=True)
+        fields = [stream.fields for stream in streams]
+        traces, states, formats = self._read_contexts(fields)
+        trace_ids, span_ids = zip(*traces, strict=True)
+        method, path, query, host, agent, kind = zip(*map(self._find_asked, fields), strict=True)
+        block = np.frombuffer(
+            bytearray().join([stream.head for stream in streams]), dtype=events.EXCHANGE
+        )
+        block["proto"] = [
+            events.PROTO_GRPC if stream.is_grpc else events.PROTO_HTTP2 for stream in streams
+        ]
+        block["seq"] = number_streams(np.array([s.number for s in streams], dtype=np.uint32))
+        block["flags"] = np.array(flags, dtype=np.uint32) | np.array(formats, dtype=np.uint32)
+        block["ts_resp_ns"] = ends
+        block["resp_bytes"] = [stream.answer_bytes for stream in streams]
+        block["segment"] = events.SEGMENT_NONE
+        nothing = [None] * len(streams)
+        statuses = [_read_http_status(stream.status) for stream in streams]
+        columns = Columns(
+            rows=np.arange(len(streams)),
+            flags=block["flags"].copy(),
+            operation=method,
+            target=path,
+            query=query,
+            host=host,
+            status=np.array(statuses, dtype=np.int32),
+            error=errors,
+            batch_size=nothing,
+            user_agent=agent,
+            content_type=kind,
+            trace_id=trace_ids,
+            parent_span_id=span_ids,
+            trace_state=states,
+            rpc_status=[_read_rpc_status(stream.rpc_status) for stream in streams],
+            message=[
+                _read_message(stream.rpc_message) if stream.rpc_message else None
+                for stream in streams
+            ],
+        )
+        return Exchanges(block=block, columns=columns)
+
+    def _find_asked(self, fields: Fields) -> _Asked:
+        said = (
+            fields[hpack.METHOD],
+            fields[hpack.PATH],
+            fields[hpack.AUTHORITY],
+            fields[hpack.HOST],
+            fields[hpack.USER_AGENT],
+            fields[hpack.CONTENT_TYPE],
+        )
+        asked = self._asked.get(said)
+        if asked is None:
+            asked = _read_asked(*said)
+            if len(self._asked) >= MAX_ASKED:
+                self._asked.clear()
+            if len(asked.path or "") + len(asked.query or "") <= MAX_ASKED_PATH:
+                self._asked[said] = asked
+        return asked
+
+    def _read_contexts(
+        self, fields: Sequence[Fields]
+    ) -> tuple[Sequence[tracecontext.Ids], Sequence[str | None], Sequence[int]]:
+        """Of each its trace, its tracestate, and the flag that says in which format it was."""
+        said = traceparents.read_all([one[hpack.TRACEPARENT] for one in fields])
+        traces: list[tracecontext.Ids] = []
+        formats = [0] * len(fields)
+        states: list[str | None] = [None] * len(fields)
+        for at, (ids, one) in enumerate(zip(said, fields, strict=True)):
+            if ids is None or ids[0] is None:
+                others, form, is_invalid = _read_other_context(one)
+                traces.append(others)
+                formats[at] = TRACE_FLAGS[form]
+                self.contexts_invalid += is_invalid or ids is not None
+                continue
+            traces.append(ids)
+            if one[hpack.TRACESTATE]:
+                states[at] = self._read_state(one[hpack.TRACESTATE])
+        return traces, tuple(states), formats
+
+    def _read_state(self, said: Value) -> str | None:
+        if type(said) is not str:
+            return None
+        state = tracecontext.parse_tracestate(said.encode())
+        self.contexts_invalid += state is None and bool(said.strip(" \t,"))
+        return state
+
+
+def _read_asked(
+    method: Value, target: Value, authority: Value, host: Value, agent: Value, kind: Value
+) -> _Asked:
+    path, mark, query = _text(target).partition("?")
+    name = _text(authority or host)
+    if "@" in name:
+        name = drop_user(name)
+    return _Asked(
+        method=_text(method) or None,
+        path=path[:MAX_TEXT] or None,
+        query=query[:MAX_TEXT] if mark else None,
+        host=name or None,
+        agent=_text(agent) or None,
+        kind=_text(kind) or None,
+    )
+
+
 def _read_other_context(fields: Fields) -> tuple[tracecontext.Ids, int, bool]:
     said = fields[hpack.B3 : hpack.UBER + 1]
     if said == _NOTHING:  # nearly always
@@ -69,107 +217,6 @@ def _read_other_context(fields: Fields) -> tuple[tracecontext.Ids, int, bool]:
     if b3 is trace is span is uber is None:
         return tracecontext.NOBODY, tracecontext.W3C, False
     return tracecontext.choose(b3=b3, b3_trace=trace, b3_span=span, jaeger=uber)
-
-
-class StreamRows:
-    """Rows gathered by one drain."""
-
-    def __init__(self) -> None:
-        self._heads: list[bytes] = []
-        self._rows: list[tuple[Any, ...]] = []
-        self.contexts_invalid = 0
-
-    def add(self, stream: Stream, end_ns: int, error: str | None) -> None:
-        fields = stream.fields
-        flags = stream.flags & ~events.FLAG_CUT
-        if error is None and not stream.answered_ns:
-            flags |= events.FLAG_NO_RESPONSE
-            error = NO_RESPONSE
-        # Headers that a late joiner cannot know are said by LATE; any others that are unknown are cut.
-        if stream.is_cut or (fields[hpack.UNKNOWN] and not flags & events.FLAG_LATE):
-            flags |= events.FLAG_CUT
-        path, mark, query = _text(fields[hpack.PATH]).partition("?")
-        host = _text(fields[hpack.AUTHORITY] or fields[hpack.HOST])
-        if "@" in host:
-            host = drop_user(host)
-        trace = cast("tracecontext.Ids | None", fields[hpack.TRACEPARENT])
-        if trace is None or trace[0] is None:
-            trace, others, is_invalid = _read_other_context(fields)
-            flags |= TRACE_FLAGS[others]
-            self.contexts_invalid += is_invalid or fields[hpack.TRACEPARENT] is not None
-            state = None
-        else:
-            state = self._read_state(fields[hpack.TRACESTATE])
-        self._heads.append(stream.head)
-        self._rows.append(
-            (
-                events.PROTO_GRPC if stream.is_grpc else events.PROTO_HTTP2,
-                number_stream(stream.number),
-                flags,
-                end_ns,
-                stream.answer_bytes,
-                int(_read_status(stream.status, MAX_STATUS) or 0),
-                fields[hpack.METHOD] or None,
-                path[:MAX_TEXT] or None,
-                query[:MAX_TEXT] if mark else None,
-                host or None,
-                error,
-                fields[hpack.USER_AGENT] or None,
-                fields[hpack.CONTENT_TYPE] or None,
-                *trace,
-                state,
-                _read_status(stream.rpc_status, MAX_RPC_STATUS),
-                _read_message(stream.rpc_message),
-            )
-        )
-
-    def _read_state(self, said: hpack.Value) -> str | None:
-        if not isinstance(said, str) or not said:
-            return None
-        state = tracecontext.parse_tracestate(said.encode())
-        self.contexts_invalid += state is None and bool(said.strip(" \t,"))
-        return state
-
-    def take(self) -> Exchanges | None:
-        if not self._rows:
-            return None
-        heads, rows = self._heads, self._rows
-        self._heads, self._rows = [], []
-        (proto, seq, flags, end, size, status, method, path, query, host, error) = _columns(
-            rows, 0, 11
-        )
-        agent, kind, trace, span, state, rpc_status, message = _columns(rows, 11, 18)
-        block = np.frombuffer(bytearray().join(heads), dtype=events.EXCHANGE)
-        block["proto"] = proto
-        block["seq"] = seq
-        block["flags"] = flags
-        block["ts_resp_ns"] = end
-        block["resp_bytes"] = size
-        block["segment"] = events.SEGMENT_NONE
-        nothing = [None] * len(rows)
-        columns = Columns(
-            rows=np.arange(len(rows)),
-            flags=block["flags"].copy(),
-            operation=method,
-            target=path,
-            query=query,
-            host=host,
-            status=np.array(status, dtype=np.int32),
-            error=error,
-            batch_size=nothing,
-            user_agent=agent,
-            content_type=kind,
-            trace_id=trace,
-            parent_span_id=span,
-            trace_state=state,
-            rpc_status=rpc_status,
-            message=message,
-        )
-        return Exchanges(block=block, columns=columns)
-
-
-def _columns(rows: Sequence[tuple[Any, ...]], begin: int, end: int) -> list[Any]:
-    return list(zip(*(row[begin:end] for row in rows), strict=True))
 
 
 def select(exchanges: Exchanges, rows: np.ndarray[Any, np.dtype[np.intp]]) -> Exchanges:
@@ -187,9 +234,9 @@ def select(exchanges: Exchanges, rows: np.ndarray[Any, np.dtype[np.intp]]) -> Ex
     return Exchanges(block=exchanges.block[rows], columns=replace(columns, **taken))
 
 
-def number_stream(stream: int) -> int:
-    """The exchange's number on its connection, from 0: clients' streams are odd and count up by two."""
-    return stream >> 1 & 0x7FFFFFFF
+def number_streams(streams: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """Each exchange's number on its connection, from 0: clients' streams are odd and count up by two."""
+    return np.asarray(streams >> 1 & 0x7FFFFFFF, dtype=np.uint32)
 
 
 def _text(value: Value) -> str:
@@ -201,6 +248,17 @@ def _read_message(value: Value) -> str | None:
     if type(value) is not str or not value:
         return None
     return text(unquote_to_bytes(value), MAX_WORD) if "%" in value else value
+
+
+@lru_cache(maxsize=1024)
+def _read_http_status(value: Value) -> int:
+    """0: none."""
+    return int(_read_status(value, MAX_STATUS) or 0)
+
+
+@lru_cache(maxsize=1024)
+def _read_rpc_status(value: Value) -> str | None:
+    return _read_status(value, MAX_RPC_STATUS)
 
 
 def _read_status(value: Value, most: int) -> str | None:

@@ -152,7 +152,7 @@ class Streams:
             for event in direction.feed(data, mark, offset=offset, cut=cut):
                 self._take_event(session, event, is_request, cap)
             self.counters["http2_unread"] += direction.unread - unread
-        return self._rows.take()
+        return self._take_rows()
 
     def tell_late(self, now_ns: int, limit_ns: int) -> Exchanges | None:
         """To be called now and then: requests whose answer has not begun after this time, once each."""
@@ -167,7 +167,12 @@ class Streams:
                 session.streams[number].flags |= events.FLAG_NO_RESPONSE
             self.counters["http2_timeouts"] += len(late)
             self._end(session, late, now_ns, TIMEOUT)
-        return self._rows.take()
+        return self._take_rows()
+
+    def _take_rows(self) -> Exchanges | None:
+        ended = self._rows.take()
+        self.counters["http2_contexts_invalid"] = self._rows.contexts_invalid
+        return ended
 
     # ---- connections ------------------------------------------------------------------------------------------
 
@@ -294,7 +299,6 @@ class Streams:
         if stream.is_grpc is None:
             self._is_grpc(session, stream, _NO_ANSWER)
         self._rows.add(stream, end_ns, error)
-        self.counters["http2_contexts_invalid"] = self._rows.contexts_invalid
 
 
 _SHAPE = http2.END_HEADERS | http2.PADDED | http2.PRIORITY

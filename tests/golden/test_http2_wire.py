@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from farcall_probes.wire import hpack, http2
+from farcall_probes.wire import hpack, http2, traceparents
 from farcall_probes.wire.http2blocks import Direction, Event
 from farcall_probes.wire.outcomes import NEED_MORE, Truncated
 from support_http2 import split_frames
@@ -30,9 +30,12 @@ def new_direction() -> Direction[None]:
 
 def show(event: Event[None]) -> str:
     kinds = {http2.HEADERS: "headers", http2.RST_STREAM: "reset", http2.GOAWAY: "goaway"}
+    values = [*event.fields]
+    if values:
+        (values[hpack.TRACEPARENT],) = traceparents.read_all([values[hpack.TRACEPARENT]])
     fields = [
         f"{name}={value!r}"
-        for name, value in zip(NAMES, event.fields, strict=False)
+        for name, value in zip(NAMES, values, strict=False)
         if value and name != "unwanted"
     ]
     end = ["end"] if event.kind == http2.HEADERS and event.flags & http2.END_STREAM else []

@@ -7,7 +7,7 @@ from hpack import Encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farcall_probes.wire import hpack, huffman
+from farcall_probes.wire import hpack, huffman, traceparents
 from farcall_probes.wire.hpack import UNKNOWN, Decoder, Fields
 from farcall_probes.wire.outcomes import NOT_MINE, Outcome, Truncated
 from farcall_probes.wire.tracecontext import parse_traceparent
@@ -137,6 +137,64 @@ def test_a_cut_block_gives_what_was_there_and_shifts_nothing(
             assert found[place] == expected[place] or (found[place] is None and found[UNKNOWN])
 
 
+class ForgetfulDecoder(Decoder):
+    """One that remembers no run: what the other one finds, found again each time."""
+
+    __slots__ = ()
+
+    def _read_run(self, run: bytes) -> Fields:
+        fields: Fields = [None] * hpack.FIELDS
+        self._read(run, fields, 0)
+        return fields
+
+
+# Indices of either table, most of them near the newest entry, some beyond all entries.
+indexed = st.integers(0x81, 0xFF).map(lambda byte: bytes((byte,)))
+runs = st.lists(st.sampled_from(b"\x82\x83\x86\xbe\xbf\xc0\xc1\xc2").map(lambda b: bytes((b,))) | indexed, max_size=6).map(b"".join)  # fmt: skip
+literals = st.builds(
+    lambda start, value: bytes((start, len(value))) + value,
+    st.sampled_from([0x41, 0x44, 0x54, 0x7E, 0x04, 0x0F]) | st.integers(0x41, 0x7E),
+    st.binary(max_size=30),
+)
+sizes = st.sampled_from([b"\x20", b"\x3f\x61", b"\x3f\xe1\x1f"])  # 0, 128, 4096
+
+
+@given(
+    st.lists(st.tuples(st.just(b"") | sizes, runs, st.lists(literals, max_size=4)), max_size=20),
+    st.booleans(),
+    st.data(),
+)
+def test_remembered_runs_say_what_reading_them_says(
+    made: list[tuple[bytes, bytes, list[bytes]]], complete: bool, data: st.DataObject
+) -> None:
+    quick, plain = Decoder(complete=complete), ForgetfulDecoder(complete=complete)
+    blocks = [size + run + b"".join(more) for size, run, more in made]
+    for number in data.draw(st.lists(st.integers(0, max(0, len(blocks) - 1)), max_size=120)):
+        block = blocks[number] if blocks else b""
+        assert quick.decode(block) == plain.decode(block)
+        assert (quick.complete, quick._entries) == (plain.complete, plain._entries)
+
+
+def test_a_run_is_read_once_while_its_entries_last() -> None:
+    encoder, reads = Encoder(), 0
+
+    class CountingDecoder(Decoder):
+        __slots__ = ()
+
+        def _read(self, block: bytes, fields: Fields, at: int) -> bool:
+            nonlocal reads
+            reads += at == 0
+            return Decoder._read(self, block, fields, at)
+
+    decoder = CountingDecoder(complete=True)
+    for number in range(300):
+        found = read(decoder, encoder.encode(grpc_request(number)))
+        assert found[: hpack.TRACEPARENT] == expect(grpc_request())[: hpack.TRACEPARENT]
+
+    assert reads < 100  # of the constant headers; the others stand behind them
+    assert len(decoder._runs) <= hpack.MEMO_ENTRIES
+
+
 def test_late_joiners_know_a_path_again_once_the_table_has_turned_over() -> None:
     encoder = Encoder()
     blocks = [encoder.encode(grpc_request(number)) for number in range(600)]
@@ -208,7 +266,8 @@ def test_one_traceparent_counts_and_of_two_none() -> None:
     decoder = Decoder(complete=True)
     expected = parse_traceparent(TRACE.encode())
 
-    assert read(decoder, Encoder().encode([("traceparent", TRACE)]))[hpack.TRACEPARENT] == expected
+    found = read(decoder, Encoder().encode([("traceparent", TRACE)]))
+    assert traceparents.read_all([found[hpack.TRACEPARENT]]) == [expected]
     twice = Encoder().encode([("traceparent", TRACE), ("traceparent", TRACE.replace("0af", "1af"))])
     assert read(Decoder(complete=True), twice)[hpack.TRACEPARENT] == (None, None)
 
@@ -221,7 +280,55 @@ def test_one_traceparent_counts_and_of_two_none() -> None:
     )
 )
 def test_the_quick_way_to_read_a_traceparent_finds_what_the_pattern_finds(raw: bytes) -> None:
-    assert hpack.read_traceparent(raw) == parse_traceparent(raw)
+    assert traceparents.read_traceparent(raw) == parse_traceparent(raw)
+
+
+HEX = "0123456789abcdef"
+ordinary = st.builds(
+    lambda trace, span, flags: f"00-{trace}-{span}-{flags}",
+    st.text(HEX, min_size=32, max_size=32) | st.just("0" * 32),
+    st.text(HEX, min_size=16, max_size=16) | st.just("0" * 16),
+    st.text(HEX, min_size=2, max_size=2),
+)
+# As ordinary, with a character or a bit that is not.
+spoilt = st.builds(
+    lambda value, at, other: value[: at % 55] + other + value[at % 55 + len(other) :],
+    ordinary,
+    st.integers(0, 54),
+    st.sampled_from(["A", "-", "g", "0", "x", "--", "\0", "\xff"]),
+)
+coded = (ordinary | spoilt | st.text(HEX + "-", min_size=50, max_size=60)).map(
+    lambda value: huffman.encode(value.encode("latin-1"))
+)
+bent = st.builds(
+    lambda raw, at, bit: bytes(b ^ (bit if n == at % len(raw) else 0) for n, b in enumerate(raw)),
+    coded,
+    st.integers(0, 60),
+    st.sampled_from([1, 2, 4, 0x80, 0xFF]),
+)
+lengthened = coded.map(lambda raw: raw + b"\xff")
+
+
+@given(st.lists(coded | bent | lengthened | st.binary(min_size=35, max_size=42), max_size=100))
+def test_coded_traceparents_are_read_together_as_each_alone(raws: list[bytes]) -> None:
+    raws = [r for r in raws if traceparents.MIN_CODED <= len(r) <= traceparents.MAX_CODED]
+    expected = []
+    for raw in raws:
+        plain = huffman.decode(raw)
+        expected.append(parse_traceparent(plain) if plain is not None else (None, None))
+
+    assert traceparents.read_all(raws) == expected
+    # Those that are of the ordinary shape are found without the plain decoder, and nothing else is.
+    found = traceparents.read_coded(raws)
+    for one, alone in zip(found, expected, strict=True):
+        assert one is None or one == alone
+
+
+def test_ordinary_traceparents_are_all_read_together() -> None:
+    values = [f"00-{n:032x}-{n * 7919 % 2**64:016x}-0{n % 2}" for n in range(1, 1_200)]
+    found = traceparents.read_coded([huffman.encode(value.encode()) for value in values])
+
+    assert found == [parse_traceparent(value.encode()) for value in values]
 
 
 @given(st.binary(max_size=60))

@@ -16,15 +16,18 @@ than the encoder's is one that no index can reach. So sizes need not be exact (o
 and SETTINGS_HEADER_TABLE_SIZE need not be followed: an encoder says which size it uses within its blocks (4.2, 6.3).
 
 *A block that is missing or cut may have made entries*, which shifts every index: the table must be `reset`.
+
+Calls of one kind begin with the same headers, which are one byte each once they are in the table. But every call's own headers
+shift those bytes. So they are remembered by *which* entries they mean, and what they say is copied (`_read_run`).
 """
 
-from binascii import unhexlify
 from typing import Final
 
-from farcall_probes.wire import huffman
+from farcall_probes.wire import hpackruns, huffman
 from farcall_probes.wire.http1 import MAX_HOST, MAX_WORD
 from farcall_probes.wire.outcomes import MAX_TEXT, NOT_MINE, Outcome, Truncated, text
-from farcall_probes.wire.tracecontext import MAX_STATE_RAW, MAX_VALUE, parse_traceparent
+from farcall_probes.wire.tracecontext import MAX_STATE_RAW, MAX_VALUE, NOBODY, Ids
+from farcall_probes.wire.traceparents import MAX_CODED, MIN_CODED, read_traceparent
 
 DEFAULT_TABLE_BYTES = 4096  # RFC 9113, 6.5.2
 MAX_TABLE_BYTES = 65_536  # kept of any table; what an encoder keeps beyond is unknown here
@@ -32,6 +35,7 @@ ENTRY_BYTES = 32  # RFC 7541, 4.1: of an entry beside its name and value
 MAX_INTEGER_BYTES = 4  # behind the prefix: 2^28 is beyond every length and index that can be meant
 MAX_MEMO_BLOCK = 256  # bytes of a block that is worth remembering
 MEMO_ENTRIES = 64
+MIN_RUN = 3  # fields: below it looking up costs what reading does
 TEXT_MEMO_ENTRIES = 2048
 
 # Places in `Fields`.
@@ -54,8 +58,8 @@ UNWANTED = 15  # a header that never leaves
 UNKNOWN = 16  # set: there were headers that nobody here knows, so what is missing may have been among them
 FIELDS = 17
 
-# Text, but for TRACEPARENT: (trace ID, span ID). None: not there.
-Value = str | tuple[bytes | None, bytes | None] | bool | None
+# Text, but for TRACEPARENT: (trace ID, span ID), or bytes that traceparents.read_all has yet to look at. None: not there.
+Value = str | Ids | bytes | bool | None
 Fields = list[Value]
 _Entry = tuple[int, Value]  # place and value
 
@@ -115,16 +119,27 @@ class _Malformed(Exception):
 class Decoder:
     """One direction of one connection. `complete`: every block from the connection's first on was seen."""
 
-    __slots__ = ("_entries", "_max_bytes", "_memo", "_room", "_texts", "complete")
+    __slots__ = (
+        "_entries",
+        "_inserted",
+        "_max_bytes",
+        "_memo",
+        "_room",
+        "_runs",
+        "_texts",
+        "complete",
+    )
 
     def __init__(self, *, complete: bool, texts: "Texts | None" = None) -> None:
         self.complete = complete
         self._entries: list[_Entry] = []  # newest last: index 62 is [-1]
         self._max_bytes = DEFAULT_TABLE_BYTES
         self._room = 2 * DEFAULT_TABLE_BYTES
-        self._memo: dict[
-            bytes, Fields
-        ] = {}  # blocks that leave the table as it is, until it changes
+        self._inserted = 0  # entries made so far; a reset begins no new count
+        # Blocks that leave the table as it is, until it changes.
+        self._memo: dict[bytes, Fields] = {}
+        # What blocks begin with, by the entries that are meant, until one of those is gone.
+        self._runs: dict[bytes, Fields] = {}
         self._texts = texts if texts is not None else Texts()
 
     def reset(self) -> None:
@@ -132,6 +147,7 @@ class Decoder:
         self.complete = False
         self._entries.clear()
         self._memo.clear()
+        self._runs.clear()
         self._room = 2 * self._max_bytes
 
     def decode(self, block: bytes, *, cut: bool = False) -> Fields | Truncated[Fields] | Outcome:
@@ -143,8 +159,13 @@ class Decoder:
         if known is not None and not cut:
             return known
         fields: Fields = [None] * FIELDS
+        run = len(block) - len(block.lstrip(hpackruns.ONE_BYTE))
         try:
-            has_changed = self._read(block, fields)
+            if run < MIN_RUN or run > MAX_MEMO_BLOCK:
+                has_changed = self._read(block, fields, 0)
+            else:
+                fields = self._read_run(block[:run])
+                has_changed = self._read(block, fields, run)
         except _End:
             self.reset()
             fields[UNKNOWN] = True
@@ -165,10 +186,22 @@ class Decoder:
             self._memo[block] = fields
         return fields
 
-    def _read(self, block: bytes, fields: Fields) -> bool:
-        """Whether the table has changed. The hot loop: written out, commonest first."""
+    def _read_run(self, run: bytes) -> Fields:
+        """What fields of one byte each say; the caller's own."""
+        meant = run.translate(hpackruns.MEANINGS[self._inserted % hpackruns.AGES])
+        known = self._runs.get(meant)
+        if known is None:
+            known = [None] * FIELDS
+            self._read(run, known, 0)
+            if len(self._runs) >= MEMO_ENTRIES:
+                self._runs.clear()
+            self._runs[meant] = known
+        return known.copy()
+
+    def _read(self, block: bytes, fields: Fields, at: int) -> bool:
+        """From there on; whether the table has changed. The hot loop: written out, commonest first."""
         has_changed = False
-        at, end = 0, len(block)
+        made, end = 0, len(block)
         entries = self._entries
         while at < end:
             first = block[at]
@@ -202,8 +235,17 @@ class Decoder:
                 place, at = _read_name(block, at)
             else:
                 if index == mask:
-                    index, at = _read_integer(block, at, mask)
-                place = self._find(index)[0]
+                    if at < end and block[at] < 0x80:
+                        index += block[at]
+                        at += 1
+                    else:
+                        index, at = _read_integer(block, at, mask)
+                if index < 62:
+                    place = _STATIC[index][0]
+                elif index - 62 < len(entries):
+                    place = entries[61 - index][0]
+                else:
+                    place = self._find(index)[0]
             if at >= end:
                 raise _End
             length = block[at]
@@ -217,17 +259,25 @@ class Decoder:
             if at > end:
                 raise _End
             if place < UNWANTED:
-                value = self._texts.read(place, block[begin:at], is_coded)
+                if place == TRACEPARENT and is_coded and MIN_CODED <= length <= MAX_CODED:
+                    value = block[begin:at]
+                else:
+                    value = self._texts.read(place, block[begin:at], is_coded)
             else:
                 value = None if place == UNWANTED else True
             said = fields[place]
             fields[place] = value if said is None else _combine(place, said, value)
             if mask == 0x3F:
-                has_changed = True
+                made += 1
                 entries.append((place, value))
                 self._room -= ENTRY_BYTES + length if place < UNWANTED else ENTRY_BYTES
                 if self._room < 0:
                     self._evict()
+        if made:
+            has_changed = True
+            before, self._inserted = self._inserted, self._inserted + made
+            if before // hpackruns.EPOCH != self._inserted // hpackruns.EPOCH:
+                self._runs.clear()  # what a remembered run means could be meant by another one
         return has_changed
 
     def _find(self, index: int) -> _Entry:
@@ -249,7 +299,9 @@ class Decoder:
             if total > self._max_bytes:
                 break
             kept += 1
-        del self._entries[: len(self._entries) - kept]
+        if kept < len(self._entries):
+            del self._entries[: len(self._entries) - kept]
+            self._runs.clear()
         self._room = 2 * self._max_bytes - min(total, self._max_bytes)
 
     def _resize(self, size: int) -> None:
@@ -263,10 +315,12 @@ class Decoder:
 
 def _combine(place: int, said: Value, value: Value) -> Value:
     """Of a header that is there again."""
-    if place == TRACESTATE:  # a list, which may be spread over several headers (RFC 9110, 5.3)
+    if (
+        type(said) is str and type(value) is str and place == TRACESTATE
+    ):  # a list, which may be spread over several headers (RFC 9110, 5.3)
         return f"{said},{value}"[: MAX_STATE_RAW + 1]
     if place == TRACEPARENT:  # of two, neither can be believed
-        return None, None
+        return NOBODY
     return "" if B3 <= place <= UBER else value
 
 
@@ -282,7 +336,7 @@ class Texts:
     def read(self, place: int, raw: bytes, is_coded: bool) -> Value:
         if place == TRACEPARENT:  # no two are the same
             plain = huffman.decode(raw) if is_coded else raw
-            return read_traceparent(plain) if plain is not None else (None, None)
+            return read_traceparent(plain) if plain is not None else NOBODY
         if place >= B3:  # nor of these
             plain = huffman.decode(raw) if is_coded else raw
             limit = MAX_VALUE if place <= UBER else MAX_STATE_RAW + 1
@@ -299,18 +353,6 @@ class Texts:
             if len(raw) <= MAX_WORD:
                 known[raw] = value
         return value
-
-
-def read_traceparent(raw: bytes) -> tuple[bytes | None, bytes | None]:
-    """As parse_traceparent; of version 00 in its ordinary shape in a third of the time."""
-    if len(raw) == 55 and raw[:3] == b"00-" and raw[35] == raw[52] == 0x2D and raw == raw.lower():
-        try:
-            trace_id, span_id = unhexlify(raw[3:35]), unhexlify(raw[36:52])
-            unhexlify(raw[53:])
-        except ValueError:
-            return None, None
-        return (trace_id, span_id) if any(trace_id) and any(span_id) else (None, None)
-    return parse_traceparent(raw)
 
 
 def _read_integer(block: bytes, at: int, prefix: int) -> tuple[int, int]:
