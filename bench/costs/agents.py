@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from costs.processes import BenchError, read_cpu_ns, read_family, read_rss_mb, running, wait_for
 from support_agent import FakeExporter, Posted, make_config, write_config
@@ -62,6 +63,10 @@ class Farcall(Family):
     def __init__(self, pid: int, exporter: FakeExporter, started: float) -> None:
         super().__init__(pid)
         self._exporter = exporter
+        self._exporter_port = urlsplit(exporter.url).port or 0
+        self._newest: dict[
+            tuple[int, int], int
+        ] = {}  # of the exporter's connections, by connection and role
         self.started = started  # time.monotonic, before the process was
 
     def wait_for_rows(self) -> None:
@@ -74,6 +79,11 @@ class Farcall(Family):
         with self._exporter.changed:
             posted, self._exporter.posted = self._exporter.posted, []
         return Rows(posted)
+
+    def count_unseen_posts(self, rows: "Rows") -> int:
+        """What the agent sends is answered by an exporter of this benchmark, and those calls are traced at that end like any
+        other: so many of their rows are missing. Each connection numbers its exchanges."""
+        return rows.count_gaps(self._exporter_port, self._newest)
 
     def read_counters(self) -> Counter[str]:
         """As of a status that was told from now on: counters are of the second before it."""
@@ -107,6 +117,24 @@ class Rows:
             if header.kind == "exchanges":
                 near, far = table["local_port"].to_numpy(), table["peer_port"].to_numpy()
                 total += int(((near == port) | (far == port)).sum())
+        return total
+
+    def count_gaps(self, port: int, newest: dict[tuple[int, int], int]) -> int:
+        """Rows of that server's connections that are missing before others of the same connection. `newest`: the number of each
+        one's newest row so far, which is brought up to date."""
+        total = 0
+        for header, table in self._tables:
+            if header.kind != "exchanges":
+                continue
+            near, far = table["local_port"].to_numpy(), table["peer_port"].to_numpy()
+            table = table.filter((near == port) | (far == port))
+            names = ("connection_id", "role", "sequence")
+            for connection, role, number in zip(
+                *(table[n].to_pylist() for n in names), strict=True
+            ):
+                last = newest.get((connection, role), -1)
+                total += number - last - 1
+                newest[connection, role] = number
         return total
 
     def count_dns(self, domain: str) -> int:
