@@ -6,7 +6,7 @@ Monotonic times become Unix times here and nowhere else. Schemas: farcall.exchan
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from farcall_probes import columns, events
 from farcall_probes.arrowstream import Batch, make_batch, render_stream
 from farcall_probes.capture import Records
 from farcall_probes.columns import Indices, Numbers, Values, Words
-from farcall_probes.connections import Connection
+from farcall_probes.connections import Connections, Places
 from farcall_probes.identity import Identity
 from farcall_probes.readcolumns import Columns
 
@@ -37,6 +37,7 @@ _WORDS = [*dict.fromkeys(PROTOCOLS.values()), "unknown"]
 _PLACES = np.array(  # of each code's word; a code is one byte
     [_WORDS.index(PROTOCOLS.get(code, "unknown")) for code in range(256)], dtype=np.int32
 )
+T = TypeVar("T")
 _HEADER_FIELDS = list(events.EXCHANGE.names or ())
 _IDENTITY_COLUMNS = (
     "client_key",
@@ -66,8 +67,7 @@ class DnsRow(NamedTuple):  # made once per address: a tuple costs a third of a f
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Chunk:
     numbers: Records  # the fixed part of the records, as events.EXCHANGE
-    connections: list[Connection]
-    owners: npt.NDArray[np.intp]  # row → index in connections
+    places: Places  # of each row's connection
     texts: Columns
 
 
@@ -79,11 +79,10 @@ class ExchangeRows:
     def add(
         self,
         block: Records,
-        connections: list[Connection],
-        owners: npt.NDArray[np.intp],
+        places: Places,
         texts: Columns,
     ) -> None:
-        """`block` and `owners` as the reader got them; the rows that it kept are taken."""
+        """`block` and its connections' places as the reader got them; the rows that it kept are taken."""
         if not len(texts.rows):
             return
         numbers = np.empty(len(texts.rows), dtype=events.EXCHANGE)
@@ -98,51 +97,69 @@ class ExchangeRows:
         self._chunks.append(
             _Chunk(
                 numbers=numbers,
-                connections=connections,
-                owners=owners if whole else owners[texts.rows],
+                places=places if whole else places[texts.rows],
                 texts=texts,
             )
         )
         self.rows += len(numbers)
 
-    def take(self, *, offset_ns: int, lost_dns: Callable[[Connection], bool]) -> Batch | None:
+    def take(
+        self, connections: Connections, *, offset_ns: int, lost_dns: Callable[[Identity], bool]
+    ) -> Batch | None:
         """All rows as one batch, and none are left; None when there are none."""
         if not self._chunks:
             return None
         chunks, self._chunks, self.rows = self._chunks, [], 0
         numbers = np.concatenate([c.numbers for c in chunks])
-        connections, owners = _merge_owners(chunks)
+        owners = _Owners(connections, np.concatenate([c.places for c in chunks]))
         made = {
             **_numeric_columns(numbers, offset_ns),
             **_text_columns([c.texts for c in chunks]),
-            **_connection_columns(connections, owners, offset_ns),
+            **owners.build_columns(offset_ns),
         }
-        marks = np.array([_marks(c, lost_dns(c)) for c in connections], dtype=np.uint32)
-        flags = np.concatenate([c.texts.flags for c in chunks])
-        known = np.uint32(sum(ExchangeFlag) | LEFT_OUT_MASK)
-        made["flags"] = columns.numbers((flags | marks[owners]) & known)
+        flags = np.concatenate([c.texts.flags for c in chunks]) | owners.find_marks(lost_dns)
+        made["flags"] = columns.numbers(flags & np.uint32(sum(ExchangeFlag) | LEFT_OUT_MASK))
         return make_batch("exchanges", len(numbers), made)
 
 
-def _marks(connection: Connection, dns_lost: bool) -> int:
-    watched = ExchangeFlag.WATCHED if connection.watched else 0
-    return watched | (ExchangeFlag.DNS_LOST if dns_lost else 0)
+class _Owners:
+    """What rows have of their connections."""
 
+    def __init__(self, connections: Connections, places: Places) -> None:
+        rows = connections.rows
+        self._opened_ns = rows["conn_open_ns"][places]
+        self._watched = rows["watched"][places]
+        used, which = np.unique(rows["identity"][places], return_inverse=True)
+        self._identities = [connections.identities.values[at] for at in used.tolist()]
+        self._identity = which.astype(np.int32)
+        used, self._bound = np.unique(rows["bound"][places], return_inverse=True)
+        self._bounds = [connections.bounds.values[at] for at in used.tolist()]
 
-def _merge_owners(chunks: list[_Chunk]) -> tuple[list[Connection], Indices]:
-    """The distinct connections of all chunks, and each row's index among them."""
-    index: dict[int, int] = {}
-    connections: list[Connection] = []
-    owners: list[Indices] = []
-    for chunk in chunks:
-        places = np.empty(len(chunk.connections), dtype=np.int32)
-        for at, connection in enumerate(chunk.connections):
-            place = index.setdefault(id(connection), len(connections))
-            if place == len(connections):
-                connections.append(connection)
-            places[at] = place
-        owners.append(places[chunk.owners])
-    return connections, np.concatenate(owners)
+    def find_marks(self, lost_dns: Callable[[Identity], bool]) -> npt.NDArray[np.uint32]:
+        marks = np.zeros(len(self._watched), dtype=np.uint32)
+        marks[self._watched] = ExchangeFlag.WATCHED
+        lost = np.array([lost_dns(i) for i in self._identities], dtype=np.bool_)
+        marks[lost[self._identity]] |= np.uint32(ExchangeFlag.DNS_LOST)
+        return marks
+
+    def build_columns(self, offset_ns: int) -> dict[str, Values]:
+        answered = [b.answered_ns if b else 0 for b in self._bounds]
+        answered_ns = np.array(answered, dtype=np.uint64)[self._bound]
+        return {
+            **_identity_columns(self._identities, self._identity),
+            "connection_opened": _maybe_times(self._opened_ns, offset_ns),
+            "bound_name": columns.texts(self._each([b.name if b else None for b in self._bounds])),
+            "bound_answered": _maybe_times(answered_ns, offset_ns),
+        }
+
+    def list_rivals(self) -> list[Sequence[str]]:
+        return self._each([b.rivals if b else () for b in self._bounds])
+
+    def _each(self, of_bounds: list[T]) -> list[T]:
+        """Row by row."""
+        if len(of_bounds) == 1:
+            return of_bounds * len(self._bound)
+        return [of_bounds[at] for at in self._bound.tolist()]
 
 
 def _numeric_columns(numbers: Records, offset_ns: int) -> dict[str, Values]:
@@ -203,21 +220,6 @@ def _text_columns(texts: list[Columns]) -> dict[str, Values]:
     }
 
 
-def _connection_columns(
-    connections: list[Connection], owners: Indices, offset_ns: int
-) -> dict[str, Values]:
-    bounds = [c.bound for c in connections]
-    names = [b.name if b else None for b in bounds]
-    opened = [c.opened_ns or None for c in connections]
-    answered = [b.answered_ns if b else None for b in bounds]
-    return {
-        **_identity_columns([c.identity for c in connections], owners),
-        "connection_opened": _maybe_times(opened, owners, offset_ns),
-        "bound_name": columns.texts([names[at] for at in owners.tolist()]),
-        "bound_answered": _maybe_times(answered, owners, offset_ns),
-    }
-
-
 def _identity_columns(identities: Sequence[Identity], owners: Indices) -> dict[str, Values]:
     made: dict[str, Values] = {}
     for name in _IDENTITY_COLUMNS:
@@ -247,35 +249,32 @@ def build_dns(rows: Sequence[DnsRow], *, offset_ns: int) -> Batch:
 
 
 def build_connections(
-    connections: Sequence[Connection],
+    connections: Connections,
+    places: Places,
     *,
     offset_ns: int,
-    lost_dns: Callable[[Connection], bool],
+    lost_dns: Callable[[Identity], bool],
 ) -> Batch:
-    sights = [c.sight for c in connections]
-    owners = np.arange(len(connections), dtype=np.int32)
-    marks = [s.flags | _marks(c, lost_dns(c)) for c, s in zip(connections, sights, strict=True)]
-    of_connection = _connection_columns(list(connections), owners, offset_ns)
-
-    def numbers(name: str, dtype: type[np.generic]) -> Numbers:
-        return columns.numbers(np.array([getattr(s, name) for s in sights], dtype=dtype))
-
+    rows = connections.rows[places]
+    owners = _Owners(connections, places)
+    of_owners = owners.build_columns(offset_ns)
+    flags = (rows["flags"] | owners.find_marks(lost_dns)) & np.uint32(sum(ExchangeFlag))
     made = {
-        "time": _times(np.array([s.ts_req_ns for s in sights], dtype=np.uint64), offset_ns),
-        "opened": of_connection.pop("connection_opened"),
-        "connection_id": numbers("conn_id", np.uint64),
-        "role": numbers("role", np.uint8),
-        "protocol": _protocols(np.array([s.proto for s in sights], dtype=np.uint8)),
-        "flags": columns.numbers(np.array(marks, dtype=np.uint32) & np.uint32(sum(ExchangeFlag))),
-        **of_connection,
-        "netns": numbers("netns", np.uint32),
-        "local_address": columns.fixed([s.laddr for s in sights], 16),
-        "local_port": numbers("lport", np.uint16),
-        "peer_address": columns.fixed([s.raddr for s in sights], 16),
-        "peer_port": numbers("rport", np.uint16),
-        "rivals": columns.lists_of_texts([c.bound.rivals if c.bound else () for c in connections]),
+        "time": _times(rows["ts_req_ns"], offset_ns),
+        "opened": of_owners.pop("connection_opened"),
+        "connection_id": columns.numbers(rows["conn_id"]),
+        "role": columns.numbers(rows["role"]),
+        "protocol": _protocols(rows["proto"]),
+        "flags": columns.numbers(flags),
+        **of_owners,
+        "netns": columns.numbers(rows["netns"]),
+        "local_address": columns.numbers(rows["laddr"]),
+        "local_port": columns.numbers(rows["lport"]),
+        "peer_address": columns.numbers(rows["raddr"]),
+        "peer_port": columns.numbers(rows["rport"]),
+        "rivals": columns.lists_of_texts(owners.list_rivals()),
     }
-    return make_batch("connections", len(connections), made)
+    return make_batch("connections", len(rows), made)
 
 
 def render_batch(batch: Batch, header: BatchHeader) -> bytes:
@@ -287,11 +286,9 @@ def _times(column: npt.NDArray[np.uint64], offset_ns: int) -> Numbers:
     return columns.numbers(column.astype(np.int64) + offset_ns)
 
 
-def _maybe_times(values: Sequence[int | None], owners: Indices, offset_ns: int) -> Numbers:
-    """Times by owner, null for None, laid over the rows."""
-    missing = np.array([v is None for v in values], dtype=np.bool_)
-    known = np.array([v or 0 for v in values], dtype=np.int64) + offset_ns
-    return columns.numbers(known[owners], missing[owners])
+def _maybe_times(column: npt.NDArray[np.uint64], offset_ns: int) -> Numbers:
+    """0 is no time."""
+    return columns.numbers(column.astype(np.int64) + offset_ns, column == 0)
 
 
 def _protocols(codes: npt.NDArray[np.uint8]) -> Words:

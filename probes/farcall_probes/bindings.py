@@ -7,8 +7,11 @@ again after Redis lost its memory. Pure; the tracer asks, and hands on what is d
 from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
+
 from farcall.dnscache import BINDING_AGE_S, Binding, format_endpoint
-from farcall_probes.connections import Connection
+from farcall_probes import events
+from farcall_probes.connections import Connection, Connections, Places
 from farcall_probes.resolvers import address_text
 
 NS = 1_000_000_000
@@ -35,21 +38,23 @@ class Bindings:
 
     # ---- connections that are used ------------------------------------------------------------------------------
 
-    def is_due(self, connection: Connection) -> bool:
+    def find_due(self, connections: Connections, places: Places) -> list[Connection]:
         """Once, and with holdWhileConnected again before the key goes. Of a connect that we have not seen only what was read back."""
-        if not connection.is_client:
-            return False
-        if not connection.opened_ns:
-            return self._hold and bool(self._recalled) and self._is_renewal_due(connection)
-        if connection.seen_ns - connection.opened_ns < BINDING_AGE_NS:
-            return False
-        if not connection.written_ns:
-            return True
-        return self._hold and connection.bound is not None and self._is_renewal_due(connection)
-
-    def _is_renewal_due(self, connection: Connection) -> bool:
-        written_ns = connection.written_ns
-        return not written_ns or connection.seen_ns - written_ns > self._ttl_ns // 4
+        rows = connections.rows
+        if not self._hold:
+            places = places[rows["written_ns"][places] == 0]
+        written_ns = rows["written_ns"][places].view(np.int64)
+        opened_ns = rows["conn_open_ns"][places].view(np.int64)
+        seen_ns = rows["seen_ns"][places].view(np.int64)
+        is_old = (opened_ns > 0) & (seen_ns - opened_ns >= BINDING_AGE_NS)
+        due = is_old & (written_ns == 0)
+        if self._hold:
+            renewal = (written_ns == 0) | (seen_ns - written_ns > self._ttl_ns // 4)
+            due |= is_old & renewal & (rows["bound"][places] > 0)
+            if self._recalled:
+                due |= renewal & (opened_ns == 0)
+        due &= (rows["role"][places] == events.ROLE_CLIENT) & rows["kept"][places]
+        return [Connection(connections, place) for place in np.unique(places[due]).tolist()]
 
     def bind(self, connection: Connection, unix_ns: int) -> None:
         """A connection without a name is written as such: its four-tuple may have been another's before."""

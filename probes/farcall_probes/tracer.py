@@ -13,13 +13,13 @@ import numpy.typing as npt
 from farcall.dnscache import Answer, Binding
 from farcall.effective import EffectiveConfig
 from farcall.exchange import BatchKind
-from farcall_probes import batches, connections, events
+from farcall_probes import batches, events
 from farcall_probes.arrowstream import Batch
 from farcall_probes.batches import DnsRow, ExchangeRows
 from farcall_probes.bindings import Bindings
 from farcall_probes.capture import Drained, Records
 from farcall_probes.clocks import Offsets
-from farcall_probes.connections import Connection, Connections
+from farcall_probes.connections import Connections, Places, keys_of
 from farcall_probes.dnsreading import DnsReader
 from farcall_probes.evidence import Evidence
 from farcall_probes.heads import Heads
@@ -72,7 +72,7 @@ class Tracer:
         self._pairer = Pairer()
         self._unanswered = Unanswered()
         self._rows = ExchangeRows()
-        self._new_connections: list[Connection] = []
+        self._new_connections: list[int] = []  # their places
         self._dns_rows: list[DnsRow] = []
         self._answers: list[Answer] = []
         self._counters: Counter[str] = Counter()
@@ -97,18 +97,27 @@ class Tracer:
             self._ttl_ns, hold=config.dns.hold_while_connected
         )
         self._trusted = trusted
-        for connection in self.connections.values():
-            was_kept, connection.kept = connection.kept, self._policy.keeps(connection.identity)
-            if connection.kept and not was_kept:
-                self._new_connections.append(connection)  # nobody was told of it until now
-            elif not connection.kept:
-                self._policy.learn(connection.sight.cgroup_id, connection.identity)
-            if lives_differently:
-                connection.written_ns = 0  # its binding is written anew at its next use
+        self._keep_anew()
+        if lives_differently:
+            # Bindings are written anew at the next use.
+            self.connections.rows["written_ns"][self.connections.places] = 0
+
+    def _keep_anew(self) -> None:
+        rows, places = self.connections.rows, self.connections.places
+        identities = self.connections.identities.values
+        of_identities = np.array([self._policy.keeps(i) for i in identities], dtype=np.bool_)
+        kept = of_identities[rows["identity"][places]]
+        newly = kept & ~rows["kept"][places]
+        self._new_connections += places[newly].tolist()  # nobody was told of them until now
+        rows["kept"][places] = kept
+        for row in rows[places[~kept]]:
+            self._policy.learn(int(row["cgroup_id"]), identities[row["identity"]])
 
     # ---- in ---------------------------------------------------------------------------------------------------
 
     def take(self, drained: Drained, *, now_ns: int) -> None:
+        if not self._rows.rows and not self._new_connections:
+            self.connections.settle()
         if len(drained.dns):
             self._take_dns(drained.dns, now_ns)
         if len(drained.heads):
@@ -191,54 +200,51 @@ class Tracer:
     def _take_streams(self, ended: Exchanges | None, now_ns: int) -> None:
         if ended is None:
             return
-        used, owners = self._find_connections(ended.block, now_ns)
-        kept = self._find_kept(used, owners)
+        places = self._find_connections(ended.block, now_ns)
+        kept = self._find_kept(places)
         rows = np.flatnonzero(kept & np.isin(ended.block["proto"], list(self._protocols)))
         if len(rows) < len(ended.block):
-            ended, owners = select(ended, rows), owners[rows]
+            ended, places = select(ended, rows), places[rows]
         self._unanswered.take(ended.block["proto"], ended.columns.flags)
         columns = self._reader.mask_queries(ended.columns)
-        self._rows.add(ended.block, used, owners, columns)
+        self._rows.add(ended.block, places, columns)
 
     def _take_exchanges(self, block: Records | None, now_ns: int) -> None:
         if block is None:
             return
-        used, owners = self._find_connections(block, now_ns)
-        kept = self._find_kept(used, owners)
+        places = self._find_connections(block, now_ns)
+        kept = self._find_kept(places)
         self._unanswered.take(block["proto"][kept], block["flags"][kept])
         for code in self._protocols:
             rows = np.flatnonzero((block["proto"] == code) & kept)
             if len(rows):
                 whole = len(rows) == len(block)
-                part, its_owners = (block, owners) if whole else (block[rows], owners[rows])
-                self._rows.add(part, used, its_owners, self._reader.read(code, part))
+                part, its_places = (block, places) if whole else (block[rows], places[rows])
+                self._rows.add(part, its_places, self._reader.read(code, part))
 
-    def _find_kept(
-        self, used: list[Connection], owners: npt.NDArray[np.intp]
-    ) -> npt.NDArray[np.bool_]:
-        kept = np.array([c.kept for c in used])[owners]
-        self._counters["unwanted_exchanges"] += int((~kept).sum())
+    def _find_kept(self, places: Places) -> npt.NDArray[np.bool_]:
+        kept: npt.NDArray[np.bool_] = self.connections.rows["kept"][places]
+        self._counters["unwanted_exchanges"] += int(np.count_nonzero(~kept))
         return kept
 
-    def _find_connections(
-        self, block: Records, now_ns: int
-    ) -> tuple[list[Connection], npt.NDArray[np.intp]]:
-        """The connections of these records, and each record's index among them."""
-        keys, first, owners = np.unique(
-            connections.keys_of(block), return_index=True, return_inverse=True
-        )
-        found = [self.connections.get(key) for key in keys.tolist()]
-        missing = [at for at, connection in enumerate(found) if connection is None]
-        if missing:
-            sights = connections.pack_sights(block, first[missing])
-            for at, packed in zip(missing, sights, strict=True):
-                found[at] = self._open(int(keys[at]), packed, now_ns)
-        used = [c for c in found if c is not None]
-        self._touch(block, used, owners)
-        return used, owners
+    def _find_connections(self, block: Records, now_ns: int) -> Places:
+        """Where each record's connection is."""
+        keys = keys_of(block)
+        places = self.connections.find(keys)
+        missing = np.flatnonzero(places < 0)
+        if len(missing):
+            fresh, first, which = np.unique(keys[missing], return_index=True, return_inverse=True)
+            opened = self.connections.add(fresh, block[missing[first]])
+            for place in opened.tolist():
+                self._open(place, now_ns)
+            places[missing] = opened[which]
+        self.connections.note_use(block, places)
+        for connection in self.bindings.find_due(self.connections, places):
+            self.bindings.bind(connection, self.offsets.unix_ns)
+        return places
 
-    def _open(self, key: int, packed: bytes, now_ns: int) -> Connection:
-        sight = connections.unpack_sight(packed)
+    def _open(self, place: int, now_ns: int) -> None:
+        sight = self.connections.sight(place)
         identity = self._identities.find(
             Seen(
                 tgid=sight.tgid,
@@ -255,28 +261,19 @@ class Tracer:
                 identity.client_key, sight.raddr, sight.conn_open_ns, ttl_ns=self._ttl_ns
             )
         watched_boot_ns = self._watched_since_ns + self.offsets.boot_ns
-        connection = Connection(
-            packed,
+        kept = self._policy.keeps(identity)
+        connection = self.connections.describe(
+            place,
             identity,
             bound,
             watched=identity.client_started_ns > watched_boot_ns,
-            kept=self._policy.keeps(identity),
+            kept=kept,
         )
-        self.connections.add(key, connection)
         self.bindings.notice_open(connection)
-        if connection.kept:
-            self._new_connections.append(connection)
+        if kept:
+            self._new_connections.append(place)
         else:
             self._policy.learn(sight.cgroup_id, identity)
-        return connection
-
-    def _touch(self, block: Records, used: list[Connection], owners: npt.NDArray[np.intp]) -> None:
-        """Notes when each connection was last used; what has lived for 10 s gets its binding into the cache."""
-        newest = connections.newest_of(block, len(used), owners)
-        for connection, seen_ns, number in zip(used, *newest, strict=True):
-            connection.seen_ns, connection.tcp_identity = seen_ns, number or connection.tcp_identity
-            if connection.kept and self.bindings.is_due(connection):
-                self.bindings.bind(connection, self.offsets.unix_ns)
 
     # ---- out --------------------------------------------------------------------------------------------------
 
@@ -293,9 +290,16 @@ class Tracer:
             out.append(("dns", batches.build_dns(rows, offset_ns=offset_ns)))
         if self._new_connections:
             new, self._new_connections = self._new_connections, []
-            built = batches.build_connections(new, offset_ns=offset_ns, lost_dns=self._has_lost_dns)
+            built = batches.build_connections(
+                self.connections,
+                np.array(new, dtype=np.int32),
+                offset_ns=offset_ns,
+                lost_dns=self._has_lost_dns,
+            )
             out.append(("connections", built))
-        exchanges = self._rows.take(offset_ns=offset_ns, lost_dns=self._has_lost_dns)
+        exchanges = self._rows.take(
+            self.connections, offset_ns=offset_ns, lost_dns=self._has_lost_dns
+        )
         if exchanges is not None:
             out.append(("exchanges", exchanges))
         return out
@@ -333,8 +337,7 @@ class Tracer:
         self._take_exchanges(self._pairer.tell_late(now_ns, limit_ns), now_ns)
         self._take_streams(self._streams.tell_late(now_ns, limit_ns), now_ns)
 
-    def _has_lost_dns(self, connection: Connection) -> bool:
-        identity = connection.identity
+    def _has_lost_dns(self, identity: Identity) -> bool:
         lost_boot_ns = self.dns_lost_ns + self.offsets.boot_ns
         lately = time.monotonic_ns() - self.dns_lost_ns < self._ttl_ns
         in_its_time = lost_boot_ns > identity.client_started_ns and lately

@@ -1,0 +1,162 @@
+"""The table of connections: who is found, who goes, and that nobody is taken for another meanwhile."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farcall_probes import events
+from farcall_probes.capture import Records
+from farcall_probes.connections import Connections, Places, keys_of
+from farcall_probes.evidence import Bound
+from farcall_probes.identity import Identity
+
+pytestmark = pytest.mark.unit
+
+MOST = 8
+
+
+def make_identity(tgid: int) -> Identity:
+    return Identity(
+        client_key=f"p:{tgid}",
+        tgid=tgid,
+        executable="a",
+        service="a",
+        container_id=None,
+        pod_uid=None,
+        pod=None,
+        namespace=None,
+        container=None,
+        client_started_ns=0,
+        known_cgroup=True,
+    )
+
+
+def make_bound(name: str) -> Bound:
+    return Bound(name=name, answered_ns=1, rivals=())
+
+
+def make_block(ids: list[int], **columns: int) -> Records:
+    block = np.zeros(len(ids), dtype=events.SMALL)
+    block["conn_id"] = ids
+    block["tgid"] = 7
+    block["ts_req_ns"] = 100
+    for name, value in columns.items():
+        block[name] = value
+    return block
+
+
+def meet(connections: Connections, block: Records) -> Places:
+    """As the tracer does it: each connection has a process and a name of its own."""
+    keys = keys_of(block)
+    places = connections.find(keys)
+    missing = np.flatnonzero(places < 0)
+    if len(missing):
+        fresh, first, which = np.unique(keys[missing], return_index=True, return_inverse=True)
+        rows = missing[first]
+        opened = connections.add(fresh, block[rows])
+        for place, id_ in zip(opened.tolist(), block["conn_id"][rows].tolist(), strict=True):
+            described = make_identity(id_), make_bound(f"{id_}.example")
+            connections.describe(place, *described, watched=False, kept=True)
+        places[missing] = opened[which]
+    connections.note_use(block, places)
+    return places
+
+
+def read_ids(connections: Connections, places: Places) -> list[int]:
+    """What each row says, in all of its parts alike."""
+    ids: list[int] = connections.rows["conn_id"][places].tolist()
+    identities = connections.rows["identity"][places].tolist()
+    bounds = connections.rows["bound"][places].tolist()
+    assert [connections.identities.values[i].tgid for i in identities] == ids
+    names = [connections.bounds.values[b] for b in bounds]
+    assert names == [make_bound(f"{id_}.example") for id_ in ids]
+    return ids
+
+
+BATCHES = st.lists(
+    st.tuples(st.lists(st.integers(1, 40), min_size=1, max_size=MOST // 2), st.booleans()),
+    max_size=30,
+)
+
+
+@given(BATCHES)
+def test_a_place_is_its_connections_until_nobody_knows_it(
+    batches: list[tuple[list[int], bool]],
+) -> None:
+    connections = Connections(max_generation=MOST)
+    known: list[tuple[list[int], Places]] = []
+    for ids, is_flush in batches:
+        known.append((ids, meet(connections, make_block(ids))))
+        for earlier, places in known:
+            assert read_ids(connections, places) == earlier
+        there = read_ids(connections, connections.places)
+        assert len(set(there)) == len(there) <= 2 * MOST + len(set(ids))
+        assert set(ids) <= set(there)
+        if is_flush:
+            known.clear()
+            connections.settle()
+
+
+@given(st.lists(st.integers(1, 40), max_size=60))
+def test_what_was_used_within_a_generation_is_still_there(ids: list[int]) -> None:
+    connections = Connections(max_generation=MOST)
+    for at, id_ in enumerate(ids, 1):
+        meet(connections, make_block([id_]))
+        connections.settle()
+        there = set(read_ids(connections, connections.places))
+        latest: list[int] = []
+        for used in reversed(ids[:at]):
+            if used not in latest:
+                latest.append(used)
+        assert set(latest[:MOST]) <= there
+        assert len(there) <= 2 * MOST
+
+
+def test_the_same_connection_is_another_of_another_process_and_at_the_other_end() -> None:
+    connections = Connections()
+    blocks = make_block([1]), make_block([1], tgid=8), make_block([1], role=events.ROLE_SERVER)
+    first = [meet(connections, block)[0] for block in blocks]
+
+    assert len(set(first)) == len(connections) == 3
+    assert [meet(connections, block)[0] for block in blocks] == first
+
+
+def test_the_newest_use_and_an_identity_once_known_stay() -> None:
+    connections = Connections()
+    known = make_block([1, 1], flags=events.FLAG_IDENTITY, isn_client=1, isn_server=7)
+    known["ts_req_ns"] = [300, 200]
+    meet(connections, known)
+    meet(connections, make_block([1], ts_req_ns=250, isn_client=9))
+
+    (connection,) = connections.values()
+    assert connection.seen_ns == 300
+    assert connection.tcp_identity == 1 << 32 | 7
+
+
+def test_more_than_there_is_room_for_between_two_batches_is_remembered_all_the_same() -> None:
+    connections = Connections(max_generation=MOST)
+    known = []
+    for begin in range(1, 10_001, 500):
+        ids = list(range(begin, begin + 500))
+        known.append((ids, meet(connections, make_block(ids))))
+
+    for ids, places in known:
+        assert read_ids(connections, places) == ids
+    rows = len(connections.rows)
+    connections.settle()
+    for begin in range(20_001, 30_001, 500):
+        meet(connections, make_block(list(range(begin, begin + 500))))
+        connections.settle()
+    assert len(connections.rows) == rows
+
+
+def test_processes_and_names_that_no_connection_has_are_forgotten() -> None:
+    connections = Connections(max_generation=MOST)
+    for id_ in range(1, 5_001):
+        places = meet(connections, make_block([id_]))
+        assert read_ids(connections, places) == [id_]
+        connections.settle()
+
+    assert len(connections.identities.values) < 2_000
+    assert len(connections.bounds.values) < 2_000
