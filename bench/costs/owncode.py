@@ -8,6 +8,7 @@ from pathlib import Path
 from costs.grpcrecords import Rounds
 from costs.report import Metric, make_metric, tell
 from farcall.exchange import BatchHeader
+from farcall.footprint import collect_seldom
 from farcall_probes.batches import render_batch
 from farcall_probes.capture import Drained
 from farcall_probes.clocks import read_offsets
@@ -29,6 +30,7 @@ _HEAD = (
 def measure_code(*, quick: bool) -> list[Metric]:
     tell("code")
     rounds = 3 if quick else 15
+    collect_seldom()  # as the agent does
     return [
         make_metric("code per HTTP/1 record", _measure(_http, rounds), "µs", 6),
         make_metric("code per Redis record", _measure(_redis, rounds), "µs", 4),

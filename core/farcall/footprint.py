@@ -2,12 +2,14 @@
 only the start needed. Linux and glibc; elsewhere nothing."""
 
 import ctypes
+import gc
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 _M_ARENA_MAX = -8  # mallopt(3)
 _MADV_DONTNEED = 4  # madvise(2)
+_COLLECTED_OBJECTS = 10_000  # 1 to 2 MB; of a drain's rows as many are alive at once
 _SMAPS = Path("/proc/self/smaps")
 # A mapping of a file, not writable; and how much of it is no longer the file's: relocations were written into it.
 _CONSTANT = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) r-[-x]p [0-9a-f]+ [0-9a-f]+:[0-9a-f]+ [1-9]")
@@ -54,3 +56,10 @@ def _list_constant(smaps: Path) -> Iterator[tuple[int, int]]:
             found = None
         elif b"-" in line.split(b" ", 1)[0]:
             found = None  # another mapping
+
+
+def collect_seldom() -> None:
+    """For a process that makes thousands of objects at a time and is done with them soon, none in a cycle: Python looks for
+    cycles whenever there are 700 more than before, and there nearly always are. What the start made is not looked at again."""
+    gc.freeze()
+    gc.set_threshold(_COLLECTED_OBJECTS, 10, 10)

@@ -20,7 +20,7 @@ from farcall.commands import EXIT_OK
 from farcall.dnscache import CacheUnavailableError, CacheWriter
 from farcall.effective import EffectiveConfig, EffectiveConfigError, EffectiveWatcher
 from farcall.envelope import AgentStatus
-from farcall.footprint import keep_memory_small, release_code, trim_memory
+from farcall.footprint import collect_seldom, keep_memory_small, release_code, trim_memory
 from farcall.redislink import RedisLink
 from farcall.secretfiles import INGEST_TOKEN, SecretError, read_secret
 from farcall_probes import events
@@ -378,6 +378,7 @@ def main(argv: Sequence[str]) -> int:
     agent = Agent(launch.watcher, open_capture(), surroundings=around)
     trim_memory()  # BTF and bytecode were read, and are not needed any more
     release_code()
+    collect_seldom()
     component.on_stop(agent.stop)
     agent.run(launch.mark_ready)
     return EXIT_OK

@@ -77,3 +77,29 @@ def test_only_what_is_still_as_its_file_holds_it_is_given_back(tmp_path: Path) -
 
 def test_without_proc_nothing_is_given_back(tmp_path: Path) -> None:
     assert list(_list_constant(tmp_path / "smaps")) == []
+
+
+CYCLES = """
+import gc, weakref
+from farcall.footprint import collect_seldom
+
+class Ring:
+    def __init__(self):
+        self.me = self
+
+collect_seldom()
+alive, most = weakref.WeakSet(), 0
+for _ in range(40_000):
+    alive.add(Ring())
+    most = max(most, len(alive))
+print(most, gc.get_freeze_count() > 0)
+"""
+
+
+def test_cycles_are_collected_seldom_and_still_are() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CYCLES], check=True, stdout=subprocess.PIPE, text=True
+    )
+    most, is_frozen = done.stdout.split()
+
+    assert 5_000 < int(most) < 20_000 and is_frozen == "True"
