@@ -20,6 +20,7 @@ from farcall_probes.wire.outcomes import MAX_TEXT, text
 MAX_STATUS = 999
 MAX_ASKED = 1024  # requests that say the same, as they are remembered; 0.5 kB each
 MAX_ASKED_PATH = 256  # characters of one that is remembered
+_NO_FIELDS: Fields = [None] * hpack.FIELDS
 _NOTHING: list[Value] = [None] * (hpack.UBER + 1 - hpack.B3)
 MAX_RPC_STATUS = 16  # UNAUTHENTICATED; what is beyond is nobody's
 
@@ -36,33 +37,34 @@ class Stream:
     """A request in flight. Mutable, and made once a request: a dataclass' constructor would take keywords."""
 
     __slots__ = (
+        "answer",
         "answer_bytes",
         "answered_ns",
+        "at",
         "fields",
         "flags",
         "head",
         "is_cut",
         "is_grpc",
+        "is_open",
         "number",
-        "rpc_message",
-        "rpc_status",
-        "status",
+        "trailers",
         "ts_ns",
     )
 
-    def __init__(self, number: int, head: bytes, flags: int, ts_ns: int, fields: Fields) -> None:
+    def __init__(self, number: int, at: int, flags: int, ts_ns: int, fields: Fields) -> None:
         self.number = number
-        self.head = head  # events.EXCHANGE of the request's HEADERS
+        self.at = at  # the record of its HEADERS in this drain, as long as `head` is empty; else 0
+        self.head = b""  # events.EXCHANGE of it
         self.flags = flags
         self.ts_ns = ts_ns
         self.fields = fields
         self.is_cut = False
+        self.is_open = True
         self.is_grpc: bool | None = None  # not known yet
         self.answered_ns = 0  # 0: not yet
         self.answer_bytes = 0
-        self.status: Value = None
-        self.rpc_status: Value = None
-        self.rpc_message: Value = None
+        self.answer = self.trailers = _NO_FIELDS
 
 
 class _Asked(NamedTuple):
@@ -76,32 +78,34 @@ class _Asked(NamedTuple):
     kind: str | None
 
 
-class _Ended(NamedTuple):
-    stream: Stream
-    flags: int
-    end_ns: int
-    error: str | None
-
-
 class StreamRows:
     """Rows gathered by one drain, and made at its end: column by column, because most of them say the same in each row."""
 
     def __init__(self) -> None:
-        self._ended: list[_Ended] = []
+        # Each with its flags, when it ended, and why without an answer.
+        self._ended: list[tuple[Stream, int, int, str | None]] = []
+        self._identities: dict[
+            int, bytes
+        ] = {}  # by row: of connections, learned behind the request
         self._asked: dict[tuple[Value, ...], _Asked] = {}
         self.contexts_invalid = 0
 
-    def add(self, stream: Stream, end_ns: int, error: str | None) -> None:
+    def add(self, stream: Stream, end_ns: int, error: str | None, identity: bytes) -> None:
+        stream.is_open = False
         flags = stream.flags & ~events.FLAG_CUT
+        if identity and not flags & events.FLAG_IDENTITY:
+            flags |= events.FLAG_IDENTITY
+            self._identities[len(self._ended)] = identity
         if error is None and not stream.answered_ns:
             flags |= events.FLAG_NO_RESPONSE
             error = NO_RESPONSE
         # Headers that a late joiner cannot know are said by LATE; any others that are unknown are cut.
         if stream.is_cut or (stream.fields[hpack.UNKNOWN] and not flags & events.FLAG_LATE):
             flags |= events.FLAG_CUT
-        self._ended.append(_Ended(stream, flags, end_ns, error))
+        self._ended.append((stream, flags, end_ns, error))
 
-    def take(self) -> Exchanges | None:
+    def take(self, heads: npt.NDArray[np.void] | None) -> Exchanges | None:
+        """`heads`: of this drain's records, where streams may have theirs."""
         if not self._ended:
             return None
         ended, self._ended = self._ended, []
@@ -110,9 +114,7 @@ class StreamRows:
         traces, states, formats = self._read_contexts(fields)
         trace_ids, span_ids = zip(*traces, strict=True)
         method, path, query, host, agent, kind = zip(*map(self._find_asked, fields), strict=True)
-        block = np.frombuffer(
-            bytearray().join([stream.head for stream in streams]), dtype=events.EXCHANGE
-        )
+        block = self._take_heads(streams, heads)
         block["proto"] = [
             events.PROTO_GRPC if stream.is_grpc else events.PROTO_HTTP2 for stream in streams
         ]
@@ -122,7 +124,7 @@ class StreamRows:
         block["resp_bytes"] = [stream.answer_bytes for stream in streams]
         block["segment"] = events.SEGMENT_NONE
         nothing = [None] * len(streams)
-        statuses = [_read_http_status(stream.status) for stream in streams]
+        statuses = [_read_http_status(stream.answer[hpack.STATUS]) for stream in streams]
         columns = Columns(
             rows=np.arange(len(streams)),
             flags=block["flags"].copy(),
@@ -138,13 +140,26 @@ class StreamRows:
             trace_id=trace_ids,
             parent_span_id=span_ids,
             trace_state=states,
-            rpc_status=[_read_rpc_status(stream.rpc_status) for stream in streams],
-            message=[
-                _read_message(stream.rpc_message) if stream.rpc_message else None
-                for stream in streams
-            ],
+            rpc_status=[_read_rpc_status(s.trailers[hpack.GRPC_STATUS]) for s in streams],
+            message=[_read_message(s.trailers[hpack.GRPC_MESSAGE]) for s in streams],
         )
         return Exchanges(block=block, columns=columns)
+
+    def _take_heads(self, streams: Sequence[Stream], heads: npt.NDArray[np.void] | None) -> Records:
+        carried = [stream.head for stream in streams if stream.head]
+        if heads is None or len(carried) == len(streams):
+            block = np.frombuffer(bytearray().join(carried), dtype=events.EXCHANGE)
+        else:
+            found = heads[[stream.at for stream in streams]]
+            if carried:
+                kept = [row for row, stream in enumerate(streams) if stream.head]
+                found[kept] = np.frombuffer(b"".join(carried), dtype=found.dtype)
+            block = found.view(events.EXCHANGE)
+        for row, identity in self._identities.items():
+            numbers = np.frombuffer(identity, dtype="<u4")
+            block["isn_client"][row], block["isn_server"][row] = numbers
+        self._identities.clear()
+        return block
 
     def _find_asked(self, fields: Fields) -> _Asked:
         said = (
@@ -245,7 +260,7 @@ def _text(value: Value) -> str:
 
 def _read_message(value: Value) -> str | None:
     """gRPC's Status-Message: percent-encoded UTF-8."""
-    if type(value) is not str or not value:
+    if not value or type(value) is not str:
         return None
     return text(unquote_to_bytes(value), MAX_WORD) if "%" in value else value
 

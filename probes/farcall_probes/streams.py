@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from farcall_probes import events
 from farcall_probes.capture import Records
+from farcall_probes.streamframes import ASKED, ENDED, ODD, Frames, Odd
 from farcall_probes.streamrows import Exchanges, Stream, StreamRows
 from farcall_probes.wire import hpack, http2
 from farcall_probes.wire.hpack import Fields
@@ -28,28 +29,6 @@ RESET = "reset"
 GOAWAY = "goaway"
 TIMEOUT = "timeout"
 
-_HEAD_BYTES = events.EXCHANGE.itemsize
-_FIELDS = events.EXCHANGE.fields
-_IDENTITY_AT = _FIELDS["isn_client"][1] if _FIELDS else 0  # isn_server stands behind it
-_BEGINNING_BYTES = _HEAD_BYTES + 128
-_BEGINNING = np.dtype(
-    {
-        "names": ["bytes"],
-        "formats": [f"V{_BEGINNING_BYTES}"],
-        "offsets": [0],
-        "itemsize": events.LARGE.itemsize,
-    }
-)
-_RECORD_FIELDS = (
-    "conn_id",
-    "seq",
-    "ts_req_ns",
-    "flags",
-    "req_cap",
-    "resp_bytes",  # of a segment: where in its frame the captured bytes begin
-    "segment",
-    "req_bytes",
-)
 _COUNTERS = (
     "http2_gaps",  # places where segments of a connection were lost
     "http2_streams_lost",  # requests given up there
@@ -95,6 +74,7 @@ class Streams:
         self._young: dict[int, _Session] = {}
         self._old: dict[int, _Session] = {}
         self._in_flight = 0
+        self._fresh: list[Stream] = []  # begun in this drain: their heads lie in its records
         self._rows = StreamRows()
         self.counters: Counter[str] = Counter(dict.fromkeys(_COUNTERS, 0))
 
@@ -104,55 +84,96 @@ class Streams:
 
     def take(self, block: Records, rows: npt.NDArray[np.intp]) -> Exchanges | None:
         """`block`: records as events.LARGE; `rows`: those that are segments of HTTP/2. What ended with them, or None."""
-        columns = [block[name][rows].tolist() for name in _RECORD_FIELDS]
-        # Most frames are short, and a record is long: what is not needed is not copied.
-        beginnings = block.view(_BEGINNING)["bytes"][rows].tolist()
-        for row, raw, conn_id, seq, ts_ns, flags, cap, offset, segment, size in zip(
-            rows.tolist(), beginnings, *columns, strict=True
-        ):
-            session = self._young.get(conn_id)
+        frames = Frames(block, rows)
+        try:
+            self._walk(frames)
+        except BaseException:
+            self._keep(frames, self._fresh)
+            raise
+        ended = self._take_rows(frames)
+        self._keep(frames, [stream for stream in self._fresh if stream.is_open])
+        return ended
+
+    def _walk(self, frames: Frames) -> None:
+        data, odd, sessions = frames.data, frames.list_odd(), self._young
+        for at, conn_id, seq, ts_ns, flags, kind, number, begin, end in frames:
+            session = sessions.get(conn_id)
             if session is None:
                 session = self._find(conn_id, flags)
-            if segment == events.SEGMENT_CLOSED:
-                self._close(conn_id, ts_ns, requests=size, responses=offset)
+                sessions = self._young
+            if kind == ODD:
+                self._take_odd(
+                    session, frames, next(odd), (at, conn_id, seq, ts_ns, flags, begin, end)
+                )
                 continue
-            is_request = segment == events.SEGMENT_REQUEST
-            direction = session.request if is_request else session.response
+            direction = session.request if kind == ASKED else session.response
             if seq != direction.next_seq:
                 self._lose(session, direction)
             direction.next_seq = seq + 1
-            if flags & events.FLAG_IDENTITY and not session.identity:
-                session.identity = raw[_IDENTITY_AT : _IDENTITY_AT + 8]
-            if cap <= _BEGINNING_BYTES - _HEAD_BYTES:
-                data = raw[_HEAD_BYTES : _HEAD_BYTES + cap]
-            else:
-                data = block[row].tobytes()[_HEAD_BYTES : _HEAD_BYTES + cap]
-            if (  # nearly always: HEADERS, whole, END_HEADERS set, neither padded nor with a priority
-                cap > http2.HEADER_BYTES
-                and data[3] == http2.HEADERS
-                and data[4] & _SHAPE == http2.END_HEADERS
-                and not offset
-                and (data[0] << 16 | data[1] << 8 | data[2]) + http2.HEADER_BYTES == cap
-                and direction.is_idle
-            ):
-                fields = direction.decoder.decode(data[http2.HEADER_BYTES :])
-                if type(fields) is not list:
-                    self.counters["http2_unread"] += 1
-                    fields = hpack.make_unknown()
-                number = int.from_bytes(data[5:9], "big") & 0x7FFFFFFF
-                if is_request:
-                    head = raw[:_HEAD_BYTES]
-                    self._begin(session, number, Stream(number, head, flags, ts_ns, fields))
-                else:
-                    self._answer(session, number, fields, data[4], ts_ns, cap)
+            if not session.identity and flags & events.FLAG_IDENTITY:
+                session.identity = frames.find_identity(at)
+            if not direction.is_idle:
+                self._feed(session, frames, at, ts_ns, flags, kind == ASKED, 0, begin, end)
                 continue
-            unread = direction.unread
-            cut = bool(flags & events.FLAG_CUT)
-            mark = Mark(ts_ns, flags, raw[:_HEAD_BYTES])
-            for event in direction.feed(data, mark, offset=offset, cut=cut):
-                self._take_event(session, event, is_request, cap)
-            self.counters["http2_unread"] += direction.unread - unread
-        return self._take_rows()
+            block = data[begin:end]
+            decoder = direction.decoder
+            fields = decoder.known.get(block) or decoder.decode(block)
+            if type(fields) is not list:
+                self.counters["http2_unread"] += 1
+                fields = hpack.make_unknown()
+            if kind == ASKED:
+                stream = Stream(number, at, flags, ts_ns, fields)
+                self._fresh.append(stream)
+                self._begin(session, number, stream)
+            else:
+                size = end - begin + http2.HEADER_BYTES
+                self._answer(session, number, fields, kind == ENDED, ts_ns, size)
+
+    def _take_odd(
+        self, session: _Session, frames: Frames, what: Odd, frame: tuple[int, ...]
+    ) -> None:
+        """A frame that is anything but a whole block of headers, or the connection's end."""
+        at, conn_id, seq, ts_ns, flags, begin, end = frame
+        if what.segment == events.SEGMENT_CLOSED:
+            self._close(conn_id, ts_ns, requests=what.requests, responses=what.offset)
+            return
+        is_request = what.segment == events.SEGMENT_REQUEST
+        direction = session.request if is_request else session.response
+        if seq != direction.next_seq:
+            self._lose(session, direction)
+        direction.next_seq = seq + 1
+        if not session.identity and flags & events.FLAG_IDENTITY:
+            session.identity = frames.find_identity(at)
+        self._feed(session, frames, at, ts_ns, flags, is_request, what.offset, begin, end)
+
+    def _feed(
+        self,
+        session: _Session,
+        frames: Frames,
+        at: int,
+        ts_ns: int,
+        flags: int,
+        is_request: bool,
+        offset: int,
+        begin: int,
+        end: int,
+    ) -> None:
+        direction = session.request if is_request else session.response
+        unread = direction.unread
+        data = frames.data[begin - http2.HEADER_BYTES : end]
+        mark = Mark(ts_ns, flags, frames.heads[at].tobytes())
+        cut = bool(flags & events.FLAG_CUT)
+        for event in direction.feed(data, mark, offset=offset, cut=cut):
+            self._take_event(session, event, is_request, len(data))
+        self.counters["http2_unread"] += direction.unread - unread
+
+    def _keep(self, frames: Frames, streams: list[Stream]) -> None:
+        """Heads that lie in this drain's records, of requests that outlive it."""
+        if streams:
+            heads = frames.heads[[stream.at for stream in streams]].tolist()
+            for stream, head in zip(streams, heads, strict=True):
+                stream.head, stream.at = head, 0
+        self._fresh = []
 
     def tell_late(self, now_ns: int, limit_ns: int) -> Exchanges | None:
         """To be called now and then: requests whose answer has not begun after this time, once each."""
@@ -167,10 +188,10 @@ class Streams:
                 session.streams[number].flags |= events.FLAG_NO_RESPONSE
             self.counters["http2_timeouts"] += len(late)
             self._end(session, late, now_ns, TIMEOUT)
-        return self._take_rows()
+        return self._take_rows(None)
 
-    def _take_rows(self) -> Exchanges | None:
-        ended = self._rows.take()
+    def _take_rows(self, frames: Frames | None) -> Exchanges | None:
+        ended = self._rows.take(frames.heads if frames is not None else None)
         self.counters["http2_contexts_invalid"] = self._rows.contexts_invalid
         return ended
 
@@ -220,20 +241,19 @@ class Streams:
         self._in_flight += 1
 
     def _answer(
-        self, session: _Session, number: int, fields: Fields, flags: int, ts_ns: int, size: int
+        self, session: _Session, number: int, fields: Fields, is_end: bool, ts_ns: int, size: int
     ) -> None:
         stream = session.streams.get(number)
-        status = fields[hpack.STATUS]
         if stream is None:
             # A plain exchange ended at its first HEADERS; trailers, which have no status, come after it.
-            self.counters["http2_orphans"] += status is not None
+            self.counters["http2_orphans"] += fields[hpack.STATUS] is not None
             return
-        is_end = flags & http2.END_STREAM
         if not stream.answered_ns:
+            status = fields[hpack.STATUS]
             if type(status) is str and status[:1] == "1" and not is_end:
                 return  # 100, 103: not the answer
             stream.answered_ns = ts_ns
-            stream.status = status
+            stream.answer = fields
             stream.answer_bytes = size
             if not is_end and self._is_grpc(session, stream, fields):
                 return
@@ -241,11 +261,11 @@ class Streams:
             session.has_grpc = stream.is_grpc = True
         elif is_end and stream.is_grpc is None:
             self._is_grpc(session, stream, fields)
-        stream.rpc_status = fields[hpack.GRPC_STATUS]
-        stream.rpc_message = fields[hpack.GRPC_MESSAGE]
+        stream.trailers = fields
         del session.streams[number]
         self._in_flight -= 1
-        self._finish(session, stream, ts_ns if stream.is_grpc else stream.answered_ns)
+        end_ns = ts_ns if stream.is_grpc else stream.answered_ns
+        self._rows.add(stream, end_ns, None, session.identity)
 
     def _is_grpc(self, session: _Session, stream: Stream, answer: Fields) -> bool:
         """By the content type of the request, else of the answer; where neither is known, as the connection's others."""
@@ -274,11 +294,13 @@ class Streams:
         elif event.kind == http2.PUSH_PROMISE:
             self.counters["http2_pushes"] += 1
         elif is_request:
-            stream = Stream(event.stream, mark.head, mark.flags, mark.ts_ns, event.fields)
+            stream = Stream(event.stream, 0, mark.flags, mark.ts_ns, event.fields)
+            stream.head = mark.head
             stream.is_cut = event.is_cut
             self._begin(session, event.stream, stream)
         else:
-            self._answer(session, event.stream, event.fields, event.flags, mark.ts_ns, size)
+            is_end = bool(event.flags & http2.END_STREAM)
+            self._answer(session, event.stream, event.fields, is_end, mark.ts_ns, size)
 
     def _end(self, session: _Session, numbers: list[int], ts_ns: int, error: str) -> None:
         """Streams that will not be answered any more."""
@@ -291,17 +313,11 @@ class Streams:
     def _finish(
         self, session: _Session, stream: Stream, end_ns: int, *, error: str | None = None
     ) -> None:
-        if not stream.flags & events.FLAG_IDENTITY and session.identity:
-            stream.flags |= events.FLAG_IDENTITY
-            stream.head = (
-                stream.head[:_IDENTITY_AT] + session.identity + stream.head[_IDENTITY_AT + 8 :]
-            )
         if stream.is_grpc is None:
             self._is_grpc(session, stream, _NO_ANSWER)
-        self._rows.add(stream, end_ns, error)
+        self._rows.add(stream, end_ns, error, session.identity)
 
 
-_SHAPE = http2.END_HEADERS | http2.PADDED | http2.PRIORITY
 _NO_ANSWER = hpack.make_unknown()
 
 

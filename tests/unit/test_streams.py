@@ -179,6 +179,21 @@ def test_a_stream_that_is_reset_has_the_codes_name(code: int, error: str, direct
     assert (row["error"], row["flags"]) == (error, 0)
 
 
+def test_requests_of_this_drain_and_of_earlier_ones_end_with_their_own_record() -> None:
+    talk, streams = Talk(tid=1), Streams()
+    asked = [talk.ask(number, get_headers(f"/{number}")) for number in range(1, 61, 2)]
+    assert take(streams, *asked) is None
+    talk._common["tid"] = 2
+    padded = talk.ship(0, b"\0\0\3\1\x0c\0\0\0\x63\1\x82\0")  # a frame that is walked with care
+    late = talk.ask(61, get_headers("/61"))
+    answers = [talk.answer(number) for number in (61, 99, 59, 1)]
+    found = take(streams, padded, late, *answers)
+
+    assert found is not None
+    rows = zip(found.columns.target, found.block["tid"], found.block["seq"], strict=True)
+    assert list(rows) == [("/61", 2, 30), (None, 2, 49), ("/59", 1, 29), ("/1", 1, 0)]
+
+
 def test_streams_beyond_a_goaway_were_never_looked_at() -> None:
     talk, streams = Talk(), Streams()
     asked = [talk.ask(number, get_headers(f"/{number}")) for number in (1, 3, 5)]

@@ -192,7 +192,7 @@ def test_a_run_is_read_once_while_its_entries_last() -> None:
         assert found[: hpack.TRACEPARENT] == expect(grpc_request())[: hpack.TRACEPARENT]
 
     assert reads < 100  # of the constant headers; the others stand behind them
-    assert len(decoder._runs) <= hpack.MEMO_ENTRIES
+    assert len(decoder._runs) <= hpack.RUN_ENTRIES
 
 
 def test_late_joiners_know_a_path_again_once_the_table_has_turned_over() -> None:

@@ -36,6 +36,8 @@ MAX_INTEGER_BYTES = 4  # behind the prefix: 2^28 is beyond every length and inde
 MAX_MEMO_BLOCK = 256  # bytes of a block that is worth remembering
 MEMO_ENTRIES = 64
 MIN_RUN = 3  # fields: below it looking up costs what reading does
+MAX_RUN = 64
+RUN_ENTRIES = 16  # of a connection's direction; they last for hpackruns.EPOCH insertions at most
 TEXT_MEMO_ENTRIES = 2048
 
 # Places in `Fields`.
@@ -123,11 +125,11 @@ class Decoder:
         "_entries",
         "_inserted",
         "_max_bytes",
-        "_memo",
         "_room",
         "_runs",
         "_texts",
         "complete",
+        "known",
     )
 
     def __init__(self, *, complete: bool, texts: "Texts | None" = None) -> None:
@@ -136,8 +138,8 @@ class Decoder:
         self._max_bytes = DEFAULT_TABLE_BYTES
         self._room = 2 * DEFAULT_TABLE_BYTES
         self._inserted = 0  # entries made so far; a reset begins no new count
-        # Blocks that leave the table as it is, until it changes.
-        self._memo: dict[bytes, Fields] = {}
+        # Blocks that leave the table as it is, until it changes. Hot paths may look here first.
+        self.known: dict[bytes, Fields] = {}
         # What blocks begin with, by the entries that are meant, until one of those is gone.
         self._runs: dict[bytes, Fields] = {}
         self._texts = texts if texts is not None else Texts()
@@ -146,7 +148,7 @@ class Decoder:
         """Blocks were lost: all older entries are unknown from now on."""
         self.complete = False
         self._entries.clear()
-        self._memo.clear()
+        self.known.clear()
         self._runs.clear()
         self._room = 2 * self._max_bytes
 
@@ -155,17 +157,17 @@ class Decoder:
 
         `cut`: the block's end is missing. Truncated and NOT_MINE leave the table reset.
         """
-        known = self._memo.get(block)
+        known = self.known.get(block)
         if known is not None and not cut:
             return known
-        fields: Fields = [None] * FIELDS
+        fields: Fields
         run = len(block) - len(block.lstrip(hpackruns.ONE_BYTE))
         try:
-            if run < MIN_RUN or run > MAX_MEMO_BLOCK:
-                has_changed = self._read(block, fields, 0)
-            else:
+            if MIN_RUN <= run <= MAX_RUN:
                 fields = self._read_run(block[:run])
-                has_changed = self._read(block, fields, run)
+            else:
+                fields, run = [None] * FIELDS, 0
+            has_changed = self._read(block, fields, run)
         except _End:
             self.reset()
             fields[UNKNOWN] = True
@@ -178,12 +180,12 @@ class Decoder:
             fields[UNKNOWN] = True
             return Truncated(fields)
         if has_changed:
-            if self._memo:
-                self._memo.clear()
+            if self.known:
+                self.known.clear()
         elif len(block) <= MAX_MEMO_BLOCK:
-            if len(self._memo) >= MEMO_ENTRIES:
-                self._memo.clear()
-            self._memo[block] = fields
+            if len(self.known) >= MEMO_ENTRIES:
+                self.known.clear()
+            self.known[block] = fields
         return fields
 
     def _read_run(self, run: bytes) -> Fields:
@@ -193,7 +195,7 @@ class Decoder:
         if known is None:
             known = [None] * FIELDS
             self._read(run, known, 0)
-            if len(self._runs) >= MEMO_ENTRIES:
+            if len(self._runs) >= RUN_ENTRIES:
                 self._runs.clear()
             self._runs[meant] = known
         return known.copy()
