@@ -78,12 +78,9 @@ class Farcall(Family):
         time.sleep(_SETTLE_S)
         with self._exporter.changed:
             posted, self._exporter.posted = self._exporter.posted, []
-        return Rows(posted)
-
-    def count_unseen_posts(self, rows: "Rows") -> int:
-        """What the agent sends is answered by an exporter of this benchmark, and those calls are traced at that end like any
-        other: so many of their rows are missing. Each connection numbers its exchanges."""
-        return rows.count_gaps(self._exporter_port, self._newest)
+        rows = Rows(posted)
+        rows.posts_lost = rows.count_gaps(self._exporter_port, self._newest)
+        return rows
 
     def read_counters(self) -> Counter[str]:
         """As of a status that was told from now on: counters are of the second before it."""
@@ -101,7 +98,12 @@ class Farcall(Family):
 
 
 class Rows:
-    """Batches that arrived, read when asked: not while anything is measured."""
+    """Batches that arrived, read when asked: not while anything is measured.
+
+    What the agent sends is answered by an exporter of this benchmark, and those calls are traced at that end like any other:
+    `posts_lost` of their rows are missing."""
+
+    posts_lost = 0
 
     def __init__(self, posted: Sequence[Posted]) -> None:
         self._tables = [p.table() for p in posted if p.path.endswith("batch")]
@@ -120,8 +122,8 @@ class Rows:
         return total
 
     def count_gaps(self, port: int, newest: dict[tuple[int, int], int]) -> int:
-        """Rows of that server's connections that are missing before others of the same connection. `newest`: the number of each
-        one's newest row so far, which is brought up to date."""
+        """Rows of that server's connections that are missing before others of the same connection, which numbers its exchanges.
+        `newest`: the number of each one's newest row so far, which is brought up to date."""
         total = 0
         for header, table in self._tables:
             if header.kind != "exchanges":

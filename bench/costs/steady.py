@@ -71,7 +71,7 @@ def measure_steady(
         idle = (agent.cpu_ns() - before) / (idle_s * 1e9) * 100
         known: Counter[str] = Counter()
         if isinstance(agent, Farcall):
-            agent.count_unseen_posts(agent.take_rows())
+            agent.take_rows()
             known = agent.read_losses()
         taken = {}
         for name, plans in _plans(servers, quick=quick).items():
@@ -128,7 +128,7 @@ def _take(agent: Agent, plans: Sequence[Plan], known: Counter[str]) -> _Taken:
         arrived = agent.take_rows()
         used_ns = agent.cpu_ns() - begin_ns
         taken.lost = rows - arrived.count_at(plans[0].port)
-        taken.posts_lost = agent.count_unseen_posts(arrived)
+        taken.posts_lost = arrived.posts_lost
         rows = max(1, arrived.count())
         if taken.lost or taken.posts_lost:
             now = agent.read_losses()
