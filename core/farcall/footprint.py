@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-_M_ARENA_MAX = -8  # mallopt(3)
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # mallopt(3)
+_LARGE = 256 * 1024  # a drain's records, a batch's numbers
 _MADV_DONTNEED = 4  # madvise(2)
 _COLLECTED_OBJECTS = 10_000  # 1 to 2 MB; of a drain's rows as many are alive at once
 _SMAPS = Path("/proc/self/smaps")
@@ -17,10 +18,13 @@ _OWN = re.compile(rb"^Anonymous: +([0-9]+) kB")
 
 
 def keep_memory_small() -> None:
-    """One arena for all threads: each would keep what it freed."""
+    """One arena for all threads: each would keep what it freed. And large blocks are mapped each for itself, so that they go back
+    when they are freed: by itself the C library takes for large what is larger than any block that was ever freed, and after
+    the kernel's types were read those are 6 MB."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_M_ARENA_MAX, 1)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
 def trim_memory() -> None:

@@ -2,7 +2,8 @@
 
 A page of a ring that stays mapped counts in this process' memory, whether anything lies in it or not, and a ring goes through
 all of its pages: 12 MB of them would be a fifth of what the agent holds. Mapping what is to be read costs 8 us and 0.3 us a page,
-so 0.08 us a large record where a drain finds a thousand (measured). Behind a ring's end the kernel has its data once more, so that a batch may go on over the end.
+so 0.08 us a large record where a drain finds a thousand (measured). Behind a ring's end the kernel has its data once more, so
+that a batch may go on over the end.
 
 With records of one power-of-two stride each lies where arithmetic says. Nobody waits here: the caller has a timer.
 """
