@@ -219,7 +219,8 @@ class Agent:
         now_ns = time.monotonic_ns()
         self._take(drained, now_ns)
         self._write_cache()
-        if self._pace.take(self._tracer.pending_rows, now_ns, is_behind=self._sender.is_behind):
+        rows = self._tracer.pending_rows
+        if rows and self._pace.take(rows, now_ns, is_behind=self._sender.is_behind):
             self._flush()
         return drained.full
 

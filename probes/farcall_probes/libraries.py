@@ -27,11 +27,12 @@ from farcall_probes.mappings import (
     open_mapped,
     read_maps,
 )
+from farcall_probes.processes import Processes
+from farcall_probes.procfs import Extent, read_age_s, read_extent
 from farcall_probes.tlspoints import Point, find_ssl_points
 
 MAX_LIBRARIES = 256  # files probed at once, six descriptors each
 MAX_VERDICTS = 65_536  # files decided about
-MAX_PROCESSES = 100_000
 FILES_PER_LOOK = 64  # opened and read; the rest waits for the next look
 SECONDS_PER_LOOK = 0.2
 YOUNG_S = 3.0  # looked at each time: a container's first process becomes another program by execve
@@ -72,8 +73,9 @@ class Library:
 class _Process:
     seen: float
     due: float
-    wait_s: float = FIRST_WAIT_S
+    wait_s: float
     keys: frozenset[Key] = frozenset()
+    extent: Extent | None = None  # as of the look that found these keys; None: look whatever it is
     root: Root | None = None
 
 
@@ -91,7 +93,8 @@ class Libraries:
         self._attach = attach
         self._proc = proc
         self._clock = clock
-        self._own = os.getpid() if own_tgid is None else own_tgid
+        own_tgid = os.getpid() if own_tgid is None else own_tgid
+        self._alive = Processes(proc, own_tgid=own_tgid, clock=clock)
         self._processes: dict[int, _Process] = {}
         # a file as a process sees it → the library in it, or None
         self._verdicts: dict[Key, Library | None] = {}
@@ -107,15 +110,19 @@ class Libraries:
         """Whether something waits for the next look already. `hints`: processes to look into now."""
         now = self._clock()
         budget = _Budget(now + SECONDS_PER_LOOK, self._clock)
-        alive = self._list_processes()
-        for tgid in self._processes.keys() - alive:
+        is_first = not self._processes
+        began, ended = self._alive.look()
+        for tgid in ended:
             self._forget_process(tgid)
-        for tgid in alive - self._processes.keys():
-            self._processes[tgid] = _Process(seen=now, due=now)
+        for tgid in began:
+            # What is older than this agent is looked at once, and seldom then: it will hardly become another program.
+            age_s = read_age_s(self._proc, tgid) if is_first else 0.0
+            wait_s = min(max(age_s, FIRST_WAIT_S), LAST_WAIT_S)
+            self._processes[tgid] = _Process(seen=now - age_s, due=now, wait_s=wait_s)
             self._enter_root(tgid)
         for tgid in hints:
             if tgid in self._processes:
-                self._processes[tgid].due = now
+                self._processes[tgid].due, self._processes[tgid].extent = now, None
         due = sorted((p.due, tgid) for tgid, p in self._processes.items() if p.due <= now)
         for _, tgid in due:
             if budget.is_spent() or not self._look_into(tgid, now, budget):
@@ -123,13 +130,23 @@ class Libraries:
         self._drop_unused(now)
         return False
 
-    def _list_processes(self) -> set[int]:
-        names = [n for n in os.listdir(self._proc) if n.isdigit()]
-        return {int(n) for n in names[:MAX_PROCESSES]} - {self._own}
-
     def _look_into(self, tgid: int, now: float, budget: "_Budget") -> bool:
         """False when the budget did not suffice; the process is due still, then."""
         process = self._processes[tgid]
+        extent = read_extent(
+            self._proc, tgid
+        )  # before its files: what it maps meanwhile changes it
+        if extent is None or extent != process.extent:
+            if not self._look_at_files(tgid, process, budget):
+                return False
+            process.extent = extent
+        if now - process.seen < YOUNG_S:
+            process.due = now
+        else:
+            process.due, process.wait_s = now + process.wait_s, min(process.wait_s * 2, LAST_WAIT_S)
+        return True
+
+    def _look_at_files(self, tgid: int, process: _Process, budget: "_Budget") -> bool:
         files = read_maps(self._proc, tgid)
         keys = frozenset(f.key for f in files)
         self.counters["tls_looks"] += 1
@@ -141,10 +158,6 @@ class Libraries:
             for key in process.keys - keys:
                 self._leave(tgid, key, keys)
             process.keys = keys
-        if now - process.seen < YOUNG_S:
-            process.due = now
-        else:
-            process.due, process.wait_s = now + process.wait_s, min(process.wait_s * 2, LAST_WAIT_S)
         return True
 
     def _use(self, tgid: int, file: MappedFile, *, is_program: bool, budget: "_Budget") -> None:
@@ -287,7 +300,7 @@ class Libraries:
                 del self._files[identity]
                 self._verdicts = {k: v for k, v in self._verdicts.items() if v is not library}
         for process in self._processes.values():
-            process.due, process.keys = 0.0, frozenset()
+            process.due, process.keys, process.extent = 0.0, frozenset(), None
 
     # ---- what is said of it -----------------------------------------------------------------------------------
 

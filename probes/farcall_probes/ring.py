@@ -38,19 +38,24 @@ class Ring:
         self._consumer = np.frombuffer(self._consumer_map, np.uint64, 1)
         self._producer = np.frombuffer(self._producer_map, np.uint64, 1)
         self._empty = np.zeros(0, layout)
+        self._position = int(self._consumer[0])  # nobody else moves it
 
     def read_end(self) -> int:
         """Position behind the last record reserved so far."""
         return int(self._producer[0])
 
+    @property
+    def is_empty(self) -> bool:
+        return self.read_end() == self._position
+
     def measure_fill(self) -> float:
         """0..1"""
-        return (self.read_end() - int(self._consumer[0])) / self._size
+        return (self.read_end() - self._position) / self._size
 
     def read(self, end: int, most: int | None = None) -> Records:
         """Copies of the records up to `end`, or up to the first that is not submitted yet, but no more than `most`; frees their
         room."""
-        start = int(self._consumer[0])
+        start = self._position
         n = (end - start) // self._stride
         if n <= 0:
             return self._empty
@@ -63,7 +68,8 @@ class Ring:
             self._fd, room, prot=mmap.PROT_READ, offset=_DATA + begin - before
         ) as window:
             header, records = self._copy(window, before, n)
-        self._consumer[0] = start + len(records) * self._stride
+        self._position = start + len(records) * self._stride
+        self._consumer[0] = self._position
         discarded = (header & _DISCARDED) != 0
         return records[~discarded] if discarded.any() else records
 
@@ -80,7 +86,7 @@ class Ring:
         return header, records.copy().view(self._layout)
 
     def has_read_to(self, end: int) -> bool:
-        return int(self._consumer[0]) >= end
+        return self._position >= end
 
     def close(self) -> None:
         """Views go first: a map with views on it cannot be closed."""

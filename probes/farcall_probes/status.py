@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from importlib.metadata import version
 
 from farcall.effective import EffectiveConfig
@@ -26,7 +27,7 @@ def make_status(
     return AgentStatus(
         node=node,
         boot_id=boot_id,
-        version=version("farcall"),
+        version=_read_version(),
         time_ns=time.time_ns(),
         started_ns=started_ns,
         ended_ns=ended_ns,
@@ -39,6 +40,11 @@ def make_status(
         counters={k: v for part in counters for k, v in part.items()},
         gauges={k: v for part in (*gauges, read_cost()) for k, v in part.items()},
     )
+
+
+@cache
+def _read_version() -> str:
+    return version("farcall")  # reads files
 
 
 def read_cost(read: Callable[[], bytes] | None = None) -> dict[str, float]:

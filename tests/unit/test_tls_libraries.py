@@ -245,6 +245,29 @@ def test_the_last_user_takes_the_probes_along(proc: Proc, kernel: Kernel) -> Non
     assert found.describe() == ()
 
 
+def test_mappings_are_read_again_when_a_process_has_grown_or_the_kernel_side_says_so(
+    proc: Proc, kernel: Kernel
+) -> None:
+    proc.put("opt/libssl.so.3")
+    proc.start(10)
+    statm = proc.path / "10" / "statm"
+    statm.write_text("100 50 20 7 0 30 0\n")
+    found = make(proc, kernel)
+    settle(found, kernel)
+    looks = found.counters["tls_looks"]
+    statm.write_text("100 60 20 7 0 40 0\n")
+    settle(found, kernel)
+    assert found.counters["tls_looks"] == looks
+
+    proc.start(10, "opt/libssl.so.3")
+    statm.write_text("130 60 20 7 0 40 0\n")
+    settle(found, kernel)
+    assert found.gauges()["tls_processes"] == 1
+    proc.start(10)
+    found.look([10])
+    assert found.gauges()["tls_processes"] == 0
+
+
 def test_a_library_that_comes_later_is_found_when_the_kernel_side_says_so(
     proc: Proc, kernel: Kernel
 ) -> None:
