@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farcall.exchange import LEFT_OUT_MASK, BatchHeader, ExchangeFlag
-from farcall_probes import columns, events
+from farcall_probes import columns, events, records
 from farcall_probes.arrowstream import Batch, make_batch, render_stream
 from farcall_probes.capture import Records
 from farcall_probes.columns import Indices, Numbers, Values, Words
@@ -85,13 +85,9 @@ class ExchangeRows:
         """`block` and its connections' places as the reader got them; the rows that it kept are taken."""
         if not len(texts.rows):
             return
-        numbers = np.empty(len(texts.rows), dtype=events.EXCHANGE)
         whole = len(texts.rows) == len(block)
-        # One strided copy of the fixed part: the first itemsize bytes of every record.
-        fixed = np.ndarray(
-            len(block), dtype=events.EXCHANGE, buffer=block, strides=(block.dtype.itemsize,)
-        )
-        numbers[:] = fixed if whole else fixed[texts.rows]
+        fixed = records.cut(block, events.EXCHANGE)
+        numbers = records.pack(fixed) if whole else records.pick(fixed, texts.rows)
         if texts.response_bytes is not None:
             numbers["resp_bytes"] = texts.response_bytes
         self._chunks.append(
@@ -110,7 +106,7 @@ class ExchangeRows:
         if not self._chunks:
             return None
         chunks, self._chunks, self.rows = self._chunks, [], 0
-        numbers = np.concatenate([c.numbers for c in chunks])
+        numbers = records.join([c.numbers for c in chunks])
         owners = _Owners(connections, np.concatenate([c.places for c in chunks]))
         made = {
             **_numeric_columns(numbers, offset_ns),

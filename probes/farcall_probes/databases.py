@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farcall.exchange import ExchangeFlag
-from farcall_probes import events
+from farcall_probes import events, records
 from farcall_probes.capture import Records
 from farcall_probes.masking import CommandText
 from farcall_probes.readcolumns import Columns, Text, captured, mark_pipelined, name_ends
@@ -64,7 +64,7 @@ class DatabaseReader:
         kept = np.array(rows, dtype=np.intp)
         flags = block["flags"][kept] & ~np.uint32(ExchangeFlag.CUT) | cut[kept]
         sizes = [call.executions for call in calls]
-        silent = name_ends(block[kept])
+        silent = name_ends(records.pick(block, kept))
         return _build_columns(
             kept,
             mark_pipelined(flags, sizes),
@@ -127,7 +127,7 @@ class DatabaseReader:
             mark_pipelined(flags, sizes),
             operation=names,
             target=texts,
-            error=_redis_errors(block[kept] if len(rows) < len(block) else block),
+            error=_redis_errors(records.pick(block, kept) if len(rows) < len(block) else block),
             sizes=sizes,
         )
 

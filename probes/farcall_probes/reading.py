@@ -4,24 +4,26 @@ The captured bytes are all there will ever be, so parsers are called with cut=Tr
 row is flagged CUT. A record that is no message of its protocol is dropped and counted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from farcall.exchange import ExchangeFlag
-from farcall_probes import events
+from farcall_probes import events, records
 from farcall_probes.capture import Records
 from farcall_probes.databases import DatabaseReader
 from farcall_probes.heads import Heads
 from farcall_probes.masking import mask_query
 from farcall_probes.multiplexed import MultiplexedReader
-from farcall_probes.readcolumns import TRACE_FLAGS, Columns, captured, mark_pipelined, name_ends
+from farcall_probes.readcolumns import TRACE_FLAGS, Columns, Text, captured, name_ends
+from farcall_probes.requestheads import HeadReader
 from farcall_probes.responses import measure_responses
-from farcall_probes.wire.http1 import HttpRequest, RequestParser
-from farcall_probes.wire.outcomes import Truncated
+from farcall_probes.wire.http1 import RequestParser
 
+T = TypeVar("T")
 _STATUS_BEGIN = np.frombuffer(b"HTTP/1.", dtype=np.uint8)
 
 
@@ -29,6 +31,7 @@ class Reader:
     def __init__(self, *, masking: bool, headers: Sequence[str], heads: Heads) -> None:
         self._masking = masking
         self._requests = RequestParser(headers)
+        self._head_reader = HeadReader(self._requests)
         self._heads = heads
         self._queries: dict[str, str] = {}
         self._databases = DatabaseReader(masking=masking)
@@ -70,45 +73,38 @@ class Reader:
 
     def read_http(self, block: Records) -> Columns:
         """HTTP/1 exchanges, of either stride."""
-        parse = self._requests.parse
-        rows: list[int] = []
-        found = []
-        cut = np.zeros(len(block), dtype=np.uint32)
-        for row, data in enumerate(self._requests_of(block)):
-            request = parse(data, cut=True)
-            if type(request) is not HttpRequest:  # nearly all are: one cheap test for them
-                if not isinstance(request, Truncated):
-                    continue
-                cut[row] = ExchangeFlag.CUT
-                request = request.partial
-            rows.append(row)
-            found.append(request)
-        self._http_dropped += len(block) - len(rows)
-        kept = np.array(rows, dtype=np.intp)
-        columns = list(zip(*found, strict=True)) or [()] * 12
-        method, path, query, host, agent, kind, trace, span, _, requests, formats, states = columns
-        flags = block["flags"][kept] & ~np.uint32(ExchangeFlag.CUT) | cut[kept]
-        if any(formats):
-            flags = flags | np.array([TRACE_FLAGS[form] for form in formats], np.uint32)
-        status = read_status(block)[kept]
+        heads = self._head_reader.read(self._requests_of(block))
+        self._http_dropped += len(block) - len(heads.rows)
+        kept = np.array(heads.rows, dtype=np.intp)
+        if len(kept) < len(block):
+            cut = np.isin(kept, heads.cut)
+            block = records.pick(block, kept)
+        else:
+            cut = np.zeros(len(block), dtype=np.bool_)
+            cut[heads.cut] = True
+        flags = block["flags"] & ~np.uint32(ExchangeFlag.CUT)
+        flags |= np.where(cut, np.uint32(ExchangeFlag.CUT), np.uint32(0))
+        for at, form in heads.formats.items():
+            flags[at] |= np.uint32(TRACE_FLAGS[form])
+        for at in heads.requests:
+            flags[at] |= np.uint32(ExchangeFlag.PIPELINED)
+        status = read_status(block)
         return Columns(
             rows=kept,
-            flags=mark_pipelined(flags, requests),
-            operation=method,
-            target=path,
-            query=[self._query(q) if q else q for q in query],
-            host=host,
+            flags=flags,
+            operation=heads.method,
+            target=heads.path,
+            query=self._mask(heads.query),
+            host=heads.host,
             status=status,
-            error=name_ends(block[kept] if len(rows) < len(block) else block),
-            response_bytes=measure_responses(
-                block[kept] if len(rows) < len(block) else block, method, status
-            ),
-            batch_size=[n if n > 1 else None for n in requests],
-            user_agent=agent,
-            content_type=kind,
-            trace_id=trace,
-            parent_span_id=span,
-            trace_state=states,
+            error=name_ends(block),
+            response_bytes=measure_responses(block, heads.method, status),
+            batch_size=_scatter(heads.requests, len(kept)),
+            user_agent=heads.user_agent,
+            content_type=heads.content_type,
+            trace_id=heads.trace_id,
+            parent_span_id=heads.parent_span_id,
+            trace_state=_scatter(heads.states, len(kept)) if heads.states else None,
         )
 
     def _requests_of(self, block: Records) -> list[bytes]:
@@ -125,7 +121,11 @@ class Reader:
         return found
 
     def mask_queries(self, columns: Columns) -> Columns:
-        return replace(columns, query=[self._query(q) if q else q for q in columns.query])
+        return replace(columns, query=self._mask(columns.query))
+
+    def _mask(self, queries: Text) -> Text:
+        masked = {q: self._query(q) if q else q for q in set(queries)}
+        return list(map(masked.__getitem__, queries))
 
     def _query(self, query: str) -> str:
         if not self._masking:
@@ -137,6 +137,14 @@ class Reader:
                 self._queries.clear()
             self._queries[query] = masked
         return masked
+
+
+def _scatter(values: Mapping[int, T], length: int) -> list[T | None]:
+    """A column of that length which has these values at their places."""
+    column: list[T | None] = [None] * length
+    for at, value in values.items():
+        column[at] = value
+    return column
 
 
 def read_status(block: Records) -> npt.NDArray[np.int32]:

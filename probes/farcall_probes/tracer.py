@@ -13,7 +13,7 @@ import numpy.typing as npt
 from farcall.dnscache import Answer, Binding
 from farcall.effective import EffectiveConfig
 from farcall.exchange import BatchKind
-from farcall_probes import batches, events
+from farcall_probes import batches, events, records
 from farcall_probes.arrowstream import Batch
 from farcall_probes.batches import DnsRow, ExchangeRows
 from farcall_probes.bindings import Bindings
@@ -126,9 +126,9 @@ class Tracer:
             if len(block):
                 self._take_records(block, now_ns)
 
-    def _take_dns(self, records: Records, now_ns: int) -> None:
+    def _take_dns(self, block: Records, now_ns: int) -> None:
         known: dict[Seen, Identity | None] = {}
-        for read in self._dns_reader.read(records):
+        for read in self._dns_reader.read(block):
             seen = Seen._make(read.who)
             if seen not in known:
                 known[seen] = self._find_wanted(seen, now_ns)
@@ -187,15 +187,15 @@ class Tracer:
         is_segment = block["segment"] != events.SEGMENT_NONE
         if not is_segment.any():
             # A ring's records lie a header apart: packed once, viewed many times.
-            self._take_exchanges(np.ascontiguousarray(block), now_ns)
+            self._take_exchanges(records.pack(block), now_ns)
             return
         if not is_segment.all():
-            self._take_exchanges(block[~is_segment], now_ns)
+            self._take_exchanges(records.pick(block, ~is_segment), now_ns)
         frames = np.flatnonzero(is_segment & (block["proto"] == events.PROTO_HTTP2))
         self._take_streams(self._streams.take(block, frames), now_ns)
         is_paired = is_segment & np.isin(block["proto"], Pairer.PROTOCOLS)
         if is_paired.any():
-            self._take_exchanges(self._pairer.take(np.ascontiguousarray(block[is_paired])), now_ns)
+            self._take_exchanges(self._pairer.take(records.pick(block, is_paired)), now_ns)
 
     def _take_streams(self, ended: Exchanges | None, now_ns: int) -> None:
         if ended is None:
@@ -219,7 +219,8 @@ class Tracer:
             rows = np.flatnonzero((block["proto"] == code) & kept)
             if len(rows):
                 whole = len(rows) == len(block)
-                part, its_places = (block, places) if whole else (block[rows], places[rows])
+                part = block if whole else records.pick(block, rows)
+                its_places = places if whole else places[rows]
                 self._rows.add(part, its_places, self._reader.read(code, part))
 
     def _find_kept(self, places: Places) -> npt.NDArray[np.bool_]:

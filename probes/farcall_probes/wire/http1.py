@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from farcall_probes.wire import tracecontext
-from farcall_probes.wire.outcomes import NEED_MORE, NOT_MINE, Outcome, Truncated, text
+from farcall_probes.wire.http1shapes import Shapes, Words
+from farcall_probes.wire.outcomes import MAX_TEXT, NEED_MORE, NOT_MINE, Outcome, Truncated, text
 
 MAX_METHOD = 32  # the longest registered method, UPDATEREDIRECTREF, has 17
 MAX_HOST = 262  # 255 of a name, a colon, 5 of a port, a spare dot
@@ -50,7 +51,10 @@ class HttpRequest(NamedTuple):
 _Line = tuple[str, str, str | None, str | None]
 
 
-# host, user agent, content type, trace ID, parent span ID, the format of these two, tracestate
+# trace ID, parent span ID, the format of these two, tracestate
+_Context = tuple[bytes | None, bytes | None, int, str | None]
+_NO_CONTEXT: _Context = (None, None, tracecontext.W3C, None)
+# The words, then the context.
 _Headers = tuple[str | None, str | None, str | None, bytes | None, bytes | None, int, str | None]
 
 
@@ -59,8 +63,9 @@ class RequestParser:
 
     def __init__(self, extra_headers: Iterable[str] = ()) -> None:
         self._extra = tuple((n, b"\r\n" + n.encode("ascii") + b":") for n in extra_headers)
-        self._lines: dict[bytes, _Line] = {}
+        self.lines: dict[bytes, _Line] = {}  # what read_line remembers
         self._words: dict[bytes, str] = {}
+        self.shapes = Shapes()
         self.contexts_invalid = 0  # headers that name a trace, and are not as their format says
 
     def parse(
@@ -71,13 +76,13 @@ class RequestParser:
         if end < 0:
             return self._parse_beginning(data, cut=cut)
         line_end = data.find(b"\r\n")
-        line = self._line(data[:line_end])
+        line = self.read_line(data[:line_end])
         if line is None:
             return NOT_MINE
         block = data[line_end : end + 2]
         requests = 1
         if len(data) > end + 4:
-            requests += self._count_behind(data, line_end, end)
+            requests += self.count_behind(data, line_end, end)
         return self._build(line, block, requests)
 
     def _parse_beginning(
@@ -85,7 +90,7 @@ class RequestParser:
     ) -> HttpRequest | Truncated[HttpRequest] | Outcome:
         """A head without its end: whole lines count, a header line that is cut is not guessed."""
         line_end = data.find(b"\r\n")
-        line = self._line(data[:line_end]) if line_end >= 0 else _parse_line_beginning(data)
+        line = self.read_line(data[:line_end]) if line_end >= 0 else _parse_line_beginning(data)
         if line is None:
             return NOT_MINE
         if not cut:
@@ -117,20 +122,41 @@ class RequestParser:
             ),
         )
 
-    def _line(self, raw: bytes) -> _Line | None:
-        line = self._lines.get(raw)
-        if line is None and (line := _parse_line(raw)) is not None:
-            if len(self._lines) >= MEMO_ENTRIES:
-                self._lines.clear()
-            self._lines[raw] = line
+    def read_line(self, raw: bytes) -> _Line | None:
+        """Method, path, query, authority of a request line without its end; None for anything else."""
+        line = self.lines.get(raw)
+        return line if line is not None else self.learn_line(raw)
+
+    def learn_line(self, raw: bytes) -> _Line | None:
+        """The same, of one that `lines` does not have."""
+        line = _parse_line(raw)
+        if line is not None:
+            if len(self.lines) >= MEMO_ENTRIES:
+                self.lines.clear()
+            self.lines[raw] = line
         return line
 
     def _read_headers(self, block: bytes) -> _Headers:
+        shape = self.shapes.find(block)
+        if shape is None:
+            lowered = block.lower()
+            words = self._read_words(block, lowered)
+            self.shapes.learn(block, words)
+            return words + self._read_context(block, lowered)
+        if shape.traceparent is not None:
+            trace_id, span_id = tracecontext.parse_traceparent(block[shape.traceparent])
+            if trace_id is not None:
+                return (*shape.words, trace_id, span_id, tracecontext.W3C, None)
+            lowered = block.lower()
+            return self._read_words(block, lowered) + self._read_context(block, lowered)
+        if not shape.contexts:
+            return shape.words + _NO_CONTEXT
+        lines = shape.cut_contexts(block)
+        return shape.words + self._read_context(lines, lines.lower())
+
+    def _read_words(self, block: bytes, lowered: bytes) -> Words:
         """`block` begins and ends with CR LF, so each line is found by CR LF and its name. Written out, not looped: it is hot."""
-        lowered = block.lower()
         host = agent = kind = None
-        trace_id = span_id = state = None
-        trace_format = tracecontext.W3C
         if (at := lowered.find(b"\r\nhost:")) >= 0:
             host = self._word(block[at + 7 : block.find(b"\r\n", at + 7)], MAX_HOST) or None
             if host and "@" in host:
@@ -139,6 +165,11 @@ class RequestParser:
             agent = self._word(block[at + 13 : block.find(b"\r\n", at + 13)], MAX_WORD)
         if (at := lowered.find(b"\r\ncontent-type:")) >= 0:
             kind = self._word(block[at + 15 : block.find(b"\r\n", at + 15)], MAX_WORD)
+        return host, agent, kind
+
+    def _read_context(self, block: bytes, lowered: bytes) -> _Context:
+        trace_id = span_id = state = None
+        trace_format = tracecontext.W3C
         if (at := lowered.find(b"\r\ntraceparent:")) >= 0:
             end = block.find(b"\r\n", at + 14)
             if lowered.find(b"\r\ntraceparent:", end) < 0:  # of two, neither can be believed
@@ -148,7 +179,7 @@ class RequestParser:
                 state = self._read_state(block, lowered, at)
         if trace_id is None and (b"b3" in lowered or b"\r\nuber-trace-id:" in lowered):
             (trace_id, span_id), trace_format = self._read_other_context(block, lowered)
-        return host, agent, kind, trace_id, span_id, trace_format, state
+        return trace_id, span_id, trace_format, state
 
     def _read_state(self, block: bytes, lowered: bytes, at: int) -> str | None:
         """It may be spread over several headers (RFC 9110, 5.3)."""
@@ -188,7 +219,7 @@ class RequestParser:
                 self._words[raw] = word
         return word
 
-    def _count_behind(self, data: bytes, line_end: int, end: int) -> int:
+    def count_behind(self, data: bytes, line_end: int, end: int) -> int:
         """Further requests in the bytes behind the first head; the last one may have only begun."""
         for count in range(MAX_PIPELINED):
             body_bytes = _body_bytes(data[line_end : end + 2])
@@ -198,7 +229,7 @@ class RequestParser:
             line_end = data.find(b"\r\n", offset)
             if line_end < 0:
                 return count + (_parse_line_beginning(data[offset:]) is not None)
-            if self._line(data[offset:line_end]) is None:
+            if self.read_line(data[offset:line_end]) is None:
                 return count
             end = data.find(b"\r\n\r\n", line_end)
             if end < 0:
@@ -256,10 +287,15 @@ def _parse_line_beginning(data: bytes) -> _Line | None:
 def _parse_line(raw: bytes) -> _Line | None:
     words = raw.split(b" ")
     if len(words) == 3 and words[2] in _VERSIONS and words[1][:1] == b"/":
-        method = _METHODS.get(words[0])
+        method, target = _METHODS.get(words[0]), words[1]
         if method is not None:  # nearly every line: no pattern is asked
-            path, mark, query = words[1].partition(b"?")
-            return method, text(path), text(query) if mark else None, None
+            if target.isascii() and len(target) <= MAX_TEXT:
+                plain = target.decode("ascii")
+                if plain.isprintable():
+                    found, mark, rest = plain.partition("?")
+                    return method, found, rest if mark else None, None
+            path, mark_byte, query = target.partition(b"?")
+            return method, text(path), text(query) if mark_byte else None, None
     match = _REQUEST_LINE.fullmatch(raw)
     return _split_target(match[1].decode("ascii"), match[2]) if match else None
 
