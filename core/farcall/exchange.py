@@ -105,7 +105,9 @@ EXCHANGES = (
     # Join key (docs/design: exact (I, q)); valid with ExchangeFlag.IDENTITY.
     Column("isn_client", "uint32", nullable=False),  # TCP sequence number of the first client byte
     Column("isn_server", "uint32", nullable=False),
-    Column("request_seq", "uint32", nullable=False),  # of this request's first byte
+    Column(
+        "request_seq", "uint32", nullable=False
+    ),  # of this request's first byte; HTTP/2 inside TLS: by its stream
     Column("request_bytes", "uint64", nullable=False),
     Column("response_bytes", "uint64", nullable=False),
     # What was asked

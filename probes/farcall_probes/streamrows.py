@@ -18,6 +18,9 @@ from farcall_probes.wire.http1 import MAX_WORD, drop_user
 from farcall_probes.wire.outcomes import MAX_TEXT, text
 
 MAX_STATUS = 999
+# Between the join keys of two streams inside TLS: a frame of the size that everybody may send, 16,384 bytes (RFC 9113, 4.2),
+# reaches into no other's. Keys come again after 131,072 requests of one connection.
+STREAM_STEP = 1 << 15
 MAX_ASKED = 1024  # requests that say the same, as they are remembered; 0.5 kB each
 MAX_ASKED_PATH = 256  # characters of one that is remembered
 _NO_FIELDS: Fields = [None] * hpack.FIELDS
@@ -123,6 +126,7 @@ class StreamRows:
         block["ts_resp_ns"] = ends
         block["resp_bytes"] = [stream.answer_bytes for stream in streams]
         block["segment"] = events.SEGMENT_NONE
+        _number_sealed(block)
         nothing = [None] * len(streams)
         statuses = [_read_http_status(stream.answer[hpack.STATUS]) for stream in streams]
         columns = Columns(
@@ -232,6 +236,14 @@ def _read_other_context(fields: Fields) -> tuple[tracecontext.Ids, int, bool]:
     if b3 is trace is span is uber is None:
         return tracecontext.NOBODY, tracecontext.W3C, False
     return tracecontext.choose(b3=b3, b3_trace=trace, b3_span=span, jaeger=uber)
+
+
+def _number_sealed(block: Records) -> None:
+    """Inside TLS the stream is the request's place, at both ends. A process may take many records from its socket at once, and
+    where each of them began is not known then: all but the first would have one place, and meet no client's."""
+    sealed = (block["flags"] & events.FLAG_TLS) != 0
+    places = block["seq"].astype(np.uint64) * np.uint64(STREAM_STEP)
+    block["request_seq"][sealed] = places[sealed].astype(np.uint32)
 
 
 def select(exchanges: Exchanges, rows: np.ndarray[Any, np.dtype[np.intp]]) -> Exchanges:
