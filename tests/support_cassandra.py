@@ -20,7 +20,7 @@ seed_provider:
 num_tokens: 1
 auto_bootstrap: false
 listen_address: 127.0.0.1
-rpc_address: 127.0.0.1
+{listens}
 storage_port: {storage}
 native_transport_port: {port}
 start_native_transport: true
@@ -94,24 +94,28 @@ _DEFINED = {
 }
 
 
-@contextmanager
-def running_cassandra(*, authenticator: str = "AllowAllAuthenticator") -> Iterator[int]:
-    """The native protocol's port. With `PasswordAuthenticator` the user is cassandra, the password cassandra."""
+def prepare_cassandra(
+    folder: Path,
+    *,
+    port: int,
+    storage: int,
+    listens: str = "rpc_address: 127.0.0.1",
+    authenticator: str = "AllowAllAuthenticator",
+) -> tuple[dict[str, str], list[str]]:
+    """Texts of the files that have to be in `folder`, by their names, and the command.
+
+    `listens`: the line that says where clients are listened for.
+    """
     server = find_server("cassandra")
-    folder = Path(tempfile.mkdtemp(prefix="farcall-cassandra-"))
-    port, storage = find_free_port(), find_free_port()
-    settings, logging = folder / "cassandra.yaml", folder / "logback.xml"
-    settings.write_text(
-        _SETTINGS.format(port=port, storage=storage, folder=folder, authenticator=authenticator),
-        encoding="ascii",
+    settings = _SETTINGS.format(
+        port=port, storage=storage, folder=folder, listens=listens, authenticator=authenticator
     )
-    logging.write_text(_LOGGING, encoding="ascii")
     defined = {
         **_DEFINED,
-        "cassandra.config": settings.as_uri(),
+        "cassandra.config": (folder / "cassandra.yaml").as_uri(),
         "cassandra.storagedir": folder,
         "cassandra.logdir": folder,
-        "logback.configurationFile": logging,
+        "logback.configurationFile": folder / "logback.xml",
     }
     words = [f"-D{name}={value}" for name, value in defined.items()]
     for name in _OPENED:
@@ -119,6 +123,19 @@ def running_cassandra(*, authenticator: str = "AllowAllAuthenticator") -> Iterat
     agent = next((server / "jars").glob("jamm-*.jar"))
     heap = ["-Xms256m", "-Xmx256m", "-Xmn64m", "-XX:MaxDirectMemorySize=64m", f"-javaagent:{agent}"]
     command = java(server, *heap, *words, "org.apache.cassandra.service.CassandraDaemon")
+    return {"cassandra.yaml": settings, "logback.xml": _LOGGING}, command
+
+
+@contextmanager
+def running_cassandra(*, authenticator: str = "AllowAllAuthenticator") -> Iterator[int]:
+    """The native protocol's port. With `PasswordAuthenticator` the user is cassandra, the password cassandra."""
+    folder = Path(tempfile.mkdtemp(prefix="farcall-cassandra-"))
+    port, storage = find_free_port(), find_free_port()
+    files, command = prepare_cassandra(
+        folder, port=port, storage=storage, authenticator=authenticator
+    )
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="ascii")
     try:
         with running_java(command, folder=folder, port=port):
             yield port

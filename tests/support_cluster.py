@@ -210,13 +210,19 @@ def docker(*arguments: str, check: bool = True) -> str:
 
 
 @contextmanager
-def run_outside(name: str, *command: str) -> Iterator[str]:
-    """A server that is no part of the cluster, on the network of its nodes. Its address."""
+def run_outside(
+    name: str,
+    *command: str,
+    image: str = WORKLOAD,
+    network: str = "kind",
+    files: tuple[Path, ...] = (ROOT / "tests/cluster/workload.py",),
+) -> Iterator[str]:
+    """A server that is no part of the cluster, on the network of its nodes. Its address. `files` are in /app."""
     docker("rm", "--force", name, check=False)
-    source = ROOT / "tests/cluster/workload.py"
+    volumes = [f"--volume={path}:/app/{path.name}:ro" for path in files]
     docker(
-        *("run", "--detach", "--name", name, "--network", "kind", "--user", "999:999"),
-        *("--volume", f"{source}:/app/workload.py:ro", WORKLOAD, *command),
+        *("run", "--detach", "--name", name, "--network", network, "--user", "999:999"),
+        *(*volumes, image, *command),
     )
     try:
         form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"

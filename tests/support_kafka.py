@@ -45,6 +45,35 @@ listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.secu
 _CLUSTER = "ZmFyY2FsbC10ZXN0cy0wMQ"  # 16 bytes in base64, as the format demands
 
 
+def render_kafka(
+    *,
+    address: str,
+    port: int,
+    controller: int,
+    advertised: str,
+    data: Path,
+    login: tuple[str, str] | None = None,
+) -> str:
+    """Its server.properties. `advertised`: host and port that clients are sent to; `login`: who may, and the password."""
+    said = _SETTINGS.format(
+        address=address, broker=port, controller=controller, advertised=advertised, data=data
+    )
+    if login is not None:
+        said = said.replace("PLAINTEXT://", "SASL_PLAINTEXT://")
+        said += (
+            "listener.security.protocol.map=CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT\n"
+        )
+        said += _LOGIN.format(user=login[0], password=login[1])
+    return said
+
+
+def kafka_commands(server: Path, settings: Path) -> tuple[list[str], list[str]]:
+    """The one that formats its storage, and the one that is the broker. `server`: where its jars are."""
+    format_words = ("format", "-t", _CLUSTER, "-c", str(settings))
+    make = java(server, "kafka.tools.StorageTool", *format_words)
+    return make, java(server, "-Xmx256m", "-Dlog4j2.level=WARN", "kafka.Kafka", str(settings))
+
+
 def prepare_kafka(
     folder: Path,
     *,
@@ -53,26 +82,18 @@ def prepare_kafka(
     advertised: str,
     login: tuple[str, str] | None = None,
 ) -> tuple[list[str], list[str]]:
-    """The command that formats its storage, and the one that is the broker. `advertised`: host and port that clients are sent to;
-    `login`: who may, and the password."""
-    server = find_server("kafka")
+    """Its settings are written; the commands of kafka_commands."""
     settings = folder / "server.properties"
-    said = _SETTINGS.format(
+    said = render_kafka(
         address=address,
-        broker=port,
+        port=port,
         controller=find_free_port(),
         advertised=advertised,
         data=folder / "data",
+        login=login,
     )
-    if login is not None:
-        said = said.replace("PLAINTEXT://", "SASL_PLAINTEXT://")
-        said += (
-            "listener.security.protocol.map=CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT\n"
-        )
-        said += _LOGIN.format(user=login[0], password=login[1])
     settings.write_text(said, encoding="ascii")
-    make = java(server, "kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(settings))
-    return make, java(server, "-Xmx256m", "-Dlog4j2.level=WARN", "kafka.Kafka", str(settings))
+    return kafka_commands(find_server("kafka"), settings)
 
 
 @contextmanager

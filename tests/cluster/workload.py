@@ -1,4 +1,4 @@
-"""What runs in the pods of the cluster tests: `workload.py serve PORT`, or `workload.py call URL…` for ever.
+"""What runs in the pods of the cluster tests: `workload.py serve PORT [PEM]`, or `workload.py call URL…` for ever.
 
 Standard library alone; the image is Debian's Python and Redis. `http://host:port/path/` gets the number of the round
 appended, so that each call can be told from all others; `redis://host:port/key` sends GET key over a connection that is
@@ -9,6 +9,7 @@ import http.client
 import http.server
 import os
 import socket
+import ssl
 import sys
 import time
 from urllib.parse import urlsplit
@@ -34,8 +35,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def serve(port: int) -> None:
-    http.server.ThreadingHTTPServer(("0.0.0.0", port), Handler).serve_forever()
+def serve(port: int, pem: str = "") -> None:
+    """With certificate and key it is HTTPS."""
+    server = http.server.ThreadingHTTPServer(("0.0.0.0", port), Handler)
+    if pem:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem)
+        # A handshake in the thread that accepts would keep the others waiting.
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+    server.serve_forever()
 
 
 def call_http(url: str, round_number: int) -> None:
@@ -87,5 +97,5 @@ def call(urls: list[str]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve(int(sys.argv[2]))
+        serve(int(sys.argv[2]), *sys.argv[3:])
     call(sys.argv[2:])

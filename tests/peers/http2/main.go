@@ -3,13 +3,16 @@
 //	http2peer serve [HTTP GRPC [HTTPS PEM]]   prints "HTTP_PORT GRPC_PORT", serves until stdin ends; addresses to listen on
 //	                                    instead of free ports of loopback; HTTPS speaks HTTP/2 with the PEM's key
 //	http2peer get URL COUNT             GETs URL?n=0.. at once; a line of JSON for each
+//	http2peer ask                       gets as `get` does for each line "URL COUNT" of stdin, each on a connection of its own
 //	http2peer call ADDRESS METHOD COUNT [MS]  calls METHOD at once, one connection; a line of JSON for each; then lives for MS
 //
 // Messages of gRPC are raw bytes: a decimal number of milliseconds that the server takes.
 package main
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -147,7 +150,9 @@ func report(count int, one func(n int) (int, error)) {
 func get(url string, count int) {
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
-	client := http.Client{Transport: &http.Transport{Protocols: protocols}}
+	protocols.SetHTTP2(true)
+	secure := &tls.Config{InsecureSkipVerify: true} // a test's own certificate
+	client := http.Client{Transport: &http.Transport{Protocols: protocols, TLSClientConfig: secure}}
 	report(count, func(n int) (int, error) {
 		answer, err := client.Get(fmt.Sprintf("%s&n=%d", url, n))
 		if err != nil {
@@ -158,6 +163,17 @@ func get(url string, count int) {
 		return answer.StatusCode, err
 	})
 	client.CloseIdleConnections()
+}
+
+func ask() {
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		var url string
+		var count int
+		_, err := fmt.Sscan(lines.Text(), &url, &count)
+		check(err)
+		get(url, count)
+	}
 }
 
 func call(address, method string, count int) {
@@ -208,6 +224,8 @@ func main() {
 		count, err := strconv.Atoi(os.Args[3])
 		check(err)
 		get(os.Args[2], count)
+	case len(os.Args) == 2 && os.Args[1] == "ask":
+		ask()
 	case len(os.Args) >= 5 && os.Args[1] == "call":
 		count, err := strconv.Atoi(os.Args[4])
 		check(err)
@@ -216,7 +234,7 @@ func main() {
 			wait([]byte(os.Args[5]))
 		}
 	default:
-		fmt.Fprintln(os.Stderr, "usage: http2peer serve | get URL COUNT | call ADDRESS METHOD COUNT")
+		fmt.Fprintln(os.Stderr, "usage: http2peer serve | get URL COUNT | ask | call ADDRESS METHOD COUNT")
 		os.Exit(2)
 	}
 }
