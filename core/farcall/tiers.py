@@ -42,7 +42,7 @@ class Tier:
 DAY_S = 86_400
 
 # Why so much. Measured on two shared cores, x86-64, so upper bounds for the processor (bench/results):
-# - The agent holds 59 MB with 10,000 open connections under load, 90 MB with 100,000 connections of 5,000 processes. Beside
+# - The agent holds 59 MB with 10,000 open connections under load, at most 90 MB with 100,000 of 5,000 processes. Beside
 #   it the kernel counts 41 MiB of BPF maps for the pod: 98 MiB under load, 127 MiB in that crowd. In a cluster with 1,000
 #   requests/s its container counts 82 MB. A limit is twice that: an agent that is killed sees nothing. It takes 2 % of a
 #   core idle and 20-31 us a record: 100m are some 3,000 records/s, 200m some 6,000.

@@ -8,7 +8,9 @@ that a batch may go on over the end.
 With records of one power-of-two stride each lies where arithmetic says. Nobody waits here: the caller has a timer.
 """
 
+import ctypes
 import mmap
+import os
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,12 @@ _BUSY = np.uint32(1 << 31)  # reserved, not yet submitted
 _DISCARDED = np.uint32(1 << 30)
 _PAGE = mmap.PAGESIZE
 _DATA = 2 * _PAGE  # behind the consumer's page and the producer's
+# Not Python's own mmap, which takes a descriptor for each mapping: when those run out, rings must be read all the same.
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.mmap.restype = ctypes.c_void_p
+_LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+_LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_FAILED = ctypes.c_void_p(-1).value
 
 Records = npt.NDArray[np.void]
 
@@ -39,6 +47,7 @@ class Ring:
         self._producer = np.frombuffer(self._producer_map, np.uint64, 1)
         self._empty = np.zeros(0, layout)
         self._position = int(self._consumer[0])  # nobody else moves it
+        self._window = ctypes.c_ubyte * (size + _PAGE)  # as large as a mapping can be
 
     def read_end(self) -> int:
         """Position behind the last record reserved so far."""
@@ -63,17 +72,27 @@ class Ring:
             n = min(n, most)
         begin = start & (self._size - 1)
         before = begin % _PAGE
-        room = before + n * self._stride
-        with mmap.mmap(
-            self._fd, room, prot=mmap.PROT_READ, offset=_DATA + begin - before
-        ) as window:
-            header, records = self._copy(window, before, n)
+        header, records = self._copy(_DATA + begin - before, before, n)
         self._position = start + len(records) * self._stride
         self._consumer[0] = self._position
         discarded = (header & _DISCARDED) != 0
         return records[~discarded] if discarded.any() else records
 
-    def _copy(self, window: mmap.mmap, at: int, n: int) -> tuple[npt.NDArray[np.uint32], Records]:
+    def _copy(self, offset: int, before: int, n: int) -> tuple[npt.NDArray[np.uint32], Records]:
+        """Of the records that begin `before` bytes behind this place in the map. Raises OSError."""
+        room = before + n * self._stride
+        address = _LIBC.mmap(None, room, mmap.PROT_READ, mmap.MAP_SHARED, self._fd, offset)
+        if address == _FAILED:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        try:
+            return self._copy_from(memoryview(self._window.from_address(address)), before, n)
+        finally:
+            _LIBC.munmap(address, room)
+
+    def _copy_from(
+        self, window: "memoryview[int]", at: int, n: int
+    ) -> tuple[npt.NDArray[np.uint32], Records]:
         """Headers first: what one says is submitted was written before it said so."""
         stride = (self._stride,)
         header = np.ndarray(n, "<u4", window, at, stride).copy()

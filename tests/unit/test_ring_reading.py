@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import resource
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +153,20 @@ def test_nothing_of_the_data_stays_mapped(ring: Ring, writer: Writer) -> None:
     offsets = [int(line.split()[2], 16) for line in lines if "farcall-ring" in line]
     assert sorted(offsets) == [0, PAGE]
     assert len(kept) == RECORDS
+
+
+def test_a_ring_is_read_when_no_descriptor_is_left(ring: Ring, writer: Writer) -> None:
+    writer.put(1)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open("/dev/null", os.O_RDONLY)
+        numbers = read_all(ring)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    assert numbers == [1]
 
 
 def test_a_ring_whose_records_would_straddle_its_end_is_refused(writer: Writer) -> None:
