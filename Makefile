@@ -97,7 +97,7 @@ images: debian-cluster ## build the container images, in DOCKER_HOST or in a Doc
 .PHONY: cluster cluster-down
 cluster: debian-cluster kube ## a Kubernetes cluster on this machine (kind) with farcall installed; prints its kubeconfig
 	@FARCALL_WORKERS=$(or $(WORKERS),1) tests/cluster/cluster.sh up
-cluster-down: ## remove that cluster, and our Docker daemon
+cluster-down: ## remove that cluster, and our Docker daemon; fails when anything of theirs is left on this machine
 	@tests/cluster/cluster.sh down
 
 # ---- check ------------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ e2e: setup-test kube ## the operator against a real API server, and the whole pr
 .PHONY: e2e-kind
 e2e-kind: setup-test cluster ## the tests on a Kubernetes cluster alone
 	$(PY) -m pytest -m kind --timeout 900 && passed=0 || passed=$$?; \
-		[ -n "$(KEEP)" ] || $(MAKE) --no-print-directory cluster-down; exit $$passed
+		[ -n "$(KEEP)" ] || $(MAKE) --no-print-directory cluster-down || passed=$$?; exit $$passed
 
 # It takes minutes, nearly all of them waiting for controllers: once for the same sources.
 $(APISERVER_STAMP): $(APISERVER_SOURCES)

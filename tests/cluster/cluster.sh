@@ -26,11 +26,18 @@ main() {
 }
 
 up() {
+	machine=
+	[ -e "$state/machine" ] || [ -n "${DOCKER_HOST:-}" ] || machine=$(tests/cluster/leftovers.sh list machine)
 	mkdir -p "$state"
 	exec 8>"$state/lock"
 	flock 8
+	owned=${DOCKER_HOST:+no}
 	DOCKER_HOST=$(tests/cluster/docker.sh up 8>&-)
 	export DOCKER_HOST
+	if [ ! -e "$state/machine" ] && [ "$owned" != no ]; then
+		echo "$machine" >"$state/machine"
+		tests/cluster/leftovers.sh list docker >"$state/docker"
+	fi
 	kind=$(install_kind)
 	mapfile -t images < <(FARCALL_REGISTRY=farcall FARCALL_REVISION=local deploy/build-images.sh 8>&- && tests/cluster/build-workload.sh 8>&-)
 	[ ${#images[@]} -ge 7 ] || exit 1
@@ -92,16 +99,30 @@ install_farcall() {
 }
 
 down() {
+	before=$(mktemp -d)
+	trap 'rm -rf "$before"' EXIT
+	cp "$state/machine" "$state/docker" "$before" 2>/dev/null || true
+	failed=0
 	if [ -d /run/farcall-docker ] || [ -n "${DOCKER_HOST:-}" ]; then
 		DOCKER_HOST=$(tests/cluster/docker.sh up)
 		export DOCKER_HOST
 		"$(install_kind)" delete cluster --name "$cluster" --kubeconfig "$kubeconfig" >&2 || true
 		# kind never removes its network; in a daemon of our own nobody else uses it.
 		[ ! -d /run/farcall-docker ] || docker network rm kind >/dev/null 2>&1 || true
+		[ ! -e "$before/docker" ] || tests/cluster/leftovers.sh check docker "$before/docker" || remove_containers
 	fi
 	rm -rf "$state"
 	rmdir /run/farcall-cluster 2>/dev/null || true
 	tests/cluster/docker.sh down
+	[ ! -e "$before/machine" ] || tests/cluster/leftovers.sh check machine "$before/machine" || failed=1
+	exit "$failed"
+}
+
+# Those that tests made beside the cluster and did not remove, as when they were killed.
+remove_containers() {
+	failed=1
+	docker ps --all --quiet --filter network=kind | xargs -r docker rm --force >/dev/null
+	docker network rm kind >/dev/null 2>&1 || true
 }
 
 main "$@"
