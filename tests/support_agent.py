@@ -54,7 +54,7 @@ def make_record(dtype: np.dtype[np.void], **values: Any) -> Records:
 
 
 def make_http(
-    request: bytes, response: bytes = b"HTTP/1.1 200 OK\r\n\r\n", **values: Any
+    request: bytes, response: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", **values: Any
 ) -> Records:
     dtype = events.LARGE
     return make_record(
@@ -232,6 +232,7 @@ class FakeCapture:
         self.stop_recording: Callable[[], None] = lambda: None
         self.count_in_flight: Callable[[], int] = lambda: 0
         self.read_capped: Callable[[], dict[int, int]] = dict
+        self.ask_rest: Callable[[int, int, int], bool] = lambda sk, conn_id, seq: False
         self.limits_ns: list[int] = []  # that late requests were looked for with
         self.closed = False
         self.forgot_own = False

@@ -49,6 +49,30 @@ def ask(link, *words):
 """
 
 
+# A server and its client, whose response goes on for as long as there is something in `last`.
+STREAM = """
+import threading
+server = socket.create_server((address, 0))
+def serve():
+    peer, _ = server.accept()
+    peer.recv(4096)
+    for piece in (b"HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n", b"5\\r\\nhello\\r\\n", *last):
+        peer.sendall(piece)
+        time.sleep(0.3)
+    peer.recv(1)
+def stream():
+    threading.Thread(target=serve, daemon=True).start()
+    link = socket.create_connection(server.getsockname())
+    link.sendall(b"POST /stream HTTP/1.1\\r\\nHost: a.test\\r\\nContent-Length: 2\\r\\n\\r\\n")
+    time.sleep(0.1)
+    link.sendall(b"hi")
+    read = b""
+    while not read.endswith(b"hello\\r\\n" + b"".join(last)):
+        read += link.recv(4096)
+    return link
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     directory: Path  # the agent's
@@ -61,19 +85,16 @@ class Scene:
 
     def run(self, code: str, *, name: str) -> None:
         """A client with this service name; it stays for a moment, since a process is known by its files in /proc."""
-        subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                f"{CLIENT}{code}\ntime.sleep(1)\n",
-                self.resolver,
-                self.address,
-                str(self.port),
-            ],
-            env={**os.environ, "OTEL_SERVICE_NAME": self.service(name)},
-            check=True,
-            timeout=60,
-        )
+        with self.start(f"{code}\ntime.sleep(1)\n", name=name) as client:
+            assert client.wait(timeout=60) == 0
+
+    @contextmanager
+    def start(self, code: str, *, name: str) -> Iterator["subprocess.Popen[str]"]:
+        """The same, while it runs."""
+        words = (sys.executable, "-c", f"{CLIENT}{code}", self.resolver, self.address)
+        env = {**os.environ, "OTEL_SERVICE_NAME": self.service(name)}
+        with child(*words, str(self.port), env=env) as client:
+            yield client
 
     def service(self, name: str) -> str:
         """Ours alone: other things on this machine are traced as well."""

@@ -154,6 +154,14 @@ class Watch:
             found += [record.copy() for record in records[mask]]
         return found
 
+    def rests(self, *ports: int) -> np.ndarray:
+        """Records of how responses went on, as events.SMALL."""
+        self.drain()
+        records = np.concatenate([drained.small for drained in self._drained])
+        mask = np.isin(records["lport"], ports) | np.isin(records["rport"], ports)
+        found: np.ndarray = records[mask & (records["segment"] == events.SEGMENT_REST)]
+        return found
+
     def sides(self, *ports: int) -> tuple[list[Seen], list[Seen]]:
         """(client's, server's)"""
         seen = self.exchanges(*ports)

@@ -17,9 +17,9 @@ class Attribute:
     """`source` is the convention it follows: `otel`, `farcall` or `brief`."""
 
     key: str
-    type: AttributeType
     brief: str
     example: str
+    type: AttributeType = "string"
     source: Literal["otel", "farcall", "brief"] = "otel"
     values: tuple[str, ...] = ()  # closed list, when it is one
 
@@ -28,14 +28,12 @@ _ALL = (
     # Who is called
     Attribute(
         key="server.address",
-        type="string",
         brief="The name the client used, else the IP address.",
         example="api.example.com",
     ),
     Attribute(key="server.port", type="int", brief="Port of the server.", example="443"),
     Attribute(
         key="client.address",
-        type="string",
         brief="Address of the client, on server-side spans.",
         example="198.51.100.7",
     ),
@@ -47,63 +45,48 @@ _ALL = (
     ),
     Attribute(
         key="network.peer.address",
-        type="string",
         brief="IP address of the other end of the connection.",
         example="203.0.113.10",
     ),
     Attribute(key="network.peer.port", type="int", brief="Port of the other end.", example="6379"),
     Attribute(
         key="network.local.address",
-        type="string",
         brief="IP address of this end.",
         example="10.244.0.5",
     ),
     Attribute(key="network.local.port", type="int", brief="Port of this end.", example="49152"),
     Attribute(
         key="network.type",
-        type="string",
         brief="Version of IP.",
         example="ipv4",
         values=("ipv4", "ipv6"),
     ),
     Attribute(
         key="network.transport",
-        type="string",
         brief="Transport.",
         example="tcp",
         values=("tcp", "udp"),
     ),
-    Attribute(
-        key="network.protocol.name", type="string", brief="Application protocol.", example="http"
-    ),
+    Attribute(key="network.protocol.name", brief="Application protocol.", example="http"),
     Attribute(
         key="network.protocol.version",
-        type="string",
         brief="Version of the application protocol: 2 for HTTP/2 and gRPC, else not set.",
         example="2",
     ),
     # HTTP
-    Attribute(key="http.request.method", type="string", brief="Method.", example="GET"),
+    Attribute(key="http.request.method", brief="Method.", example="GET"),
     Attribute(key="http.response.status_code", type="int", brief="Status.", example="200"),
-    Attribute(
-        key="url.path", type="string", brief="Path of the request target.", example="/api/data"
-    ),
-    Attribute(
-        key="url.query", type="string", brief="Query with its values masked.", example="page=?&q=?"
-    ),
+    Attribute(key="url.path", brief="Path of the request target.", example="/api/data"),
+    Attribute(key="url.query", brief="Query with its values masked.", example="page=?&q=?"),
     Attribute(
         key="url.scheme",
-        type="string",
         brief="http or https.",
         example="http",
         values=("http", "https"),
     ),
-    Attribute(
-        key="user_agent.original", type="string", brief="User-Agent header.", example="curl/8.5"
-    ),
+    Attribute(key="user_agent.original", brief="User-Agent header.", example="curl/8.5"),
     Attribute(
         key="http.request.header.content-type",
-        type="string",
         brief="Content-Type of the request.",
         example="application/json",
     ),
@@ -120,16 +103,13 @@ _ALL = (
         example="2048",
     ),
     # gRPC
-    Attribute(
-        key="rpc.system", type="string", brief="The system.", example="grpc", values=("grpc",)
-    ),
+    Attribute(key="rpc.system", brief="The system.", example="grpc", values=("grpc",)),
     Attribute(
         key="rpc.service",
-        type="string",
         brief="Full name of the service that is called, its package included.",
         example="shop.Cart",
     ),
-    Attribute(key="rpc.method", type="string", brief="Method of the service.", example="AddItem"),
+    Attribute(key="rpc.method", brief="Method of the service.", example="AddItem"),
     Attribute(
         key="rpc.grpc.status_code",
         type="int",
@@ -137,25 +117,20 @@ _ALL = (
         example="5",
     ),
     # Databases and caches
-    Attribute(key="db.system.name", type="string", brief="The system.", example="redis"),
-    Attribute(
-        key="db.operation.name", type="string", brief="Command or statement verb.", example="GET"
-    ),
+    Attribute(key="db.system.name", brief="The system.", example="redis"),
+    Attribute(key="db.operation.name", brief="Command or statement verb.", example="GET"),
     Attribute(
         key="db.namespace",
-        type="string",
         brief="MongoDB's database, Cassandra's keyspace.",
         example="shop",
     ),
     Attribute(
         key="db.collection.name",
-        type="string",
         brief="MongoDB's collection, Cassandra's table.",
         example="orders",
     ),
     Attribute(
         key="db.query.text",
-        type="string",
         brief="Statement or command with its arguments masked.",
         example="GET ?",
     ),
@@ -167,34 +142,28 @@ _ALL = (
     ),
     Attribute(
         key="db.response.status_code",
-        type="string",
         brief="The server's error code.",
         example="WRONGTYPE",
     ),
     # Messaging
-    Attribute(key="messaging.system", type="string", brief="The system.", example="kafka"),
+    Attribute(key="messaging.system", brief="The system.", example="kafka"),
     Attribute(
         key="messaging.operation.name",
-        type="string",
         brief="Name of the request, as Kafka's protocol has it.",
         example="Produce",
     ),
     Attribute(
         key="messaging.operation.type",
-        type="string",
         brief="What it does with messages; not set for requests that move none.",
         example="send",
         values=("send", "receive"),
     ),
     Attribute(
         key="messaging.destination.name",
-        type="string",
         brief="Topic, or topics in the order of the request; `unknown topic (…)` where a request has only its ID.",
         example="orders",
     ),
-    Attribute(
-        key="messaging.consumer.group.name", type="string", brief="Its group.", example="billing"
-    ),
+    Attribute(key="messaging.consumer.group.name", brief="Its group.", example="billing"),
     # Connections whose protocol is not read
     Attribute(
         key="farcall.tcp.client_bytes",
@@ -212,15 +181,13 @@ _ALL = (
     ),
     Attribute(
         key="tls.client.server_name",
-        type="string",
         brief="Name that the client's TLS handshake asked for (SNI).",
         example="api.example.com",
     ),
-    Attribute(key="error.type", type="string", brief="Why the call failed.", example="500"),
+    Attribute(key="error.type", brief="Why the call failed.", example="500"),
     # Whose process
     Attribute(
         key="service.name",
-        type="string",
         brief="Service of this end: OTEL_SERVICE_NAME, else its pod's annotation, workload, pod or container, else the executable's name.",
         example="checkout",
     ),
@@ -232,28 +199,24 @@ _ALL = (
     ),
     Attribute(
         key="process.executable.name",
-        type="string",
         brief="Name of the executable.",
         example="python3",
     ),
-    Attribute(key="container.id", type="string", brief="Container ID.", example="4c01db0b339c"),
+    Attribute(key="container.id", brief="Container ID.", example="4c01db0b339c"),
     # Among the resource's attributes these speak of this end, among the span's own of the destination inside the cluster.
     Attribute(
         key="k8s.namespace.name",
-        type="string",
         brief="Namespace: of this end among the resource's attributes, of the destination among the span's.",
         example="shop",
     ),
     Attribute(
         key="k8s.pod.name",
-        type="string",
         brief="Pod: of this end among the resource's attributes, of the destination among the span's.",
         example="checkout-7d9c",
     ),
     *(
         Attribute(
             key=f"k8s.{word}.name",
-            type="string",
             brief=f"{kind} that the pod belongs to: this end's among the resource's attributes, the destination's among the span's.",
             example=example,
         )
@@ -268,22 +231,17 @@ _ALL = (
     ),
     Attribute(
         key="k8s.pod.uid",
-        type="string",
         brief="UID of that pod.",
         example="275ecb36-5aa8-4c2a-9c47-d8bb681b9aff",
     ),
-    Attribute(
-        key="k8s.container.name", type="string", brief="Container of this end.", example="app"
-    ),
+    Attribute(key="k8s.container.name", brief="Container of this end.", example="app"),
     Attribute(
         key="k8s.service.name",
-        type="string",
         brief="Service that was called, where the cluster leaves no doubt which.",
         example="cart",
     ),
     Attribute(
         key="k8s.node.name",
-        type="string",
         brief="Node: that saw this end among the resource's attributes, of the destination among the span's.",
         example="node-1",
     ),
@@ -298,14 +256,12 @@ _ALL = (
     ),
     Attribute(
         key="farcall.destination.name",
-        type="string",
         brief="The label: service, host, or `Unknown External Service`.",
         example="api.example.com",
         source="farcall",
     ),
     Attribute(
         key="farcall.destination.kind",
-        type="string",
         brief="What the label stands for.",
         example="external",
         source="farcall",
@@ -313,7 +269,6 @@ _ALL = (
     ),
     Attribute(
         key="farcall.name.source",
-        type="string",
         brief="Which evidence named it.",
         example="dns",
         source="farcall",
@@ -321,7 +276,6 @@ _ALL = (
     ),
     Attribute(
         key="farcall.name.confidence",
-        type="string",
         brief="How sure the name is.",
         example="exact",
         source="farcall",
@@ -336,7 +290,6 @@ _ALL = (
     ),
     Attribute(
         key="farcall.unknown.reason",
-        type="string",
         brief="Why there is no name.",
         example="no_dns_seen",
         source="farcall",
@@ -344,14 +297,12 @@ _ALL = (
     ),
     Attribute(
         key="farcall.link.tracestate",
-        type="string",
         brief="What the request's `tracestate` said beside its `traceparent`; the link's trace state in OTLP out.",
         example="rojo=00f067aa0ba902b7,congo=t61rcWkgMzE",
         source="farcall",
     ),
     Attribute(
         key="farcall.join",
-        type="string",
         brief="How the server's sight was found: `exact`, `overlap`; `none` on a server-side span whose client's sight never came.",
         example="exact",
         source="farcall",
@@ -366,28 +317,38 @@ _ALL = (
     ),
     Attribute(
         key="farcall.server.service.name",
-        type="string",
         brief="Service name of the server's process, from its own sight.",
         example="inventory",
         source="farcall",
     ),
     Attribute(
         key="farcall.server.pod.name",
-        type="string",
         brief="Pod of the server's process, from its own sight.",
         example="inventory-5f",
         source="farcall",
     ),
     Attribute(
+        key="farcall.request.duration_ns",
+        type="int",
+        brief="From the request's first byte to its last, where it came in several calls: the time that sending it took.",
+        example="350000",
+        source="farcall",
+    ),
+    Attribute(
+        key="farcall.response.first_byte_ns",
+        type="int",
+        brief="From the request's first byte to the response's first, where the response came in several calls; the span lasts to its last byte.",
+        example="1800000",
+        source="farcall",
+    ),
+    Attribute(
         key="farcall.flags",
-        type="string",
         brief="What was imperfect: `cut`, `late`, `pipelined`, `head_lost`.",
         example="late",
         source="farcall",
     ),
     Attribute(
         key="farcall.connection.id",
-        type="string",
         brief="Key into the `connections` table.",
         example="6f1c…",
         source="farcall",

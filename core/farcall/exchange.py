@@ -90,7 +90,10 @@ _ENDS = (
 
 EXCHANGES = (
     Column("start", "time", nullable=False),  # first request byte at this end
-    Column("duration_ns", "uint64", nullable=False),  # first request byte to first response byte
+    # First request byte to last response byte; to the first one of protocols and responses whose last is not known.
+    Column("duration_ns", "uint64", nullable=False),
+    Column("request_duration_ns", "uint64"),  # to the last request byte; null: it came in one call
+    Column("first_byte_ns", "uint64"),  # to the first response byte; null: as duration_ns
     Column(
         "role", "uint8", nullable=False
     ),  # 0: this end sent the request (client), 1: it was asked (server)

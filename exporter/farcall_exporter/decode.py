@@ -65,7 +65,7 @@ def _check_column(field: pa.Field, column: pa.ChunkedArray) -> None:
         _check_range(field.name, column.cast(pa.int64()), 0, MAX_TIME_NS)
     elif field.name == "role":
         _check_range(field.name, column, 0, 1)
-    elif field.name == "duration_ns":
+    elif field.name in ("duration_ns", "request_duration_ns", "first_byte_ns"):
         _check_range(field.name, column, 0, MAX_TIME_NS)
 
 

@@ -88,6 +88,8 @@ class Exchanges:
     count: int
     start: Ints
     duration: Ints
+    request_duration: Ints  # 0: it came in one call
+    first_byte: Ints  # 0: as duration
     role: Ints
     sequence: Ints
     protocol: Coded
@@ -128,6 +130,8 @@ class Exchanges:
             count=table.num_rows,
             start=integers(table, "start"),
             duration=integers(table, "duration_ns"),
+            request_duration=integers(table, "request_duration_ns"),
+            first_byte=integers(table, "first_byte_ns"),
             owner=Owner.of(table),
             ends=Ends.of(table, opened="connection_opened"),
             role=integers(table, "role"),

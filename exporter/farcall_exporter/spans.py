@@ -102,6 +102,7 @@ def build_spans(x: Exchanges, parts: SpanParts, *, version: str, links: Links) -
         *_messaging(x, rows),
         *_plain(x, rows),
         ("error.type", error_type),
+        *_times(x, rows),
         *([(IS_SERVER_SPAN, constant("true", count))] if parts.is_server else []),
         *parts.attributes,
         ("farcall.unknown.reason", parts.unknown_reason),
@@ -176,6 +177,15 @@ def _request(x: Exchanges, rows: Codes, is_http: Mask) -> Entries:
         # Of HTTP/2 only the sizes of heads are known.
         ("http.request.size", numbers(x.request_bytes[rows], has_size)),
         ("http.response.size", numbers(x.response_bytes[rows], has_size)),
+    ]
+
+
+def _times(x: Exchanges, rows: Codes) -> Entries:
+    """Of calls whose request or response did not come at once."""
+    request, first = x.request_duration[rows], x.first_byte[rows]
+    return [
+        ("farcall.request.duration_ns", numbers(request, request > 0)),
+        ("farcall.response.first_byte_ns", numbers(first, first > 0)),
     ]
 
 

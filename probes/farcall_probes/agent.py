@@ -181,6 +181,7 @@ class Agent:
         late_due = time.monotonic() + LATE_EVERY_S
         while not self._stopping:
             full = self._drain()
+            self._ask_rests()
             now = time.monotonic()
             if now >= second_due:
                 second_due = now + CONFIG_EVERY_S
@@ -211,6 +212,13 @@ class Agent:
         except BpfError as e:
             self._faults["late_unlooked"] += 1
             self._log.warning("requests without an answer were not looked for", why=str(e))
+
+    def _ask_rests(self) -> None:
+        try:
+            self._tracer.rests.ask(time.monotonic_ns(), self._capture.ask_rest)
+        except BpfError as e:
+            self._faults["rests_unasked"] += 1
+            self._log.warning("how responses went on was not asked", why=str(e))
 
     def _drain(self) -> bool:
         """One drain; whether a ring was full."""
@@ -328,11 +336,13 @@ class Agent:
         try:
             self._capture.stop_recording()
             self._faults["in_flight_lost"] = self._capture.count_in_flight()
+            self._tracer.rests.ask_all(self._capture.ask_rest)
         except BpfError as e:
             self._log.warning("what is in flight was not counted", why=str(e))
         for _ in range(MAX_LAST_DRAINS):
             if not self._drain():
                 break
+        self._tracer.take_ended(self._tracer.rests.let_go(), time.monotonic_ns())
         self._faults["in_flight_lost"] += self._tracer.in_flight
         self._flush()
         self._update_numbers()

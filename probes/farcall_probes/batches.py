@@ -38,6 +38,13 @@ _PLACES = np.array(  # of each code's word; a code is one byte
     [_WORDS.index(PROTOCOLS.get(code, "unknown")) for code in range(256)], dtype=np.int32
 )
 T = TypeVar("T")
+_PAIRED_IN_ORDER = (  # of others no request is followed to its last byte
+    events.PROTO_HTTP1,
+    events.PROTO_REDIS,
+    events.PROTO_POSTGRES,
+    events.PROTO_MYSQL,
+    events.PROTO_MEMCACHED,
+)
 _HEADER_FIELDS = list(events.EXCHANGE.names or ())
 _IDENTITY_COLUMNS = (
     "client_key",
@@ -68,6 +75,7 @@ class DnsRow(NamedTuple):  # made once per address: a tuple costs a third of a f
 class _Chunk:
     numbers: Records  # the fixed part of the records, as events.EXCHANGE
     places: Places  # of each row's connection
+    ends_ns: npt.NDArray[np.uint64]  # of each response's last byte, monotonic
     texts: Columns
 
 
@@ -90,10 +98,12 @@ class ExchangeRows:
         numbers = records.pack(fixed) if whole else records.pick(fixed, texts.rows)
         if texts.response_bytes is not None:
             numbers["resp_bytes"] = texts.response_bytes
+        ends_ns = numbers["ts_resp_ns"] if texts.ended_ns is None else texts.ended_ns
         self._chunks.append(
             _Chunk(
                 numbers=numbers,
                 places=places if whole else places[texts.rows],
+                ends_ns=ends_ns,
                 texts=texts,
             )
         )
@@ -108,8 +118,10 @@ class ExchangeRows:
         chunks, self._chunks, self.rows = self._chunks, [], 0
         numbers = records.join([c.numbers for c in chunks])
         owners = _Owners(connections, np.concatenate([c.places for c in chunks]))
+        ends_ns = np.concatenate([c.ends_ns for c in chunks])
         made = {
             **_numeric_columns(numbers, offset_ns),
+            **_durations(numbers, ends_ns),
             **_text_columns([c.texts for c in chunks]),
             **owners.build_columns(offset_ns),
         }
@@ -159,12 +171,9 @@ class _Owners:
 
 
 def _numeric_columns(numbers: Records, offset_ns: int) -> dict[str, Values]:
-    begin = numbers["ts_req_ns"]
-    end = numbers["ts_resp_ns"]
     without_cause = numbers["cause_conn_id"] == 0
     return {
-        "start": _times(begin, offset_ns),
-        "duration_ns": columns.numbers(np.where(end > begin, end - begin, np.uint64(0))),
+        "start": _times(numbers["ts_req_ns"], offset_ns),
         "role": columns.numbers(numbers["role"]),
         "protocol": _protocols(numbers["proto"]),
         "connection_id": columns.numbers(numbers["conn_id"]),
@@ -182,6 +191,22 @@ def _numeric_columns(numbers: Records, offset_ns: int) -> dict[str, Values]:
         "cause_connection_id": columns.numbers(numbers["cause_conn_id"], without_cause),
         "cause_sequence": columns.numbers(numbers["cause_seq"], without_cause),
     }
+
+
+def _durations(numbers: Records, ends_ns: npt.NDArray[np.uint64]) -> dict[str, Values]:
+    """What is the same as the whole is not said twice."""
+    begin, first = numbers["ts_req_ns"], numbers["ts_resp_ns"]
+    asked_ns = numbers["asked_us"].astype(np.uint64) * np.uint64(1000)
+    is_at_once = (asked_ns == 0) | ~np.isin(numbers["proto"], _PAIRED_IN_ORDER)
+    return {
+        "duration_ns": columns.numbers(_since(begin, ends_ns)),
+        "request_duration_ns": columns.numbers(asked_ns, is_at_once),
+        "first_byte_ns": columns.numbers(_since(begin, first), ends_ns <= first),
+    }
+
+
+def _since(begin: npt.NDArray[np.uint64], end: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    return np.where(end > begin, end - begin, np.uint64(0))
 
 
 def _text_columns(texts: list[Columns]) -> dict[str, Values]:

@@ -87,5 +87,9 @@ class Capture(Protocol):
     def tell_late(self, limit_ns: int) -> int:
         """Requests that have waited longer than this for their answer become records, once each; how many."""
 
+    def ask_rest(self, sk: int, conn_id: int, seq: int) -> bool:
+        """Has the rest of that exchange's response told, as far as it has come and was not told yet. False when no more will ever
+        be told of it. Raises BpfError."""
+
     def close(self) -> None:
         """Detaches everything. Idempotent."""

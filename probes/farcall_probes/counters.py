@@ -38,4 +38,5 @@ KERNEL_COUNTERS = (
     "kernel_tls_lost",  # the same, no workspace was free
     "kernel_capped_lost",  # beyond what one container may have
     "kernel_sampled_dropped",  # left out so that the agent stays below its CPU ceiling
+    "kernel_rest",  # rests of responses that were told
 )

@@ -41,6 +41,15 @@ SEGMENT_NONE = 0  # the record is a whole exchange
 SEGMENT_REQUEST = 1
 SEGMENT_RESPONSE = 2
 SEGMENT_CLOSED = 3  # what is in flight on this connection will not be answered any more
+SEGMENT_REST = 4  # of an exchange that was told: how its response went on
+
+REST_ASKED = 0
+REST_NEXT = 1  # the next request began
+REST_CLOSED = 2  # nothing more can come
+
+ENDED_NOT = 0
+ENDED_BLANK = 1  # as the end of a chunked body's trailers
+ENDED_CHUNKS = 2  # as the end of a chunked body
 
 ROLE_CLIENT = 0  # this end sent the request
 ROLE_SERVER = 1  # this end was asked
@@ -106,9 +115,10 @@ class Counter(IntEnum):
     TLS_LOST = 30
     CAPPED_LOST = 31
     SAMPLED_DROPPED = 32
+    REST = 33
 
 
-COUNT_MAX = 33
+COUNT_MAX = 34
 
 
 class Flag(IntFlag):
@@ -143,7 +153,8 @@ _WHO = [
     ("comm", "S16"),
     ("cause_conn_id", "<u8"),
     ("cause_seq", "<u4"),
-    ("pad1", "V12"),
+    ("asked_us", "<u4"),
+    ("sk", "<u8"),
 ]
 
 _EXCHANGE = [
@@ -164,7 +175,7 @@ _EXCHANGE = [
     ("segment", "u1"),
     ("end", "u1"),
     ("wrapped", "u1"),
-    ("pad2", "V1"),
+    ("ended", "u1"),
     ("resp_more", "<u2"),
 ]
 

@@ -206,6 +206,9 @@ class KernelCapture:
         late = self._list_waiting(time.monotonic_ns() - limit_ns)
         return sum(self._loaded.run("tell_late", sk, limit_ns) for sk in late)
 
+    def ask_rest(self, sk: int, conn_id: int, seq: int) -> bool:
+        return bool(self._loaded.run("ask_rest", sk, conn_id, seq))
+
     def count_in_flight(self) -> int:
         return len(self._list_waiting(time.monotonic_ns()))
 

@@ -52,6 +52,7 @@ class Columns:
     collection: Text | None = None  # or table, or topic
     group: Text | None = None  # of consumers
     response_bytes: npt.NDArray[np.uint64] | None = None  # None: as the records say
+    ended_ns: npt.NDArray[np.uint64] | None = None  # the response's last byte; None: its first
 
 
 def captured(block: Records, field: str, length: str) -> list[bytes]:

@@ -20,7 +20,7 @@ from farcall_probes.masking import mask_query
 from farcall_probes.multiplexed import MultiplexedReader
 from farcall_probes.readcolumns import TRACE_FLAGS, Columns, Text, captured, name_ends
 from farcall_probes.requestheads import HeadReader
-from farcall_probes.responses import measure_responses
+from farcall_probes.responses import Sizes, measure_responses
 from farcall_probes.wire.http1 import RequestParser
 
 T = TypeVar("T")
@@ -66,13 +66,15 @@ class Reader:
     def read(self, code: int, block: Records) -> Columns:
         """`code`: events.PROTO_*, the same for the whole block."""
         if code == events.PROTO_HTTP1:
-            return self.read_http(block)
+            return self.read_http(block, measure_responses(block, read_status(block)).sizes)
         if self._multiplexed.reads(code):
             return self._multiplexed.read(code, block)
         return self._databases.read(code, block)
 
-    def read_http(self, block: Records) -> Columns:
-        """HTTP/1 exchanges, of either stride."""
+    def read_http(
+        self, block: Records, sizes: Sizes, ended_ns: npt.NDArray[np.uint64] | None = None
+    ) -> Columns:
+        """HTTP/1 exchanges, of either stride. `sizes` of their responses; `ended_ns`: when those ended, where that was waited for."""
         heads = self._head_reader.read(self._requests_of(block))
         self._http_dropped += len(block) - len(heads.rows)
         kept = np.array(heads.rows, dtype=np.intp)
@@ -98,7 +100,8 @@ class Reader:
             host=heads.host,
             status=status,
             error=name_ends(block),
-            response_bytes=measure_responses(block, heads.method, status),
+            response_bytes=sizes[kept],
+            ended_ns=None if ended_ns is None else ended_ns[kept],
             batch_size=_scatter(heads.requests, len(kept)),
             user_agent=heads.user_agent,
             content_type=heads.content_type,

@@ -28,6 +28,7 @@ from farcall_probes.pairing import Pairer
 from farcall_probes.policy import Policy
 from farcall_probes.reading import Reader
 from farcall_probes.resolvers import address_text, speaks_for_all
+from farcall_probes.rests import Ended, Rests, split_rests
 from farcall_probes.streamrows import Exchanges, select
 from farcall_probes.streams import Streams
 from farcall_probes.unanswered import Unanswered
@@ -69,8 +70,7 @@ class Tracer:
         self._heads = Heads()
         self._streams = Streams()
         self._dns_reader = DnsReader()
-        self._pairer = Pairer()
-        self._unanswered = Unanswered()
+        self._pairer, self._unanswered, self.rests = Pairer(), Unanswered(), Rests()
         self._rows = ExchangeRows()
         self._new_connections: list[int] = []  # their places
         self._dns_rows: list[DnsRow] = []
@@ -122,9 +122,12 @@ class Tracer:
             self._take_dns(drained.dns, now_ns)
         if len(drained.heads):
             self._heads.add(drained.heads)
-        for block in (drained.small, drained.large):
+        small, rests = split_rests(drained.small)
+        for block in (small, drained.large):
             if len(block):
                 self._take_records(block, now_ns)
+        self.rests.take(rests)
+        self.take_ended(self.rests.settle(is_whole=not drained.full), now_ns)
 
     def _take_dns(self, block: Records, now_ns: int) -> None:
         known: dict[Seen, Identity | None] = {}
@@ -220,8 +223,29 @@ class Tracer:
             if len(rows):
                 whole = len(rows) == len(block)
                 part = block if whole else records.pick(block, rows)
-                its_places = places if whole else places[rows]
-                self._rows.add(part, its_places, self._reader.read(code, part))
+                at = places if whole else places[rows]
+                if code == events.PROTO_HTTP1:
+                    self._take_http(part, at, now_ns)
+                else:
+                    self._rows.add(part, at, self._reader.read(code, part))
+
+    def _take_http(self, block: Records, places: Places, now_ns: int) -> None:
+        sizes, held = self.rests.hold(block, now_ns)
+        if held.any():
+            block, places, sizes = block[~held], places[~held], sizes[~held]
+        if len(block):
+            self._rows.add(block, places, self._reader.read_http(block, sizes))
+
+    def take_ended(self, ended: Ended | None, now_ns: int) -> None:
+        """Exchanges that were held; what the config says of them meanwhile counts."""
+        if ended is None or events.PROTO_HTTP1 not in self._protocols:
+            return
+        places = self._find_connections(ended.block, now_ns)
+        rows = np.flatnonzero(self._find_kept(places))
+        if len(rows):
+            block = ended.block[rows]
+            texts = self._reader.read_http(block, ended.sizes[rows], ended.ends_ns[rows])
+            self._rows.add(block, places[rows], texts)
 
     def _find_kept(self, places: Places) -> npt.NDArray[np.bool_]:
         kept: npt.NDArray[np.bool_] = self.connections.rows["kept"][places]
@@ -356,6 +380,7 @@ class Tracer:
             **self._dns_reader.counters(),
             **self._pairer.counters,
             **self._unanswered.counters,
+            **self.rests.counters,
             "heads_dropped": self._heads.dropped,
             "evidence_addresses_dropped": self.evidence.evicted,
             "processes_gone": self._identities.gone,
@@ -370,5 +395,6 @@ class Tracer:
             "processes": len(self._identities),
             "heads_waiting": len(self._heads),
             "multiplexed_waiting": len(self._pairer),
+            "responses_held": len(self.rests),
             "rows_waiting": self.pending_rows,
         }

@@ -10,7 +10,7 @@ import pytest
 from farcall.envelope import STATUS_PATH
 from farcall.exchange import ExchangeFlag
 from support_agent import packed
-from support_agent_live import Scene, running_scene
+from support_agent_live import STREAM, Scene, running_scene
 
 pytestmark = pytest.mark.bpf
 
@@ -183,11 +183,17 @@ time.sleep(0.5)
 def test_it_ends_with_zero_and_sends_what_it_has(tmp_path: Path) -> None:
     with running_scene(tmp_path) as scene:
         scene.run('ask(connect(), b"PING")', name="last")
-        begin = time.monotonic()
-        scene.agent.terminate()
-        assert scene.agent.wait(timeout=15) == 0
+        stream = (
+            f"last = []\n{STREAM}\nlink = stream()\nprint('streams', flush=True)\ntime.sleep(60)\n"
+        )
+        with scene.start(stream, name="streaming") as client:
+            assert client.stdout is not None and client.stdout.readline() == "streams\n"
+            begin = time.monotonic()
+            scene.agent.terminate()
+            assert scene.agent.wait(timeout=15) == 0
         assert time.monotonic() - begin < 10
         assert scene.rows("exchanges", "last")
+        assert {r["target"] for r in scene.rows("exchanges", "streaming")} == {"/stream"}
         assert any(p.path == STATUS_PATH for p in scene.exporter.posted)
 
 

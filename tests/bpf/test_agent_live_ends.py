@@ -9,7 +9,7 @@ import pytest
 
 from farcall.exchange import ExchangeFlag
 from support_agent import packed
-from support_agent_live import Scene, running_scene
+from support_agent_live import STREAM, Scene, running_scene
 from support_ports import find_free_port
 
 pytestmark = pytest.mark.bpf
@@ -53,6 +53,23 @@ link.close()
 
     assert (row["operation"], row["error"]) == ("BLPOP", "client_closed")
     assert row["duration_ns"] >= 300_000_000
+
+
+def test_a_streamed_response_lasts_to_its_last_chunk_at_both_ends(scene: Scene) -> None:
+    code = f"""
+last = [b"0\\r\\n\\r\\n"]
+{STREAM}
+link = stream()
+time.sleep(2)
+"""
+    scene.run(code, name="streamed")
+    rows = scene.wait_rows("exchanges", "streamed", 2)
+
+    client, server = sorted(rows, key=lambda r: r["role"])
+    for row in (client, server):
+        assert row["target"] == "/stream" and row["response_bytes"] == 47 + 10 + 5
+    assert client["duration_ns"] >= 600_000_000 and client["request_duration_ns"] >= 100_000_000
+    assert server["duration_ns"] >= server["first_byte_ns"] + 600_000_000
 
 
 def test_tail_prints_what_the_agent_sends(scene: Scene) -> None:

@@ -14,6 +14,7 @@ from farcall_probes.doctortls import check_tls
 from farcall_probes.events import PROTO_HTTP1, PROTO_TCP, Flag
 from farcall_probes.probes import KernelCapture
 from support_probes import OK, Watch, connection, make_request, port_of
+from support_rests import CHUNKED, LAST_CHUNK, chunk, pass_on, tell
 from support_tlslib import TlsPair, find_own_libssl, make_certificate, open_tls_pair, probed
 
 pytestmark = pytest.mark.bpf
@@ -64,6 +65,20 @@ def test_every_exchange_is_seen_at_both_ends_with_one_key(
     check_both_ends(watch, pair.port, requests)
     assert watch.count("tls") == 4 * 23
     assert watch.count("tls_unowned") == watch.count("tls_lost") == 0
+
+
+def test_a_response_in_several_pieces_lasts_to_its_last_one(
+    watch: Watch, reading: None, certificate: tuple[Path, Path]
+) -> None:
+    pieces = (CHUNKED, chunk(b"body" * 100), LAST_CHUNK)
+    pair = open_tls_pair(certificate)
+    pass_on(pair.client, pair.server, make_request("/"))
+    last = [pass_on(pair.server, pair.client, piece) for piece in pieces][-1]
+    pair.close()
+
+    for side in tell(watch, pair.port):
+        assert [t.size for t in side] == [sum(map(len, pieces))]
+        assert side[0].first_ns < last[0] <= side[0].last_ns <= last[1]
 
 
 def test_a_connection_that_is_read_is_not_told_of_as_unknown_bytes_too(

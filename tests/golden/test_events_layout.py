@@ -37,6 +37,11 @@ CONSTANTS = {
     "FC_COUNT_MAX": events.COUNT_MAX,
 }
 
+ENUMS = (
+    *("fc_protocol", "fc_role", "fc_flag", "fc_counter", "fc_policy", "fc_end"),
+    *("fc_segment", "fc_rest", "fc_ended"),
+)
+
 
 def members(layout: np.dtype) -> dict[str, tuple[int, int]]:
     fields = layout.fields
@@ -114,11 +119,7 @@ def test_a_record_fills_its_stride_and_the_ring_header() -> None:
 
 
 def test_flags_protocols_and_counters_have_the_headers_values(tmp_path: Path) -> None:
-    names = [
-        n
-        for e in ("fc_protocol", "fc_role", "fc_flag", "fc_counter", "fc_policy", "fc_end")
-        for n in enumerators(e)
-    ]
+    names = [n for e in ENUMS for n in enumerators(e)]
     printed = compile_and_run(tmp_path, [f'printf("{n} %d\\n", (int){n});' for n in names])
 
     for name in names:

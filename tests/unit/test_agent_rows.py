@@ -63,7 +63,7 @@ def test_batches_have_the_schema_of_the_contract(room: Room) -> None:
 def test_every_number_of_a_record_arrives(room: Room) -> None:
     record = make_http(
         GET,
-        b"HTTP/1.1 503 Busy\r\n\r\n",
+        b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
         conn_id=2**63 + 5,
         seq=9,
         netns=4026531840,
@@ -71,7 +71,8 @@ def test_every_number_of_a_record_arrives(room: Room) -> None:
         isn_server=7,
         request_seq=8,
         req_bytes=2**40,
-        resp_bytes=11,
+        resp_bytes=41,
+        asked_us=3,
         ts_req_ns=5_000,
         ts_resp_ns=9_000,
         conn_open_ns=4_000,
@@ -84,10 +85,11 @@ def test_every_number_of_a_record_arrives(room: Room) -> None:
     (row,) = room.take(make_drained(large=[record]))["exchanges"]
 
     assert row["start"].value == UNIX + 5_000 and row["duration_ns"] == 4_000
+    assert row["request_duration_ns"] == 3_000 and row["first_byte_ns"] is None
     assert row["connection_opened"].value == UNIX + 4_000
     assert (row["connection_id"], row["sequence"], row["netns"]) == (2**63 + 5, 9, 4026531840)
     assert (row["isn_client"], row["isn_server"], row["request_seq"]) == (2**32 - 1, 7, 8)
-    assert (row["request_bytes"], row["response_bytes"]) == (2**40, 11)
+    assert (row["request_bytes"], row["response_bytes"]) == (2**40, 41)
     assert (row["role"], row["protocol"], row["status"]) == (1, "http", 503)
     assert (row["local_address"], row["peer_address"]) == (
         packed("2001:db8::1"),

@@ -34,7 +34,7 @@ def batch(tmp_path: Path) -> Batch:
                 make_http(GET, conn_id=78, ts_req_ns=1_000, ts_resp_ns=2_501_000),
                 make_http(
                     b"GET /\x1b[31m/%0a HTTP/1.1\r\nHost: b.example\r\n\r\n",
-                    b"HTTP/1.1 503 Busy\r\n\r\n",
+                    b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
                     conn_id=79,
                     role=events.ROLE_SERVER,
                 ),

@@ -56,6 +56,8 @@ FC_INLINE void close_conn(u64 sk, u32 old, u32 new, bool unread)
 		finish_exchange(c, sk, k);
 	} else if (c && k->state == CONN_FRAMED) {
 		ship_close(c, k, find_end(sk, k->large.x.role, old, new));
+	} else if (c && has_rest(k)) {
+		tell_rest(c, sk, k, FC_REST_CLOSED);
 	}
 	map_delete(MAP(MAP_CONNS), &sk);
 }
@@ -93,6 +95,12 @@ FC_INLINE bool may_be_read(u64 sk, u32 old)
 	return unread > 1 && !(closed && (old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT));
 }
 
+/* close(2), but not shutdown(SHUT_WR), which still waits for its answer. */
+FC_INLINE bool is_closed(u64 sk, u32 new)
+{
+	return (new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK) && load_u8(AT(sk, OFF_SK_SHUTDOWN)) == SHUTDOWN_BOTH;
+}
+
 FC_INLINE void change_state(u64 sk, u32 old, u32 new)
 {
 	if (new == TCP_SYN_SENT)
@@ -103,12 +111,8 @@ FC_INLINE void change_state(u64 sk, u32 old, u32 new)
 		map_delete(MAP(MAP_DIALS), &sk);
 	else if (new == TCP_CLOSE && old == TCP_SYN_SENT)
 		fail_dial(sk);
-	else if (new == TCP_CLOSE)
-		close_conn(sk, old, new, may_be_read(sk, old));
-	/* close(2), but not shutdown(SHUT_WR), which still waits for its answer */
-	else if ((new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK) &&
-		 load_u8(AT(sk, OFF_SK_SHUTDOWN)) == SHUTDOWN_BOTH)
-		close_conn(sk, old, new, false);
+	else if (new == TCP_CLOSE || is_closed(sk, new))
+		close_conn(sk, old, new, new == TCP_CLOSE && may_be_read(sk, old));
 }
 
 /* A new socket under a number that was something else before. */

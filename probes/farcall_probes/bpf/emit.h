@@ -34,12 +34,14 @@ FC_INLINE void submit_small(u64 *counts, struct conn *k)
 		counts[FC_COUNT_SMALL]++;
 }
 
-FC_INLINE void submit_large(u64 *counts, struct conn *k)
+FC_INLINE bool submit_large(u64 *counts, struct conn *k)
 {
-	if (ring_output(MAP(MAP_RING_LARGE), &k->large, sizeof(k->large), FC_NO_WAKEUP))
+	if (ring_output(MAP(MAP_RING_LARGE), &k->large, sizeof(k->large), FC_NO_WAKEUP)) {
 		counts[FC_COUNT_LARGE_LOST]++;
-	else
-		counts[FC_COUNT_LARGE]++;
+		return false;
+	}
+	counts[FC_COUNT_LARGE]++;
+	return true;
 }
 
 /* Which of the two classes: requests are collected at one place for both, responses are not. */
@@ -48,7 +50,8 @@ FC_INLINE bool is_small_record(u8 proto)
 	return proto == FC_PROTO_REDIS || proto == FC_PROTO_MEMCACHED;
 }
 
-FC_INLINE void submit_exchange(u64 *counts, struct conn *k)
+/* Whether user space gets a large record. */
+FC_INLINE bool submit_exchange(u64 *counts, struct conn *k)
 {
 	if (k->mute)
 		counts[FC_COUNT_HEALTH]++;
@@ -59,7 +62,8 @@ FC_INLINE void submit_exchange(u64 *counts, struct conn *k)
 	else if (is_small_record(k->large.x.proto))
 		submit_small(counts, k);
 	else
-		submit_large(counts, k);
+		return submit_large(counts, k);
+	return false;
 }
 
 /* One piece of a long request head. Lost pieces make the head cut. */

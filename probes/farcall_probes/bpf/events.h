@@ -86,6 +86,26 @@ enum fc_segment {
 	FC_SEGMENT_REQUEST = 1,
 	FC_SEGMENT_RESPONSE = 2,
 	FC_SEGMENT_CLOSED = 3, /* what is in flight on this connection will not be answered any more */
+	FC_SEGMENT_REST = 4,   /* of an exchange that was told: how its response went on, see rest.h */
+};
+
+/*
+ * A record of FC_SEGMENT_REST has the fixed part of its exchange (conn_id and seq say which), but
+ *   ts_resp_ns   is the time of the newest bytes of the response
+ *   resp_bytes   is how many there were in all
+ *   end          is enum fc_rest, ended is enum fc_ended; req_cap and resp_cap are 0
+ */
+enum fc_rest {
+	FC_REST_ASKED = 0,  /* told because user space asked for it: more may come */
+	FC_REST_NEXT = 1,   /* the next request began */
+	FC_REST_CLOSED = 2, /* nothing more can come: the connection closed */
+};
+
+/* How the newest bytes of a response look. */
+enum fc_ended {
+	FC_ENDED_NOT = 0,
+	FC_ENDED_BLANK = 1,  /* as the end of a chunked body's trailers; an event of a stream may too */
+	FC_ENDED_CHUNKS = 2, /* as the end of a chunked body */
 };
 
 /* Why there is no answer. With FC_FLAG_NO_RESPONSE. */
@@ -121,7 +141,8 @@ struct fc_who {
 	u8 comm[FC_COMM_LEN];
 	u64 cause_conn_id; /* of a request that this end sent: the exchange that its thread was serving, see cause.h; 0: not known */
 	u32 cause_seq;
-	u8 pad1[12];
+	u32 asked_us; /* from the first byte of the request to its last; beyond 71 minutes it stays there */
+	u64 sk;       /* the kernel's name of the connection: only to ask for it */
 };
 
 /* One request and its first response bytes, at one end. Head and payload follow in `data`: req_cap bytes of the
@@ -144,7 +165,7 @@ struct fc_exchange {
 	u8 segment; /* enum fc_segment */
 	u8 end;     /* enum fc_end */
 	u8 wrapped; /* of a segment: 1 when it is a packed or partial outer frame of Cassandra's version 5, with any number of messages in it */
-	u8 pad2;
+	u8 ended; /* of HTTP/1: enum fc_ended, where not all of the call was captured */
 	u16 resp_more; /* of HTTP/1: so many more bytes of the response lie in the last FC_RESP_MORE bytes of `req` */
 };
 
@@ -240,7 +261,8 @@ enum fc_counter {
 	FC_COUNT_TLS_LOST = 30,    /* the same, no workspace was free */
 	FC_COUNT_CAPPED_LOST = 31, /* beyond what one container may have: not submitted */
 	FC_COUNT_SAMPLED_DROPPED = 32, /* left out so that the agent stays below its CPU ceiling: not submitted */
-	FC_COUNT_MAX = 33,
+	FC_COUNT_REST = 33, /* rests of responses that were told: records submitted or lost like any other */
+	FC_COUNT_MAX = 34,
 };
 
 /* Flags of the policy map (cgroup ID → u32) and of the default for cgroups it does not hold. */

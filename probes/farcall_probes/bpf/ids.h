@@ -35,7 +35,7 @@
 #define STEP_BEGIN 0
 #define STEP_CONTINUE 1
 #define STEP_HEAD 2
-#define STEP_INTERIM 3
+#define STEP_ANSWER 3
 #define STEP_DATAGRAM 4
 #define STEP_STREAM 5
 #define STEP_REPLY 6
@@ -51,6 +51,8 @@
 #define STEP_QUESTIONS 16
 #define STEP_RIGHTS 17
 #define STEP_TURNED 18
+#define STEP_REST 19
+#define STEP_TELL 20
 
 /* OFF_*: a member's offset, added to a pointer. */
 #define OFF_TASK_FILES 1
@@ -120,11 +122,11 @@
 
 /* SIZE_*: what the loader makes maps with; held against sizeof in maps.h. */
 #define SIZE_FDENT 24
-#define SIZE_CONN 1200
+#define SIZE_CONN 1232
 #define SIZE_OPENED 16
 #define SIZE_ASKED 136
 #define SIZE_SETTINGS 32
-#define SIZE_CALL 4984
+#define SIZE_CALL 5024
 #define SIZE_SERVING 32
 #define SIZE_WHO 128
 #define SIZE_BUCKET 24

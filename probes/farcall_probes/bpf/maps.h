@@ -118,6 +118,13 @@ struct conn {
 	u64 told_ns;
 	u64 told_sent;
 	u64 told_received;
+	/* The rest of a response, see rest.h. */
+	u64 rest_ns;    /* of its newest bytes that were not told yet, or 0 */
+	u64 rest_bytes; /* the whole response's, up to rest_seq */
+	u64 rest_last;  /* the newest eight */
+	u32 rest_seq;
+	u8 follow;      /* enum follow */
+	u8 spare[3];
 };
 
 /* The request that a thread read last, see cause.h. */

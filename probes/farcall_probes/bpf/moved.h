@@ -26,6 +26,7 @@ FC_INLINE void lose_sight(struct call *c, u64 sk, struct conn *k)
 	x->end = FC_END_NONE;
 	x->who.cause_conn_id = 0;
 	x->who.cause_seq = 0;
+	x->who.asked_us = 0;
 	k->told_ns = is_first ? x->who.conn_open_ns : c->now;
 	k->told_sent = is_first ? 0 : load_sent(sk, k);
 	k->told_received = is_first ? 0 : load_received(sk);
@@ -41,6 +42,12 @@ FC_INLINE void take_moved(void *ctx, struct call *c, struct fdent *e, s64 n, boo
 	count(c, FC_COUNT_EVENTS);
 	if (k && k->ports == e->ports) {
 		state = k->state;
+		if (state == CONN_ANSWERED && k->follow && !k->unpaired && !k->tls && k->dir != c->dir) {
+			follow_moved(c, sk, k, n);
+			return;
+		}
+		if (state == CONN_REQUEST && k->dir == c->dir && !k->tls)
+			note_asked(&k->large.x);
 		if (any && !k->tls && (state == CONN_MAYBE || state == CONN_REQUEST || state == CONN_RESPONSE)) {
 			c->now = read_clock();
 			if (k->dir != c->dir || state == CONN_MAYBE)

@@ -16,12 +16,12 @@
 #include "http1.h"
 #include "io.h"
 #include "redis.h"
+#include "rest.h"
 #include "sizes.h"
 
 /* Responses that arrive glued to others are never counted off; after this much silence nothing is in flight any more. */
 #define FC_UNPAIRED_LIFE_NS FC_SECOND_NS
-/* "HTTP/1.1 200" */
-#define FC_STATUS_LINE 12
+#define FC_STATUS_LINE 12 /* "HTTP/1.1 200" */
 
 FC_INLINE u8 classify_request(struct call *c, struct conn *k, u64 head)
 {
@@ -64,6 +64,7 @@ FC_INLINE void confirm_request(struct call *c, struct conn *k, u8 proto)
 		    (k->connector == CONNECTOR_SELF ? FC_FLAG_CONNECTOR : 0);
 	x->seq = k->next_seq++;
 	k->state = CONN_REQUEST;
+	k->follow = FOLLOW_NOT;
 	if (proto != FC_PROTO_HTTP1)
 		return;
 	k->mute = x->seq == 0 && is_health_check(k->large.req, x->req_cap);
@@ -110,6 +111,7 @@ FC_INLINE bool begin_request(struct call *c, u64 sk, struct conn *k)
 	x->end = FC_END_NONE;
 	x->who.cause_conn_id = 0;
 	x->who.cause_seq = 0;
+	x->who.asked_us = 0;
 	x->ts_req_ns = c->now;
 	x->req_bytes = c->total;
 	x->req_cap = (u16)n;
@@ -126,8 +128,8 @@ FC_INLINE bool begin_request(struct call *c, u64 sk, struct conn *k)
 	if (!proto) {
 		if (may_be_followed(c, k))
 			k->state = CONN_MAYBE;
-		else
-			k->state = k->state == CONN_ANSWERED ? CONN_ANSWERED : CONN_IDLE;
+		else if (k->state != CONN_ANSWERED)
+			k->state = CONN_IDLE;
 		return false;
 	}
 	confirm_request(c, k, proto);
@@ -179,6 +181,7 @@ FC_INLINE bool continue_request(struct call *c, u64 sk, struct conn *k)
 	if (at + c->total > x->req_bytes)
 		x->req_bytes = at + c->total;
 	c->before = at;
+	note_asked(x);
 	if (k->state == CONN_MAYBE) {
 		u8 proto;
 
@@ -197,12 +200,13 @@ FC_INLINE bool continue_request(struct call *c, u64 sk, struct conn *k)
 	return has_head_left(c, k, at);
 }
 
-FC_INLINE void finish_exchange(struct call *c, u64 sk, struct conn *k)
+/* Whether user space gets a large record. */
+FC_INLINE bool finish_exchange(struct call *c, u64 sk, struct conn *k)
 {
 	k->state = CONN_ANSWERED;
 	see_identity(c, sk, k);
 	add_identity(k, k->sights == 1 ? load_state(sk) : 0);
-	submit_exchange(c->counts, k);
+	return submit_exchange(c->counts, k);
 }
 
 FC_INLINE void answer_redis(struct call *c, u64 sk, struct conn *k)
@@ -252,15 +256,18 @@ FC_INLINE bool is_interim(const struct conn *k)
 	return r[9] == '1' && !(r[10] == '0' && r[11] == '1');
 }
 
-FC_INLINE void finish_http(struct call *c, u64 sk, struct conn *k)
+FC_INLINE void finish_http(struct call *c, u64 sk, struct conn *k, u64 last)
 {
 	struct fc_exchange *x = &k->large.x;
+	u32 written = locate_write(sk);
 
-	x->resp_bytes = c->total;
+	x->resp_bytes += c->total;
 	if (k->head == HEAD_UNKNOWN && x->req_bytes > x->req_cap)
 		x->flags |= FC_FLAG_CUT;
-	measure_request(sk, k);
-	finish_exchange(c, sk, k);
+	measure_request(sk, k, written);
+	note_first(k, last);
+	if (finish_exchange(c, sk, k) && !k->unpaired)
+		follow_first(c, k, written);
 }
 
 /* Back to waiting: what was read is no answer. */
@@ -276,6 +283,7 @@ FC_INLINE void answer_http(void *ctx, struct call *c, u64 sk, struct conn *k)
 
 	if (!x->resp_cap) {
 		x->ts_resp_ns = read_clock();
+		x->resp_bytes = 0;
 		x->resp_more = 0;
 		if (c->len[0] > FC_LARGE_RESP)
 			collect_more(c, k, c->base[0] + FC_LARGE_RESP, c->len[0] - FC_LARGE_RESP);
@@ -286,16 +294,17 @@ FC_INLINE void answer_http(void *ctx, struct call *c, u64 sk, struct conn *k)
 		return;
 	if (x->resp_cap < FC_STATUS_LINE) {
 		k->state = CONN_RESPONSE;
+		x->resp_bytes += c->total;
 		if (k->large.resp[0] != 'H')
 			drop_response(k);
 	} else if (!is_http_response(*(u64 *)k->large.resp)) {
 		/* The rest of the response before, read late, or no HTTP at all: the answer is still to come. */
 		drop_response(k);
-	} else if (is_interim(k)) {
+	} else if (is_interim(k) || has_more_pieces(c, k)) {
 		c->sk = sk;
-		go_to(ctx, STEP_INTERIM);
+		go_to(ctx, STEP_ANSWER);
 	} else {
-		finish_http(c, sk, k);
+		finish_http(c, sk, k, peek_first(c, k));
 	}
 }
 
@@ -349,20 +358,22 @@ FC_INLINE u64 skip_interim(const struct conn *k)
 	return 0;
 }
 
-FC_INLINE void pass_interim(struct call *c, u64 sk, struct conn *k)
+/* Whether the answer follows in the same call. */
+FC_INLINE bool pass_interim(struct call *c, struct conn *k)
 {
 	u64 skip = skip_interim(k);
 
 	drop_response(k);
 	k->large.x.resp_more = 0;
 	if (!skip || skip + FC_STATUS_LINE > c->len[0])
-		return;
+		return false;
 	if (!collect_response(c, k, c->base[0] + skip, c->len[0] - skip))
-		return;
-	if (is_interim(k) || !is_http_response(*(u64 *)k->large.resp))
-		drop_response(k);
-	else
-		finish_http(c, sk, k);
+		return false;
+	k->large.x.resp_bytes = -skip; /* those are not the response's */
+	if (!is_interim(k) && is_http_response(*(u64 *)k->large.resp))
+		return true;
+	drop_response(k);
+	return false;
 }
 
 FC_INLINE void answer_request(void *ctx, struct call *c, u64 sk, struct conn *k)

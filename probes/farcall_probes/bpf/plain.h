@@ -98,6 +98,7 @@ FC_INLINE void meet_plain(struct call *c, u64 sk, struct conn *k)
 	x->end = FC_END_NONE;
 	x->who.cause_conn_id = 0;
 	x->who.cause_seq = 0;
+	x->who.asked_us = 0;
 	k->mute = 0;
 	k->dir = (u8)c->dir;
 	k->told_ns = x->who.conn_open_ns ? x->who.conn_open_ns : c->now;

@@ -47,6 +47,12 @@ int run__tell_late(u64 *a)
 	return tell_late(a[0], a[1]);
 }
 
+/* The same: (sock, conn_id, seq). 0 if no more is to be heard of the rest of that response. */
+int run__ask_rest(u64 *a)
+{
+	return ask_rest(a[0], a[1], (u32)a[2]);
+}
+
 /* ---- writes, at enter ---------------------------------------------------------------------------------------- */
 
 FC_INLINE int on_write(void *a, u64 fd, u64 base, u64 len, u64 name)

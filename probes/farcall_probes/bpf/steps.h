@@ -17,6 +17,10 @@ FC_INLINE void begin_step(void *ctx, struct call *c)
 
 	if (!k)
 		return;
+	if (has_rest(k)) {
+		c->sk = sk;
+		go_to(ctx, STEP_TELL);
+	}
 	c->before = 0;
 	if (begins_nothing(c, k)) {
 		if (is_plain_due(k))
@@ -133,13 +137,39 @@ FC_INLINE void head_step(void *ctx, struct call *c)
 		follow_head(c, k, c->before);
 }
 
-FC_INLINE void interim_step(void *ctx, struct call *c)
+FC_INLINE void rest_step(void *ctx, struct call *c)
 {
 	u64 sk;
 	struct conn *k = find_conn(c, &sk);
 
-	if (k)
-		pass_interim(c, sk, k);
+	if (!k || k->state != CONN_ANSWERED)
+		return;
+	if (k->unpaired)
+		count_off(c, k);
+	else if (k->follow)
+		follow_call(c, sk, k);
+}
+
+/* Before a request begins. */
+FC_INLINE void tell_step(void *ctx, struct call *c)
+{
+	u64 sk;
+	struct conn *k = find_conn(c, &sk);
+
+	if (!k)
+		return;
+	tell_rest(c, sk, k, FC_REST_NEXT);
+	go_to(ctx, STEP_BEGIN);
+}
+
+/* What is rare in a response's first call. */
+FC_INLINE void answer_step(void *ctx, struct call *c)
+{
+	u64 sk;
+	struct conn *k = find_conn(c, &sk);
+
+	if (k && (!is_interim(k) || pass_interim(c, k)))
+		finish_http(c, sk, k, peek_last(c, 0));
 }
 
 FC_INLINE void reply_step(void *ctx, struct call *c)
@@ -265,7 +295,7 @@ FC_INLINE void stream_step(void *ctx, struct call *c)
 STEP(begin)
 STEP(continue)
 STEP(head)
-STEP(interim)
+STEP(answer)
 STEP(datagram)
 STEP(stream)
 STEP(reply)
@@ -281,5 +311,7 @@ STEP(questions)
 STEP(plaintext)
 STEP(rights)
 STEP(turned)
+STEP(rest)
+STEP(tell)
 
 #endif

@@ -118,8 +118,10 @@ FC_INLINE void take_confirmed(void *ctx, struct call *c, struct fdent *e, u64 sk
 		k->state = CONN_IDLE;
 	}
 	if (k && state == CONN_ANSWERED && k->dir != c->dir) {
-		if (k->unpaired)
-			count_off(c, k);
+		if (k->unpaired || k->follow) {
+			c->sk = sk;
+			go_to(ctx, STEP_REST);
+		}
 		return;
 	}
 	meet_bytes(ctx, c, e, k, plain);

@@ -220,6 +220,7 @@ FC_INLINE void fill_addresses(u64 sk, struct fc_who *w)
 {
 	u64 net = load_u64(AT(sk, OFF_SK_NET));
 
+	w->sk = sk;
 	w->netns = net ? load_u32(AT(net, OFF_NET_INUM)) : 0;
 	w->family = (u8)load_u16(AT(sk, OFF_SK_FAMILY));
 	w->lport = load_u16(AT(sk, OFF_SK_NUM));
