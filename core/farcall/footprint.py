@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # mallopt(3)
-_LARGE = 2 * 1024 * 1024  # above all that a drain makes: a block that is mapped for itself costs a fault a page, each time
+# Above all that a drain makes: a block that is mapped for itself costs a fault a page, each time.
+_LARGE = 2 * 1024 * 1024
 _MADV_DONTNEED = 4  # madvise(2)
 _COLLECTED_OBJECTS = 10_000  # 1 to 2 MB; of a drain's rows as many are alive at once
 _SMAPS = Path("/proc/self/smaps")
