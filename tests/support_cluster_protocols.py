@@ -9,7 +9,7 @@ import re
 import shlex
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -204,6 +204,16 @@ class Market:
 
 def has_both(span: Span) -> bool:
     return span.attributes.get("farcall.join") in ("exact", "overlap")
+
+
+def describe(spans: Sequence[Span]) -> str:
+    """What tells one of them from another, in order of time."""
+    keys = ("error.type", "farcall.join", "farcall.connection.id", "server.address")
+    lines = [
+        (s.start_ns, s.duration_ns, s.kind, s.span_id, *(s.attributes.get(key) for key in keys))
+        for s in sorted(spans, key=lambda s: int(s.start_ns))
+    ]
+    return "\n".join(map(str, lines))
 
 
 def slug(name: str) -> str:
