@@ -84,6 +84,7 @@ def kafka_(host: str, port: int) -> Call:
     producer = kafka.KafkaProducer(bootstrap_servers=f"{host}:{port}", acks="all")
 
     def call(word: str, count: int) -> None:
+        producer.partitions_for(word)  # once it returns, the topic is there and has a leader
         for _ in range(count):
             producer.send(word, b"x").get(TIMEOUT_S)
 
