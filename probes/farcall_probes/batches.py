@@ -45,7 +45,6 @@ _PAIRED_IN_ORDER = (  # of others no request is followed to its last byte
     events.PROTO_MYSQL,
     events.PROTO_MEMCACHED,
 )
-_HEADER_FIELDS = list(events.EXCHANGE.names or ())
 _IDENTITY_COLUMNS = (
     "client_key",
     "tgid",

@@ -145,7 +145,8 @@ class Btf:
         element, _, n = next(self._entries("<III", at, 1))
         return n * self._size(element, depth + 1)
 
-    def _find_struct(self, name: str) -> int:
+    def find_struct(self, name: str) -> int:
+        """Type number of `struct name`."""
         places = self._text_places(name.encode())
         for place in places:
             if place in self._structs:
@@ -158,10 +159,6 @@ class Btf:
             at += 1
             places.append(at - self._text_at)
         return places
-
-    def find_struct(self, name: str) -> int:
-        """Type number of `struct name`."""
-        return self._find_struct(name)
 
     def find_function(self, name: str) -> int | None:
         """Type number of the kernel's function `name`, None when there is none. Its header is looked for as bytes: a walk over all
@@ -182,12 +179,12 @@ class Btf:
 
     def find_size(self, name: str) -> int:
         """Bytes of `struct name`."""
-        return self._size(self._find_struct(name))
+        return self._size(self.find_struct(name))
 
     def find_member(self, path: str) -> Member:
         """`task_struct.files`, `sock.__sk_common.skc_dport`. Anonymous structs and unions are looked through."""
         name, *members = path.split(".")
-        number, offset = self._find_struct(name), 0
+        number, offset = self.find_struct(name), 0
         found: Member | None = None
         for member in members:
             hit = self._member(self._skip_aliases(number), member.encode(), 0)

@@ -232,7 +232,7 @@ class Tracer:
     def _take_http(self, block: Records, places: Places, now_ns: int) -> None:
         sizes, held = self.rests.hold(block, now_ns)
         if held.any():
-            block, places, sizes = block[~held], places[~held], sizes[~held]
+            block, places, sizes = records.pick(block, ~held), places[~held], sizes[~held]
         if len(block):
             self._rows.add(block, places, self._reader.read_http(block, sizes))
 
@@ -243,7 +243,7 @@ class Tracer:
         places = self._find_connections(ended.block, now_ns)
         rows = np.flatnonzero(self._find_kept(places))
         if len(rows):
-            block = ended.block[rows]
+            block = records.pick(ended.block, rows)
             texts = self._reader.read_http(block, ended.sizes[rows], ended.ends_ns[rows])
             self._rows.add(block, places[rows], texts)
 

@@ -15,7 +15,6 @@ from farcall_probes.wire import tracecontext
 from farcall_probes.wire.http1shapes import Shapes, Words
 from farcall_probes.wire.outcomes import MAX_TEXT, NEED_MORE, NOT_MINE, Outcome, Truncated, text
 
-MAX_METHOD = 32  # the longest registered method, UPDATEREDIRECTREF, has 17
 MAX_HOST = 262  # 255 of a name, a colon, 5 of a port, a spare dot
 MAX_WORD = 256  # user agent, content type: dictionary columns, so few and short
 MAX_PIPELINED = 64  # counted at most; the capture holds no more whole heads
