@@ -141,6 +141,23 @@ def test_what_vanished_while_a_stream_was_outdated_is_noticed_by_the_next_list(
     play(scene, tmp_path)
 
 
+def test_what_we_wrote_and_somebody_deleted_before_any_watch_told_is_noticed(
+    tmp_path: Path,
+) -> None:
+    async def scene(fake: FakeServer, kubeconfig: Path) -> None:
+        async with watching(fake, kubeconfig) as watcher:
+            written = build_child("main", "ours")
+            written["metadata"] |= {"uid": "short-lived", "resourceVersion": str(fake.version)}
+            watcher.world.note(written)
+            assert len(watcher.world.children("main")) == 2
+            watcher.called.clear()
+            fake.cut_watches(GONE)
+            await until(lambda: set(watcher.world.children("main")) == {CHILD}, "it is dropped")
+            assert "main" in watcher.called
+
+    play(scene, tmp_path)
+
+
 def test_what_was_heard_before_a_new_list_does_not_undo_it(tmp_path: Path) -> None:
     """kopf may hand over late what the old stream told: of an object that changed since, and of one that is gone since."""
 

@@ -52,7 +52,7 @@ async def render_metrics() -> str:
         counters=counters,
         leading=True,
         world=world,
-        streams=Streams(WATCHED, find=lambda _: None, vanish=lambda _: None, clock=lambda: 0.0),
+        streams=Streams(WATCHED, find=lambda _: None, conclude=lambda *_: None, clock=lambda: 0.0),
         queue=Workqueue(Idle(), watcher=counters, keeps=lambda _: True, resync_s=600),
     )
     return health.render()

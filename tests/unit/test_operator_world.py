@@ -155,6 +155,35 @@ def test_an_answer_that_the_watch_was_faster_than_changes_nothing():
     assert world.children("main")[CHILD]["data"] == {"key": "made again"}
 
 
+def test_what_we_wrote_and_no_watch_ever_told_of_is_missing_from_a_later_list():
+    world = World()
+    world.put(build_config("main"))
+    world.put(build_node("n1"))
+    world.note(build_child("main", version=5))
+
+    assert world.conclude("v1", "Service", set(), "9") == []
+    assert world.conclude("v1", "ConfigMap", {"u1"}, "9") == []
+    (gone,) = world.conclude("v1", "ConfigMap", {"another"}, "9")
+    assert world.drop(gone) == {"main"}
+    assert CHILD not in world.children("main")
+    world.note(build_child("main", version=7))  # an answer that came later than the list
+    assert CHILD not in world.children("main")
+    assert world.put(build_child("main", uid="u2", version=10)) == {"main"}
+
+
+def test_configs_and_nodes_that_a_list_no_longer_holds_are_gone():
+    world = World()
+    for name in ("a", "b"):
+        world.put(build_config(name))
+    world.put(build_node("n1"))
+
+    (gone,) = world.conclude("farcall.dev/v1alpha1", "TracingConfig", {"uid-b"}, "9")
+    assert world.drop(gone) == {"a", "b"}
+    (gone,) = world.conclude("v1", "Node", set(), "9")
+    assert world.drop(gone) == {"b"}
+    assert world.nodes() == {}
+
+
 def test_what_a_list_holds_is_so_though_it_is_older_than_what_was_known():
     world = World()
     world.put(build_child("main", version=500, data="before the store was put back"))

@@ -5,7 +5,7 @@ take 25 MB so.
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from types import MappingProxyType
 
 from farcall.tracingconfig import KIND
@@ -58,6 +58,7 @@ class World:
     def __init__(self) -> None:
         self._noted: dict[str, str] = {}  # TracingConfigs: the version that our status made
         self._gone: dict[Ref, str] = {}  # children: the version that they had when they went
+        self._listed: dict[tuple[str, str], str] = {}  # by API version and kind: the last list's
         self._configs: dict[str, Manifest] = {}
         self._children: dict[str, dict[Ref, Packed]] = {}
         self._owners: dict[Ref, str] = {}
@@ -81,8 +82,9 @@ class World:
             if ref.name in self._configs:
                 self._noted[ref.name] = version
             return
-        gone = self._gone.get(ref)
-        if gone is None or is_newer_version(version, gone):
+        gone, listed = self._gone.get(ref), self._listed.get((ref.api_version, ref.kind), "")
+        is_late = is_newer_version(listed, version)
+        if not is_late and (gone is None or is_newer_version(version, gone)):
             self._put_child(Ref(*map(sys.intern, ref)), manifest)
 
     def drop(self, manifest: Manifest) -> set[str]:
@@ -99,6 +101,20 @@ class World:
                 return set(self._configs)
             return set()
         return self._drop_child(ref, manifest)
+
+    def conclude(self, api_version: str, kind: str, uids: Set[str], version: str) -> list[Manifest]:
+        """At the end of a list of one kind, whose version it was: what is held and not among its `uids`, as `drop` takes it.
+
+        What we wrote while the list was read is missing too; the watch, which begins where the list ended, tells of it.
+        """
+        self._listed[api_version, kind] = version
+        found = [*_list_uids(self._configs), *_list_uids(self._nodes)]
+        found += [(ref, self._children[owner][ref].uid) for ref, owner in self._owners.items()]
+        return [
+            _build_identity(ref, uid, version)
+            for ref, uid in found
+            if ref.kind == kind and ref.api_version == api_version and uid not in uids
+        ]
 
     def config(self, name: str) -> Manifest | None:
         return self._configs.get(name)
@@ -175,6 +191,18 @@ def _is_no_news(manifest: Manifest, before: Packed, *, listed: bool) -> bool:
     if version == before.version:
         return bool(version)
     return not listed and is_newer_version(before.version, version)
+
+
+def _list_uids(held: Mapping[str, Manifest]) -> Iterator[tuple[Ref, str]]:
+    for manifest in held.values():
+        yield ref_of(manifest), str(manifest["metadata"].get("uid", ""))
+
+
+def _build_identity(ref: Ref, uid: str, version: str) -> Manifest:
+    metadata = {"name": ref.name, "uid": uid, "resourceVersion": version}
+    if ref.namespace:
+        metadata["namespace"] = ref.namespace
+    return {"apiVersion": ref.api_version, "kind": ref.kind, "metadata": metadata}
 
 
 def _pick_config(config: Manifest) -> object:

@@ -1,4 +1,4 @@
-"""What each watch stream is at: listed or not, when it gave a sign of life, what vanished while nobody looked.
+"""What each watch stream is at: listed or not, when it gave a sign of life, what its lists hold.
 
 It stands in kopf's HTTP session as a middleware. kopf tells its handlers of each object, but not that a list has ended, not
 of objects that are missing from a later list (they were deleted while the stream was cut), and not of bookmarks; prune,
@@ -8,8 +8,7 @@ queue and a task for each of 17,000 objects: most of what a start cost. Watches 
 
 import asyncio
 import json
-import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -56,25 +55,23 @@ class Stream:
     watch_began_at: float | None = None
     listed: bool = False  # once is enough: after that, World holds a whole picture of some moment
     version: str = ""  # of the last list that was begun
-    page_uids: set[str] = field(default_factory=set)  # of the list that is being read
-    # uid → namespace and name. A dozen bytes more here are a dozen for each object in the cluster that is ours.
-    known: dict[str, tuple[str, str]] = field(default_factory=dict)
+    uids: set[str] = field(default_factory=set)  # of the list that is being read
 
 
 class Streams:
-    """`find` is called with each object that a list holds, `vanish` with those (metadata only) that it no longer holds."""
+    """`find` is called with each object that a list holds, `conclude` at the list's end with their UIDs and its version."""
 
     def __init__(
         self,
         watched: Sequence[Watched],
         *,
         find: Callable[[Manifest], None],
-        vanish: Callable[[Manifest], None],
+        conclude: Callable[[Watched, Set[str], str], None],
         clock: Callable[[], float],
     ) -> None:
         self._clock = clock
         self._find = find
-        self._vanish = vanish
+        self._conclude = conclude
         self._by_resource = {w.resource: Stream(w, clock()) for w in watched}
         self._all_listed = asyncio.Event()
         self.gone = asyncio.Event()  # a kind that was watched: its CRD was deleted
@@ -96,17 +93,11 @@ class Streams:
         """Until everything that the first lists held has been handed over."""
         await self._all_listed.wait()
 
-    def note_seen(self, watched: Watched, manifest: Manifest) -> bool:
-        """Told by a watch: put or changed. Whether that is news."""
-        stream = self._by_resource[watched.resource]
-        if _is_from_before(stream, manifest):
-            return False
-        _know(stream, manifest["metadata"])
-        return True
-
-    def note_deleted(self, watched: Watched, manifest: Manifest) -> None:
-        """Always true: what is gone never comes back by the same uid."""
-        self._by_resource[watched.resource].known.pop(manifest["metadata"]["uid"], None)
+    def is_news(self, watched: Watched, manifest: Manifest) -> bool:
+        """Of what a watch tells, put or changed. kopf still hands over what it heard before it had to list anew; the list
+        knew better."""
+        version = str(manifest["metadata"].get("resourceVersion", ""))
+        return not is_newer_version(self._by_resource[watched.resource].version, version)
 
     async def read_along(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -149,30 +140,21 @@ class Streams:
         stream.alive_at = self._clock()
         if "continue" not in request.url.query:
             stream.lists += 1
-            stream.page_uids = set()
+            stream.uids = set()
             stream.version = str(metadata.get("resourceVersion", ""))
+        watched = stream.watched
         for item in page.get("items") or ():
-            stream.page_uids.add(item["metadata"]["uid"])
-            _know(stream, item["metadata"])
+            stream.uids.add(item["metadata"]["uid"])
             # A list says once what all its items are.
-            watched = stream.watched
             self._find({"apiVersion": watched.api_version, "kind": watched.kind, **item})
         if not metadata.get("continue"):
-            self._compare(stream)
-            self._conclude(stream)
+            self._conclude(watched, stream.uids, stream.version)
+            stream.uids = set()
+            stream.listed = True
+            if all(s.listed for s in self._by_resource.values()):
+                self._all_listed.set()
         # aiohttp keeps what was read for whoever asks next, which is kopf.
         response._body = json.dumps({**page, "items": []}).encode()
-
-    def _compare(self, stream: Stream) -> None:
-        for uid in stream.known.keys() - stream.page_uids:
-            namespace, name = stream.known.pop(uid)
-            self._vanish(_build_identity(stream.watched, uid, namespace, name))
-        stream.page_uids = set()
-
-    def _conclude(self, stream: Stream) -> None:
-        stream.listed = True
-        if all(s.listed for s in self._by_resource.values()):
-            self._all_listed.set()
 
     def _follow(self, stream: Stream, response: aiohttp.ClientResponse) -> None:
         def note_life() -> None:
@@ -196,18 +178,3 @@ class _Followed:
         async for chunk in self._body.iter_chunked(size):
             self._note_life()
             yield chunk
-
-
-def _know(stream: Stream, metadata: Manifest) -> None:
-    stream.known[metadata["uid"]] = sys.intern(metadata.get("namespace", "")), metadata["name"]
-
-
-def _is_from_before(stream: Stream, manifest: Manifest) -> bool:
-    """Whether the last list knew better: kopf still hands over what it heard before it had to list anew."""
-    version = str(manifest["metadata"].get("resourceVersion", ""))
-    return is_newer_version(stream.version, version)
-
-
-def _build_identity(watched: Watched, uid: str, namespace: str, name: str) -> Manifest:
-    metadata = {"name": name, "uid": uid} | ({"namespace": namespace} if namespace else {})
-    return {"apiVersion": watched.api_version, "kind": watched.kind, "metadata": metadata}

@@ -5,7 +5,7 @@ decide anything. Secrets are never watched: their contents have no place in this
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from typing import Any
 
 import kopf
@@ -65,7 +65,7 @@ class Watching:
         self._add = add
         self._count = count
         clock = asyncio.get_running_loop().time
-        self.streams = Streams(WATCHED, find=self._find, vanish=self._drop, clock=clock)
+        self.streams = Streams(WATCHED, find=self._find, conclude=self._keep_only, clock=clock)
 
     async def run(self, ready: asyncio.Event) -> None:
         """`ready` is set once kopf took over the process's signals, so that the caller can take them back."""
@@ -111,9 +111,8 @@ class Watching:
         async def hear(event: Any, **_: Any) -> None:
             manifest: Manifest = event["object"]
             if event["type"] == "DELETED":
-                self.streams.note_deleted(watched, manifest)
                 self._drop(manifest)
-            elif self.streams.note_seen(watched, manifest):
+            elif self.streams.is_news(watched, manifest):
                 self._put(manifest)
 
         return hear
@@ -134,6 +133,12 @@ class Watching:
 
     def _drop(self, manifest: Manifest) -> None:
         self._call(self._world.drop(manifest), 0.0 if manifest["kind"] == KIND else CALM_S)
+
+    def _keep_only(self, watched: Watched, uids: Set[str], version: str) -> None:
+        """kopf itself never tells of what was deleted while a stream was cut: it is simply not in the next list."""
+        api_version, kind = watched.api_version, watched.kind
+        for gone in self._world.conclude(api_version, kind, uids, version):
+            self._drop(gone)
 
     def _call(self, names: set[str], delay_s: float) -> None:
         for name in names:
