@@ -89,6 +89,8 @@ def add_checkout(rows: Rows, at: int) -> None:
                 "farcall.join": "exact",
                 "farcall.server.duration_ns": str(28 * MS),
                 "farcall.server.service.name": "inventory",
+                "farcall.request.duration_ns": str(2 * MS),
+                "farcall.response.first_byte_ns": str(31 * MS),
             },
         ),
     )

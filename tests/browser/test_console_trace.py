@@ -95,6 +95,8 @@ def test_a_click_opens_the_panel_and_back_closes_it(page: Page) -> None:
     page.get_by_role("row", name="POST /reserve").click()
     panel = page.get_by_role("region", name="Span details")
     expect(panel).to_contain_text("28 ms in the server, 7 ms network and queueing")
+    expect(panel).to_contain_text("Request sentin 2 ms")
+    expect(panel).to_contain_text("Response beganafter 31 ms")
     assert f"span={span_id('stock')}" in page.url
     page.reload()
     expect(panel).to_contain_text("POST /reserve")

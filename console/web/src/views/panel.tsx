@@ -85,6 +85,8 @@ function Overview({ span, tree }: { span: Span; tree: Tree }) {
         <dd><Time ns={span.start_ns} digits={6} /> <span class="faint">+{formatDuration(since(tree.origin, start))}</span></dd>
         <dt>Duration</dt>
         <dd>{formatDuration(Number(span.duration_ns))}<ServerShare span={span} /></dd>
+        <Piece label="Request sent" word="in" ns={span.attributes["farcall.request.duration_ns"]} />
+        <Piece label="Response began" word="after" ns={span.attributes["farcall.response.first_byte_ns"]} />
         <dt>Kind</dt>
         <dd>{span.kind}{span.is_server_span ? ", seen at the server (the client is outside the cluster)" : ""}</dd>
         <dt>Status</dt>
@@ -102,6 +104,17 @@ function Overview({ span, tree }: { span: Span; tree: Tree }) {
           </>
         )}
       </dl>
+    </>
+  );
+}
+
+/** Only there where a request or a response came in several pieces. */
+function Piece({ label, word, ns }: { label: string; word: string; ns: string | undefined }) {
+  if (ns === undefined || !/^\d+$/.test(ns)) return null;
+  return (
+    <>
+      <dt>{label}</dt>
+      <dd>{word} {formatDuration(Number(ns))}</dd>
     </>
   );
 }
