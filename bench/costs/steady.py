@@ -115,7 +115,7 @@ def _plans(servers: Servers, *, quick: bool) -> dict[str, Sequence[Plan]]:
 
 
 def _take(agent: Agent, plans: Sequence[Plan], known: Counter[str]) -> _Taken:
-    """`known`: the losses so far; read again where something did not arrive."""
+    """`known`: the losses so far, brought up to date: what one load counted is not the next one's."""
     begin_ns = agent.cpu_ns()
     with ExitStack() as stack:
         loads = [stack.enter_context(loading(plan)) for plan in plans]
@@ -130,10 +130,10 @@ def _take(agent: Agent, plans: Sequence[Plan], known: Counter[str]) -> _Taken:
         taken.lost = rows - arrived.count_at(plans[0].port)
         taken.posts_lost = arrived.posts_lost
         rows = max(1, arrived.count())
+        now = agent.read_losses()
+        taken.losses = now - known
+        known.update(taken.losses)
         if taken.lost or taken.posts_lost:
-            now = agent.read_losses()
-            taken.losses = now - known
-            known.update(taken.losses)
             taken.counted = sum(taken.losses[name] for name in _COUNTED)
     else:
         used_ns = agent.cpu_ns() - begin_ns
