@@ -184,6 +184,12 @@ _ALL = (
         brief="Name that the client's TLS handshake asked for (SNI).",
         example="api.example.com",
     ),
+    Attribute(
+        key="farcall.tls.alpn",
+        source="farcall",
+        brief="Application protocols that the client's TLS handshake offered (ALPN), in its order.",
+        example="h2,http/1.1",
+    ),
     Attribute(key="error.type", brief="Why the call failed.", example="500"),
     # Whose process
     Attribute(

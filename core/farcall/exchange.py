@@ -128,6 +128,7 @@ EXCHANGES = (
         "error", "word"
     ),  # protocol error code, or why there is no answer (probes: readcolumns.ENDS)
     Column("batch_size", "uint32"),  # commands of a pipeline
+    Column("alpn", "word"),  # `tcp`: what a TLS client offered, in its order
     Column("user_agent", "word"),
     Column("content_type", "word"),
     Column("trace_id", "binary16"),  # of the request's traceparent (W3C Trace Context)

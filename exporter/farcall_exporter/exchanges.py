@@ -112,6 +112,7 @@ class Exchanges:
     group: Coded
     error: Coded
     batch_size: Ints  # 0 for none
+    alpn: Coded
     user_agent: Coded
     content_type: Coded
     trace_id: Coded  # values are 16 bytes
@@ -154,6 +155,7 @@ class Exchanges:
             collection=code_column(table, "collection"),
             group=code_column(table, "group"),
             error=code_column(table, "error"),
+            alpn=code_column(table, "alpn"),
             user_agent=code_column(table, "user_agent"),
             content_type=code_column(table, "content_type"),
             trace_id=code_column(table, "trace_id"),

@@ -254,6 +254,7 @@ def _plain(x: Exchanges, rows: Codes) -> Entries:
         ("farcall.tcp.client_bytes", numbers(x.request_bytes[rows], is_plain)),
         ("farcall.tcp.server_bytes", numbers(x.response_bytes[rows], is_plain)),
         ("tls.client.server_name", x.host.take(rows).only(is_plain)),
+        ("farcall.tls.alpn", x.alpn.take(rows).only(is_plain)),
     ]
 
 

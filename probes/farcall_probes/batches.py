@@ -232,6 +232,7 @@ def _text_columns(texts: list[Columns]) -> dict[str, Values]:
         "collection": columns.words(joined_or_null("collection")),
         "group": columns.words(joined_or_null("group")),
         "batch_size": columns.optional_numbers(joined("batch_size"), np.uint32),
+        "alpn": columns.words(joined_or_null("alpn")),
         "user_agent": columns.words(joined("user_agent")),
         "content_type": columns.words(joined("content_type")),
         "trace_id": columns.fixed(joined("trace_id"), 16),

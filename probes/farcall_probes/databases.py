@@ -20,6 +20,8 @@ from farcall_probes.statements import Call, MysqlStatements, PostgresStatements
 from farcall_probes.wire import clienthello, memcached, mysql, postgresql, redis
 from farcall_probes.wire.outcomes import Outcome, Truncated
 
+MAX_OFFER = 255  # characters of a TLS client's list of protocols
+
 # (connection, request, response) → the call and whether its request was cut; None when it is no message of the protocol
 Read = Callable[[int, bytes, bytes], tuple[Call, bool] | None]
 FindError = Callable[[bytes], str | None]
@@ -140,11 +142,13 @@ def unwrap(outcome: T | Truncated[T] | Outcome) -> tuple[T, bool] | None:
 
 
 def read_tcp(block: Records) -> Columns:
-    """Connections of protocols that nobody here reads: the name in a TLS ClientHello is all that their bytes say."""
+    """Connections of protocols that nobody here reads: what a TLS ClientHello asks for is all that their bytes say."""
     names: list[str | None] = []
+    offers: list[str | None] = []
     for data in captured(block, "req", "req_cap"):
         found = unwrap(clienthello.parse_client_hello(data, cut=True))
         names.append(found[0].server_name if found is not None else None)
+        offers.append((",".join(found[0].alpn)[:MAX_OFFER] if found is not None else "") or None)
     nothing = [None] * len(block)
     unconnected = (block["flags"] & events.FLAG_UNCONNECTED) != 0
     columns = _build_columns(
@@ -155,7 +159,7 @@ def read_tcp(block: Records) -> Columns:
         error=name_ends(block),
         sizes=[1] * len(block),
     )
-    return replace(columns, host=names)
+    return replace(columns, host=names, alpn=offers)
 
 
 def _build_columns(

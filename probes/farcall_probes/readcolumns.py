@@ -51,6 +51,7 @@ class Columns:
     database: Text | None = None  # or keyspace
     collection: Text | None = None  # or table, or topic
     group: Text | None = None  # of consumers
+    alpn: Text | None = None
     response_bytes: npt.NDArray[np.uint64] | None = None  # None: as the records say
     ended_ns: npt.NDArray[np.uint64] | None = None  # the response's last byte; None: its first
 

@@ -9,7 +9,7 @@ import pytest
 
 from farcall_probes.events import PROTO_HTTP1, PROTO_TCP, Flag
 from farcall_probes.selftest import HTTP_REQUEST, HTTP_RESPONSE
-from farcall_probes.wire.clienthello import parse_client_hello
+from farcall_probes.wire.clienthello import ClientHello, parse_client_hello
 from farcall_probes.wire.outcomes import Truncated
 from support_local import wait_until
 from support_probes import CLIENT, SERVER, Watch, connection, port_of
@@ -94,10 +94,11 @@ def test_a_connection_without_bytes_is_none(watch: Watch) -> None:
     assert watch.exchanges(port) == []
 
 
-def test_tls_begins_with_the_name_that_the_client_asked_for(watch: Watch) -> None:
+def test_tls_begins_with_the_name_and_the_protocols_that_the_client_asked_for(watch: Watch) -> None:
     with connection() as pair:
         port = port_of(pair)
         context = ssl.create_default_context()
+        context.set_alpn_protocols(["h2", "http/1.1"])
 
         def shake() -> None:
             with pytest.raises((ssl.SSLError, OSError)):
@@ -115,7 +116,8 @@ def test_tls_begins_with_the_name_that_the_client_asked_for(watch: Watch) -> Non
         hello = hello.partial
 
     assert seen.proto == PROTO_TCP
-    assert getattr(hello, "server_name", None) == "payments.example.com"
+    assert isinstance(hello, ClientHello)
+    assert hello == ("payments.example.com", ("h2", "http/1.1"))
 
 
 def test_a_reset_connection_is_told_of_too(watch: Watch) -> None:

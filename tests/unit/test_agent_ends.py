@@ -1,4 +1,4 @@
-"""From records to rows: requests without an answer, and connects that failed."""
+"""From records to rows: requests without an answer, connects that failed, and connections that nobody reads."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from farcall.exchange import ExchangeFlag
 from farcall_probes import events
 from support_agent import a_answer, make_dns, make_drained, make_http, make_redis
 from support_agent_room import GET, PING, Room
+from support_tls_hello import make_hello
 
 pytestmark = pytest.mark.unit
 
@@ -68,3 +69,24 @@ def test_a_connect_that_failed_is_a_row_with_its_destinations_name(room: Room) -
     assert row["bound_name"] == "a.example"
     assert row["flags"] & ExchangeFlag.UNCONNECTED
     assert room.no_answers() == {}
+
+
+def test_of_a_tls_connection_that_nobody_reads_a_row_says_what_its_client_asked_for(
+    room: Room,
+) -> None:
+    hellos = [
+        make_hello("api.example.com", ["h2", "http/1.1"]),
+        make_hello("api.example.com", ["x" * 100, "y" * 200]),
+        make_hello(None, []),
+        b"no TLS at all",
+    ]
+    sealed = [make_http(h, b"", conn_id=n, proto=events.PROTO_TCP) for n, h in enumerate(hellos)]
+    rows = room.take(make_drained(large=sealed))["exchanges"]
+
+    found = {(row["connection_id"], row["host"], row["alpn"]) for row in rows}
+    assert found == {
+        (0, "api.example.com", "h2,http/1.1"),
+        (1, "api.example.com", "x" * 100 + "," + "y" * 154),
+        (2, None, None),
+        (3, None, None),
+    }

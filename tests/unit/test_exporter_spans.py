@@ -119,17 +119,17 @@ def test_http_status(
 def test_a_connection_that_nobody_reads_is_named_by_its_tls_handshake() -> None:
     plain = {"protocol": "tcp", "operation": None, "target": None, "status": None, "query": None}
     named, bare = build(
-        exchange(**plain, host="payments.example.com", request_bytes=10, response_bytes=20),
+        exchange(**plain, host="pay.example.com", alpn="h2", request_bytes=10, response_bytes=20),
         exchange(**plain, host=None, peer_address=OTHER_OUT),
     ).rows("spans")
 
     assert named["SpanName"] == bare["SpanName"] == "TCP"
     attributes = named["SpanAttributes"]
-    assert attributes["farcall.destination.name"] == "payments.example.com"
+    assert attributes["farcall.destination.name"] == "pay.example.com"
     assert attributes["farcall.name.source"] == "sni"
-    assert attributes["tls.client.server_name"] == "payments.example.com"
-    assert attributes["farcall.tcp.client_bytes"] == "10"
-    assert attributes["farcall.tcp.server_bytes"] == "20"
+    assert attributes["tls.client.server_name"] == "pay.example.com"
+    assert attributes["farcall.tls.alpn"] == "h2"
+    assert [attributes[f"farcall.tcp.{end}_bytes"] for end in ("client", "server")] == ["10", "20"]
     assert bare["SpanAttributes"]["farcall.destination.name"] == "Unknown External Service"
 
 

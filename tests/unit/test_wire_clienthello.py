@@ -1,6 +1,5 @@
 """The TLS ClientHello: one of a real client, cut at every length, hostile names, and any bytes at all."""
 
-import ssl
 import struct
 
 import pytest
@@ -9,22 +8,9 @@ from hypothesis import strategies as st
 
 from farcall_probes.wire.clienthello import ClientHello, parse_client_hello
 from farcall_probes.wire.outcomes import NEED_MORE, NOT_MINE, Outcome, Truncated
+from support_tls_hello import make_hello
 
 pytestmark = pytest.mark.unit
-
-
-def make_hello(name: str | None, alpn: list[str]) -> bytes:
-    """What OpenSSL sends."""
-    context = ssl.create_default_context()
-    if alpn:
-        context.set_alpn_protocols(alpn)
-    if name is None:
-        context.check_hostname = False
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = context.wrap_bio(incoming, outgoing, server_hostname=name)
-    with pytest.raises(ssl.SSLWantReadError):
-        client.do_handshake()
-    return outgoing.read()
 
 
 HELLO = make_hello("api.example.com", ["h2", "http/1.1"])
