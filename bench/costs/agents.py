@@ -4,13 +4,16 @@ An agent that is given by its number runs all the time, so there is nothing to c
 """
 
 import json
+import os
 import shlex
+import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
@@ -154,6 +157,18 @@ def _is_exchanges(posted: Posted) -> bool:
     return posted.path.endswith("batch") and posted.table()[0].kind == "exchanges"
 
 
+@cache
+def compiled() -> tuple[str, ...]:
+    """Words of a Python that finds the agent's byte code, as in its image: there no start compiles anything."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    place = os.environ.get("FARCALL_CACHE") or cache / "farcall"
+    settings = f"PYTHONPYCACHEPREFIX={place}/bytecode", "PYTHONDONTWRITEBYTECODE="
+    words = "env", *settings, sys.executable
+    rooms = "import farcall.commands, farcall_probes.starting, farcall_probes.agent"
+    subprocess.run([*words, "-c", rooms], check=True)
+    return words
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FarcallAgents:
     spec: dict[str, Any] | None = None
@@ -167,7 +182,7 @@ class FarcallAgents:
             exporter = stack.enter_context(FakeExporter())
             config = make_config(place, exporter=exporter.url, spec=self.spec)
             ready = place / "ready"
-            argv = [sys.executable, "-m", "farcall.commands", "agent", "--config"]
+            argv = [*compiled(), "-m", "farcall.commands", "agent", "--config"]
             started = time.monotonic()
             words = [*argv, write_config(config, place), "--ready-file", ready]
             process = stack.enter_context(running(words, log=place / "log"))

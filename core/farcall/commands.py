@@ -4,7 +4,6 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version as installed_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +93,10 @@ COMMANDS = (
         group="components",
     ),
     Command(
-        name="agent", target="farcall_probes.agent:main", brief="the node agent", group="components"
+        name="agent",
+        target="farcall_probes.starting:main",
+        brief="the node agent",
+        group="components",
     ),
     Command(
         name="exporter",
@@ -133,6 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(render_help())
         return EXIT_OK
     if arguments[0] in ("-V", "--version", "version"):
+        from importlib.metadata import version as installed_version  # every other start is sooner
+
         sys.stdout.write(f"farcall {installed_version('farcall')}\n")
         return EXIT_OK
     for command in COMMANDS:

@@ -1,7 +1,7 @@
-"""`farcall agent`: the node agent. Starts what traces, runs the loop that drains it, and ends without losing what it has.
+"""The node agent. Starts what traces, runs the loop that drains it, and ends without losing what it has.
 
 The loop itself does no network and no disk: batches go to sender.py's thread, answers to dnswriter.py's.
-A capture is handed to Agent; `main` opens the real one.
+A capture is handed to Agent; starting.py opens the real one.
 """
 
 import os
@@ -9,20 +9,19 @@ import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from farcall import component, journal, tlsfiles
+from farcall import journal, tlsfiles
 from farcall.cacheacl import AGENT
-from farcall.commands import EXIT_OK
 from farcall.dnscache import CacheUnavailableError, CacheWriter
 from farcall.effective import EffectiveConfig, EffectiveConfigError, EffectiveWatcher
 from farcall.envelope import AgentStatus
-from farcall.footprint import collect_seldom, keep_memory_small, release_code, trim_memory
+from farcall.footprint import trim_memory
 from farcall.redislink import RedisLink
-from farcall.secretfiles import INGEST_TOKEN, SecretError, read_secret
+from farcall.secretfiles import SecretError, read_secret
 from farcall_probes import events
 from farcall_probes.bpfsys import BpfError
 from farcall_probes.caps import Caps, CpuCap
@@ -32,14 +31,12 @@ from farcall_probes.clocks import read_offsets
 from farcall_probes.dispatch import Dispatcher, find_addresses
 from farcall_probes.dnswriter import DnsWriter
 from farcall_probes.identity import Identities
-from farcall_probes.opening import open_capture
 from farcall_probes.pacing import Pace
 from farcall_probes.policy import Policy
 from farcall_probes.recall import make_recall
 from farcall_probes.resolvers import read_nameservers, read_node_netns, trusted_resolvers
 from farcall_probes.spectators import Spectators
 from farcall_probes.status import make_status
-from farcall_probes.stream import SOCKET_NAME
 from farcall_probes.tlswatch import TlsWatch
 from farcall_probes.tracer import NS, Tracer
 
@@ -374,22 +371,3 @@ def _connect_cache(config: EffectiveConfig) -> CacheWriter:
             ca_file=Path(config.secrets_dir) / tlsfiles.CA,
         )
     )
-
-
-def main(argv: Sequence[str]) -> int:
-    launch = component.parse_launch("agent", "the node agent: traces this machine", argv)
-    journal.configure("agent")
-    try:
-        read_secret(launch.watcher.current.secrets_dir, INGEST_TOKEN)
-    except SecretError as e:
-        component.refuse("agent", e)
-    keep_memory_small()
-    ready = launch.ready_file
-    around = Surroundings(tail_socket=ready.with_name(SOCKET_NAME) if ready else None)
-    agent = Agent(launch.watcher, open_capture(), surroundings=around)
-    trim_memory()  # BTF and bytecode were read, and are not needed any more
-    release_code()
-    collect_seldom()
-    component.on_stop(agent.stop)
-    agent.run(launch.mark_ready)
-    return EXIT_OK

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 MAGIC = 0xEB9F
 
@@ -70,6 +72,7 @@ class Btf:
         self._text_at = min(header + text_at, len(blob))
         self._text_end = min(self._text_at + text_bytes, len(blob))
         self._places = self._index()
+        self._found: dict[str, int] = {}  # structs, by their names
 
     def _index(self) -> "array[int]":
         """Where each type begins; type 0 is void."""
@@ -95,13 +98,12 @@ class Btf:
     @cached_property
     def _structs(self) -> dict[int, int]:
         """Type number of each named struct, by its name's place in the strings."""
-        found: dict[int, int] = {}
-        unpack = struct.Struct("<II").unpack_from
-        for number, at in enumerate(self._places[1:], 1):
-            name, info = unpack(self._types, at)
-            if name and info >> 24 & 31 == _STRUCT:
-                found.setdefault(name, number)
-        return found
+        words = np.frombuffer(self._types[: len(self._types) // 4 * 4], "<u4")
+        at = np.asarray(self._places)[1:] // 4  # all parts of a type are multiples of a word
+        names, infos = words[at], words[at + 1]
+        rows = np.flatnonzero((infos >> 24 & 31 == _STRUCT) & (names != 0))
+        rows = rows[::-1]  # of two the first stays
+        return dict(zip(names[rows].tolist(), (rows + 1).tolist(), strict=True))
 
     def _is_named(self, at: int, name: bytes) -> bool:
         begin = self._text_at + at
@@ -147,18 +149,20 @@ class Btf:
 
     def find_struct(self, name: str) -> int:
         """Type number of `struct name`."""
-        places = self._text_places(name.encode())
-        for place in places:
-            if place in self._structs:
-                return self._structs[place]
-        raise BtfError(f"this kernel's BTF holds no struct {name}")
+        number = self._found.get(name)
+        if number is None:
+            places = self._text_places(name.encode())
+            number = next((self._structs[p] for p in places if p in self._structs), None)
+            if number is None:
+                raise BtfError(f"this kernel's BTF holds no struct {name}")
+            self._found[name] = number
+        return number
 
-    def _text_places(self, name: bytes) -> list[int]:
-        needle, places, at = b"\0" + name + b"\0", [], self._text_at
+    def _text_places(self, name: bytes) -> Iterator[int]:
+        needle, at = b"\0" + name + b"\0", self._text_at
         while (at := self._blob.find(needle, at, self._text_end)) >= 0:
             at += 1
-            places.append(at - self._text_at)
-        return places
+            yield at - self._text_at
 
     def find_function(self, name: str) -> int | None:
         """Type number of the kernel's function `name`, None when there is none. Its header is looked for as bytes: a walk over all
@@ -214,7 +218,7 @@ class Btf:
 
     def find_enumerator(self, enum: str, name: str) -> int | None:
         """Value of `name` in `enum`, None when the kernel was built without it."""
-        enums, names = self._text_places(enum.encode()), self._text_places(name.encode())
+        enums, names = (set(self._text_places(text.encode())) for text in (enum, name))
         for number in range(1, len(self._places)):
             kind, vlen, _, _, at = self._header(number)
             if kind != _ENUM or struct.unpack_from("<I", self._types, at - 12)[0] not in enums:

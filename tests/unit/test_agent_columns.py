@@ -151,7 +151,7 @@ def test_columns_of_different_lengths_make_no_batch() -> None:
 
 def test_the_agent_loads_nothing_that_costs_more_memory_than_it_is_worth() -> None:
     """pyarrow alone is 26 MB. A process of its own: the tests here load it."""
-    code = "import sys, farcall_probes.agent\nprint(sorted(HEAVY & sys.modules.keys()))"
+    code = "import sys, farcall_probes.agent, farcall_probes.starting\nprint(sorted(HEAVY & sys.modules.keys()))"
     heavy = {"asyncio", "pyarrow", "pydantic", "redis", "structlog"}
     done = subprocess.run(
         [sys.executable, "-c", code.replace("HEAVY", repr(heavy))],
