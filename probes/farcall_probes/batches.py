@@ -6,6 +6,7 @@ Monotonic times become Unix times here and nowhere else. Schemas: farcall.exchan
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -212,11 +213,10 @@ def _text_columns(texts: list[Columns]) -> dict[str, Values]:
     def joined(name: str) -> Sequence[Any]:
         if len(texts) == 1:
             return cast("Sequence[Any]", getattr(texts[0], name))
-        return [value for t in texts for value in getattr(t, name)]
+        return list(chain.from_iterable(getattr(t, name) for t in texts))
 
     def joined_or_null(name: str) -> Sequence[Any]:
-        found = [(getattr(t, name), len(t.rows)) for t in texts]
-        return [value for values, rows in found for value in values or [None] * rows]
+        return list(chain.from_iterable(getattr(t, name) or [None] * len(t.rows) for t in texts))
 
     status = np.concatenate([t.status for t in texts])
     return {

@@ -171,6 +171,9 @@ def optional_numbers(values: Sequence[int | None], dtype: type[np.generic]) -> N
 
 def texts(values: Sequence[str | None]) -> Texts:
     """A string column."""
+    if values.count(None) == len(values):
+        nothing = np.zeros(len(values) + 1, dtype=np.int32)
+        return Texts(nothing, b"", np.ones(len(values), dtype=np.bool_))
     present, missing = _without_nulls(values, "")
     joined = "".join(present)
     if joined.isascii():
@@ -187,6 +190,9 @@ def texts(values: Sequence[str | None]) -> Texts:
 
 def fixed(values: Sequence[bytes | None], width: int) -> Numbers:
     """A column of binaries of one width."""
+    if values.count(None) == len(values):
+        nothing = np.zeros(len(values), dtype=f"V{width}")
+        return Numbers(nothing, np.ones(len(values), dtype=np.bool_))
     present, missing = _without_nulls(values, bytes(width))
     return Numbers(np.frombuffer(b"".join(present), dtype=f"V{width}"), missing)
 

@@ -25,6 +25,7 @@ MAX_OFFER = 255  # characters of a TLS client's list of protocols
 # (connection, request, response) → the call and whether its request was cut; None when it is no message of the protocol
 Read = Callable[[int, bytes, bytes], tuple[Call, bool] | None]
 FindError = Callable[[bytes], str | None]
+_Said = tuple[str, str, int]  # command, text, how many commands
 T = TypeVar("T")
 
 
@@ -105,22 +106,26 @@ class DatabaseReader:
 
     def read_redis(self, block: Records) -> Columns:
         rows: list[int] = []
-        names: list[str] = []
-        texts: list[str] = []
-        sizes: list[int] = []
+        found: list[_Said] = []
+        # Whole commands of this drain: both ends of a call say the same, and so do many calls.
+        known: dict[bytes, _Said] = {}
         cut = np.zeros(len(block), dtype=np.uint32)
         parse, render = redis.parse_commands, self._commands.render
         for row, data in enumerate(captured(block, "req", "req_cap")):
-            command = parse(data, cut=True)
-            if type(command) is not redis.RedisCommand:
-                if not isinstance(command, Truncated):
+            said = known.get(data)
+            if said is None:
+                command = parse(data, cut=True)
+                if type(command) is redis.RedisCommand:
+                    said = known[data] = command.name, render(command), command.commands
+                elif isinstance(command, Truncated):
+                    cut[row] = ExchangeFlag.CUT
+                    command = command.partial
+                    said = command.name, render(command), command.commands
+                else:
                     continue
-                cut[row] = ExchangeFlag.CUT
-                command = command.partial
             rows.append(row)
-            names.append(command.name)
-            texts.append(render(command))
-            sizes.append(command.commands)
+            found.append(said)
+        names, texts, sizes = list(zip(*found, strict=True)) or [()] * 3
         self.dropped["redis"] += len(block) - len(rows)
         kept = np.array(rows, dtype=np.intp)
         flags = block["flags"][kept] & ~np.uint32(ExchangeFlag.CUT) | cut[kept]

@@ -57,9 +57,23 @@ class Columns:
 
 
 def captured(block: Records, field: str, length: str) -> list[bytes]:
-    return [
-        data[:cap] for data, cap in zip(block[field].tolist(), block[length].tolist(), strict=True)
-    ]
+    """What was captured of each record. No more is copied than the longest has: what is above half a kilobyte, Python asks the C
+    library for."""
+    caps = block[length]
+    whole, offset = block.dtype.fields[field][:2] if block.dtype.fields else (block.dtype, 0)
+    width = min(int(caps.max(initial=0)), whole.itemsize)
+    if not width:
+        return [b""] * len(block)
+    part = np.dtype(
+        {
+            "names": [field],
+            "formats": [f"V{width}"],
+            "offsets": [offset],
+            "itemsize": block.dtype.itemsize,
+        }
+    )
+    found = block.view(part)[field].tolist()
+    return [data[:cap] for data, cap in zip(found, caps.tolist(), strict=True)]
 
 
 def mark_pipelined(flags: npt.NDArray[np.uint32], sizes: Sequence[int]) -> npt.NDArray[np.uint32]:

@@ -66,15 +66,21 @@ class Reader:
     def read(self, code: int, block: Records) -> Columns:
         """`code`: events.PROTO_*, the same for the whole block."""
         if code == events.PROTO_HTTP1:
-            return self.read_http(block, measure_responses(block, read_status(block)).sizes)
+            statuses = read_status(block)
+            return self.read_http(block, measure_responses(block, statuses).sizes, statuses)
         if self._multiplexed.reads(code):
             return self._multiplexed.read(code, block)
         return self._databases.read(code, block)
 
     def read_http(
-        self, block: Records, sizes: Sizes, ended_ns: npt.NDArray[np.uint64] | None = None
+        self,
+        block: Records,
+        sizes: Sizes,
+        statuses: npt.NDArray[np.int32],
+        ended_ns: npt.NDArray[np.uint64] | None = None,
     ) -> Columns:
-        """HTTP/1 exchanges, of either stride. `sizes` of their responses; `ended_ns`: when those ended, where that was waited for."""
+        """HTTP/1 exchanges, of either stride. `sizes` and `statuses` of their responses; `ended_ns`: when those ended, where that was
+        waited for."""
         heads = self._head_reader.read(self._requests_of(block))
         self._http_dropped += len(block) - len(heads.rows)
         kept = np.array(heads.rows, dtype=np.intp)
@@ -90,7 +96,6 @@ class Reader:
             flags[at] |= np.uint32(TRACE_FLAGS[form])
         for at in heads.requests:
             flags[at] |= np.uint32(ExchangeFlag.PIPELINED)
-        status = read_status(block)
         return Columns(
             rows=kept,
             flags=flags,
@@ -98,7 +103,7 @@ class Reader:
             target=heads.path,
             query=self._mask(heads.query),
             host=heads.host,
-            status=status,
+            status=statuses[kept],
             error=name_ends(block),
             response_bytes=sizes[kept],
             ended_ns=None if ended_ns is None else ended_ns[kept],

@@ -53,12 +53,20 @@ class HeadReader:
         parser = self._parser
         lines, learn_line, find_shape = parser.lines, parser.learn_line, parser.shapes.find
         rows: list[int] = []
-        found = []
+        found: list[_Row] = []
         traces: list[bytes | None] = []
         requests: dict[int, int] = {}
         others: dict[int, HttpRequest] = {}
         cut: list[int] = []
+        # Heads of this drain that have a shape: both ends of a call have the same, and so may many calls.
+        known: dict[bytes, tuple[_Row, bytes | None]] = {}
         for row, data in enumerate(captured):  # the hot loop: once per exchange
+            same = known.get(data)
+            if same is not None:
+                rows.append(row)
+                found.append(same[0])
+                traces.append(same[1])
+                continue
             end = data.find(_HEAD_END)
             if end >= 0:
                 line_end = data.find(_LINE_END)
@@ -69,12 +77,16 @@ class HeadReader:
                 block = data[line_end : end + 2]
                 shape = find_shape(block)
                 if shape is not None and not shape.contexts:
-                    if len(data) > end + 4 and (more := parser.count_behind(data, line_end, end)):
+                    place = shape.traceparent
+                    trace = block[place] if place is not None else None
+                    words = line + shape.words
+                    if len(data) == end + 4:
+                        known[data] = words, trace
+                    elif more := parser.count_behind(data, line_end, end):
                         requests[len(rows)] = 1 + more
                     rows.append(row)
-                    found.append(line + shape.words)
-                    place = shape.traceparent
-                    traces.append(block[place] if place is not None else None)
+                    found.append(words)
+                    traces.append(trace)
                     continue
             request = parser.parse(data, cut=True)
             if isinstance(request, Truncated):

@@ -18,7 +18,8 @@ from farcall_probes.readcolumns import captured
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
 _CODING = re.compile(rb"\r\ntransfer-encoding:([^\r\n]*)", re.IGNORECASE)
-_HEAD_END = b"\r\n\r\n"
+_LINE_END = b"\r\n"
+_HEAD_END = 2 * _LINE_END
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 _BODILESS = (204, 304)
 # RFC 9110, 9.3.2 and 9.3.6: a tunnel's bytes are no body.
@@ -33,6 +34,7 @@ _REST = np.dtype(
         "itemsize": events.LARGE.itemsize,
     }
 )
+_BOTH = np.dtype([("first", f"V{events.LARGE_RESP}"), ("rest", f"V{events.RESP_MORE}")])
 _MEMO_ENTRIES = 2048  # heads of one second are alike but for their lengths
 # A socket may take so long a write in parts (bpf/rest.h): that it was written is not that it has left.
 LARGE_WRITE = 16_384
@@ -53,12 +55,9 @@ class Measured(NamedTuple):
     ends: npt.NDArray[np.uint8]  # End
 
 
-class _Framing(NamedTuple):
-    end: End
-    length: int  # of the whole response, where its head says it
-
-
-_UNKNOWN = _Framing(End.HERE, 0)
+# What a head says is one number, so that those of a drain are an array: End, and above it the whole response's length.
+_END_BITS, _END_MASK = 2, np.uint8(3)
+_UNKNOWN = int(End.HERE)
 
 
 def measure_responses(block: Records, statuses: npt.NDArray[np.int32]) -> Measured:
@@ -86,46 +85,49 @@ def _read_methods(block: Records) -> npt.NDArray[np.bytes_]:
 def _measure(
     some: Records, rows: npt.NDArray[np.intp], sizes: Sizes, ends: npt.NDArray[np.uint8]
 ) -> None:
-    columns = [some[name].tolist() for name in ("resp_bytes", "ended")]
-    for row, data, seen, ended in zip(rows.tolist(), read_responses(some), *columns, strict=True):
-        cut = data.find(_HEAD_END)
-        end, length = _read_framing(data[: cut + 2]) if cut >= 0 else _UNKNOWN
-        if end == End.LENGTH and seen >= length:
-            end = End.HERE
-        elif end == End.CHUNKS and (
-            ended == events.ENDED_CHUNKS or (len(data) >= seen and data.endswith(_LAST_CHUNK))
-        ):
-            end = End.HERE
-        if length > seen:
-            sizes[row] = length
-        ends[row] = end
+    found = read_responses(some)
+    # Up to the line end before the empty line; without one it is a byte, of which nothing is read.
+    heads = [data[: data.find(_HEAD_END) + len(_LINE_END)] for data in found]
+    framings = np.fromiter(map(_read_framing, heads), np.uint64, len(heads))
+    lengths, end = framings >> np.uint64(_END_BITS), framings.astype(np.uint8) & _END_MASK
+    seen = some["resp_bytes"]
+    end[(end == End.LENGTH) & (seen >= lengths)] = End.HERE
+    chunked = np.flatnonzero(end == End.CHUNKS)
+    columns = chunked.tolist(), some["ended"][chunked].tolist(), seen[chunked].tolist()
+    for at, ended, size in zip(*columns, strict=True):
+        data = found[at]
+        if ended == events.ENDED_CHUNKS or (len(data) >= size and data.endswith(_LAST_CHUNK)):
+            end[at] = End.HERE
+    sizes[rows] = np.maximum(seen, lengths)
+    ends[rows] = end
 
 
 def read_responses(block: Records) -> list[bytes]:
     """Their captured bytes, from both places."""
-    found = captured(block, "resp", "resp_cap")
-    if not block["resp_more"].any():
-        return found
-    rests = zip(_read_rests(block), block["resp_more"].tolist(), strict=True)
+    more = block["resp_more"]
+    if not more.any():
+        return captured(block, "resp", "resp_cap")
+    both = np.empty(len(block), _BOTH)
+    both["first"], both["rest"] = block["resp"], block.view(_REST)["rest"]
+    whole: list[bytes] = both.view(f"V{_BOTH.itemsize}").tolist()
+    caps = block["resp_cap"]
+    if (caps[more > 0] == events.LARGE_RESP).all():
+        return [data[:n] for data, n in zip(whole, (caps + more).tolist(), strict=True)]
     return [
-        data + rest[:more] if more else data
-        for data, (rest, more) in zip(found, rests, strict=True)
+        data[:cap] + data[events.LARGE_RESP : events.LARGE_RESP + rest]
+        for data, cap, rest in zip(whole, caps.tolist(), more.tolist(), strict=True)
     ]
 
 
-def _read_rests(block: Records) -> list[bytes]:
-    """The last bytes of each request's place, where the rest of a response lies."""
-    rests: list[bytes] = block.view(_REST)["rest"].tolist()
-    return rests
-
-
 @lru_cache(maxsize=_MEMO_ENTRIES)
-def _read_framing(head: bytes) -> _Framing:
+def _read_framing(head: bytes) -> int:
     """`head`: up to the line end before the empty line."""
+    if not head.endswith(_LINE_END):
+        return _UNKNOWN
     coding = _CODING.search(head)
     if coding is not None:
-        return _Framing(End.CHUNKS if b"chunked" in coding[1].lower() else End.CLOSE, 0)
+        return End.CHUNKS if b"chunked" in coding[1].lower() else End.CLOSE
     length = _LENGTH.search(head)
     if length is None:
-        return _Framing(End.CLOSE, 0)
-    return _Framing(End.LENGTH, len(head) + 2 + int(length[1]))
+        return End.CLOSE
+    return End.LENGTH | len(head) + len(_LINE_END) + int(length[1]) << _END_BITS

@@ -74,9 +74,11 @@ class Rests:
 
     # ---- in ---------------------------------------------------------------------------------------------------
 
-    def hold(self, block: Records, now_ns: int) -> tuple[Sizes, npt.NDArray[np.bool_]]:
+    def hold(
+        self, block: Records, now_ns: int, statuses: npt.NDArray[np.int32] | None = None
+    ) -> tuple[Sizes, npt.NDArray[np.bool_]]:
         """Sizes of the responses of these records, and which are held from here on; others are as whole as they will ever be."""
-        sizes, ends = measure_responses(block, read_status(block))
+        sizes, ends = measure_responses(block, read_status(block) if statuses is None else statuses)
         held = (ends != End.HERE) & (block["flags"] & events.FLAG_PIPELINED == 0)
         rows = np.flatnonzero(held)
         if not len(rows):

@@ -26,7 +26,7 @@ from farcall_probes.heads import Heads
 from farcall_probes.identity import Identities, Identity, Seen
 from farcall_probes.pairing import Pairer
 from farcall_probes.policy import Policy
-from farcall_probes.reading import Reader
+from farcall_probes.reading import Reader, read_status
 from farcall_probes.resolvers import address_text, speaks_for_all
 from farcall_probes.rests import Ended, Rests, split_rests
 from farcall_probes.streamrows import Exchanges, select
@@ -181,10 +181,10 @@ class Tracer:
             return
         kind = dns.TYPE_NAMES[answer.question_type]
         rcode, canonical = answer.rcode, answer.canonical_name
-        for packed, ttl_s in answer.addresses or _NO_ADDRESS:
-            self._dns_rows.append(
-                DnsRow(time_ns, identity, resolver, name, kind, rcode, packed, ttl_s, canonical)
-            )
+        self._dns_rows += [
+            DnsRow(time_ns, identity, resolver, name, kind, rcode, packed, ttl_s, canonical)
+            for packed, ttl_s in answer.addresses or _NO_ADDRESS
+        ]
 
     def _take_records(self, block: Records, now_ns: int) -> None:
         is_segment = block["segment"] != events.SEGMENT_NONE
@@ -230,11 +230,13 @@ class Tracer:
                     self._rows.add(part, at, self._reader.read(code, part))
 
     def _take_http(self, block: Records, places: Places, now_ns: int) -> None:
-        sizes, held = self.rests.hold(block, now_ns)
+        statuses = read_status(block)
+        sizes, held = self.rests.hold(block, now_ns, statuses)
         if held.any():
-            block, places, sizes = records.pick(block, ~held), places[~held], sizes[~held]
+            block, places = records.pick(block, ~held), places[~held]
+            sizes, statuses = sizes[~held], statuses[~held]
         if len(block):
-            self._rows.add(block, places, self._reader.read_http(block, sizes))
+            self._rows.add(block, places, self._reader.read_http(block, sizes, statuses))
 
     def take_ended(self, ended: Ended | None, now_ns: int) -> None:
         """Exchanges that were held; what the config says of them meanwhile counts."""
@@ -244,7 +246,8 @@ class Tracer:
         rows = np.flatnonzero(self._find_kept(places))
         if len(rows):
             block = records.pick(ended.block, rows)
-            texts = self._reader.read_http(block, ended.sizes[rows], ended.ends_ns[rows])
+            sizes, ends_ns = ended.sizes[rows], ended.ends_ns[rows]
+            texts = self._reader.read_http(block, sizes, read_status(block), ends_ns)
             self._rows.add(block, places[rows], texts)
 
     def _find_kept(self, places: Places) -> npt.NDArray[np.bool_]:
@@ -285,15 +288,9 @@ class Tracer:
             bound = self.evidence.bind(
                 identity.client_key, sight.raddr, sight.conn_open_ns, ttl_ns=self._ttl_ns
             )
-        watched_boot_ns = self._watched_since_ns + self.offsets.boot_ns
+        watched = identity.client_started_ns > self._watched_since_ns + self.offsets.boot_ns
         kept = self._policy.keeps(identity)
-        connection = self.connections.describe(
-            place,
-            identity,
-            bound,
-            watched=identity.client_started_ns > watched_boot_ns,
-            kept=kept,
-        )
+        connection = self.connections.describe(place, identity, bound, watched=watched, kept=kept)
         self.bindings.notice_open(connection)
         if kept:
             self._new_connections.append(place)
