@@ -1,6 +1,7 @@
 """HTTP/2 as the kernel side ships it, made with another implementation's encoder; and where frames lie in captured bytes."""
 
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,8 +9,11 @@ from hpack import Encoder
 
 from farcall_probes import events
 from farcall_probes.capture import Records
+from farcall_probes.selftest import Pair
 from farcall_probes.wire import http2
 from support_agent import make_segment
+from support_probes import receive
+from support_segments import REQUEST, RESPONSE
 
 CAPTURED = events.LARGE_REQ + events.LARGE_RESP
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -93,15 +97,22 @@ class Talk:
     def ask(self, stream: int, headers: Headers, **values: Any) -> list[Records]:
         return self.headers(0, stream, headers, **values)
 
-    def answer(self, stream: int, status: int = 200, *more: tuple[str, str]) -> list[Records]:
-        return self.headers(1, stream, [(":status", str(status)), *more])
+    def answer(
+        self, stream: int, status: int = 200, *more: tuple[str, str], end: bool = True
+    ) -> list[Records]:
+        return self.headers(1, stream, [(":status", str(status)), *more], end=end)
 
     def grpc_answer(self, stream: int) -> list[Records]:
-        return self.answer(stream, 200, ("content-type", "application/grpc"))
+        return self.answer(stream, 200, ("content-type", "application/grpc"), end=False)
 
     def trailers(self, stream: int, status: int = 0, message: str = "") -> list[Records]:
         headers = [("grpc-status", str(status)), ("grpc-message", message)]
         return self.headers(1, stream, headers, end=True)
+
+    def body(self, direction: int, stream: int, size: int, *, end: bool = True) -> list[Records]:
+        """As the kernel side tells of DATA that goes with no other frame's record."""
+        values = {"ts_resp_ns": size, "ended": events.ENDED_STREAM if end else 0}
+        return self.ship(direction, frame(http2.DATA, int(end), stream, b""), **values)
 
     def reset(self, direction: int, stream: int, code: int) -> list[Records]:
         return self.ship(direction, frame(http2.RST_STREAM, 0, stream, struct.pack(">I", code)))
@@ -120,3 +131,45 @@ class Talk:
             **self._common,
         )
         return [closed]
+
+
+HELLO = http2.PREFACE + frame(http2.SETTINGS, 0, 0, struct.pack(">HI", 3, 100))
+SETTINGS = frame(http2.SETTINGS, 0, 0, b"")
+ACK = frame(http2.SETTINGS, 1, 0, b"")
+PING = frame(6, 0, 0, b"12345678")
+WINDOW = frame(8, 0, 0, b"\0\0\1\0")
+
+
+def data(stream: int, size: int, *, end: bool = False) -> bytes:
+    return frame(http2.DATA, int(end), stream, b"d" * size)
+
+
+class Peers:
+    """Both ends' encoders, and all that each end has sent."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair = pair
+        self.sent = {REQUEST: b"", RESPONSE: b""}
+        self._encoders = {REQUEST: Encoder(), RESPONSE: Encoder()}
+
+    def headers(self, side: int, stream: int, headers: Headers, flags: int = 4) -> bytes:
+        return frame(http2.HEADERS, flags, stream, self._encoders[side].encode(headers))
+
+    def ask(self, stream: int, *more: tuple[str, str]) -> bytes:
+        return self.headers(REQUEST, stream, get_headers(f"/{stream}", *more))
+
+    def answer(self, stream: int, status: int = 200) -> bytes:
+        return self.headers(RESPONSE, stream, [(":status", str(status))])
+
+    def send(self, side: int, *calls: bytes) -> tuple[int, int]:
+        """Each in a call of its own at both ends; when the last one was (before, after), monotonic ns."""
+        sender, reader = self.pair.client, self.pair.server
+        if side == RESPONSE:
+            sender, reader = reader, sender
+        before_ns = 0
+        for call in calls:
+            before_ns = time.monotonic_ns()
+            sender.sendall(call)
+            receive(reader, len(call))
+            self.sent[side] += call
+        return before_ns, time.monotonic_ns()

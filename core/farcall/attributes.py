@@ -93,13 +93,13 @@ _ALL = (
     Attribute(
         key="http.request.size",
         type="int",
-        brief="Bytes of the request when the answer came, head included.",
+        brief="Bytes of the request when the answer came, head and framing included.",
         example="512",
     ),
     Attribute(
         key="http.response.size",
         type="int",
-        brief="Bytes of the response, head included: as its Content-Length has it, else those of the first read or write.",
+        brief="Bytes of the response, head and framing included, up to its end where that is known, else as far as it was seen.",
         example="2048",
     ),
     # gRPC

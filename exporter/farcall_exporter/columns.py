@@ -4,7 +4,7 @@ A batch of 10,000 exchanges holds a few hundred distinct hosts, clients and conn
 distinct value stays cheap in Python; what is done per row is numpy. No row is ever a dict here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address
@@ -40,6 +40,10 @@ class Coded:
     def only(self, mask: Mask) -> "Coded":
         """The same where `mask`, null elsewhere."""
         return Coded(self.values, np.where(mask, self.codes, -1))
+
+    def is_one_of(self, words: Container[str]) -> Mask:
+        fits = np.array([text in words for text in self.texts()] + [False], np.bool_)
+        return fits[self.codes]  # code -1 finds the False
 
     def renamed(self, rename: Callable[[str], str]) -> "Coded":
         """Each distinct value through `rename`."""

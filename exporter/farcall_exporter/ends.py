@@ -42,7 +42,7 @@ def build_client_ends(
         "",
     )
     texts = pc.binary_join_element_wise(
-        pa.array(x.request_bytes[rows]).cast(pa.string()),
+        pa.array(x.request_span[rows]).cast(pa.string()),
         pa.array(x.start[rows] + x.duration[rows]).cast(pa.string()),
         trace_id.cast(pa.string()),
         span_id.cast(pa.string()),
@@ -107,7 +107,7 @@ def _client_of(x: Exchanges, row: int) -> ClientSpan:
     start = int(x.start[row])
     return ClientSpan(
         request_seq=int(x.request_seq[row]),
-        request_bytes=int(x.request_bytes[row]),
+        request_bytes=int(x.request_span[row]),
         start_ns=start,
         end_ns=start + int(x.duration[row]),
         trace_id="",

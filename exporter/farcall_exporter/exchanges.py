@@ -12,6 +12,8 @@ from farcall_exporter.decode import Decoded
 
 Ints = npt.NDArray[np.int64]
 CLIENT, SERVER = 0, 1
+_INTERLEAVED = frozenset({"http2", "grpc"})  # their requests' bytes lie between others'
+_NUMBERED = frozenset({"kafka", "mongodb", "cassandra"})  # inside TLS their place is a number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,7 @@ class Exchanges:
     isn_server: Ints
     request_seq: Ints
     request_bytes: Ints
+    request_span: Ints  # bytes behind `request_seq` that are no other request's: what joins look at
     response_bytes: Ints
     operation: Coded
     target: Coded
@@ -141,6 +144,7 @@ class Exchanges:
             isn_server=integers(table, "isn_server"),
             request_seq=integers(table, "request_seq"),
             request_bytes=integers(table, "request_bytes"),
+            request_span=_measure_spans(table),
             response_bytes=integers(table, "response_bytes"),
             status=integers(table, "status"),
             batch_size=integers(table, "batch_size"),
@@ -182,6 +186,13 @@ class Exchanges:
     @property
     def has_identity(self) -> Mask:
         return self.ends.has(ExchangeFlag.IDENTITY)
+
+
+def _measure_spans(table: pa.Table) -> Ints:
+    protocols = code_column(table, "protocol")
+    sealed = integers(table, "flags") & int(ExchangeFlag.TLS) != 0
+    has_none = protocols.is_one_of(_INTERLEAVED) | (protocols.is_one_of(_NUMBERED) & sealed)
+    return np.where(has_none, np.int64(1), integers(table, "request_bytes"))
 
 
 def _present(table: pa.Table, name: str) -> Mask:

@@ -71,7 +71,7 @@ class _Keys:
     def client(self, row: int) -> ClientSpan:
         return ClientSpan(
             request_seq=int(self.request[row]),
-            request_bytes=int(self.x.request_bytes[row]),
+            request_bytes=int(self.x.request_span[row]),
             start_ns=int(self.x.start[row]),
             end_ns=int(self.end[row]),
             trace_id="",
@@ -134,7 +134,7 @@ def _join_rest(
         found = find_client(
             chain(here.get(identity, ()), clients.of(identity)),
             request_seq=int(keys.request[row]),
-            request_bytes=int(keys.x.request_bytes[row]),
+            request_bytes=int(keys.x.request_span[row]),
             start_ns=int(keys.x.start[row]),
         )
         if found is not None:
@@ -218,7 +218,7 @@ def choose_open(plan: JoinPlan, x: Exchanges, rows: Codes) -> Codes:
     Not those whose server's sight already covers every byte of the request.
     """
     server = plan.servers[rows]
-    covered = (server >= 0) & (x.request_bytes[server] >= x.request_bytes[rows])
+    covered = (server >= 0) & (x.request_span[server] >= x.request_span[rows])
     chosen = np.flatnonzero(~covered)
     return chosen[[rows[i] not in plan.sights for i in chosen]] if plan.sights else chosen
 
@@ -236,7 +236,7 @@ def list_clients(
     columns = zip(
         keys.identity[rows].tolist(),
         keys.request[rows].tolist(),
-        x.request_bytes[rows].tolist(),
+        x.request_span[rows].tolist(),
         x.start[rows].tolist(),
         keys.end[rows].tolist(),
         trace_ids,

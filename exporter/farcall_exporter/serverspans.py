@@ -62,7 +62,7 @@ def build_waiting(
     x = stage.x
     extra: Entries = [("farcall.join", choose(KIND_WORDS, np.zeros(len(rows), np.int64)))]
     spans = build_server_spans(stage, rows, version=version, extra=extra)
-    texts = render_sights(spans, x.request_bytes[rows].tolist(), run=run, came_ns=came_ns)
+    texts = render_sights(spans, x.request_span[rows].tolist(), run=run, came_ns=came_ns)
     keys = [
         join_key((client << 32) | server, seq) if has_identity else f"-{trace}"
         for client, server, seq, has_identity, trace in zip(

@@ -7,7 +7,6 @@ a client's span fails from status 400, a server's from 500; of gRPC's codes a se
 """
 
 import re
-from collections.abc import Container
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -91,7 +90,7 @@ class SpanParts:
 def build_spans(x: Exchanges, parts: SpanParts, *, version: str, links: Links) -> pa.Table:
     rows = parts.rows
     count = len(rows)
-    is_http = _is_one_of(x.protocol.take(rows), HTTP_PROTOCOLS)
+    is_http = x.protocol.take(rows).is_one_of(HTTP_PROTOCOLS)
     error_type = _error_types(x, rows, is_http, is_server=parts.is_server)
     has_failed = error_type.present
     entries = [
@@ -158,14 +157,13 @@ def _ends(x: Exchanges, parts: SpanParts) -> Entries:
         ("network.protocol.name", x.protocol.take(rows).renamed(lambda p: HTTP2.get(p, p))),
         (
             "network.protocol.version",
-            constant("2", len(rows)).only(_is_one_of(x.protocol.take(rows), HTTP2)),
+            constant("2", len(rows)).only(x.protocol.take(rows).is_one_of(HTTP2)),
         ),
     ]
 
 
 def _request(x: Exchanges, rows: Codes, is_http: Mask) -> Entries:
     has_tls = x.ends.has(ExchangeFlag.TLS)[rows]
-    has_size = _is_one_of(x.protocol.take(rows), frozenset({"http"}))
     return [
         ("http.request.method", x.operation.take(rows).only(is_http)),
         ("http.response.status_code", numbers(x.status[rows], is_http & (x.status[rows] > 0))),
@@ -174,9 +172,8 @@ def _request(x: Exchanges, rows: Codes, is_http: Mask) -> Entries:
         ("url.scheme", choose(("http", "https"), has_tls).only(is_http)),
         ("user_agent.original", x.user_agent.take(rows).only(is_http)),
         ("http.request.header.content-type", x.content_type.take(rows).only(is_http)),
-        # Of HTTP/2 only the sizes of heads are known.
-        ("http.request.size", numbers(x.request_bytes[rows], has_size)),
-        ("http.response.size", numbers(x.response_bytes[rows], has_size)),
+        ("http.request.size", numbers(x.request_bytes[rows], is_http)),
+        ("http.response.size", numbers(x.response_bytes[rows], is_http)),
     ]
 
 
@@ -190,7 +187,7 @@ def _times(x: Exchanges, rows: Codes) -> Entries:
 
 
 def _rpc(x: Exchanges, rows: Codes) -> Entries:
-    is_grpc = _is_one_of(x.protocol.take(rows), frozenset({"grpc"}))
+    is_grpc = x.protocol.take(rows).is_one_of(frozenset({"grpc"}))
     if not is_grpc.any():
         return []
     path = x.target.take(rows).only(is_grpc)
@@ -210,11 +207,11 @@ def split_method(path: str) -> tuple[str, str]:
 
 def _database(x: Exchanges, rows: Codes) -> Entries:
     protocol = x.protocol.take(rows)
-    is_database = _is_one_of(protocol, frozenset(DB_SYSTEMS))
+    is_database = protocol.is_one_of(frozenset(DB_SYSTEMS))
     if not is_database.any():
         return []
     error = x.error.take(rows)
-    is_answer = is_database & ~_is_one_of(error, TRANSPORT_ERRORS)
+    is_answer = is_database & ~error.is_one_of(TRANSPORT_ERRORS)
     size = x.batch_size[rows]
     return [
         ("db.system.name", protocol.only(is_database).renamed(lambda p: DB_SYSTEMS.get(p, p))),
@@ -229,11 +226,11 @@ def _database(x: Exchanges, rows: Codes) -> Entries:
 
 def _messaging(x: Exchanges, rows: Codes) -> Entries:
     protocol = x.protocol.take(rows)
-    is_messaging = _is_one_of(protocol, MESSAGING_SYSTEMS)
+    is_messaging = protocol.is_one_of(MESSAGING_SYSTEMS)
     if not is_messaging.any():
         return []
     operation = x.operation.take(rows).only(is_messaging)
-    moves = _is_one_of(operation, MESSAGING_TYPES)
+    moves = operation.is_one_of(MESSAGING_TYPES)
     return [
         ("messaging.system", protocol.only(is_messaging)),
         ("messaging.operation.name", operation),
@@ -247,7 +244,7 @@ def _messaging(x: Exchanges, rows: Codes) -> Entries:
 
 
 def _plain(x: Exchanges, rows: Codes) -> Entries:
-    is_plain = _is_one_of(x.protocol.take(rows), PLAIN_PROTOCOLS)
+    is_plain = x.protocol.take(rows).is_one_of(PLAIN_PROTOCOLS)
     if not is_plain.any():
         return []
     return [
@@ -287,7 +284,7 @@ def _error_types(x: Exchanges, rows: Codes, is_http: Mask, *, is_server: bool) -
     by_status = numbers(status, has_failed)
     by_rpc = x.rpc_status.take(rows).renamed(name_grpc_status)
     fails = GRPC_SERVER_ERRORS if is_server else frozenset(GRPC_CODES[1:])
-    by_rpc = by_rpc.only(_is_one_of(by_rpc, fails))
+    by_rpc = by_rpc.only(by_rpc.is_one_of(fails))
     values = pa.concat_arrays(
         [error.values, by_status.values, by_rpc.values, texts_array(["no_response"])]
     )
@@ -340,8 +337,3 @@ def mask_path(path: str) -> str:
     if len(masked) > MAX_NAME_SEGMENTS + 1:
         masked = [*masked[: MAX_NAME_SEGMENTS + 1], "…"]
     return "/".join(masked)
-
-
-def _is_one_of(coded: Coded, words: Container[str]) -> Mask:
-    fits = np.array([text in words for text in coded.texts()] + [False], np.bool_)
-    return fits[coded.codes]  # code -1 finds the False

@@ -339,7 +339,7 @@ class Agent:
         for _ in range(MAX_LAST_DRAINS):
             if not self._drain():
                 break
-        self._tracer.take_ended(self._tracer.rests.let_go(), time.monotonic_ns())
+        self._tracer.let_go(time.monotonic_ns())
         self._faults["in_flight_lost"] += self._tracer.in_flight
         self._flush()
         self._update_numbers()

@@ -39,8 +39,10 @@ _PLACES = np.array(  # of each code's word; a code is one byte
     [_WORDS.index(PROTOCOLS.get(code, "unknown")) for code in range(256)], dtype=np.int32
 )
 T = TypeVar("T")
-_PAIRED_IN_ORDER = (  # of others no request is followed to its last byte
+_FOLLOWED = (  # of others no request is followed to its last byte
     events.PROTO_HTTP1,
+    events.PROTO_HTTP2,
+    events.PROTO_GRPC,
     events.PROTO_REDIS,
     events.PROTO_POSTGRES,
     events.PROTO_MYSQL,
@@ -197,7 +199,7 @@ def _durations(numbers: Records, ends_ns: npt.NDArray[np.uint64]) -> dict[str, V
     """What is the same as the whole is not said twice."""
     begin, first = numbers["ts_req_ns"], numbers["ts_resp_ns"]
     asked_ns = numbers["asked_us"].astype(np.uint64) * np.uint64(1000)
-    is_at_once = (asked_ns == 0) | ~np.isin(numbers["proto"], _PAIRED_IN_ORDER)
+    is_at_once = (asked_ns == 0) | ~np.isin(numbers["proto"], _FOLLOWED)
     return {
         "duration_ns": columns.numbers(_since(begin, ends_ns)),
         "request_duration_ns": columns.numbers(asked_ns, is_at_once),

@@ -50,6 +50,8 @@ REST_CLOSED = 2  # nothing more can come
 ENDED_NOT = 0
 ENDED_BLANK = 1  # as the end of a chunked body's trailers
 ENDED_CHUNKS = 2  # as the end of a chunked body
+BODIES = 16  # of struct fc_body, per direction of a connection of HTTP/2
+ENDED_STREAM = 3  # of a segment of HTTP/2: its stream's direction
 
 ROLE_CLIENT = 0  # this end sent the request
 ROLE_SERVER = 1  # this end was asked

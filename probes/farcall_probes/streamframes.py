@@ -15,9 +15,10 @@ from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.wire import http2
 
-ODD, ASKED, ANSWERED, ENDED = range(
-    4
-)  # of a plain block: the request's, an answer's, an answer's that ends the stream
+# Of a plain block: the request's, an answer's, an answer's whose stream ends with its record. Of no frame, but of a body that was
+# counted: the same, and of one that a request ends with. Those of requests are odd numbers.
+ODD, ASKED, ANSWERED, ENDED = 0, 1, 2, 4
+ASKED_BODY, ANSWERED_BODY, ASKED_ENDED_BODY, ENDED_BODY = 5, 6, 7, 8
 
 HEAD_BYTES = events.EXCHANGE.itemsize
 HEADS = np.dtype(f"V{HEAD_BYTES}")
@@ -35,8 +36,23 @@ _BEGINNINGS = np.dtype(
 )
 _WHOLE = np.dtype(f"V{events.LARGE.itemsize}")  # with its fields numpy would copy one at a time
 _CAPTURED = events.LARGE_REQ + events.LARGE_RESP
+_ENDED = events.ENDED_STREAM
+_BODIES = np.dtype(f"V{12 * events.BODIES}")
 _SHAPE = http2.END_HEADERS | http2.PADDED | http2.PRIORITY
-_WANTED = ("conn_id", "seq", "ts_req_ns", "flags", "req_cap", "resp_bytes", "segment", "req_bytes")
+_WANTED = (
+    "conn_id",
+    "seq",
+    "ts_req_ns",
+    "ts_resp_ns",
+    "flags",
+    "req_cap",
+    "resp_bytes",
+    "segment",
+    "req_bytes",
+    "ended",
+    "cause_conn_id",
+    "asked_us",
+)
 _LAYOUT = np.dtype(
     {
         "names": ["head", *_WANTED, "length_and_kind", "shape", "stream"],
@@ -61,12 +77,26 @@ class Odd(NamedTuple):
         int  # where in its frame the captured bytes begin; of SEGMENT_CLOSED: the answers' segments
     )
     requests: int  # of SEGMENT_CLOSED: the requests' segments
+    is_end: bool  # this direction of its stream ends with it
+
+
+class Other(NamedTuple):
+    """What a record tells of the other direction of its stream."""
+
+    bytes: int  # of DATA frames
+    ago_us: int  # since the request ended; 0: not known, or not of a request
+
+
+NOTHING = Other(0, 0)
+# Of requests and of responses: (stream, bytes, when the request ended in microseconds of the clock modulo 2^32, or 0)
+Bodies = tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]
 
 
 class Frames:
-    """`begins`, `ends`: where in `data` the block of a plain frame lies, behind its header; so they stand for all frames."""
+    """`begins`, `ends`: where in `data` the block of a plain frame lies, behind its header; so they stand for all frames.
+    `others`: by a frame's place here, where there is anything to say."""
 
-    __slots__ = ("_data", "_kinds", "_view", "begins", "data", "ends")
+    __slots__ = ("_kinds", "_sizes", "_view", "begins", "data", "ends", "others")
 
     def __init__(self, block: Records, rows: npt.NDArray[np.intp]) -> None:
         beginnings = block.view(_BEGINNINGS)["bytes"]
@@ -80,10 +110,15 @@ class Frames:
             data += block.view(_WHOLE)[rows[long]].tobytes()
         self.data = data
         self._kinds = _find_kinds(view, sizes)
+        self._sizes = np.where(self._kinds >= ASKED_BODY, 0, sizes) + view["ts_resp_ns"].astype(
+            np.int64
+        )
         self.begins, self.ends = begins, begins + (sizes - http2.HEADER_BYTES)
+        self.others = _find_others(view)
 
-    def __iter__(self) -> Iterator[tuple[int, int, int, int, int, int, int, int, int]]:
-        """Of each frame: its place here, connection, segment number, time, flags, kind, stream, begin, end."""
+    def __iter__(self) -> Iterator[tuple[int, int, int, int, int, int, int, int, int, int]]:
+        """Of each frame: its place here, connection, segment number, time, flags, kind, stream, bytes with those of DATA that go
+        with it, begin, end."""
         view = self._view
         streams = view["stream"] & np.uint32(0x7FFFFFFF)
         columns = (
@@ -93,6 +128,7 @@ class Frames:
             view["flags"],
             self._kinds,
             streams,
+            self._sizes,
         )
         lists = [column.tolist() for column in (*columns, self.begins, self.ends)]
         return zip(range(len(view)), *lists, strict=True)
@@ -101,7 +137,8 @@ class Frames:
         """Those of kind ODD, one after the other."""
         odd = self._view[self._kinds == ODD]
         names = ("segment", "resp_bytes", "req_bytes")
-        return map(Odd, *(odd[name].tolist() for name in names))
+        is_end = odd["ended"] == events.ENDED_STREAM
+        return map(Odd, *(odd[name].tolist() for name in names), is_end.tolist())
 
     @property
     def heads(self) -> npt.NDArray[np.void]:
@@ -123,6 +160,35 @@ def _find_kinds(view: npt.NDArray[np.void], sizes: npt.NDArray[np.intp]) -> npt.
         & ((words >> 8) + http2.HEADER_BYTES == sizes)
         & (view["segment"] != events.SEGMENT_CLOSED)
     )
-    answers = np.where(shapes & http2.END_STREAM, ENDED, ANSWERED)
-    kinds = np.where(view["segment"] == events.SEGMENT_REQUEST, ASKED, answers)
-    return np.where(is_plain, kinds, ODD).astype(np.uint8)
+    is_request = view["segment"] == events.SEGMENT_REQUEST
+    is_end = (view["ended"] == _ENDED) | (is_plain & (shapes & http2.END_STREAM != 0))
+    kinds = np.where(is_request, ASKED, np.where(is_end, ENDED, ANSWERED))
+    kinds = np.where(is_plain, kinds, ODD)
+    is_body = (view["resp_bytes"] == 0) & (words == http2.DATA) & (sizes == http2.HEADER_BYTES)
+    if is_body.any():
+        of_answers = np.where(is_end, ENDED_BODY, ANSWERED_BODY)
+        bodies = np.where(is_request, np.where(is_end, ASKED_ENDED_BODY, ASKED_BODY), of_answers)
+        kinds = np.where(is_body & (view["segment"] != events.SEGMENT_CLOSED), bodies, kinds)
+    return kinds.astype(np.uint8)
+
+
+def _find_others(view: npt.NDArray[np.void]) -> dict[int, Other]:
+    told = (view["cause_conn_id"] != 0) | (view["asked_us"] != 0)
+    # What a request's own HEADERS say there is its cause.
+    told &= (view["segment"] == events.SEGMENT_RESPONSE) | (
+        view["length_and_kind"] & 0xFF == http2.RST_STREAM
+    )
+    rows = np.flatnonzero(told)
+    if not len(rows):
+        return {}
+    counted = view["cause_conn_id"][rows].tolist(), view["asked_us"][rows].tolist()
+    return dict(zip(rows.tolist(), map(Other, *counted), strict=True))
+
+
+def read_bodies(data: bytes) -> Bodies:
+    """What was counted when the connection closed, and no record told of. Two tables of struct fc_body."""
+    if len(data) != 2 * _BODIES.itemsize:
+        return [], []
+    halves = np.frombuffer(data, _BODIES).view("<u4").reshape(2, events.BODIES, 3).tolist()
+    requests, answers = ([(s, n, end) for s, n, end in half if s] for half in halves)
+    return requests, answers

@@ -25,6 +25,7 @@ MAX_ASKED = 1024  # requests that say the same, as they are remembered; 0.5 kB e
 MAX_ASKED_PATH = 256  # characters of one that is remembered
 _NO_FIELDS: Fields = [None] * hpack.FIELDS
 _NOTHING: list[Value] = [None] * (hpack.UBER + 1 - hpack.B3)
+_MAX_ASKED_US = 2**32 - 1
 MAX_RPC_STATUS = 16  # UNAUTHENTICATED; what is beyond is nobody's
 
 
@@ -43,6 +44,7 @@ class Stream:
         "answer",
         "answer_bytes",
         "answered_ns",
+        "asked",
         "at",
         "fields",
         "flags",
@@ -68,6 +70,12 @@ class Stream:
         self.answered_ns = 0  # 0: not yet
         self.answer_bytes = 0
         self.answer = self.trailers = _NO_FIELDS
+        self.asked: tuple[int, int] | None = None  # what its own record does not tell, see `ask`
+
+    def ask(self, size: int, end_ns: int) -> None:
+        """So many bytes more of the request, and when it ended; 0: not with those."""
+        before = self.asked or (0, 0)
+        self.asked = (before[0] + size, end_ns or before[1])
 
 
 class _Asked(NamedTuple):
@@ -123,8 +131,10 @@ class StreamRows:
         ]
         block["seq"] = number_streams(np.array([s.number for s in streams], dtype=np.uint32))
         block["flags"] = np.array(flags, dtype=np.uint32) | np.array(formats, dtype=np.uint32)
-        block["ts_resp_ns"] = ends
+        block["req_bytes"] += block["ts_resp_ns"]  # the DATA that came with its HEADERS
+        block["ts_resp_ns"] = [s.answered_ns or end for s, end in zip(streams, ends, strict=True)]
         block["resp_bytes"] = [stream.answer_bytes for stream in streams]
+        _add_asked(block, streams)
         block["segment"] = events.SEGMENT_NONE
         _number_sealed(block)
         nothing = [None] * len(streams)
@@ -146,6 +156,7 @@ class StreamRows:
             trace_state=states,
             rpc_status=[_read_rpc_status(s.trailers[hpack.GRPC_STATUS]) for s in streams],
             message=[_read_message(s.trailers[hpack.GRPC_MESSAGE]) for s in streams],
+            ended_ns=np.array(ends, dtype=np.uint64),
         )
         return Exchanges(block=block, columns=columns)
 
@@ -236,6 +247,17 @@ def _read_other_context(fields: Fields) -> tuple[tracecontext.Ids, int, bool]:
     if b3 is trace is span is uber is None:
         return tracecontext.NOBODY, tracecontext.W3C, False
     return tracecontext.choose(b3=b3, b3_trace=trace, b3_span=span, jaeger=uber)
+
+
+def _add_asked(block: Records, streams: Sequence[Stream]) -> None:
+    """What was told of requests behind their HEADERS."""
+    told = [(row, *stream.asked) for row, stream in enumerate(streams) if stream.asked]
+    if not told:
+        return
+    rows, sizes, ends = (np.array(column, dtype=np.int64) for column in zip(*told, strict=True))
+    block["req_bytes"][rows] += sizes.astype(np.uint64)
+    lasted_us = (ends - block["ts_req_ns"][rows].astype(np.int64)) // 1000
+    block["asked_us"][rows] = np.clip(lasted_us, 0, _MAX_ASKED_US)
 
 
 def _number_sealed(block: Records) -> None:

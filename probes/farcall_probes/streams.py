@@ -4,65 +4,55 @@ The kernel side ships the frames that say something (events.h, enum fc_segment),
 was lost shows as a gap. A gap may hide header blocks, which shift every index behind them, and answers: so the direction's
 table is unknown from there on, and the connection's streams are given up. An exchange is right, or it is not made.
 
-An exchange ends at the response's first HEADERS; a gRPC call, known by its content type, at the trailers, which hold its
+An exchange ends where its response does: with trailers, which hold the status of a gRPC call, or with the last frame of its body,
+of which the kernel side says how many bytes there were. Where that is not known (it lasts for longer than UNENDED_NS, or records
+were lost), an exchange that was answered is told of as it stands, with the time of its first byte. gRPC calls wait for their
 status. A server's pushes are decoded, since its table depends on them, and not reported.
 """
 
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from farcall_probes import events
 from farcall_probes.capture import Records
-from farcall_probes.streamframes import ASKED, ENDED, ODD, Frames, Odd
+from farcall_probes.streambodies import (
+    RESET,
+    add_bodies,
+    add_other,
+    add_reset,
+    is_tunnel,
+    name_reset,
+)
+from farcall_probes.streamframes import (
+    ASKED,
+    ASKED_BODY,
+    ASKED_ENDED_BODY,
+    ENDED,
+    ENDED_BODY,
+    NOTHING,
+    ODD,
+    Bodies,
+    Frames,
+    Odd,
+    Other,
+    read_bodies,
+)
 from farcall_probes.streamrows import Exchanges, Stream, StreamRows
+from farcall_probes.streamsessions import COUNTERS, Mark, Session
 from farcall_probes.wire import hpack, http2
 from farcall_probes.wire.hpack import Fields
 from farcall_probes.wire.http2blocks import Direction, Event
 
 MAX_SESSIONS = 2048  # in each of two generations; some 10 kB each, most of it tables
 MAX_IN_FLIGHT = 32_768  # streams of all connections: 0.7 kB each
+UNENDED_NS = 60 * 1_000_000_000  # as of HTTP/1, see rests.py
 GRPC = "application/grpc"
-RESET = "reset"
 GOAWAY = "goaway"
 TIMEOUT = "timeout"
 
-_COUNTERS = (
-    "http2_gaps",  # places where segments of a connection were lost
-    "http2_streams_lost",  # requests given up there
-    "http2_streams_dropped",  # more in flight than are remembered
-    "http2_connections_dropped",  # more than are remembered
-    "http2_timeouts",  # requests whose answer has not begun for as long as the config allows, told of as such
-    "http2_orphans",  # responses without a request seen
-    "http2_unread",  # frames and header blocks that are none
-    "http2_cut",  # header blocks that were not captured whole
-    "http2_pushes",
-    "http2_contexts_invalid",  # headers that name a trace, and are not as their format says
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """When a frame began, and the fixed part of its record."""
-
-    ts_ns: int
-    flags: int
-    head: bytes
-
-
-class _Session:
-    """One connection."""
-
-    __slots__ = ("has_grpc", "identity", "request", "response", "streams")
-
-    def __init__(self, texts: hpack.Texts, *, complete: bool) -> None:
-        self.request: Direction[Mark] = Direction(hpack.Decoder(complete=complete, texts=texts))
-        self.response: Direction[Mark] = Direction(hpack.Decoder(complete=complete, texts=texts))
-        self.streams: dict[int, Stream] = {}
-        self.identity = b""
-        self.has_grpc = False
+_RESET_BYTES = http2.HEADER_BYTES + 4
 
 
 class Streams:
@@ -71,12 +61,12 @@ class Streams:
     def __init__(self, *, max_sessions: int = MAX_SESSIONS, max_in_flight: int = MAX_IN_FLIGHT):
         self._max_sessions, self._max_in_flight = max_sessions, max_in_flight
         self._texts = hpack.Texts()
-        self._young: dict[int, _Session] = {}
-        self._old: dict[int, _Session] = {}
+        self._young: dict[int, Session] = {}
+        self._old: dict[int, Session] = {}
         self._in_flight = 0
         self._fresh: list[Stream] = []  # begun in this drain: their heads lie in its records
         self._rows = StreamRows()
-        self.counters: Counter[str] = Counter(dict.fromkeys(_COUNTERS, 0))
+        self.counters: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
 
     def __len__(self) -> int:
         """Requests in flight."""
@@ -95,25 +85,33 @@ class Streams:
         return ended
 
     def _walk(self, frames: Frames) -> None:
-        data, odd, sessions = frames.data, frames.list_odd(), self._young
-        for at, conn_id, seq, ts_ns, flags, kind, number, begin, end in frames:
+        data, others = frames.data, frames.others
+        odd, sessions = frames.list_odd(), self._young
+        for at, conn_id, seq, ts_ns, flags, kind, number, size, begin, end in frames:
             session = sessions.get(conn_id)
             if session is None:
                 session = self._find(conn_id, flags)
                 sessions = self._young
             if kind == ODD:
                 self._take_odd(
-                    session, frames, next(odd), (at, conn_id, seq, ts_ns, flags, begin, end)
+                    session, frames, next(odd), (at, conn_id, seq, ts_ns, flags, size, begin, end)
                 )
                 continue
-            direction = session.request if kind == ASKED else session.response
+            direction = session.request if kind & 1 else session.response
             if seq != direction.next_seq:
                 self._lose(session, direction)
             direction.next_seq = seq + 1
             if not session.identity and flags & events.FLAG_IDENTITY:
                 session.identity = frames.find_identity(at)
+            if others and at in others:
+                self._add_other(session, number, others[at], ts_ns)
+            if kind >= ASKED_BODY:
+                self._take_body(session, number, kind, ts_ns, size)
+                continue
             if not direction.is_idle:
-                self._feed(session, frames, at, ts_ns, flags, kind == ASKED, 0, begin, end)
+                is_end = kind == ENDED
+                frame = (at, ts_ns, flags, size, begin, end)
+                self._feed(session, frames, frame, 0, is_request=kind == ASKED, is_end=is_end)
                 continue
             block = data[begin:end]
             decoder = direction.decoder
@@ -126,16 +124,16 @@ class Streams:
                 self._fresh.append(stream)
                 self._begin(session, number, stream)
             else:
-                size = end - begin + http2.HEADER_BYTES
                 self._answer(session, number, fields, kind == ENDED, ts_ns, size)
 
     def _take_odd(
-        self, session: _Session, frames: Frames, what: Odd, frame: tuple[int, ...]
+        self, session: Session, frames: Frames, what: Odd, frame: tuple[int, ...]
     ) -> None:
         """A frame that is anything but a whole block of headers, or the connection's end."""
-        at, conn_id, seq, ts_ns, flags, begin, end = frame
+        at, conn_id, seq, ts_ns, flags, size, begin, end = frame
         if what.segment == events.SEGMENT_CLOSED:
-            self._close(conn_id, ts_ns, requests=what.requests, responses=what.offset)
+            bodies = read_bodies(frames.data[begin - http2.HEADER_BYTES : end])
+            self._close(conn_id, ts_ns, bodies, requests=what.requests, responses=what.offset)
             return
         is_request = what.segment == events.SEGMENT_REQUEST
         direction = session.request if is_request else session.response
@@ -144,27 +142,36 @@ class Streams:
         direction.next_seq = seq + 1
         if not session.identity and flags & events.FLAG_IDENTITY:
             session.identity = frames.find_identity(at)
-        self._feed(session, frames, at, ts_ns, flags, is_request, what.offset, begin, end)
+        self._feed(
+            session,
+            frames,
+            (at, ts_ns, flags, size, begin, end),
+            what.offset,
+            is_request=is_request,
+            is_end=what.is_end,
+        )
 
     def _feed(
         self,
-        session: _Session,
+        session: Session,
         frames: Frames,
-        at: int,
-        ts_ns: int,
-        flags: int,
-        is_request: bool,
+        frame: tuple[int, int, int, int, int, int],
         offset: int,
-        begin: int,
-        end: int,
+        *,
+        is_request: bool,
+        is_end: bool,
     ) -> None:
+        at, ts_ns, flags, size, begin, end = frame
         direction = session.request if is_request else session.response
         unread = direction.unread
         data = frames.data[begin - http2.HEADER_BYTES : end]
-        mark = Mark(ts_ns, flags, frames.heads[at].tobytes())
+        mark = Mark(ts_ns, flags, frames.heads[at].tobytes(), size)
         cut = bool(flags & events.FLAG_CUT)
+        direction.size += size
+        other = frames.others.get(at, NOTHING)
         for event in direction.feed(data, mark, offset=offset, cut=cut):
-            self._take_event(session, event, is_request, len(data))
+            self._take_event(session, event, is_request, is_end, other, direction.size)
+            direction.size = 0
         self.counters["http2_unread"] += direction.unread - unread
 
     def _keep(self, frames: Frames, streams: list[Stream]) -> None:
@@ -188,7 +195,29 @@ class Streams:
                 session.streams[number].flags |= events.FLAG_NO_RESPONSE
             self.counters["http2_timeouts"] += len(late)
             self._end(session, late, now_ns, TIMEOUT)
+            self._let_go(session, now_ns - UNENDED_NS)
         return self._take_rows(None)
+
+    def let_go(self) -> Exchanges | None:
+        """All that were answered, as they stand."""
+        for session in [*self._old.values(), *self._young.values()]:
+            self._let_go(session)
+        return self._take_rows(None)
+
+    def _let_go(self, session: Session, before_ns: int | None = None) -> None:
+        """Those that were answered by then. Of gRPC calls the status is waited for."""
+        gone = [
+            number
+            for number, stream in session.streams.items()
+            if stream.answered_ns
+            and not stream.is_grpc
+            and (before_ns is None or stream.answered_ns < before_ns)
+        ]
+        self.counters["http2_unended"] += len(gone)
+        self._in_flight -= len(gone)
+        for number in gone:
+            stream = session.streams.pop(number)
+            self._rows.add(stream, stream.answered_ns, None, session.identity)
 
     def _take_rows(self, frames: Frames | None) -> Exchanges | None:
         ended = self._rows.take(frames.heads if frames is not None else None)
@@ -197,10 +226,10 @@ class Streams:
 
     # ---- connections ------------------------------------------------------------------------------------------
 
-    def _find(self, conn_id: int, flags: int) -> _Session:
+    def _find(self, conn_id: int, flags: int) -> Session:
         session = self._old.pop(conn_id, None)
         if session is None:
-            session = _Session(self._texts, complete=not flags & events.FLAG_LATE)
+            session = Session(self._texts, complete=not flags & events.FLAG_LATE)
         if len(self._young) >= self._max_sessions:
             self.counters["http2_connections_dropped"] += len(self._old)
             for gone in self._old.values():
@@ -209,29 +238,39 @@ class Streams:
         self._young[conn_id] = session
         return session
 
-    def _lose(self, session: _Session, direction: Direction[Mark]) -> None:
+    def _lose(self, session: Session, direction: Direction[Mark]) -> None:
         self.counters["http2_gaps"] += 1
         direction.forget()
         self._give_up(session)
 
-    def _give_up(self, session: _Session) -> None:
+    def _give_up(self, session: Session) -> None:
+        self._let_go(session)
         self.counters["http2_streams_lost"] += len(session.streams)
         self._in_flight -= len(session.streams)
         session.streams.clear()
 
-    def _close(self, conn_id: int, ts_ns: int, *, requests: int, responses: int) -> None:
+    def _close(
+        self,
+        conn_id: int,
+        ts_ns: int,
+        bodies: Bodies,
+        *,
+        requests: int,
+        responses: int,
+    ) -> None:
         """The numbers: how many segments there were; if the last ones were lost, so may answers have been."""
         session = self._young.pop(conn_id)
         if (requests, responses) != (session.request.next_seq, session.response.next_seq):
             self.counters["http2_gaps"] += 1
             self._give_up(session)
+        add_bodies(session.streams, bodies, ts_ns)
         for stream in session.streams.values():
             self._finish(session, stream, ts_ns, error=RESET if stream.answered_ns else None)
         self._in_flight -= len(session.streams)
 
     # ---- streams ----------------------------------------------------------------------------------------------
 
-    def _begin(self, session: _Session, number: int, stream: Stream) -> None:
+    def _begin(self, session: Session, number: int, stream: Stream) -> None:
         if number in session.streams:
             return  # the client's trailers
         if self._in_flight >= self._max_in_flight:
@@ -241,11 +280,17 @@ class Streams:
         self._in_flight += 1
 
     def _answer(
-        self, session: _Session, number: int, fields: Fields, is_end: bool, ts_ns: int, size: int
+        self,
+        session: Session,
+        number: int,
+        fields: Fields,
+        is_end: bool,
+        ts_ns: int,
+        size: int,
     ) -> None:
         stream = session.streams.get(number)
         if stream is None:
-            # A plain exchange ended at its first HEADERS; trailers, which have no status, come after it.
+            # One that was let go may have trailers, which have no status.
             self.counters["http2_orphans"] += fields[hpack.STATUS] is not None
             return
         if not stream.answered_ns:
@@ -254,20 +299,40 @@ class Streams:
                 return  # 100, 103: not the answer
             stream.answered_ns = ts_ns
             stream.answer = fields
-            stream.answer_bytes = size
-            if not is_end and self._is_grpc(session, stream, fields):
-                return
+            if not is_end:
+                stream.answer_bytes = size
+                if self._is_grpc(session, stream, fields) or not is_tunnel(stream):
+                    return
+                size = 0
         if fields[hpack.GRPC_STATUS] is not None:
             session.has_grpc = stream.is_grpc = True
-        elif is_end and stream.is_grpc is None:
+        elif stream.is_grpc is None:
             self._is_grpc(session, stream, fields)
+        stream.answer_bytes += size
         stream.trailers = fields
         del session.streams[number]
         self._in_flight -= 1
-        end_ns = ts_ns if stream.is_grpc else stream.answered_ns
-        self._rows.add(stream, end_ns, None, session.identity)
+        self._rows.add(stream, ts_ns, None, session.identity)
 
-    def _is_grpc(self, session: _Session, stream: Stream, answer: Fields) -> bool:
+    @staticmethod
+    def _add_other(session: Session, number: int, other: Other, ts_ns: int) -> None:
+        if number in session.streams:
+            add_other(session.streams[number], other, ts_ns)
+
+    def _take_body(self, session: Session, number: int, kind: int, ts_ns: int, size: int) -> None:
+        stream = session.streams.get(number)
+        if stream is None:
+            return
+        if kind & 1:
+            stream.ask(size, ts_ns if kind == ASKED_ENDED_BODY else 0)
+            return
+        stream.answer_bytes += size
+        if kind == ENDED_BODY and stream.answered_ns:
+            del session.streams[number]
+            self._in_flight -= 1
+            self._rows.add(stream, ts_ns, None, session.identity)
+
+    def _is_grpc(self, session: Session, stream: Stream, answer: Fields) -> bool:
         """By the content type of the request, else of the answer; where neither is known, as the connection's others."""
         kind = stream.fields[hpack.CONTENT_TYPE]
         if kind is None:
@@ -281,12 +346,22 @@ class Streams:
         return stream.is_grpc
 
     def _take_event(
-        self, session: _Session, event: Event[Mark], is_request: bool, size: int
+        self,
+        session: Session,
+        event: Event[Mark],
+        is_request: bool,
+        is_end: bool,
+        other: Other,
+        size: int,
     ) -> None:
         mark = event.mark
         self.counters["http2_cut"] += event.is_cut
         if event.kind == http2.RST_STREAM:
-            self._end(session, [event.stream], mark.ts_ns, _name_reset(event.error))
+            stream = session.streams.get(event.stream)
+            if stream is not None:
+                own = mark.size - _RESET_BYTES
+                add_reset(stream, own, other, mark.ts_ns, is_request=is_request)
+            self._end(session, [event.stream], mark.ts_ns, name_reset(event.error))
         elif event.kind == http2.GOAWAY:
             if not is_request:
                 refused = [number for number in session.streams if number > event.stream]
@@ -297,12 +372,16 @@ class Streams:
             stream = Stream(event.stream, 0, mark.flags, mark.ts_ns, event.fields)
             stream.head = mark.head
             stream.is_cut = event.is_cut
+            if size > mark.size:
+                stream.ask(size - mark.size, 0)
             self._begin(session, event.stream, stream)
         else:
-            is_end = bool(event.flags & http2.END_STREAM)
+            is_end = is_end or bool(event.flags & http2.END_STREAM)
+            if other is not NOTHING:
+                self._add_other(session, event.stream, other, mark.ts_ns)
             self._answer(session, event.stream, event.fields, is_end, mark.ts_ns, size)
 
-    def _end(self, session: _Session, numbers: list[int], ts_ns: int, error: str) -> None:
+    def _end(self, session: Session, numbers: list[int], ts_ns: int, error: str) -> None:
         """Streams that will not be answered any more."""
         for number in numbers:
             stream = session.streams.pop(number, None)
@@ -311,7 +390,7 @@ class Streams:
                 self._finish(session, stream, ts_ns, error=error)
 
     def _finish(
-        self, session: _Session, stream: Stream, end_ns: int, *, error: str | None = None
+        self, session: Session, stream: Stream, end_ns: int, *, error: str | None = None
     ) -> None:
         if stream.is_grpc is None:
             self._is_grpc(session, stream, _NO_ANSWER)
@@ -319,7 +398,3 @@ class Streams:
 
 
 _NO_ANSWER = hpack.make_unknown()
-
-
-def _name_reset(error: str) -> str:
-    return RESET if error == "NO_ERROR" else error

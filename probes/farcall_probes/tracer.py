@@ -33,6 +33,7 @@ from farcall_probes.streamrows import Exchanges, select
 from farcall_probes.streams import Streams
 from farcall_probes.unanswered import Unanswered
 from farcall_probes.wire import dns
+from farcall_probes.wire.dns import DnsAnswer
 
 NS = 1_000_000_000
 MAX_DNS_ROWS = 32_768  # between two flushes; answers beyond are remembered, but not reported
@@ -154,13 +155,7 @@ class Tracer:
         return None
 
     def _remember(
-        self,
-        identity: Identity,
-        answer: dns.DnsAnswer,
-        resolver: bytes,
-        time_ns: int,
-        *,
-        trusted: bool,
+        self, identity: Identity, answer: DnsAnswer, resolver: bytes, time_ns: int, *, trusted: bool
     ) -> None:
         client, name = identity.client_key, answer.question
         answered_at = (time_ns + self.offsets.unix_ns) / NS
@@ -358,6 +353,11 @@ class Tracer:
         """Requests of multiplexed protocols that have waited for longer become rows; the kernel side tells of all others."""
         self._take_exchanges(self._pairer.tell_late(now_ns, limit_ns), now_ns)
         self._take_streams(self._streams.tell_late(now_ns, limit_ns), now_ns)
+
+    def let_go(self, now_ns: int) -> None:
+        """What waits for the end of its response becomes rows as it stands: the agent ends."""
+        self.take_ended(self.rests.let_go(), now_ns)
+        self._take_streams(self._streams.let_go(), now_ns)
 
     def _has_lost_dns(self, identity: Identity) -> bool:
         lost_boot_ns = self.dns_lost_ns + self.offsets.boot_ns

@@ -1,57 +1,18 @@
 """HTTP/2 over real connections: the frames that say something arrive whole and in order at both ends, however they are cut."""
 
 import os
-import struct
 
 import pytest
-from hpack import Encoder
 
 from farcall_probes.events import PROTO_HTTP2, Flag
-from farcall_probes.selftest import Pair
 from farcall_probes.wire import http2
-from support_http2 import Headers, frame, get_headers, split_frames
+from support_http2 import ACK, HELLO, PING, SETTINGS, WINDOW, Peers, data, frame, split_frames
 from support_probes import CLIENT, SERVER, Watch, connection, port_of, receive
 from support_segments import CLOSED, REQUEST, RESPONSE, Segment, list_segments
 
 pytestmark = pytest.mark.bpf
 
-HELLO = http2.PREFACE + frame(http2.SETTINGS, 0, 0, struct.pack(">HI", 3, 100))
-SETTINGS = frame(http2.SETTINGS, 0, 0, b"")
-ACK = frame(http2.SETTINGS, 1, 0, b"")
-PING = frame(6, 0, 0, b"12345678")
-WINDOW = frame(8, 0, 0, b"\0\0\1\0")
 TOLD = (http2.HEADERS, http2.RST_STREAM, http2.PUSH_PROMISE, http2.GOAWAY, http2.CONTINUATION)
-
-
-def data(stream: int, size: int, *, end: bool = False) -> bytes:
-    return frame(http2.DATA, int(end), stream, b"d" * size)
-
-
-class Peers:
-    """Both ends' encoders, and all that each end has sent."""
-
-    def __init__(self, pair: Pair) -> None:
-        self.pair = pair
-        self.sent = {REQUEST: b"", RESPONSE: b""}
-        self._encoders = {REQUEST: Encoder(), RESPONSE: Encoder()}
-
-    def headers(self, side: int, stream: int, headers: Headers, flags: int = 4) -> bytes:
-        return frame(http2.HEADERS, flags, stream, self._encoders[side].encode(headers))
-
-    def ask(self, stream: int, *more: tuple[str, str]) -> bytes:
-        return self.headers(REQUEST, stream, get_headers(f"/{stream}", *more))
-
-    def answer(self, stream: int, status: int = 200) -> bytes:
-        return self.headers(RESPONSE, stream, [(":status", str(status))])
-
-    def send(self, side: int, *calls: bytes) -> None:
-        sender, reader = self.pair.client, self.pair.server
-        if side == RESPONSE:
-            sender, reader = reader, sender
-        for call in calls:
-            sender.sendall(call)
-            receive(reader, len(call))
-            self.sent[side] += call
 
 
 def told(stream: bytes) -> list[bytes]:
@@ -59,9 +20,10 @@ def told(stream: bytes) -> list[bytes]:
 
 
 def join_parts(segments: list[Segment], kind: int) -> list[bytes]:
+    """Without the empty frames of DATA, which tell of bodies: no peer sent them."""
     frames: list[bytes] = []
     for segment in segments:
-        if segment.kind != kind:
+        if segment.kind != kind or (segment.data[3] == http2.DATA and not segment.responses):
             continue
         if segment.responses == 0:  # where in its frame it begins
             frames.append(segment.data)

@@ -33,6 +33,7 @@ CONSTANTS = {
     "FC_LARGE_REQ": events.LARGE_REQ,
     "FC_LARGE_RESP": events.LARGE_RESP,
     "FC_RESP_MORE": events.RESP_MORE,
+    "FC_BODIES": events.BODIES,
     "FC_DNS_DATA": events.DNS_DATA,
     "FC_COUNT_MAX": events.COUNT_MAX,
 }

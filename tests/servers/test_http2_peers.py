@@ -48,21 +48,27 @@ def grpcio() -> Iterator[int]:
 
 
 def check_twins(client: Rows, server: Rows) -> None:
-    """Both ends tell of the same requests, and can be joined."""
+    """Both ends tell of the same requests, which can be joined, and of as many bytes."""
     keys = [
         sorted((r["isn_client"], r["isn_server"], r["request_seq"]) for r in end)
         for end in (client, server)
     ]
     assert keys[0] == keys[1] and len(set(keys[0])) == len(client)
     assert all(r["flags"] & ExchangeFlag.IDENTITY for r in client + server)
+    sizes = [
+        sorted((r["request_seq"], r["request_bytes"], r["response_bytes"]) for r in end)
+        for end in (client, server)
+    ]
+    assert sizes[0] == sizes[1]
 
 
-def check_times(rows: Rows, told: list[dict[str, Any]]) -> None:
-    """No exchange took longer than its client says, and none less than its server slept."""
+def check_times(rows: Rows, told: list[dict[str, Any]], naps: int) -> None:
+    """No exchange took longer than its client says, and none less than its server slept, so many times."""
     for row in rows:
         n = int(row["trace_id"].hex(), 16) - 1
         assert row["duration_ns"] <= told[n]["ms"] * MS
-        assert row["duration_ns"] >= (n % 20) * MS - MS
+        assert row["duration_ns"] >= naps * (n % 20) * MS - MS
+        assert (row["first_byte_ns"] or 0) <= row["duration_ns"]
 
 
 @pytest.mark.parametrize("client_kind", ["go", "grpcio"])
@@ -92,7 +98,8 @@ def test_grpc_calls_have_method_status_and_time(
         assert {(r["status"], r["rpc_status"], r["error"]) for r in end} == {(200, "0", None)}
         assert {r["host"] for r in end} == {f"127.0.0.1:{port}"}
         assert sorted(int(r["trace_id"].hex(), 16) for r in end) == list(range(1, count + 1))
-        check_times(end, told)
+        check_times(end, told, 3 if method == "Stream" else 1)
+        assert method == "Unary" or any(r["first_byte_ns"] for r in end)
     check_twins(client, server)
 
 
@@ -138,6 +145,7 @@ def test_a_hundred_streams_of_one_connection_have_their_own_status_and_time(
         }
         assert {r["query"] for r in end} == {"status=?&ms=?&size=?&n=?"}
         assert all(19 * MS <= r["duration_ns"] for r in end)
+        assert all(30_000 < r["response_bytes"] < 31_000 for r in end)
         assert max(r["duration_ns"] for r in end) <= max(r["ms"] for r in told) * MS
     check_twins(client, server)
 

@@ -29,7 +29,8 @@ def grpc(**changes: object) -> Row:
 
 
 def test_a_grpc_call_is_named_by_service_and_method() -> None:
-    span = one_span(grpc(rpc_status="5", message="no such cart"))
+    row = grpc(rpc_status="5", message="no such cart")
+    span = one_span(row)
     attributes = span["SpanAttributes"]
 
     assert span["SpanName"] == "shop.Cart/AddItem"
@@ -45,7 +46,8 @@ def test_a_grpc_call_is_named_by_service_and_method() -> None:
         "http",
         "2",
     )
-    assert "http.request.size" not in attributes  # the head's alone would be misread as the body's
+    sizes = attributes["http.request.size"], attributes["http.response.size"]
+    assert sizes == (str(row["request_bytes"]), str(row["response_bytes"]))
 
 
 @pytest.mark.parametrize(

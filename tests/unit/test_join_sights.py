@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from farcall.exchange import ExchangeFlag
 from farcall_exporter.chores import restore_sights
 from support_exporter import (
     IDENTITY,
@@ -211,6 +212,29 @@ def test_byte_ranges_meet_across_the_wrap_of_the_sequence_space() -> None:
     exporter.take(client, seen_from_server(client, request_seq=20, request_bytes=100))
 
     assert joined(one_client_span(exporter.spans))[0] == "overlap"
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        {"protocol": "http2"},
+        {"protocol": "grpc"},
+        {"protocol": "kafka", "flags": int(ExchangeFlag.TLS) | IDENTITY},
+    ],
+)
+def test_of_requests_that_lie_between_each_other_only_equal_places_are_joined(
+    protocol: Row,
+) -> None:
+    """The bytes of a long upload are not those behind its headers."""
+    exporter = Exporter()
+    upload = identified(seq=1_000, **{"request_bytes": 5_000_000, **protocol})
+    other = identified(seq=90_000, connection_id=2, **{"request_bytes": 5_000_000, **protocol})
+    exporter.take(upload, seen_from_server(other))
+    exporter.take(seen_from_server(upload))
+    exporter.wait(60)
+
+    assert [j["Attributes"]["farcall.join"] for j in exporter.rows("joins")] == ["exact"]
+    assert sorted(joined(span)[0] or "" for span in exporter.spans) == ["", "none"]
 
 
 @pytest.mark.parametrize(

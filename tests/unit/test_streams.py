@@ -31,11 +31,12 @@ def rows_of(exchanges: Exchanges | None) -> list[dict[str, Any]]:
     if exchanges is None:
         return []
     columns, block = exchanges.columns, exchanges.block
+    assert columns.ended_ns is not None
     return [
         {
             "grpc": block["proto"][at] == events.PROTO_GRPC,
             "seq": int(block["seq"][at]),
-            "ns": int(block["ts_resp_ns"][at] - block["ts_req_ns"][at]),
+            "ns": int(columns.ended_ns[at] - block["ts_req_ns"][at]),
             "flags": int(block["flags"][at]),
             "method": columns.operation[at],
             "path": columns.target[at],
@@ -50,7 +51,7 @@ def rows_of(exchanges: Exchanges | None) -> list[dict[str, Any]]:
     ]
 
 
-def test_an_exchange_ends_at_the_answers_first_headers() -> None:
+def test_an_exchange_without_a_body_ends_with_the_answers_headers() -> None:
     talk, streams = Talk(), Streams()
     (row,) = rows_of(take(streams, talk.ask(1, get_headers(), end=True), talk.answer(1, 404)))
 
@@ -160,7 +161,7 @@ def test_streams_that_are_answered_in_another_order_meet_their_own_answers() -> 
 def test_interim_answers_and_the_clients_trailers_end_nothing() -> None:
     talk, streams = Talk(), Streams()
     asked = talk.ask(1, get_headers())
-    interim = talk.answer(1, 100)
+    interim = talk.answer(1, 100, end=False)
     end = talk.headers(0, 1, [("x-checksum", "1")], end=True)
     assert take(streams, asked, interim, end) is None
     (row,) = rows_of(take(streams, talk.answer(1, 200)))

@@ -77,9 +77,18 @@ enum fc_flag {
  *   req_cap      bytes were captured, from `req` on and on into what is `resp` in an exchange; resp_cap is 0
  * A frame of HTTP/2 that does not fit one record, or comes in several calls, is several records: resp_bytes is where in the
  * frame their bytes begin, FC_FLAG_CUT on the last one says that the rest is not shipped.
- * A connection that was followed so and closes says it in a record of its own, without bytes and with FC_FLAG_NO_RESPONSE:
- * ts_req_ns is the time, req_bytes and resp_bytes are how many requests and responses were numbered on it, seq is what the
- * next response's would have been.
+ * A connection that was followed so and closes says it in a record of its own, with FC_FLAG_NO_RESPONSE: ts_req_ns is the time,
+ * req_bytes and resp_bytes are how many requests and responses were numbered on it, seq is what the next response's would
+ * have been. Of HTTP/2 its bytes are two tables of struct fc_body, the requests' and the responses'.
+ *
+ * Bodies of HTTP/2 are counted, and told of by the record of their stream that comes next in any case, if there is one: that of
+ * the HEADERS before it, as long as the same call brings it, and else of what ends the stream. In such a record
+ *   ts_resp_ns   is how many bytes of DATA frames, their headers included, its stream had in this direction
+ *   ended        is FC_ENDED_STREAM when this direction of the stream ended with them
+ *   who.cause_conn_id  of a response, or RST_STREAM: the same number in the other direction
+ *   who.asked_us       of the same: the request ended so many microseconds before this; 0: not known, or said elsewhere
+ * and each byte is told of once. Where no such record comes, one of an empty DATA frame is made: at the end of a response's
+ * body, and when so many streams have one at a time that there is no room to count them.
  */
 enum fc_segment {
 	FC_SEGMENT_NONE = 0, /* the record is a whole exchange */
@@ -106,7 +115,16 @@ enum fc_ended {
 	FC_ENDED_NOT = 0,
 	FC_ENDED_BLANK = 1,  /* as the end of a chunked body's trailers; an event of a stream may too */
 	FC_ENDED_CHUNKS = 2, /* as the end of a chunked body */
+	FC_ENDED_STREAM = 3, /* of a segment of HTTP/2, see above */
 };
+
+/* Of a stream of HTTP/2, in one direction: the DATA that no record told of yet. 12 bytes. */
+struct fc_body {
+	u32 stream; /* 0: none */
+	u32 bytes;  /* of the frames, their headers included */
+	u32 end_us; /* of a request: when it ended, CLOCK_MONOTONIC in microseconds modulo 2^32, never 0; 0: it has not */
+};
+#define FC_BODIES 16 /* by the stream's number: streams of one side are odd or even */
 
 /* Why there is no answer. With FC_FLAG_NO_RESPONSE. */
 enum fc_end {
@@ -165,7 +183,7 @@ struct fc_exchange {
 	u8 segment; /* enum fc_segment */
 	u8 end;     /* enum fc_end */
 	u8 wrapped; /* of a segment: 1 when it is a packed or partial outer frame of Cassandra's version 5, with any number of messages in it */
-	u8 ended; /* of HTTP/1: enum fc_ended, where not all of the call was captured */
+	u8 ended; /* enum fc_ended; of HTTP/1, where not all of the call was captured */
 	u16 resp_more; /* of HTTP/1: so many more bytes of the response lie in the last FC_RESP_MORE bytes of `req` */
 };
 

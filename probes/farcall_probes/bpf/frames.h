@@ -11,7 +11,7 @@
 #ifndef FARCALL_FRAMES_H
 #define FARCALL_FRAMES_H
 
-#include "framing.h"
+#include "bodies.h"
 
 #define FC_HTTP2_FRAMES 16 /* and pieces, that one run takes */
 #define FC_HTTP2_RUNS 28   /* the kernel allows 33 steps from program to program */
@@ -84,6 +84,7 @@ FC_INLINE bool begin_http2(struct call *c, struct conn *k, u64 before)
 
 	if (x->req_cap >= 16 && is_http2_preface(head[0], head[1])) {
 		begin_frames(c, k, FC_PROTO_HTTP2, 0);
+		forget_bodies(c, k);
 		k->framing[HALF_REQUESTS].boundary += FC_HTTP2_PREFACE;
 		return true;
 	}
@@ -91,6 +92,7 @@ FC_INLINE bool begin_http2(struct call *c, struct conn *k, u64 before)
 	if (before || k->connector == CONNECTOR_UNKNOWN || !begins_with_frames(c, HALF_REQUESTS))
 		return false;
 	begin_frames(c, k, FC_PROTO_HTTP2, 0);
+	forget_bodies(c, k);
 	x->flags |= FC_FLAG_LATE;
 	return true;
 }
@@ -107,6 +109,7 @@ FC_INLINE bool place_frames(struct call *c, u64 sk, struct conn *k)
 	struct framing *f = find_framing(k, which_half(c, k));
 	bool goes_on = place_call(c, sk, k);
 
+	c->pending = 0;
 	c->piece = 0;
 	c->piece_base = c->base[0];
 	c->piece_bytes = c->len[0];
@@ -127,7 +130,7 @@ FC_INLINE bool place_frames(struct call *c, u64 sk, struct conn *k)
 		f->synced = SYNCED_YES;
 		f->misses = 0;
 	}
-	return goes_on || c->more;
+	return goes_on || c->more || (f->inside && c->before == c->total);
 }
 
 /* The piece at hand is used up: on to the next one, if the call has any. */
@@ -137,8 +140,10 @@ FC_INLINE bool turn_piece(struct call *c)
 
 	c->position += (u32)c->piece_bytes;
 	c->before -= c->piece_bytes;
-	if (++c->piece >= c->iov_left)
+	if (++c->piece >= c->iov_left) {
+		c->piece_bytes = 0;
 		return false;
+	}
 	if (c->limit != ~0ULL)
 		c->limit -= c->piece_bytes;
 	read_user(&v, sizeof(v), (void *)(c->iov + c->piece * sizeof(v)));
@@ -147,18 +152,21 @@ FC_INLINE bool turn_piece(struct call *c)
 	return true;
 }
 
-/* A told frame's beginning or its next part, or a beginning that waits until the rest of it comes. */
-FC_INLINE bool take_part(struct call *c, u64 sk, struct conn *k, struct framing *f, u64 base, u64 left)
+/* A told frame's beginning or its next part, or a beginning that waits until the rest of it comes. False where the place is
+ * lost. `told`: what count_body says, of a DATA frame whose header came in pieces. */
+FC_INLINE bool take_part(struct call *c, u64 sk, struct conn *k, struct framing *f, u64 half, struct telling *t,
+			 u64 *told)
 {
-	u64 half = which_half(c, k);
 	u8 *hold = find_hold(k, half);
 	u8 *bytes = c->segment.req;
+	u64 base = c->piece_base + c->before;
+	u64 left = c->piece_bytes - c->before;
 	u64 held = f->held;
 	u64 n = left;
 	u64 cap, length;
 	u32 offset = 0;
 
-	FC_CLAMP(held, FC_HOLD);
+	FC_CLAMP(held, FC_HTTP2_HOLD);
 	if (held)
 		read_kernel(bytes, (u32)held, hold);
 	if (n > FC_SEGMENT_BYTES - held)
@@ -187,8 +195,8 @@ FC_INLINE bool take_part(struct call *c, u64 sk, struct conn *k, struct framing 
 	FORGET(c, length);
 	cap = n;
 	/* Some read a frame's header apart, some write it so: its beginning waits, unless it is long. */
-	if (!offset && (n < FC_HTTP2_HEADER || (n < length && n <= FC_HOLD && n - held == left))) {
-		FC_CLAMP(cap, FC_HOLD);
+	if (!offset && (n < FC_HTTP2_HEADER || (n < length && n <= FC_HTTP2_HOLD && n - held == left))) {
+		FC_CLAMP(cap, FC_HTTP2_HOLD);
 		read_kernel(hold, (u32)cap, bytes);
 		if (!held)
 			f->first_ns = c->now;
@@ -199,38 +207,87 @@ FC_INLINE bool take_part(struct call *c, u64 sk, struct conn *k, struct framing 
 	if (cap > length)
 		cap = length;
 	if (offset || is_http2_told(*(u64 *)bytes)) {
-		ship_segment(c, k, f, half, cap, (u32)cap, offset);
+		t->cap = (u32)cap;
+		t->offset = offset;
 		f->left = (u32)(length - cap);
 	} else {
 		cap = length;
+		if (load_http2_type(*(u64 *)bytes) == HTTP2_DATA)
+			*told = count_body(c, k, f, half, *(u64 *)bytes, *(u64 *)(bytes + 8), (u32)length);
 	}
-	f->boundary += (u32)cap;
-	c->before += cap - held;
-	f->held = 0;
+	t->step = *told ? 0 : (u32)cap;
 	return true;
 }
 
-/* The frame at hand: stepped over, or shipped. False at the call's end, or where the place is lost. */
+/* The pieces at hand are used up; asked anew each time, for the verifier's sake. */
+FC_INLINE bool is_at_end(const struct call *c)
+{
+	return c->before >= *(volatile u64 *)&c->piece_bytes;
+}
+
+/* A frame that begins with these bytes, whole. What count_body says of it; FC_TOLD_PART: it is to be taken; 0: it was passed. */
+FC_INLINE u64 pass_frame(struct call *c, struct conn *k, struct framing *f, u64 half, u64 lo, u64 hi)
+{
+	u64 length = weigh_http2(lo, hi, true);
+	u64 told = 0;
+
+	FORGET(c, length);
+	FORGET(c, lo);
+	if (!length || is_http2_told(lo))
+		return FC_TOLD_PART;
+	if (load_http2_type(lo) == HTTP2_DATA)
+		told = count_body(c, k, f, half, lo, hi, (u32)length);
+	if (!told) {
+		f->boundary += (u32)length;
+		c->before += length;
+	}
+	return told;
+}
+
+/* The frame at hand: stepped over, or told. False at the call's end, or where the place is lost. */
 FC_INLINE bool take_frame(struct call *c, u64 sk, struct conn *k, struct framing *f)
 {
-	u64 base = c->piece_base + c->before;
-	u64 left = c->piece_bytes - c->before;
-	u64 head[2] = {};
-	u32 length;
+	struct telling *t = &c->telling;
+	u64 told = FC_TOLD_PART;
 
-	if (c->before >= c->piece_bytes)
-		return turn_piece(c);
-	if (!f->held && !f->left && left >= FC_HTTP2_HEADER) {
+	if (is_at_end(c) && turn_piece(c))
+		return true;
+	t->cap = 0;
+	t->step = 0;
+	if (f->inside && !(is_at_end(c) && c->before) && end_body(c, k, f, which_half(c, k))) {
+		told = f->inside | FC_TOLD_END;
+		f->inside = 0;
+	} else if (!f->held && !f->left && c->before + FC_HTTP2_HEADER <= c->piece_bytes) {
+		u64 head[2] = {};
+
 		/* What cannot be read makes no sense as a frame either. */
-		read_user(head, FC_HTTP2_HEADER, (void *)base);
-		length = weigh_http2(head[0], head[1], true);
-		if (length && !is_http2_told(head[0])) {
-			f->boundary += length;
-			c->before += length;
+		read_user(head, FC_HTTP2_HEADER, (void *)(c->piece_base + c->before));
+		told = pass_frame(c, k, f, which_half(c, k), head[0], head[1]);
+		if (!told)
 			return true;
-		}
 	}
-	return take_part(c, sk, k, f, base, left);
+	FORGET(c, told);
+	if (c->pending)
+		submit_segment(c->counts, k, &c->segment);
+	c->pending = 0;
+	if (told == FC_TOLD_PART) {
+		told = 0;
+		if (is_at_end(c) || !take_part(c, sk, k, f, which_half(c, k), t, &told))
+			return false;
+	}
+	FORGET(c, told);
+	if (told)
+		write_frame(c->segment.req, t, told);
+	else if (t->cap)
+		plan_telling(c, f, which_half(c, k), t);
+	if (t->cap)
+		fill_frame(c, k, f, which_half(c, k), t);
+	if (t->step) {
+		f->boundary += t->step;
+		c->before += t->step - f->held;
+		f->held = 0;
+	}
+	return true;
 }
 
 /* True when the call holds more than one run takes. */

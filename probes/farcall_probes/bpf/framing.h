@@ -35,6 +35,15 @@ FC_INLINE u8 *find_hold(struct conn *k, u64 half)
 	return (u8 *)&k->large + sizeof(struct fc_exchange) + (half & 1) * FC_HOLD;
 }
 
+/* Of HTTP/2 less is held, and bodies are counted behind it. */
+#define FC_BODIES_BYTES (FC_BODIES * sizeof(struct fc_body))
+#define FC_HTTP2_HOLD (FC_HOLD - FC_BODIES_BYTES)
+
+FC_INLINE u8 *find_bodies(struct conn *k, u64 half)
+{
+	return find_hold(k, half) + FC_HTTP2_HOLD;
+}
+
 /* A request of such a protocol was recognised: `held` of its bytes came in earlier calls and lie where requests are held. */
 FC_INLINE void begin_frames(struct call *c, struct conn *k, u8 proto, u16 held)
 {
@@ -205,8 +214,8 @@ FC_INLINE void submit_segment(u64 *counts, const struct conn *k, struct fc_large
 		counts[FC_COUNT_SEGMENT]++;
 }
 
-/* `cap` bytes lie in the record already. */
-FC_INLINE void ship_segment(struct call *c, struct conn *k, struct framing *f, u64 half, u64 cap, u32 length,
+/* All but the bytes, of which `cap` lie in the record already. */
+FC_INLINE void fill_segment(struct call *c, struct conn *k, struct framing *f, u64 half, u64 cap, u32 length,
 			     u32 offset)
 {
 	struct fc_exchange *x = &c->segment.x;
@@ -234,6 +243,11 @@ FC_INLINE void ship_segment(struct call *c, struct conn *k, struct framing *f, u
 		x->isn_server = k->isn_server;
 		x->flags |= FC_FLAG_IDENTITY;
 	}
+}
+
+FC_INLINE void ship_segment(struct call *c, struct conn *k, struct framing *f, u64 half, u64 cap, u32 length)
+{
+	fill_segment(c, k, f, half, cap, length, 0);
 	submit_segment(c->counts, k, &c->segment);
 }
 
@@ -295,7 +309,7 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 	}
 	cap = n < length ? n : length;
 	if (is_told(k, f, lo, hi, length))
-		ship_segment(c, k, f, half, cap, length, 0);
+		ship_segment(c, k, f, half, cap, length);
 	if (!k->wrapped)
 		heed_message(k, half, lo);
 	length = pass_message(k, f, lo, length);
@@ -359,6 +373,11 @@ FC_INLINE void ship_close(struct call *c, struct conn *k, u8 end)
 	x->req_cap = 0;
 	x->resp_cap = 0;
 	x->segment = FC_SEGMENT_CLOSED;
+	if (x->proto == FC_PROTO_HTTP2) {
+		x->req_cap = 2 * FC_BODIES_BYTES;
+		read_kernel(c->segment.req, FC_BODIES_BYTES, find_bodies(k, HALF_REQUESTS));
+		read_kernel(c->segment.req + FC_BODIES_BYTES, FC_BODIES_BYTES, find_bodies(k, HALF_RESPONSES));
+	}
 	submit_segment(c->counts, k, &c->segment);
 }
 

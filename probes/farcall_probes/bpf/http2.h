@@ -14,6 +14,18 @@
 /* 6.5.2: what everybody must take; more needs a setting, and nobody uses it for headers. */
 #define FC_HTTP2_FRAME (1 << 14)
 
+/* What a record of an HTTP/2 frame is to tell, see bodies.h. */
+struct telling {
+	u32 cap; /* bytes of it, in the record already; 0: nothing */
+	u32 offset;
+	u32 step; /* how far it is to the next frame, or to the rest of this one */
+	u32 stream; /* FC_NO_STREAM: none whose body is counted */
+	u8 tells_other;
+	u8 waits; /* whether a body follows in the same call */
+	u8 ends;
+	u8 spare[5];
+};
+
 enum http2_type {
 	HTTP2_DATA = 0,
 	HTTP2_HEADERS = 1,

@@ -126,7 +126,7 @@
 #define SIZE_OPENED 16
 #define SIZE_ASKED 136
 #define SIZE_SETTINGS 32
-#define SIZE_CALL 5024
+#define SIZE_CALL 5056
 #define SIZE_SERVING 32
 #define SIZE_WHO 128
 #define SIZE_BUCKET 24

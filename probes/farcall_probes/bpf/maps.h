@@ -3,7 +3,7 @@
 #ifndef FARCALL_MAPS_H
 #define FARCALL_MAPS_H
 
-#include "fc.h"
+#include "http2.h"
 
 enum fd_kind {
 	FD_NOT = 0,     /* nothing of ours, until `until` */
@@ -62,7 +62,7 @@ struct framing {
 	u16 held;     /* bytes of its beginning that came in earlier calls */
 	u8 synced;    /* boundary is right */
 	u8 misses;    /* in a row */
-	u32 inside;   /* of the payload of Cassandra's outer frame that is being walked: bytes still to come */
+	u32 inside;   /* bytes to come of the payload of Cassandra's outer frame; of HTTP/2 the stream that ends at `boundary` */
 };
 
 #define FC_SEGMENT_BYTES (FC_LARGE_REQ + FC_LARGE_RESP)
@@ -208,7 +208,6 @@ struct settings {
 };
 
 #define FC_DNS_PORT 53
-
 /* At most four pieces of a call are looked at: heads begin in the first. */
 #define CALL_PIECES 4
 
@@ -251,6 +250,8 @@ struct call {
 	u32 position; /* TCP sequence number of its first byte */
 	u32 segments; /* messages taken so far */
 	u32 unseen;   /* bytes went by before it, of the message that is held */
+	struct telling telling;
+	u64 pending;  /* stream of HTTP/2 whose HEADERS are in `segment`, not submitted yet; or 0 */
 	u64 forgotten; /* see FORGET */
 	struct conn fresh;        /* its request and response bytes are never written, so they stay zero */
 	u8 buf[2 * FC_LARGE_REQ]; /* twice: offset and length are bounded each by itself, not as a pair */

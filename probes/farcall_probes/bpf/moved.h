@@ -56,6 +56,10 @@ FC_INLINE void take_moved(void *ctx, struct call *c, struct fdent *e, s64 n, boo
 				k->large.x.req_bytes += n;
 			return;
 		}
+		if (state == CONN_FRAMED && find_framing(k, which_half(c, k))->inside && !k->tls) {
+			set_buffer(c, 0, 0);
+			go_to(ctx, STEP_FRAMES);
+		}
 		if (!is_plain_due(k))
 			return;
 	}

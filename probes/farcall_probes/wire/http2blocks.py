@@ -33,13 +33,14 @@ class _Opened(NamedTuple, Generic[M]):
 
 
 class Direction(Generic[M]):
-    """`next_seq` is the caller's, as are hot paths past `feed`: they may use `decoder` while `is_idle`."""
+    """`next_seq` and `size` are the caller's, as are hot paths past `feed`: they may use `decoder` while `is_idle`."""
 
-    __slots__ = ("_opened", "_part", "decoder", "is_idle", "next_seq", "unread")
+    __slots__ = ("_opened", "_part", "decoder", "is_idle", "next_seq", "size", "unread")
 
     def __init__(self, decoder: hpack.Decoder) -> None:
         self.decoder = decoder
         self.next_seq = 0
+        self.size = 0  # bytes of what waits
         self.unread = 0  # frames and blocks that are none; only grows
         self.is_idle = True  # nothing waits here; an attribute, because it is asked once a frame
         self._part: tuple[bytes, M] | None = None
