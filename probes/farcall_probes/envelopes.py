@@ -27,7 +27,7 @@ class Unwrapped(NamedTuple):
 
 
 def unwrap_frames(block: Records) -> Unwrapped:
-    """Rows in the same order."""
+    """Rows in the same order. Messages of one frame have places one behind the other, as both ends see them."""
     if not block["wrapped"].any():
         size = len(block)
         return Unwrapped(block, [True] * size, [False] * size, [False] * size)
@@ -35,6 +35,7 @@ def unwrap_frames(block: Records) -> Unwrapped:
     messages: list[bytes | None] = []
     first: list[bool] = []
     lost: list[bool] = []
+    behind: list[int] = []
     for row, is_wrapped in enumerate(block["wrapped"].tolist()):
         found: list[bytes] | list[None] = [None]
         is_lost = False
@@ -46,8 +47,10 @@ def unwrap_frames(block: Records) -> Unwrapped:
         sources += [row] * len(found)
         messages += found
         first += [True] + [False] * (len(found) - 1)
+        behind += range(len(found))
         lost += [False] * (len(found) - 1) + [is_lost]
     out = block[np.array(sources, dtype=np.intp)]
+    out["request_seq"] += np.array(behind, dtype=np.uint32)
     raw = out.view(np.uint8).reshape(len(out), out.dtype.itemsize)
     for at, message in enumerate(messages):
         if message:

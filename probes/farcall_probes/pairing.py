@@ -19,6 +19,7 @@ import numpy.typing as npt
 from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.envelopes import Unwrapped, unwrap_frames
+from farcall_probes.places import number_sealed
 from farcall_probes.wire import kafka
 from farcall_probes.wire.outcomes import Outcome, Truncated
 
@@ -293,6 +294,7 @@ class Pairer:
         out["segment"] = events.SEGMENT_NONE
         out["flags"][ends > 0] |= np.uint32(events.FLAG_NO_RESPONSE)
         self._add_identity(out, block, answered, rows)
+        number_sealed(out, raw)
         return out
 
     @staticmethod

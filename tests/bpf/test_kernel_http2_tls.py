@@ -1,15 +1,31 @@
-"""HTTP/2 inside TLS: the plaintext that a library writes and reads goes the way of any bytes."""
+"""Protocols with many requests at once inside TLS: the plaintext that a library writes and reads goes the way of any bytes."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from farcall_probes import events
 from farcall_probes.events import PROTO_HTTP2, Flag
+from farcall_probes.pairing import Pairer
 from farcall_probes.probes import KernelCapture
 from farcall_probes.wire import http2
 from support_http2 import Talk, frame, get_headers
 from support_probes import CLIENT, SERVER, Watch
-from support_segments import CLOSED, REQUEST, RESPONSE, list_segments, texts
+from support_segments import (
+    CLOSED,
+    REQUEST,
+    RESPONSE,
+    cassandra_request,
+    cassandra_response,
+    kafka_request,
+    kafka_response,
+    list_segments,
+    mongodb_request,
+    mongodb_response,
+    texts,
+)
 from support_tlslib import find_own_libssl, make_certificate, open_tls_pair, probed
 
 pytestmark = pytest.mark.bpf
@@ -49,6 +65,8 @@ def test_frames_inside_of_tls_are_segments_at_both_ends(
         assert {s.proto for s in segments} == {PROTO_HTTP2}
         assert all(s.flags & Flag.TLS for s in segments if s.kind != CLOSED)
         assert not any(s.flags & (Flag.LATE | Flag.CUT) for s in segments)
+        bodies = {(int(s.record["ended"]), int(s.record["ts_resp_ns"])) for s in segments[:-1]}
+        assert bodies == {(events.ENDED_STREAM, 309)}
     places = {
         role: [
             (int(s.record["isn_client"]), int(s.record["isn_server"]), s.request_seq)
@@ -58,3 +76,42 @@ def test_frames_inside_of_tls_are_segments_at_both_ends(
         for role in (CLIENT, SERVER)
     }
     assert len(places[CLIENT]) >= 19 and places[CLIENT] == places[SERVER]
+
+
+@pytest.mark.parametrize(
+    ("ask", "answer"),
+    [
+        (kafka_request, kafka_response),
+        (mongodb_request, mongodb_response),
+        (cassandra_request, cassandra_response),
+    ],
+    ids=["kafka", "mongodb", "cassandra"],
+)
+def test_requests_of_one_record_have_a_place_each_and_the_same_at_both_ends(
+    watch: Watch,
+    capture: KernelCapture,
+    tmp_path: Path,
+    ask: Callable[[int], bytes],
+    answer: Callable[[int], bytes],
+) -> None:
+    """Cassandra's numbers come again in every round."""
+    is_reused = ask is cassandra_request
+    capture.enable(only_own=True)
+    try:
+        with probed(capture, find_own_libssl().path):
+            pair = open_tls_pair(make_certificate(tmp_path))
+            for n in range(5):
+                numbers = range(3) if is_reused else range(3 * n + 1, 3 * n + 4)
+                pair.exchange(b"".join(map(ask, numbers)), b"".join(map(answer, numbers)))
+            pair.close()
+    finally:
+        capture.enable()
+
+    keys = []
+    for role in (CLIENT, SERVER):
+        records = [s.record for s in list_segments(watch, pair.port, role=role)]
+        found = Pairer().take(np.array(records, dtype=events.LARGE))
+        assert found is not None and len(found) == 15
+        names = ["isn_client", "isn_server", "request_seq"]
+        keys.append(found[names][found["flags"] & events.FLAG_IDENTITY != 0].tolist())
+    assert len(set(keys[0])) == len(keys[0]) >= 12 and keys[0] == keys[1]

@@ -116,6 +116,35 @@ def test_requests_that_were_not_seen_cost_no_others() -> None:
     assert pairer.counters["multiplexed_orphans"] == 1
 
 
+@pytest.mark.parametrize(
+    ("proto", "ask", "answer"),
+    [
+        (PROTO_KAFKA, kafka_request, kafka_response),
+        (PROTO_MONGODB, mongodb_request, mongodb_response),
+    ],
+)
+@pytest.mark.parametrize("drains", [1, 2])
+def test_inside_tls_the_place_of_a_request_is_its_number(
+    proto: int, ask: Callable[[int], bytes], answer: Callable[[int], bytes], drains: int
+) -> None:
+    """A server took three records from its socket at once."""
+    numbers = (7, 4_000_000_000 - 2**32, 9)
+    asked = [
+        Message(kind=REQUEST, seq=at, data=ask(n), proto=proto, flags=events.FLAG_TLS)
+        for at, n in enumerate(numbers)
+    ]
+    answered = [
+        Message(kind=RESPONSE, seq=at, data=answer(n), proto=proto, flags=events.FLAG_TLS)
+        for at, n in enumerate(numbers)
+    ]
+    pairer = Pairer()
+    blocks = [make_block(asked + answered)] if drains == 1 else map(make_block, (asked, answered))
+    found = [pairer.take(block) for block in blocks][-1]
+
+    assert found is not None
+    assert found["request_seq"].tolist() == [7, 4_000_000_000, 9]
+
+
 def test_requests_of_a_connection_that_closes_were_not_answered() -> None:
     pairer = Pairer()
     assert pairer.take(make_block([Message(kind=REQUEST, seq=0, data=kafka_request(1))])) is None

@@ -231,7 +231,8 @@ FC_INLINE void fill_segment(struct call *c, struct conn *k, struct framing *f, u
 	x->req_bytes = length;
 	x->resp_bytes = offset;
 	x->seq = f->seq++;
-	x->request_seq = c->plain ? c->tls_seq + (f->boundary - c->position) : f->boundary;
+	/* Cassandra's streams come again at once; of the others user space takes their numbers, which both ends see alike. */
+	x->request_seq = c->plain && x->proto != FC_PROTO_CASSANDRA ? c->tls_seq + (f->boundary - c->position) : f->boundary;
 	x->req_cap = (u16)cap;
 	x->resp_cap = 0;
 	x->wrapped = k->wrapped && !f->inside;
