@@ -45,15 +45,24 @@ def test_a_second_apply_changes_nothing_and_a_dry_run_has_no_difference(
     config = cluster.get("tracingconfig", CONFIG)
 
     cluster.apply(build_config())
-    done = cluster.try_kubectl(
-        "diff", "--server-side", "--field-manager", "kubectl", "-f", "-",
-        stdin=yaml.safe_dump(build_config()),
-    )  # fmt: skip
 
-    assert done.returncode == 0, done.stdout + done.stderr
+    wait_same(cluster, "-f", "-", stdin=yaml.safe_dump(build_config()))
     after = cluster.get("tracingconfig", CONFIG)
     assert after["metadata"]["generation"] == config["metadata"]["generation"]
     assert versions(cluster, kinds) == before
+
+
+def wait_same(cluster: Cluster, *what: str, stdin: str | None = None) -> None:
+    """`kubectl diff` looks twice, and tells of a status too that is written between."""
+
+    def look() -> bool:
+        done = cluster.try_kubectl(
+            "diff", "--server-side", "--field-manager", "kubectl", *what, stdin=stdin
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return True
+
+    wait_until(look, "a dry run has no difference")
 
 
 def versions(cluster: Cluster, kinds: str) -> dict[str, str]:
@@ -115,12 +124,8 @@ def test_the_agents_run_with_five_capabilities_and_all_others_pass_the_restricte
 
 
 def test_what_is_installed_is_what_the_manifest_says(cluster: Cluster, shop: Shop) -> None:
-    done = cluster.try_kubectl(
-        "diff", "--server-side", "--field-manager", "kubectl",
-        "-f", str(ROOT / "deploy/install.yaml"),
-    )  # fmt: skip
+    wait_same(cluster, "-f", str(ROOT / "deploy/install.yaml"))
 
-    assert done.returncode == 0, done.stdout + done.stderr
     assert cluster.get("deployment", "farcall-operator")["metadata"]["namespace"] == NAMESPACE
 
 
