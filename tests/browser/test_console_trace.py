@@ -126,6 +126,13 @@ def test_a_name_shows_its_evidence(page: Page) -> None:
     expect(panel).to_contain_text("old-cache.example.com led to the same address")
 
 
+def test_the_name_of_a_service_says_that_the_cluster_knows_the_address(page: Page) -> None:
+    open_trace(page, f"?span={span_id('stock')}&tab=name")
+    panel = page.get_by_role("tabpanel")
+    expect(panel).to_contain_text("exact: the cluster says whose address it is")
+    expect(panel).to_contain_text("DNS answernone was used")
+
+
 def test_an_unknown_name_shows_why_and_what_to_do(page: Page) -> None:
     page.goto(f"/traces/{trace_id('expired')}?span={span_id('expired')}&tab=name")
     panel = page.get_by_role("tabpanel")

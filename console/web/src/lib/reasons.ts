@@ -36,6 +36,7 @@ const CONFIDENCES: Readonly<Record<string, string>> = {
   shared: "another client of the cluster asked for it",
 };
 
-export function confidenceName(confidence: string): string {
+export function confidenceName(confidence: string, source: string): string {
+  if (confidence === "exact" && source === "kubernetes") return "exact: the cluster says whose address it is";
   return CONFIDENCES[confidence] ?? confidence;
 }

@@ -28,14 +28,14 @@ function Facts({ evidence }: { evidence: Evidence }) {
   return (
     <dl class="facts">
       {evidence.source !== "" && <><dt>Named by</dt><dd>{sourceName(evidence.source)}</dd></>}
-      {evidence.confidence !== "" && <><dt>Confidence</dt><dd>{confidenceName(evidence.confidence)}</dd></>}
+      {evidence.confidence !== "" && <><dt>Confidence</dt><dd>{confidenceName(evidence.confidence, evidence.source)}</dd></>}
       {evidence.peer !== "" && <><dt>Address called</dt><dd><code>{visible(evidence.peer)}</code></dd></>}
       <dt>Call</dt>
       <dd><Time ns={evidence.span_time_ns} digits={6} /></dd>
       <dt>Connection opened</dt>
       <dd>{evidence.connection_opened_ns === "" ? <span class="faint">not seen: older than the agent, or not written down</span> : <><Time ns={evidence.connection_opened_ns} digits={6} /> <Before ns={evidence.connection_opened_ns} call={evidence.span_time_ns} /></>}</dd>
       <dt>DNS answer</dt>
-      <dd>{evidence.answered_at_ns === "" ? <span class="faint">none</span> : <><Time ns={evidence.answered_at_ns} digits={6} /> <Before ns={evidence.answered_at_ns} call={evidence.span_time_ns} /></>}</dd>
+      <dd>{evidence.answered_at_ns === "" ? <span class="faint">none was used</span> : <><Time ns={evidence.answered_at_ns} digits={6} /> <Before ns={evidence.answered_at_ns} call={evidence.span_time_ns} /></>}</dd>
       <dt>Kept for</dt>
       <dd>{formatDuration(evidence.ttl_s * 1e9)} ({evidence.ttl_overridden ? "overridden for a test" : `${evidence.tier} tier`}){evidence.age_s !== null && <Age age={evidence.age_s} ttl={evidence.ttl_s} />}</dd>
       {evidence.rivals.length > 0 && <><dt>{evidence.unknown_reason === "" ? "Other names" : "Names seen"}</dt><dd>{evidence.rivals.map(visible).join(", ")} <span class="faint">led to the same address</span></dd></>}

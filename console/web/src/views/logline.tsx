@@ -1,4 +1,5 @@
 // One log line: closed it is one row, open it shows the whole message and the attributes, each with a filter of its own.
+import type { VNode } from "preact";
 import { useState } from "preact/hooks";
 import { attributeIs, type Filter, renderFilter } from "../lib/filters.ts";
 import { formatClock, formatRfc3339, formatTime } from "../lib/nanos.ts";
@@ -55,7 +56,7 @@ export function Attributes({ title, values, onFilter }: { title: string; values:
       <tbody>
         {entries.map(([key, value]) => (
           <tr key={key}>
-            <th scope="row">{visible(key)}</th>
+            <th scope="row">{breakable(visible(key))}</th>
             <td><Value text={value} /></td>
             <td class="attribute-actions">
               {onFilter !== undefined && renderFilter(attributeIs(key, value)) !== "" && (
@@ -71,6 +72,11 @@ export function Attributes({ title, values, onFilter }: { title: string; values:
       </tbody>
     </table>
   );
+}
+
+/** A long key goes on in the next line after a dot or an underscore, not within a word. */
+function breakable(key: string): (string | VNode)[] {
+  return key.split(/(?<=[._])/).flatMap((part, index) => (index === 0 ? [part] : [<wbr key={index} />, part]));
 }
 
 function Value({ text }: { text: string }) {
