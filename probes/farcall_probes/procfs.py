@@ -49,7 +49,7 @@ def read_stat(proc: Path, tgid: int) -> ProcessStat | None:
 
 def read_age_s(proc: Path, tgid: int) -> float:
     """Seconds since the process began; 0.0 for one that is gone, or says nothing."""
-    raw = read_bounded(proc / str(tgid) / "stat") or b""
+    raw = read_bounded(f"{proc}/{tgid}/stat") or b""
     fields = raw[raw.rfind(b")") + 2 :].split()
     if len(fields) < 20 or not fields[19].isdigit():
         return 0.0
@@ -113,7 +113,7 @@ def read_cgroup_lines(proc: Path, tgid: int) -> list[str]:
     return raw.decode("utf-8", "replace").splitlines()
 
 
-def read_bounded(path: Path, limit: int = MAX_SMALL) -> bytes | None:
+def read_bounded(path: Path | str, limit: int = MAX_SMALL) -> bytes | None:
     try:
         with open(path, "rb", buffering=0) as file:
             chunks: list[bytes] = []
