@@ -45,9 +45,10 @@ from farcall_probes.tracer import NS, Tracer
 SLEEP_LAST_S = 0.1
 SLEEP_FIRST_S = 0.002  # below it a drain costs more than it brings
 BUSY_FILL = 0.25
-# Exchanges of each ring in one drain: what is made of them takes several times their room until they are rows. As many as lie
-# in the large ring at BUSY_FILL, so a steady load has no use for a second drain.
-PORTION = 1024
+# Exchanges of each ring in one drain: what is made of them takes several times their room until they are rows. A quarter more
+# than lie in a ring at BUSY_FILL, or half of a steady load's drains would leave a few behind, and those cost a drain of their
+# own: half a millisecond however few they are.
+PORTION = 1280
 CONFIG_EVERY_S = 1.0
 HOUSEKEEPING_EVERY_S = 10.0
 LATE_EVERY_S = 3.0  # so much later than asked for may a request be called late; 10,000 connections cost 5 ms each time
