@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farcall_probes.elf import ElfFile
+from farcall_probes.events import PROTO_HTTP1, Flag
 from farcall_probes.libraries import Libraries
 from farcall_probes.mappings import MappedFile, parse_maps
 from farcall_probes.probes import KernelCapture
 from farcall_probes.tlspoints import find_ssl_points
+from support_probes import Watch
 
 
 def make_certificate(directory: Path) -> tuple[Path, Path]:
@@ -39,13 +41,13 @@ def find_own_libssl() -> MappedFile:
 
 
 @contextmanager
-def probed(capture: KernelCapture, path: str) -> Iterator[None]:
-    """The file's TLS library is read meanwhile."""
+def probed(capture: KernelCapture, path: str, *, at_copies: bool = True) -> Iterator[None]:
+    """The file's TLS library is read meanwhile; at the functions that are called, where not `at_copies`."""
     assert capture.tls is not None
     fd = os.open(path, os.O_RDONLY)
     try:
         capture.tls.load()
-        attached = capture.tls.attach(fd, find_ssl_points(ElfFile(fd)))
+        attached = capture.tls.attach(fd, find_ssl_points(ElfFile(fd), at_copies=at_copies))
     finally:
         os.close(fd)
     try:
@@ -117,3 +119,16 @@ def open_tls_pair(
     client = client_side.wrap_socket(plain, server_hostname="localhost")
     accepting.join()
     return TlsPair(client, ends[0], int(client.getsockname()[1]))
+
+
+def check_both_ends(watch: Watch, port: int, requests: list[bytes]) -> None:
+    client, server = ([s for s in side if s.proto == PROTO_HTTP1] for side in watch.sides(port))
+    assert watch.count("large_lost") == 0
+    for seen in (client, server):
+        assert [s.request for s in seen] == [r[:696] for r in requests]
+        assert [s.request_bytes for s in seen] == [len(r) for r in requests]
+        assert [s.status for s in seen] == [200] * len(requests)
+        assert [s.seq for s in seen] == list(range(len(requests)))
+        assert all(s.flags & Flag.TLS and s.flags & Flag.IDENTITY for s in seen)
+        assert all(s.ts_req_ns <= s.ts_resp_ns for s in seen)
+    assert [s.key for s in client] == [s.key for s in server]

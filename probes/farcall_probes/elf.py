@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 EM_X86_64 = 62
-SHT_SYMTAB, SHT_DYNSYM = 2, 11
+SHT_SYMTAB, SHT_RELA, SHT_DYNSYM = 2, 4, 11
 SHT_NOBITS = 8
 _PT_LOAD = 1
 _PF_X = 1
@@ -32,6 +32,9 @@ _SYMBOL = np.dtype(
         ("size", "<u8"),
     ]
 )
+
+_RELOCATION = np.dtype([("place", "<u8"), ("kind", "<u4"), ("symbol", "<u4"), ("value", "<u8")])
+_RELATIVE = 8  # R_X86_64_RELATIVE
 
 
 class ElfError(Exception):
@@ -148,6 +151,21 @@ class ElfFile:
             if s.address <= address and address + size <= s.address + s.size:
                 return self.read(s.offset + address - s.address, size)
         raise ElfError("an address lies outside of the file")
+
+    def read_pointer(self, address: int) -> int:
+        """What a pointer at `address` holds in a process, counted from where the file begins there: what the file says, or what the
+        dynamic linker puts there."""
+        step = _CHUNK // _RELOCATION.itemsize * _RELOCATION.itemsize
+        for section in (s for s in self.sections if s.kind == SHT_RELA):
+            if section.size > MAX_TABLE:
+                raise ElfError("a table of relocations that is too long")
+            for at in range(0, section.size, step):
+                size = min(step, section.size - at) // _RELOCATION.itemsize * _RELOCATION.itemsize
+                table = np.frombuffer(self.read(section.offset + at, size), dtype=_RELOCATION)
+                hits = table[(table["place"] == address) & (table["kind"] == _RELATIVE)]
+                if len(hits):
+                    return int(hits["value"][0])
+        return int.from_bytes(self.read_address(address, 8), "little")
 
     def find_symbols(self, wanted: Iterable[str]) -> dict[str, Symbol]:
         """Functions by name: exported ones first, then those of the full table, where there is one."""

@@ -37,7 +37,7 @@ _PSEUDO_MAP_FD = 1  # src_reg of a lddw whose immediate is a map's descriptor
 # Numbers that only the kernel can tell of this process: name → the run__ program that does.
 RUN_VALUES = {"NUM_PIDNS_LEVEL": "own_level"}
 # Numbers that say how a program is loaded, not on what.
-LOAD_VALUES = frozenset(("NUM_IN_UPROBE", "NUM_DEAR"))
+LOAD_VALUES = frozenset(("NUM_IN_UPROBE", "NUM_DEAR", "NUM_RECORD", "NUM_RECORD_AT", "NUM_OWNER"))
 
 
 class LoadError(Exception):
@@ -122,7 +122,7 @@ class Loaded:
             | {"MAP_STEPS": fds[UPROBE_STEPS], KEPT_STEPS: fds[UPROBE_STEPS]},
         }
         self._kept_fds = fds | {"MAP_STEPS": fds[KEPT_STEPS]}
-        self._uprobes: dict[tuple[str, bool], int] = {}
+        self._uprobes: dict[tuple[str, tuple[tuple[str, int], ...]], int] = {}
         try:
             for name, program in RUN_VALUES.items():
                 self._values[name] = self._run(program)
@@ -177,13 +177,16 @@ class Loaded:
         self._fds.append(fd)
         return fd
 
-    def find_uprobe(self, name: str, *, dear: bool) -> int:
-        """Descriptor of the program `uprobe__…` or `uretprobe__…`, loaded at its first use; `dear` ones count their hits."""
-        known = self._uprobes.get((name, dear))
+    def find_uprobe(self, name: str, values: Mapping[str, int]) -> int:
+        """Descriptor of the program `uprobe__…` or `uretprobe__…` with these of the LOAD_VALUES, loaded at its first use. Values that
+        its code does not hold make no other program of it."""
+        (program,) = (p for p in self._artefact.programs if p.name == name)
+        held = {site.name for site in program.sites}
+        key = name, tuple(sorted((n, v) for n, v in values.items() if n in held))
+        known = self._uprobes.get(key)
         if known is None:
-            (program,) = (p for p in self._artefact.programs if p.name == name)
-            self._values["NUM_DEAR"] = int(dear)
-            known = self._uprobes[name, dear] = self._load(program, bpfsys.PROG_KPROBE)
+            self._values.update(values)
+            known = self._uprobes[key] = self._load(program, bpfsys.PROG_KPROBE)
         return known
 
     def _run(self, name: str) -> int:

@@ -3,7 +3,7 @@
 The place decides the cost, 0.5 µs or 11 µs a hit (x86.py), so functions are looked into instead of probed by name. In order:
 the function that both SSL_read and SSL_read_ex call, if it begins cheaply; each of them, where it begins cheaply; for writes
 any cheap instruction that runs before the arguments are gone; at last the function's first byte, whatever it costs: a
-`dear` point, which libraries.py holds to a rate.
+`dear` point, which libraries.py holds to a rate. Reads are probed best where the library copies what was read (tlscopies.py).
 """
 
 from collections.abc import Iterator
@@ -11,10 +11,14 @@ from dataclasses import dataclass
 
 from farcall_probes import x86
 from farcall_probes.elf import ElfError, ElfFile, Symbol
+from farcall_probes.tlscopies import find_copies
 
 MAX_FUNCTION = 512  # bytes looked at of an exported function; those of OpenSSL are shorter than 200
 
-SSL_NAMES = ("SSL_read", "SSL_read_ex", "SSL_write", "SSL_write_ex", "SSL_write_ex2")
+SSL_NAMES = (
+    *("SSL_read", "SSL_read_ex", "SSL_write", "SSL_write_ex", "SSL_write_ex2"),
+    *("SSL_peek", "SSL_peek_ex"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,14 +29,54 @@ class Point:
     offset: int  # in the file
     at_return: bool = False
     dear: bool = False
+    # Which register holds OpenSSL's record there, as x86-64 numbers them; and where in an SSL object that record lies.
+    register: int = 0
+    member: int = 0
 
 
-def find_ssl_points(elf: ElfFile) -> list[Point]:
-    """The points of OpenSSL, LibreSSL or BoringSSL in this file; none when it holds no such library. Raises ElfError."""
+def find_ssl_points(elf: ElfFile, *, at_copies: bool = True) -> list[Point]:
+    """The points of OpenSSL, LibreSSL or BoringSSL in this file; none when it holds no such library. Not `at_copies`: as if nothing
+    were known of its inside. Raises ElfError."""
     symbols = elf.find_symbols(SSL_NAMES)
     if "SSL_read" not in symbols or "SSL_write" not in symbols:
         return []
-    return [*_find_writes(elf, symbols), *_find_reads(elf, symbols)]
+    reads = _find_copies(elf, symbols) if at_copies else []
+    if not reads:
+        reads = list(_find_reads(elf, symbols))
+    return [*_find_writes(elf, symbols), *reads]
+
+
+def _find_copies(elf: ElfFile, symbols: dict[str, Symbol]) -> list[Point]:
+    """One hit for each read that brings something, none for others; those that only peek must be told apart."""
+    copies = find_copies(elf)
+    points = [
+        Point(
+            program="uprobe__tls_copy",
+            offset=elf.to_offset(copy.address),
+            register=copy.register,
+            member=copy.member,
+        )
+        for copy in copies
+    ]
+    for offset in _find_peeks(elf, symbols) if copies else ():
+        if offset is None:
+            return []
+        points.append(Point(program="uprobe__tls_peek", offset=offset))
+        points.append(Point(program="uretprobe__tls_peek_end", offset=offset, at_return=True))
+    return points
+
+
+def _find_peeks(elf: ElfFile, symbols: dict[str, Symbol]) -> Iterator[int | None]:
+    """File offsets; None for a function that can not be probed cheaply."""
+    inner = _find_inner(elf, symbols, "SSL_peek", "SSL_peek_ex")
+    if inner is not None:
+        yield elf.to_offset(inner)
+        return
+    for name in ("SSL_peek", "SSL_peek_ex"):
+        if name in symbols:
+            address = symbols[name].address
+            cheap = x86.find_cheap_point(_read(elf, address), at_return=True)
+            yield None if cheap is None else elf.to_offset(address) + cheap
 
 
 def _find_writes(elf: ElfFile, symbols: dict[str, Symbol]) -> Iterator[Point]:

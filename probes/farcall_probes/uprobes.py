@@ -4,8 +4,9 @@ Which files and where in them is decided elsewhere (libraries.py, tlspoints.py);
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 from farcall_probes import bpfsys
@@ -19,7 +20,7 @@ class Programs(Protocol):
 
     def load_uprobes(self) -> None: ...
 
-    def find_uprobe(self, name: str, *, dear: bool) -> int: ...
+    def find_uprobe(self, name: str, values: Mapping[str, int]) -> int: ...
 
 
 @dataclass(slots=True)
@@ -27,10 +28,14 @@ class Attachment:
     """One file's probes. Closing detaches them; idempotent."""
 
     fds: list[int]
+    owner: int  # its number among those that are attached
+    owners: set[int]
 
     def close(self) -> None:
         while self.fds:
             os.close(self.fds.pop())
+        self.owners.discard(self.owner)
+        self.owners = set()
 
 
 class Uprobes:
@@ -40,6 +45,7 @@ class Uprobes:
         self._programs = programs
         self._maps = maps
         self._loaded = False
+        self._owners: set[int] = set()
 
     def load(self) -> None:
         """The steps that probes' programs call, once. Raises BpfError."""
@@ -51,10 +57,19 @@ class Uprobes:
     def attach(self, file: int, points: Sequence[Point]) -> Attachment:
         """All points of the open file `file`, or none: half of a library would pair answers with nothing. Raises BpfError."""
         self.load()
-        attachment = Attachment([])
+        # Small numbers, used again: each is a program of its own, and those stay loaded.
+        owner = next(n for n in count(1) if n not in self._owners)
+        self._owners.add(owner)
+        attachment = Attachment([], owner, self._owners)
         try:
             for point in points:
-                program = self._programs.find_uprobe(point.program, dear=point.dear)
+                values = {
+                    "NUM_DEAR": int(point.dear),
+                    "NUM_RECORD": point.register,
+                    "NUM_RECORD_AT": point.member,
+                    "NUM_OWNER": owner,
+                }
+                program = self._programs.find_uprobe(point.program, values)
                 attachment.fds.append(
                     bpfsys.attach_uprobe(
                         point.program, program, file, point.offset, at_return=point.at_return

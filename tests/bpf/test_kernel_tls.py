@@ -15,7 +15,14 @@ from farcall_probes.events import PROTO_HTTP1, PROTO_TCP, Flag
 from farcall_probes.probes import KernelCapture
 from support_probes import OK, Watch, connection, make_request, port_of
 from support_rests import CHUNKED, LAST_CHUNK, chunk, pass_on, tell
-from support_tlslib import TlsPair, find_own_libssl, make_certificate, open_tls_pair, probed
+from support_tlslib import (
+    TlsPair,
+    check_both_ends,
+    find_own_libssl,
+    make_certificate,
+    open_tls_pair,
+    probed,
+)
 
 pytestmark = pytest.mark.bpf
 
@@ -39,27 +46,20 @@ def alone(request: pytest.FixtureRequest, capture: KernelCapture) -> Iterator[No
     capture.enable()
 
 
-def check_both_ends(watch: Watch, port: int, requests: list[bytes]) -> None:
-    client, server = ([s for s in side if s.proto == PROTO_HTTP1] for side in watch.sides(port))
-    assert watch.count("large_lost") == 0
-    for seen in (client, server):
-        assert [s.request for s in seen] == [r[:696] for r in requests]
-        assert [s.request_bytes for s in seen] == [len(r) for r in requests]
-        assert [s.status for s in seen] == [200] * len(requests)
-        assert [s.seq for s in seen] == list(range(len(requests)))
-        assert all(s.flags & Flag.TLS and s.flags & Flag.IDENTITY for s in seen)
-        assert all(s.ts_req_ns <= s.ts_resp_ns for s in seen)
-    assert [s.key for s in client] == [s.key for s in server]
-
-
+@pytest.mark.parametrize("at_copies", [True, False])
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_every_exchange_is_seen_at_both_ends_with_one_key(
-    watch: Watch, reading: None, certificate: tuple[Path, Path], version: ssl.TLSVersion
+    watch: Watch,
+    capture: KernelCapture,
+    certificate: tuple[Path, Path],
+    version: ssl.TLSVersion,
+    at_copies: bool,
 ) -> None:
     requests = [make_request(f"/{i}") for i in range(23)]
     pair = open_tls_pair(certificate, version)
-    for request in requests:
-        pair.exchange(request, OK)
+    with probed(capture, find_own_libssl().path, at_copies=at_copies):
+        for request in requests:
+            pair.exchange(request, OK)
     pair.close()
 
     check_both_ends(watch, pair.port, requests)

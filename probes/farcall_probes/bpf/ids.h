@@ -119,6 +119,9 @@
 #define NUM_WORD_TYPE 21 /* BTF type of a struct that begins with 64 bits, where any address may be taken for one; else 0 */
 #define NUM_CAST 22      /* BTF type of the kernel's function that takes it so; for the loader */
 #define NUM_DEAR 11        /* 1 where the kernel single-steps the probed instruction */
+#define NUM_RECORD 23      /* the register, as x86-64 numbers them, that holds OpenSSL's record where it is copied from */
+#define NUM_RECORD_AT 25   /* where in an SSL object that record lies */
+#define NUM_OWNER 24       /* which of the attachments to TLS libraries this program is of */
 
 /* SIZE_*: what the loader makes maps with; held against sizeof in maps.h. */
 #define SIZE_FDENT 24
@@ -131,7 +134,7 @@
 #define SIZE_WHO 128
 #define SIZE_BUCKET 24
 #define SIZE_BEFORE_STATE 1041 /* in struct conn: where the reader of the table finds `state` */
-#define SIZE_TLS_CALL 80
+#define SIZE_TLS_CALL 128
 #define SIZE_TLS_KEY 16
 #define SIZE_TLS_KEPT 2048
 #define SIZE_TLS_SESSION 24

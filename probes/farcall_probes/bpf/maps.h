@@ -4,6 +4,7 @@
 #define FARCALL_MAPS_H
 
 #include "http2.h"
+#include "tlsstate.h"
 
 enum fd_kind {
 	FD_NOT = 0,     /* nothing of ours, until `until` */
@@ -151,44 +152,6 @@ struct asked {
 	u8 question[FC_DNS_ASKED];
 };
 
-/* What a thread is doing in its TLS library. */
-struct tls_call {
-	u64 write_ssl; /* not 0: this plaintext has not been seen to leave yet */
-	u64 write_buf;
-	u64 write_len;
-	u64 write_head; /* its first bytes */
-	u64 read_ssl; /* not 0: inside of a read */
-	u64 read_buf;
-	u64 read_len;
-	u64 read_count; /* user's size_t that gets the number of bytes, for libraries that return only success */
-	u64 last_sk;    /* the connection that a record was read from last */
-	u32 last_fd;
-	u16 speaks; /* it has called the library at least once */
-	u16 kept;   /* what it writes is in its struct tls_kept */
-};
-
-/* Plaintext whose connection is not known when it is written: libraries that only fill buffers may give the bytes back
- * before they leave (Node.js does with a connection's first request). By thread: what leaves next from there is it. */
-#define FC_TLS_KEPT (SIZE_TLS_KEPT - 16)
-struct tls_kept {
-	u64 ssl;
-	u64 len; /* of what was written; as much of it as fits is kept */
-	u8 bytes[FC_TLS_KEPT];
-};
-
-/* An SSL object of a process. */
-struct tls_key {
-	u64 ssl;
-	u64 tgid;
-};
-
-/* The connection of an SSL object, as a system call inside the library showed it. */
-struct tls_session {
-	u64 sk;
-	u64 fd;
-	u64 ports;
-};
-
 /* A container's records in this window, see caps.h. */
 struct bucket {
 	u64 window;
@@ -269,10 +232,6 @@ _Static_assert(sizeof(struct fc_who) == SIZE_WHO, "SIZE_WHO");
 _Static_assert(sizeof(struct bucket) == SIZE_BUCKET, "SIZE_BUCKET");
 _Static_assert(sizeof(struct serving) == SIZE_SERVING, "SIZE_SERVING");
 _Static_assert(sizeof(struct call) == SIZE_CALL, "SIZE_CALL");
-_Static_assert(sizeof(struct tls_call) == SIZE_TLS_CALL, "SIZE_TLS_CALL");
-_Static_assert(sizeof(struct tls_kept) == SIZE_TLS_KEPT, "SIZE_TLS_KEPT");
-_Static_assert(sizeof(struct tls_key) == SIZE_TLS_KEY, "SIZE_TLS_KEY");
-_Static_assert(sizeof(struct tls_session) == SIZE_TLS_SESSION, "SIZE_TLS_SESSION");
 
 /* What is rare or large is a program of its own: verified once, not once per hook, and what one path found out about
  * its values does not multiply those of the next. Does not return, unless the step is missing. */

@@ -364,32 +364,18 @@ int raw__inet_sock_set_state(u64 *a)
 
 /* ---- TLS libraries --------------------------------------------------------------------------------------------- */
 
-int uprobe__tls_write(struct user_regs *r)
-{
-	return on_tls_write(r);
-}
+#define UPROBE(name, function)             \
+	int name(struct user_regs *r)      \
+	{                                  \
+		return function(r);        \
+	}
 
-int uprobe__tls_read(struct user_regs *r)
-{
-	return on_tls_read(r);
-}
-
-int uretprobe__tls_read(struct user_regs *r)
-{
-	return on_tls_read_return(r);
-}
-
-int uretprobe__tls_read_ex(struct user_regs *r)
-{
-	return on_tls_read_ex_return(r);
-}
-
-int uprobe__go_write(struct user_regs *r)
-{
-	return on_go_write(r);
-}
-
-int uprobe__go_read(struct user_regs *r)
-{
-	return on_go_read(r);
-}
+UPROBE(uprobe__tls_write, on_tls_write)
+UPROBE(uprobe__tls_read, on_tls_read)
+UPROBE(uretprobe__tls_read, on_tls_read_return)
+UPROBE(uretprobe__tls_read_ex, on_tls_read_ex_return)
+UPROBE(uprobe__tls_copy, on_tls_copy)
+UPROBE(uprobe__tls_peek, on_tls_peek)
+UPROBE(uretprobe__tls_peek_end, on_tls_peek_return)
+UPROBE(uprobe__go_write, on_go_write)
+UPROBE(uprobe__go_read, on_go_read)

@@ -198,20 +198,16 @@ FC_INLINE void meet_step(void *ctx, struct call *c)
 
 FC_INLINE void tls_step(void *ctx, struct call *c)
 {
-	struct fdent *e = find_fd(c);
 	enum passed passed;
 	struct conn *k;
 	u64 sk;
 
-	if (!e || e->kind != FD_TCP)
-		return;
-	sk = e->sk;
-	k = map_lookup(MAP(MAP_CONNS), &sk);
+	k = find_conn(c, &sk);
 	if (!k || !k->tls) { /* bytes that may be the first of TLS */
 		go_to(ctx, begins_tls(peek_record(c, 0)) ? STEP_MEET : STEP_BEGIN);
 		return;
 	}
-	passed = pass_sealed(c, e, sk, k);
+	passed = pass_sealed(c, sk, k);
 	if (passed == PASS_PLAIN)
 		go_to(ctx, STEP_PLAINTEXT);
 	else if (passed == PASS_KEPT)
@@ -223,10 +219,15 @@ FC_INLINE void tls_step(void *ctx, struct call *c)
 /* What a TLS library wrote or read, on a connection that its descriptor leads to. */
 FC_INLINE void plaintext_step(void *ctx, struct call *c)
 {
-	struct fdent *e = find_fd(c);
+	struct fdent *e;
 
+	if (c->sk) { /* it was looked up before */
+		take_tcp(ctx, c, NULL, c->sk, (u32)c->ports, true);
+		return;
+	}
+	e = find_fd(c);
 	if (e && e->kind == FD_TCP)
-		take_tcp(ctx, c, e, true);
+		take_tcp(ctx, c, NULL, e->sk, e->ports, true);
 }
 
 FC_INLINE void datagram_step(void *ctx, struct call *c)

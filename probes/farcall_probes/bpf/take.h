@@ -77,7 +77,8 @@ FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e, struct con
 			go_to(ctx, STEP_MEET);
 		return;
 	}
-	e->tries = 0;
+	if (!plain)
+		e->tries = 0;
 	go_to(ctx, STEP_BEGIN);
 }
 
@@ -137,7 +138,8 @@ FC_INLINE void take_turned(void *ctx, struct call *c)
 
 	if (!e || e->kind != FD_TCP)
 		return;
-	sk = e->sk;
+	c->sk = sk = e->sk;
+	c->ports = e->ports;
 	k = map_lookup(MAP(MAP_CONNS), &sk);
 	if (k && k->ports != e->ports) { /* its close was missed */
 		map_delete(MAP(MAP_CONNS), &sk);
@@ -149,12 +151,12 @@ FC_INLINE void take_turned(void *ctx, struct call *c)
 		go_to(ctx, STEP_PLAINTEXT);
 }
 
-FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e, bool plain)
+/* `e` is the descriptor's entry, not used of plaintext. */
+FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e, u64 sk, u32 ports, bool plain)
 {
-	u64 sk = e->sk;
 	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
 
-	if (!k || k->ports == e->ports)
+	if (!k || k->ports == ports)
 		take_confirmed(ctx, c, e, sk, k, plain);
 	else
 		go_to(ctx, STEP_TURNED);
@@ -167,7 +169,7 @@ FC_INLINE void take_found(void *ctx, struct call *c, struct fdent *e)
 	if (!e)
 		return;
 	if (e->kind == FD_TCP)
-		take_tcp(ctx, c, e, false);
+		take_tcp(ctx, c, e, e->sk, e->ports, false);
 	else if (e->kind == FD_UDP)
 		go_to(ctx, c->dir == DIR_OUT ? STEP_QUESTION : STEP_DATAGRAM);
 	else if (c->dir == DIR_OUT)

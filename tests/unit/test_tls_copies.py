@@ -1,0 +1,81 @@
+"""Where OpenSSL copies plaintext to its caller is found in its code, or nothing is."""
+
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from farcall_probes.elf import ElfError, ElfFile
+from farcall_probes.tlspoints import Point, find_ssl_points
+from support_tlsproc import find_libssl
+
+pytestmark = pytest.mark.unit
+
+
+def points_of(raw: bytes, *, at_copies: bool = True) -> list[Point]:
+    fd = os.memfd_create("library")
+    try:
+        os.pwrite(fd, raw, 0)
+        return find_ssl_points(ElfFile(fd), at_copies=at_copies)
+    finally:
+        os.close(fd)
+
+
+def disassemble_before(path: Path, offset: int) -> list[str]:
+    """The instructions up to the one at a file offset (which is the address in code, too), that one included."""
+    command = ["objdump", "-d", "--no-show-raw-insn", f"--stop-address={offset + 5}"]
+    printed = subprocess.run(
+        [*command, f"--start-address={offset - 64}", str(path)],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return [" ".join(x.split("\t")[1].split()) for x in printed.splitlines() if "\t" in x]
+
+
+def test_copies_are_calls_of_memcpy_with_the_record_in_a_register() -> None:
+    path = find_libssl()
+    copies = [p for p in points_of(path.read_bytes()) if p.program == "uprobe__tls_copy"]
+    names = {3: "rbx", 5: "rbp", 12: "r12", 13: "r13", 14: "r14", 15: "r15"}
+
+    assert copies
+    for point in copies:
+        lines = disassemble_before(path, point.offset)
+        assert lines[-1].startswith("call") and "<memcpy" in lines[-1]
+        register = names[point.register]
+        assert f"mov 0x18(%{register}),%rsi" in lines
+        assert f"add 0x20(%{register}),%rsi" in lines
+
+
+@pytest.mark.parametrize("at", range(2))
+def test_when_one_of_the_copies_looks_otherwise_the_called_functions_are_probed(at: int) -> None:
+    raw = find_libssl().read_bytes()
+    point = [p for p in points_of(raw) if p.program == "uprobe__tls_copy"][at]
+    member = raw.rindex(b"\x20", 0, point.offset)  # of add 0x20(…),%rsi
+
+    damaged = bytearray(raw)
+    damaged[member] = 0x28
+
+    assert points_of(bytes(damaged)) == points_of(raw, at_copies=False)
+    assert {p.program for p in points_of(raw, at_copies=False)} >= {
+        "uprobe__tls_read",
+        "uprobe__tls_write",
+    }
+
+
+def test_damaged_code_and_relocations_end_in_other_points_or_the_declared_error() -> None:
+    raw = find_libssl().read_bytes()
+    near = next(p.offset for p in points_of(raw) if p.program == "uprobe__tls_copy")
+    chance = random.Random(11)
+    for _ in range(200):
+        damaged = bytearray(raw)
+        begin = chance.choice([near - 2048, near - 256, near, 0xCEE0, len(raw) // 5])
+        for _ in range(chance.randrange(1, 30)):
+            damaged[begin + chance.randrange(2048)] = chance.randrange(256)
+        try:
+            found = points_of(bytes(damaged))
+        except ElfError:
+            continue
+        assert all(0 < p.offset < len(raw) for p in found)
