@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from farcall_probes import events
-from farcall_probes.rests import Rests
+from farcall_probes.rests import ANSWERED, Rests
 from support_probes import CLIENT, SERVER, Watch, see
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -31,7 +31,11 @@ def tell(watch: Watch, *ports: int, ask: bool = False) -> tuple[list[Told], list
     """Of (clients, servers), those whose rest was waited for. `ask`: as the agent does after a while."""
     rests = Rests()
     records = [seen.record for seen in watch.exchanges(*ports)]
-    rests.hold(np.array(records, dtype=events.LARGE), 0)
+    block = np.array(records, dtype=events.LARGE)
+    if np.isin(block["proto"], ANSWERED).any():
+        rests.hold_answers(block, np.zeros(len(block), dtype=np.int32), 0)
+    else:
+        rests.hold(block, 0)
     if ask:
         rests.ask_all(watch.capture.ask_rest)
     rests.take(watch.rests(*ports))

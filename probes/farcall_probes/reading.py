@@ -72,6 +72,16 @@ class Reader:
             return self._multiplexed.read(code, block)
         return self._databases.read(code, block)
 
+    def read_ended(
+        self, code: int, block: Records, sizes: Sizes, ended_ns: npt.NDArray[np.uint64]
+    ) -> Columns:
+        """Those that were held (rests.py), of one protocol."""
+        if code == events.PROTO_HTTP1:
+            return self.read_http(block, sizes, read_status(block), ended_ns)
+        columns = self._databases.read(code, block)
+        kept = columns.rows
+        return replace(columns, response_bytes=sizes[kept], ended_ns=ended_ns[kept])
+
     def read_http(
         self,
         block: Records,

@@ -1,8 +1,9 @@
-"""HTTP/1 exchanges whose response goes on behind its first call: held until it has ended, as their span's time and size say.
+"""Exchanges of HTTP/1, PostgreSQL and MySQL whose response goes on behind its first call: held until it has ended, as their span's
+time and size say.
 
 The kernel side tells of the rest in a record of its own (bpf/rest.h), when the next request begins, when the connection closes,
 and when it is asked. A row leaves as soon as its response is known to be whole, which the head's Content-Length, the
-last chunk or the close say. One that goes on for longer than HOLD_NS (an event stream), or for which there is no room, leaves as
+last chunk or the close say; of a database, its last bytes or the next request. One that goes on for longer than HOLD_NS (an event stream), or for which there is no room, leaves as
 it stands, and is counted: its time is that of the first byte then.
 
 Held are the records as they came, in an array of a fixed size; they are parsed once they leave. No I/O: who asks is a parameter.
@@ -17,11 +18,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from farcall_probes import events
+from farcall_probes import events, records
 from farcall_probes.capture import Records
+from farcall_probes.connections import Places
 from farcall_probes.reading import read_status
-from farcall_probes.responses import End, Sizes, measure_responses
+from farcall_probes.responses import End, Sizes, measure_answers, measure_responses
 
+ANSWERED = (events.PROTO_POSTGRES, events.PROTO_MYSQL)
 MAX_HELD = 4096  # 1 kB each, touched as they are needed
 HOLD_NS = 60 * 1_000_000_000  # an exporter remembers the other end for as long (clients.REMEMBER_S)
 MAX_EARLY = 1024
@@ -78,7 +81,17 @@ class Rests:
         self, block: Records, now_ns: int, statuses: npt.NDArray[np.int32] | None = None
     ) -> tuple[Sizes, npt.NDArray[np.bool_]]:
         """Sizes of the responses of these records, and which are held from here on; others are as whole as they will ever be."""
-        sizes, ends = measure_responses(block, read_status(block) if statuses is None else statuses)
+        measured = measure_responses(block, read_status(block) if statuses is None else statuses)
+        return self._hold(block, now_ns, *measured)
+
+    def hold_answers(self, block: Records, places: Places, now_ns: int) -> tuple[Records, Places]:
+        """Those of these records, of PostgreSQL or MySQL, that are not held, and their places."""
+        held = self._hold(block, now_ns, *measure_answers(block))[1]
+        return (records.pick(block, ~held), places[~held]) if held.any() else (block, places)
+
+    def _hold(
+        self, block: Records, now_ns: int, sizes: Sizes, ends: npt.NDArray[np.uint8]
+    ) -> tuple[Sizes, npt.NDArray[np.bool_]]:
         held = (ends != End.HERE) & (block["flags"] & events.FLAG_PIPELINED == 0)
         rows = np.flatnonzero(held)
         if not len(rows):
@@ -192,6 +205,8 @@ def _is_whole(row: _Row, size: int, why: int, ended: int) -> bool:
         return True
     if row.end == End.LENGTH:
         return size >= row.size
+    if row.end == End.ANSWER:
+        return why == events.REST_NEXT or ended == events.ENDED_ANSWER
     if (
         row.end == End.CHUNKS
     ):  # behind trailers a request follows; an event of a stream may end as they do

@@ -28,7 +28,7 @@ from farcall_probes.pairing import Pairer
 from farcall_probes.policy import Policy
 from farcall_probes.reading import Reader, read_status
 from farcall_probes.resolvers import address_text, speaks_for_all
-from farcall_probes.rests import Ended, Rests, split_rests
+from farcall_probes.rests import ANSWERED, Ended, Rests, split_rests
 from farcall_probes.streamrows import Exchanges, select
 from farcall_probes.streams import Streams
 from farcall_probes.unanswered import Unanswered
@@ -221,8 +221,10 @@ class Tracer:
                 at = places if whole else places[rows]
                 if code == events.PROTO_HTTP1:
                     self._take_http(part, at, now_ns)
-                else:
-                    self._rows.add(part, at, self._reader.read(code, part))
+                    continue
+                if code in ANSWERED:
+                    part, at = self.rests.hold_answers(part, at, now_ns)
+                self._rows.add(part, at, self._reader.read(code, part))
 
     def _take_http(self, block: Records, places: Places, now_ns: int) -> None:
         statuses = read_status(block)
@@ -235,15 +237,16 @@ class Tracer:
 
     def take_ended(self, ended: Ended | None, now_ns: int) -> None:
         """Exchanges that were held; what the config says of them meanwhile counts."""
-        if ended is None or events.PROTO_HTTP1 not in self._protocols:
+        if ended is None:
             return
         places = self._find_connections(ended.block, now_ns)
-        rows = np.flatnonzero(self._find_kept(places))
-        if len(rows):
-            block = records.pick(ended.block, rows)
-            sizes, ends_ns = ended.sizes[rows], ended.ends_ns[rows]
-            texts = self._reader.read_http(block, sizes, read_status(block), ends_ns)
-            self._rows.add(block, places[rows], texts)
+        kept = self._find_kept(places)
+        for code in self._protocols:
+            rows = np.flatnonzero(kept & (ended.block["proto"] == code))
+            if len(rows):
+                block, sizes = records.pick(ended.block, rows), ended.sizes[rows]
+                texts = self._reader.read_ended(code, block, sizes, ended.ends_ns[rows])
+                self._rows.add(block, places[rows], texts)
 
     def _find_kept(self, places: Places) -> npt.NDArray[np.bool_]:
         kept: npt.NDArray[np.bool_] = self.connections.rows["kept"][places]

@@ -12,6 +12,7 @@ from farcall_probes.wire import memcached, mysql
 from farcall_probes.wire.outcomes import Outcome, Truncated
 from support_databases import running_mariadb, running_memcached
 from support_probes import CLIENT, SERVER, Seen, Watch, connection, port_of, receive
+from support_rests import tell
 
 pytestmark = pytest.mark.bpf
 
@@ -109,6 +110,17 @@ def test_mariadbs_client_is_seen_statement_by_statement(watch: Watch, mariadb: i
         assert [e for e in errors if e] == ["1146"]
         assert [a.text for a in asked if a.command == "USE"] == [b"shop"]
         assert any(s.flags & Flag.CUT for s in side)
+
+
+def test_a_large_answer_of_mariadb_lasts_to_its_last_row(watch: Watch, mariadb: int) -> None:
+    words = ["mariadb", "-h127.0.0.1", f"-P{mariadb}", "-uroot", "--batch", "--skip-ssl"]
+    text = "SELECT repeat('x', 1000) FROM mysql.seq_1_to_2000;"
+    subprocess.run(words, input=text.encode(), stdout=subprocess.DEVNULL, timeout=60, check=True)
+    sides = tell(watch, mariadb, ask=True)
+    client, served = (max(side, key=lambda told: told.size) for side in sides)
+
+    assert client.size == served.size > 2_000_000
+    assert client.last_ns > client.first_ns and served.last_ns > served.first_ns
 
 
 def test_memcached_is_seen_command_by_command(watch: Watch, cache: int) -> None:

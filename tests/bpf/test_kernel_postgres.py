@@ -10,6 +10,7 @@ from farcall_probes.wire import postgresql
 from farcall_probes.wire.outcomes import Outcome, Truncated
 from support_postgres import Postgres, running_postgres
 from support_probes import CLIENT, SERVER, Seen, Watch, connection, port_of
+from support_rests import tell
 
 pytestmark = pytest.mark.bpf
 
@@ -94,6 +95,15 @@ def test_what_only_looks_like_it_is_no_exchange(watch: Watch) -> None:
         pair.exchange(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes(64))
         watch.drain()
         assert watch.exchanges(port_of(pair)) == []
+
+
+def test_a_large_answer_of_the_server_lasts_to_its_last_row(watch: Watch, server: Postgres) -> None:
+    text = "SELECT repeat('x', 1000) FROM generate_series(1, 2000);"
+    server.run("psql", "-q", "-o", "/dev/null", text=text)
+    (client,), (served,) = tell(watch, server.port, ask=True)
+
+    assert client.size == served.size > 2_000_000
+    assert client.last_ns > client.first_ns and served.last_ns > served.first_ns
 
 
 def test_psqls_statements_are_all_seen_with_their_outcome(watch: Watch, server: Postgres) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,6 +78,76 @@ def test_a_response_in_several_calls_lasts_to_its_last_byte(
         go_on(pair)
 
         check(tell(watch, port, ask=go_on is leave), sum(map(len, pieces)), last)
+
+
+def postgres(kind: bytes, content: bytes = b"") -> bytes:
+    return kind + struct.pack(">I", len(content) + 4) + content
+
+
+def mysql(number: int, content: bytes) -> bytes:
+    return struct.pack("<I", len(content))[:3] + bytes([number]) + content
+
+
+ROW = postgres(b"D", b"\0\1" + struct.pack(">I", 800) + b"r" * 800)
+READY = postgres(b"C", b"SELECT 2\0") + postgres(b"Z", b"I")
+EOF, OK_INSTEAD = b"\xfe\0\0\2\0", b"\xfe\0\0\2\0\0\0"
+SQL_ROW = mysql(4, b"\xfc\x20\x03" + b"r" * 800)
+
+
+@pytest.mark.parametrize("go_on", [True, False], ids=["next", "asked"])
+@pytest.mark.parametrize(
+    ("query", "pieces"),
+    [
+        (postgres(b"Q", b"SELECT 1\0"), (postgres(b"T", b"\0\0") + ROW, ROW, ROW + READY)),
+        (postgres(b"Q", b"SELECT 1\0"), (postgres(b"T", b"\0\0") + ROW, READY[:-3], READY[-3:])),
+        (mysql(0, b"\3SELECT 1"), (mysql(1, b"\1") + SQL_ROW, SQL_ROW, SQL_ROW + mysql(6, EOF))),
+        (mysql(0, b"\3SELECT 1"), (mysql(1, b"\1") + SQL_ROW, SQL_ROW, mysql(6, OK_INSTEAD))),
+    ],
+    ids=["postgresql", "postgresql, cut", "mysql", "mysql, without EOF"],
+)
+def test_a_databases_answer_lasts_to_its_last_byte(
+    watch: Watch, query: bytes, pieces: tuple[bytes, ...], go_on: bool
+) -> None:
+    with connection() as pair:
+        pass_on(pair.client, pair.server, query)
+        last = answer(pair, *pieces)
+        if go_on:
+            pass_on(pair.client, pair.server, query)
+
+        sides = tell(watch, port_of(pair), ask=not go_on)
+        check(sides, sum(map(len, pieces)), last)
+
+
+def test_what_follows_the_end_of_a_databases_answer_is_none_of_it(watch: Watch) -> None:
+    """A cursor is fetched from by messages that begin no round trip for us."""
+    pieces = (postgres(b"T", b"\0\0") + ROW, postgres(b"s") + postgres(b"Z", b"T"))
+    with connection() as pair:
+        pass_on(pair.client, pair.server, postgres(b"Q", b"SELECT 1\0"))
+        last = answer(pair, *pieces)
+        pass_on(pair.client, pair.server, postgres(b"E", b"\0\0\0\0\2") + postgres(b"S"))
+        answer(pair, ROW, READY)
+
+        check(tell(watch, port_of(pair), ask=True), sum(map(len, pieces)), last)
+
+
+@pytest.mark.parametrize(
+    ("query", "whole"),
+    [
+        (postgres(b"Q", b"SELECT 1\0"), postgres(b"T", b"\0\0") + ROW + READY),
+        (mysql(0, b"\3SELECT 1"), mysql(1, b"\1") + SQL_ROW + mysql(3, EOF)),
+        (mysql(0, b"\3DELETE FROM t"), mysql(1, b"\0\2\0\2\0\0\0")),
+        (mysql(0, b"\3DELETE FROM t"), mysql(1, b"\xff\x7a\x04#42S02no such table")),
+    ],
+)
+def test_a_databases_answer_in_one_call_has_no_rest(
+    watch: Watch, query: bytes, whole: bytes
+) -> None:
+    with connection() as pair:
+        for _ in range(2):
+            pair.exchange(query, whole)
+
+        assert len(watch.exchanges(port_of(pair))) == 4
+        assert tell(watch, port_of(pair), ask=True) == ([], [])
 
 
 def test_trailers_end_a_response_once_the_next_request_follows(watch: Watch) -> None:

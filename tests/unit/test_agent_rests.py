@@ -105,6 +105,51 @@ def test_what_may_go_on_is_held_on(response: bytes, told: np.ndarray) -> None:
     assert rests.counters["responses_unended"] == 1
 
 
+def answers(proto: int, *responses: bytes, ended: int = 0) -> np.ndarray:
+    block = exchanges(*responses)
+    block["proto"], block["ended"] = proto, ended
+    return block
+
+
+@pytest.mark.parametrize(
+    ("proto", "response", "ended", "is_held"),
+    [
+        (events.PROTO_POSTGRES, b"T\0\0\0\6\0\0", 0, True),
+        (events.PROTO_POSTGRES, b"T\0\0\0\6\0\0", events.ENDED_ANSWER, False),
+        (events.PROTO_MYSQL, b"\1\0\0\1\1", 0, True),
+        (events.PROTO_MYSQL, b"\1\0\0\1\1", events.ENDED_ANSWER, False),
+        (events.PROTO_MYSQL, b"\7\0\0\1\0\0\0\2\0\0\0", 0, False),
+        (events.PROTO_MYSQL, b"\x17\0\0\1\xff\x7a\4#42S02", 0, False),
+    ],
+)
+def test_a_databases_answer_is_held_unless_its_end_was_seen_or_it_is_one_packet(
+    proto: int, response: bytes, ended: int, is_held: bool
+) -> None:
+    rests = Rests()
+    block, places = answers(proto, response, ended=ended), np.array([4], dtype=np.int32)
+    left, where = rests.hold_answers(block, places, 0)
+
+    assert (len(left), len(where), len(rests)) == (not is_held, not is_held, is_held)
+
+
+@pytest.mark.parametrize(
+    ("told", "is_whole"),
+    [
+        (rest(0, 300, events.REST_ASKED, events.ENDED_ANSWER), True),
+        (rest(0, 300, events.REST_NEXT), True),
+        (rest(0, 300, events.REST_CLOSED), True),
+        (rest(0, 300, events.REST_ASKED), False),
+    ],
+)
+def test_a_databases_answer_leaves_with_its_end(told: np.ndarray, is_whole: bool) -> None:
+    rests = Rests()
+    block = answers(events.PROTO_POSTGRES, b"T\0\0\0\6\0\0")
+    rests.hold_answers(block, np.zeros(1, dtype=np.int32), 0)
+    rests.take(told)
+
+    assert read(rests.settle()) == ([(0, 300, 5000)] if is_whole else [])
+
+
 def test_the_kernel_is_asked_ever_less_often_and_each_row_leaves_in_the_end() -> None:
     rests = Rests(hold_ns=10 * NS)
     rests.hold(exchanges(CHUNKS), 0)

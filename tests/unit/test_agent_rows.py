@@ -202,10 +202,11 @@ def test_statements_of_a_database_with_their_errors(room: Room) -> None:
     trip = b"P\0\0\0\x16s1\0SELECT $1, 'x'\0\0\0B\0\0\0\x0d\0s1\0\0\0\0\0\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\4"
     error = b"1\0\0\0\4E\0\0\0\x18SERROR\0C22P02\0Mno\0\0"
     query = b"Q\0\0\0\x28SELECT * FROM item WHERE id = 4711;\0"
+    whole = {"proto": events.PROTO_POSTGRES, "ended": events.ENDED_ANSWER}
     records = [
-        make_http(query, b"T\0\0\0\4", proto=events.PROTO_POSTGRES),
-        make_http(trip, error, proto=events.PROTO_POSTGRES, seq=1),
-        make_http(b"rubbish", b"", proto=events.PROTO_POSTGRES, seq=2),
+        make_http(query, b"T\0\0\0\4", **whole),
+        make_http(trip, error, seq=1, **whole),
+        make_http(b"rubbish", b"", seq=2, **whole),
     ]
     plain, failed = room.take(make_drained(large=records))["exchanges"]
 

@@ -55,4 +55,16 @@ FC_INLINE bool is_mysql_reply(u64 head, u64 total)
 	return (u8)(head >> 24) == 1 && load_mysql_length(head) && (all <= total || total >= FC_MYSQL_PIECE);
 }
 
+#define FC_MYSQL_EOF 0xfe
+#define FC_MYSQL_MORE_RESULTS 8 /* of the server's status */
+
+/* The newest eight bytes end as a result set does: with an EOF packet (length 5, number, 0xfe, warnings, status), or with an OK
+ * packet in its place (number, 0xfe, two zeros, status, warnings), and no other set follows. Text in UTF-8 has no byte 0xfe. */
+FC_INLINE bool ends_mysql_answer(u64 last)
+{
+	if (!(u16)last && (u8)(last >> 24) == FC_MYSQL_EOF)
+		return !(last >> 48 & FC_MYSQL_MORE_RESULTS);
+	return (last >> 8 & 0xffffff) == FC_MYSQL_EOF && !(last >> 32 & FC_MYSQL_MORE_RESULTS);
+}
+
 #endif

@@ -52,4 +52,12 @@ FC_INLINE bool is_postgres_reply(u64 head, u64 total)
 	       c == 'G' || c == 'H' || c == 'W' || c == 'V';
 }
 
+/* The newest eight bytes end as ReadyForQuery does, which ends each answer: "Z", the length 5, and the transaction's state. */
+FC_INLINE bool ends_postgres_answer(u64 last)
+{
+	u8 state = last >> 56;
+
+	return (last >> 16 & 0xffffffffff) == ('Z' | 5ULL << 32) && (state == 'I' || state == 'T' || state == 'E');
+}
+
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The rest of an HTTP/1 response: what comes behind the call that its record goes out at. Each such call leaves its time and its
+ * The rest of a response of HTTP/1, PostgreSQL or MySQL: what comes behind the call that its record goes out at. Each such call leaves its time and its
  * length; what they come to is told once, in a small record of its own (FC_SEGMENT_REST): when the next request begins, when
  * the connection closes, and when user space asks. A response that came in one call has none.
  *
@@ -10,6 +10,7 @@
 #ifndef FARCALL_REST_H
 #define FARCALL_REST_H
 
+#include "databases.h"
 #include "emit.h"
 #include "http1.h"
 #include "io.h"
@@ -37,6 +38,16 @@ FC_INLINE u8 grade_end(u64 last)
 	if ((u8)(last >> 24) == '0' && (!before || before >> 8 == ('\r' | '\n' << 8)))
 		return FC_ENDED_CHUNKS;
 	return FC_ENDED_BLANK;
+}
+
+/* How a response ends, as far as the last eight bytes tell. */
+FC_INLINE u8 grade_response(u8 proto, u64 last)
+{
+	if (proto == FC_PROTO_HTTP1)
+		return grade_end(last);
+	if (proto == FC_PROTO_POSTGRES ? ends_postgres_answer(last) : ends_mysql_answer(last))
+		return FC_ENDED_ANSWER;
+	return FC_ENDED_NOT;
 }
 
 /* The last eight bytes, when the call's are added to `before`; 0 where they are not known. */
@@ -108,6 +119,22 @@ FC_INLINE void note_first(struct conn *k, u64 last)
 	k->large.x.ended = last >> 8 == FC_LAST_CHUNK ? FC_ENDED_CHUNKS : FC_ENDED_NOT;
 }
 
+/* The same of a database's answer. */
+FC_INLINE void note_first_answer(struct conn *k, u64 last)
+{
+	k->rest_last = last;
+	k->large.x.ended = grade_response(k->large.x.proto, last);
+}
+
+/* What follows belongs to it. Behind a database's last byte the next round trip's come, which may begin with what is told from no
+ * other bytes. */
+FC_INLINE bool goes_on(const struct conn *k)
+{
+	if (k->large.x.proto == FC_PROTO_HTTP1)
+		return k->follow;
+	return k->follow && grade_response(k->large.x.proto, k->rest_last) != FC_ENDED_ANSWER;
+}
+
 /* And behind it. */
 FC_INLINE void follow_first(struct call *c, struct conn *k, u32 written)
 {
@@ -166,7 +193,7 @@ FC_INLINE void tell_rest(struct call *c, u64 sk, struct conn *k, u8 why)
 	u32 place = locate_end(sk, k);
 
 	read_kernel(x, sizeof(*x), &k->large.x);
-	x->ended = place == k->rest_seq ? grade_end(k->rest_last) : FC_ENDED_NOT;
+	x->ended = place == k->rest_seq ? grade_response(x->proto, k->rest_last) : FC_ENDED_NOT;
 	k->rest_bytes += (s64)(s32)(place - k->rest_seq);
 	k->rest_seq = place;
 	x->segment = FC_SEGMENT_REST;

@@ -3,6 +3,7 @@
 #ifndef FARCALL_STEPS_H
 #define FARCALL_STEPS_H
 
+#include "answer.h"
 #include "close.h"
 #include "dns.h"
 #include "frames.h"
@@ -146,7 +147,7 @@ FC_INLINE void rest_step(void *ctx, struct call *c)
 		return;
 	if (k->unpaired)
 		count_off(c, k);
-	else if (k->follow)
+	else if (goes_on(k))
 		follow_call(c, sk, k);
 }
 
