@@ -221,14 +221,15 @@ class Agent:
     def _drain(self) -> bool:
         """One drain; whether a ring was full."""
         drained = self._capture.drain(PORTION)
-        self._fill = drained.fill
+        self._fill, full = drained.fill, drained.full
         now_ns = time.monotonic_ns()
         self._take(drained, now_ns)
+        del drained  # the batch is made in the memory that its records had
         self._write_cache()
         rows = self._tracer.pending_rows
         if rows and self._pace.take(rows, now_ns, is_behind=self._sender.is_behind):
             self._flush()
-        return drained.full
+        return full
 
     def _take(self, drained: Drained, now_ns: int) -> None:
         """A fault of ours in these records must not end the tracing of all others: it is logged, and what it cost is counted."""
