@@ -220,15 +220,12 @@ FC_INLINE void tls_step(void *ctx, struct call *c)
 /* What a TLS library wrote or read, on a connection that its descriptor leads to. */
 FC_INLINE void plaintext_step(void *ctx, struct call *c)
 {
-	struct fdent *e;
+	struct fdent *e = c->sk ? NULL : find_fd(c); /* not again when it was looked up before */
 
-	if (c->sk) { /* it was looked up before */
-		take_tcp(ctx, c, NULL, c->sk, (u32)c->ports, true);
+	if (e && e->kind != FD_TCP)
 		return;
-	}
-	e = find_fd(c);
-	if (e && e->kind == FD_TCP)
-		take_tcp(ctx, c, NULL, e->sk, e->ports, true);
+	if (c->sk)
+		take_tcp(ctx, c, NULL, c->sk, (u32)c->ports, true);
 }
 
 FC_INLINE void datagram_step(void *ctx, struct call *c)
