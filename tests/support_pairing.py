@@ -21,6 +21,8 @@ class Message:
     length: int = 0
     responses: int = 0
     flags: int = 0
+    ended: int = 0
+    ended_ns: int = 0  # of one whose beginning was held
 
 
 def make_block(messages: Iterable[Message]) -> Records:
@@ -34,6 +36,7 @@ def make_block(messages: Iterable[Message]) -> Records:
         row["proto"], row["ts_req_ns"], row["flags"] = m.proto, m.ts_ns, m.flags
         row["req_bytes"] = m.length or len(m.data)
         row["resp_bytes"], row["req_cap"] = m.responses, len(data)
+        row["ended"], row["ts_resp_ns"] = m.ended, m.ended_ns
     for at, m in enumerate(messages):
         data = m.data[: pairing.CAPTURED]
         start = events.EXCHANGE.itemsize

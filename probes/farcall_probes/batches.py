@@ -47,6 +47,9 @@ _FOLLOWED = (  # of others no request is followed to its last byte
     events.PROTO_POSTGRES,
     events.PROTO_MYSQL,
     events.PROTO_MEMCACHED,
+    events.PROTO_KAFKA,
+    events.PROTO_MONGODB,
+    events.PROTO_CASSANDRA,
 )
 _IDENTITY_COLUMNS = (
     "client_key",

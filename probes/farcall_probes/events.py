@@ -52,6 +52,7 @@ ENDED_BLANK = 1  # as the end of a chunked body's trailers
 ENDED_CHUNKS = 2  # as the end of a chunked body
 BODIES = 16  # of struct fc_body, per direction of a connection of HTTP/2
 ENDED_ANSWER = 4  # as a database's answer does
+ENDED_LATER = 5  # of a segment: a record without bytes tells when its message ended
 ENDED_STREAM = 3  # of a segment of HTTP/2: its stream's direction
 
 ROLE_CLIENT = 0  # this end sent the request

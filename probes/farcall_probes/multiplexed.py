@@ -90,6 +90,7 @@ class MultiplexedReader:
             database=database,
             collection=collection,
             group=group,
+            ended_ns=block["ended_ns"][kept],
         )
 
     def _read_kafka(self, _connection: int, data: bytes, answer: bytes) -> _Read | None:

@@ -11,7 +11,7 @@ its end are copied, into an array of a fixed size.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,8 @@ import numpy.typing as npt
 from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.envelopes import Unwrapped, unwrap_frames
+from farcall_probes.numbering import bytes_of, read_numbers
 from farcall_probes.places import number_sealed
-from farcall_probes.wire import kafka
-from farcall_probes.wire.outcomes import Outcome, Truncated
 
 CAPTURED = events.LARGE_REQ + events.LARGE_RESP
 # What comes out: like events.LARGE, with all that was captured of both.
@@ -30,6 +29,7 @@ PAIRED = np.dtype(
         *((name, events.EXCHANGE[name]) for name in events.EXCHANGE.names or ()),
         ("req", f"V{CAPTURED}"),
         ("resp", f"V{CAPTURED}"),
+        ("ended_ns", "<u8"),  # the response's last byte
     ]
 )
 
@@ -39,46 +39,70 @@ MAX_CONNECTIONS = 8192  # in each of two generations
 PATIENCE_NS = 330 * 1_000_000_000
 # When too many are in flight, those go first that have waited for so long.
 CROWDED_AGE_NS = 30 * 1_000_000_000
+UNENDED_NS = 60 * 1_000_000_000  # as of HTTP/1, see rests.py
 _SWEEP_NS = 1_000_000_000
 
 _NOTHING = np.zeros(0, dtype=events.LARGE)
 _HEAD = events.EXCHANGE.itemsize
 _RECORD = events.LARGE.itemsize
 _EVENT_STREAM = -1  # of what a Cassandra server says unasked
-_PATIENT_APIS = (11, 14)  # of Kafka: JoinGroup, SyncGroup
-_MORE_TO_COME = 2  # MongoDB's OP_MSG: no answer follows
-_OP_MSG = 2013
-_SILENT_OPCODES = (2001, 2002, 2006, 2007)  # of before OP_MSG: update, insert, delete, killCursors
 
 _COUNTERS = (
     "multiplexed_gaps",  # places where segments of a connection were lost
     "multiplexed_requests_lost",  # requests given up there: their answer is not known
     "multiplexed_dropped",  # requests given up because too many were in flight, or too many connections
     "multiplexed_timeouts",  # requests without an answer for as long as the config allows, told of as such
+    "multiplexed_unended",  # told of before their response had ended: too long, or its end was lost
     "multiplexed_orphans",  # responses without a request seen; a server's own messages are among them
     "multiplexed_unanswered",  # requests that ask for no answer
 )
 
 
 class _Connection:
-    __slots__ = ("in_flight", "requests", "responses")
+    __slots__ = ("asking", "in_flight", "late", "requests", "responses")
 
     def __init__(self) -> None:
         self.requests = 0  # the next segment's number
         self.responses = 0
         self.in_flight: dict[int, _Entry] = {}
+        self.asking: _Entry | None = None  # the request that goes on in later calls
+        self.late: _Late | None = None  # the response that does
 
 
 class _Entry:
     """A request in flight. `at`: its record's index in this drain's block, or -1 - slot in the array of those kept."""
 
-    __slots__ = ("at", "is_open", "is_patient", "ts_ns")
+    __slots__ = ("asked_us", "at", "is_open", "is_patient", "ts_ns")
 
     def __init__(self, at: int, ts_ns: int, is_patient: bool) -> None:
         self.at = at
         self.ts_ns = ts_ns
         self.is_patient = is_patient
         self.is_open = True
+        self.asked_us = 0  # to its last byte, where that came later
+
+    def end(self, ended_ns: int) -> None:
+        if ended_ns:
+            self.asked_us = min(max(ended_ns - self.ts_ns, 0) // 1000, 2**32 - 1)
+
+
+class _Late(NamedTuple):
+    """A response whose end is waited for."""
+
+    entry: _Entry
+    record: Records  # of one
+    ts_ns: int
+
+
+class _Done(NamedTuple):
+    """What ended."""
+
+    place: int  # the request's
+    answer: int  # the response's index; -1: none
+    ts_ns: int
+    end: int = 0  # why there is no response (events.END_*)
+    ended_ns: int = 0  # its last byte, where that came later
+    asked_us: int = 0
 
 
 class Pairer:
@@ -100,8 +124,11 @@ class Pairer:
         self._fresh: list[_Entry] = []  # of this drain
         self._in_flight = 0
         self._swept_ns = 0
-        # Of what ended: the request's place, the response's index (-1: none), when, and why without one (events.END_*)
-        self._ended: list[tuple[int, int, int, int]] = []
+        self._ended: list[_Done] = []
+        self._late: list[
+            Records
+        ] = []  # responses that ended behind their drain: they stand behind its records
+        self._size = 0  # of this drain
         self.counters: Counter[str] = Counter(dict.fromkeys(_COUNTERS, 0))
 
     def __len__(self) -> int:
@@ -120,12 +147,16 @@ class Pairer:
         for connection in self._all():
             for entry in self._take_older(connection, now_ns - limit_ns, patient_ns):
                 self.counters["multiplexed_timeouts"] += 1
-                self._ended.append((entry.at, -1, now_ns, events.END_TIMEOUT))
+                self._ended.append(_Done(entry.at, -1, now_ns, events.END_TIMEOUT))
+            if connection.late is not None and connection.late.ts_ns < now_ns - UNENDED_NS:
+                self._end_late(connection)
         return self._end_drain(_NOTHING)
 
     def _end_drain(self, block: Records) -> Records | None:
+        if self._late:
+            block = np.concatenate([block, *self._late])
         ended = self._build(block) if self._ended else None
-        self._ended = []
+        self._ended, self._late, self._size = [], [], 0
         self._free.extend(self._freed)
         self._freed = []
         self._keep(block)
@@ -133,8 +164,19 @@ class Pairer:
 
     def _walk(self, unwrapped: Unwrapped) -> None:
         block, firsts, losses, unread = unwrapped
+        self._size = len(block)
         numbers, silent, patient = read_numbers(block)
-        names = ("conn_id", "seq", "segment", "ts_req_ns", "req_bytes", "resp_bytes", "end")
+        names = (
+            "conn_id",
+            "seq",
+            "segment",
+            "ts_req_ns",
+            "req_bytes",
+            "resp_bytes",
+            "end",
+            "ended",
+            "ts_resp_ns",
+        )
         columns = [block[name].tolist() for name in names]
         flags = [column.tolist() for column in (numbers, silent, patient)]
         connections, counters = self._young, self.counters
@@ -146,6 +188,8 @@ class Pairer:
             size,
             others,
             end,
+            ended,
+            ended_ns,
             number,
             is_silent,
             is_patient,
@@ -163,21 +207,36 @@ class Pairer:
                 connection.requests = seq + 1 & 0xFFFFFFFF
                 if is_unread:
                     pass
+                elif not size:
+                    if connection.asking is not None:
+                        connection.asking.end(ts_ns)
+                    connection.asking = None
                 elif is_silent:
                     counters["multiplexed_unanswered"] += 1
-                    self._ended.append((row, -1, ts_ns, 0))
+                    self._ended.append(_Done(row, -1, ts_ns))
                 else:
-                    self._begin(connection, number, _Entry(row, ts_ns, is_patient))
+                    entry = _Entry(row, ts_ns, is_patient)
+                    entry.end(ended_ns)
+                    self._begin(connection, number, entry)
+                    if ended == events.ENDED_LATER:
+                        connection.asking = entry
             elif segment == events.SEGMENT_RESPONSE:
                 if seq != connection.responses and is_first:
                     self._lose(connection)
                 connection.responses = seq + 1 & 0xFFFFFFFF
-                entry = None if is_unread else connection.in_flight.pop(number, None)
-                if entry is None:
+                if connection.late is not None:
+                    self._end_late(connection, 0 if size else ts_ns)
+                if not size:
+                    continue
+                answered = None if is_unread else connection.in_flight.pop(number, None)
+                if answered is None:
                     counters["multiplexed_orphans"] += 1
+                elif ended == events.ENDED_LATER:
+                    connection.late = _Late(answered, block[row : row + 1].copy(), ts_ns)
                 else:
-                    self._ended.append((entry.at, row, ts_ns, 0))
-                    self._release(entry)
+                    done = _Done(answered.at, row, ts_ns, 0, ended_ns, answered.asked_us)
+                    self._ended.append(done)
+                    self._release(answered)
             else:
                 if size != connection.requests:
                     self._miss(size - connection.requests)
@@ -213,14 +272,34 @@ class Pairer:
         self.counters["multiplexed_requests_lost"] += len(connection.in_flight)
         self._give_up(connection)
 
+    def _end_late(self, connection: _Connection, ended_ns: int = 0) -> None:
+        """The response that is waited for has ended, or is told of as it stands."""
+        if connection.late is None:
+            return
+        (entry, record, ts_ns), connection.late = connection.late, None
+        self.counters["multiplexed_unended"] += not ended_ns
+        answer = self._size + len(self._late)
+        self._late.append(record)
+        self._ended.append(_Done(entry.at, answer, ts_ns, 0, ended_ns, entry.asked_us))
+        self._release(entry)
+
+    def let_go(self) -> Records | None:
+        """All responses that are waited for, as they stand."""
+        for connection in self._all():
+            self._end_late(connection)
+        return self._end_drain(_NOTHING)
+
     def _give_up(self, connection: _Connection) -> None:
+        self._end_late(connection)
         for entry in connection.in_flight.values():
             self._release(entry)
         connection.in_flight.clear()
 
     def _end_all(self, connection: _Connection, ts_ns: int, end: int) -> None:
+        self._end_late(connection)
         for entry in connection.in_flight.values():
-            self._ended.append((entry.at, -1, ts_ns, end or events.END_SERVER_CLOSED))
+            why, us = end or events.END_SERVER_CLOSED, entry.asked_us
+            self._ended.append(_Done(entry.at, -1, ts_ns, why, asked_us=us))
             self._release(entry)
         connection.in_flight.clear()
 
@@ -275,21 +354,23 @@ class Pairer:
     # ---- records ----------------------------------------------------------------------------------------------
 
     def _build(self, block: Records) -> Records:
-        places, answers, times, ends = (
+        places, answers, times, ends, lasts, asked = (
             np.array(column, dtype=np.int64) for column in zip(*self._ended, strict=True)
         )
         out = np.zeros(len(places), dtype=PAIRED)
-        raw = _bytes_of(out)
+        raw = bytes_of(out)
         from_block = places >= 0
-        raw[from_block, :_RECORD] = _bytes_of(block)[places[from_block]]
-        raw[~from_block, :_RECORD] = _bytes_of(self._kept)[-1 - places[~from_block]]
+        raw[from_block, :_RECORD] = bytes_of(block)[places[from_block]]
+        raw[~from_block, :_RECORD] = bytes_of(self._kept)[-1 - places[~from_block]]
         answered = np.flatnonzero(answers >= 0)
         rows = answers[answered]
-        raw[answered, _RECORD:] = _bytes_of(block)[rows, _HEAD:]
+        raw[answered, _RECORD : _RECORD + CAPTURED] = bytes_of(block)[rows, _HEAD:]
         out["resp_bytes"] = 0
         out["resp_bytes"][answered] = block["req_bytes"][rows]
         out["resp_cap"][answered] = block["req_cap"][rows]
         out["ts_resp_ns"] = times
+        out["ended_ns"] = np.where(lasts > 0, lasts, times)
+        out["asked_us"] = asked
         out["end"] = ends
         out["segment"] = events.SEGMENT_NONE
         out["flags"][ends > 0] |= np.uint32(events.FLAG_NO_RESPONSE)
@@ -317,77 +398,3 @@ class Pairer:
         self._kept[slots] = block[[entry.at for entry in entries]]
         for entry, slot in zip(entries, slots, strict=True):
             entry.at = -1 - slot
-
-
-def _bytes_of(block: Records) -> npt.NDArray[np.uint8]:
-    return block.view(np.uint8).reshape(len(block), block.dtype.itemsize)
-
-
-# Where the numbers stand: (protocol, kind) → offset, type
-_NUMBERS: dict[tuple[int, int], tuple[int, str]] = {
-    (events.PROTO_KAFKA, events.SEGMENT_REQUEST): (8, ">i4"),
-    (events.PROTO_KAFKA, events.SEGMENT_RESPONSE): (4, ">i4"),
-    (events.PROTO_MONGODB, events.SEGMENT_REQUEST): (4, "<i4"),
-    (events.PROTO_MONGODB, events.SEGMENT_RESPONSE): (8, "<i4"),
-    (events.PROTO_CASSANDRA, events.SEGMENT_REQUEST): (2, ">i2"),
-    (events.PROTO_CASSANDRA, events.SEGMENT_RESPONSE): (2, ">i2"),
-}
-
-
-def read_numbers(
-    block: Records,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Of each segment the number that pairs it, whether it is a request that nobody answers, and one whose answer takes time."""
-    raw = _bytes_of(block)
-    numbers = np.zeros(len(block), dtype=np.int64)
-    silent = np.zeros(len(block), dtype=np.bool_)
-    patient = np.zeros(len(block), dtype=np.bool_)
-    protos, kinds = block["proto"], block["segment"]
-    for (proto, kind), (offset, form) in _NUMBERS.items():
-        rows = np.flatnonzero((protos == proto) & (kinds == kind))
-        if not len(rows):
-            continue
-        at = _HEAD + offset
-        width = np.dtype(form).itemsize
-        numbers[rows] = np.ascontiguousarray(raw[rows, at : at + width]).view(form)[:, 0]
-        if kind == events.SEGMENT_REQUEST and proto in _FIND_SILENT:
-            silent[rows] = _FIND_SILENT[proto](block, raw, rows)
-        if kind == events.SEGMENT_REQUEST and proto == events.PROTO_KAFKA:
-            keys = np.ascontiguousarray(raw[rows, _HEAD + 4 : _HEAD + 6]).view(">i2")[:, 0]
-            patient[rows] = np.isin(keys, _PATIENT_APIS)
-    return numbers, silent, patient
-
-
-FindSilent = Callable[[Records, npt.NDArray[np.uint8], npt.NDArray[np.intp]], npt.NDArray[np.bool_]]
-
-
-def _find_silent_mongodb(
-    block: Records, raw: npt.NDArray[np.uint8], rows: npt.NDArray[np.intp]
-) -> npt.NDArray[np.bool_]:
-    opcodes = np.ascontiguousarray(raw[rows, _HEAD + 12 : _HEAD + 16]).view("<i4")[:, 0]
-    more = (raw[rows, _HEAD + 16] & _MORE_TO_COME) != 0
-    is_read = block["req_cap"][rows] > 16
-    silent: npt.NDArray[np.bool_] = (opcodes == _OP_MSG) & more & is_read
-    return silent | np.isin(opcodes, _SILENT_OPCODES)
-
-
-def _find_silent_kafka(
-    block: Records, raw: npt.NDArray[np.uint8], rows: npt.NDArray[np.intp]
-) -> npt.NDArray[np.bool_]:
-    """Produce with acks=0, which stands behind strings: only such requests are parsed."""
-    silent = np.zeros(len(rows), dtype=np.bool_)
-    is_produce = (raw[rows, _HEAD + 4] | raw[rows, _HEAD + 5]) == 0
-    for at in np.flatnonzero(is_produce).tolist():
-        row = int(rows[at])
-        data = raw[row, _HEAD : _HEAD + int(block["req_cap"][row])].tobytes()
-        request = kafka.parse_request(data, cut=True)
-        if isinstance(request, Truncated):
-            request = request.partial
-        silent[at] = not isinstance(request, Outcome) and not request.is_answered
-    return silent
-
-
-_FIND_SILENT: dict[int, FindSilent] = {
-    events.PROTO_KAFKA: _find_silent_kafka,
-    events.PROTO_MONGODB: _find_silent_mongodb,
-}

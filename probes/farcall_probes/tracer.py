@@ -358,9 +358,10 @@ class Tracer:
         self._take_streams(self._streams.tell_late(now_ns, limit_ns), now_ns)
 
     def let_go(self, now_ns: int) -> None:
-        """What waits for the end of its response becomes rows as it stands: the agent ends."""
+        """What waits for its response's end becomes rows as it stands: the agent ends."""
         self.take_ended(self.rests.let_go(), now_ns)
         self._take_streams(self._streams.let_go(), now_ns)
+        self._take_exchanges(self._pairer.let_go(), now_ns)
 
     def _has_lost_dns(self, identity: Identity) -> bool:
         lost_boot_ns = self.dns_lost_ns + self.offsets.boot_ns
@@ -369,8 +370,7 @@ class Tracer:
         return bool(self.dns_lost_ns and in_its_time) or self.evidence.has_lost(identity.client_key)
 
     @property
-    def in_flight(self) -> int:
-        """Requests of protocols that answer out of order, without their answer so far."""
+    def in_flight(self) -> int:  # of protocols that answer out of order
         return len(self._pairer) + len(self._streams)
 
     def counters(self) -> dict[str, int]:

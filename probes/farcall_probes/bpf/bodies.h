@@ -14,7 +14,6 @@
 
 FC_INLINE void forget_bodies(struct call *c, struct conn *k)
 {
-	k->large.x.who.asked_us = 0;
 	read_kernel(find_bodies(k, HALF_REQUESTS), FC_BODIES_BYTES, c->fresh.large.req);
 	read_kernel(find_bodies(k, HALF_RESPONSES), FC_BODIES_BYTES, c->fresh.large.req);
 }

@@ -27,6 +27,33 @@ FC_INLINE bool never_decided(const struct conn *k)
 	return k->state == CONN_MAYBE && !k->told_ns && !k->next_seq;
 }
 
+/* Its connection is gone: what is in flight will not be answered. In the workspace of closes. */
+FC_INLINE void ship_close(struct call *c, struct conn *k, u8 end)
+{
+	struct fc_exchange *x = &c->segment.x;
+
+	if (!k->framing[HALF_REQUESTS].seq)
+		return;
+	read_kernel(x, sizeof(*x), &k->large.x);
+	x->ts_req_ns = read_clock();
+	x->ts_resp_ns = 0;
+	x->seq = k->framing[HALF_RESPONSES].seq;
+	x->flags |= FC_FLAG_NO_RESPONSE;
+	x->end = end;
+	x->req_bytes = k->framing[HALF_REQUESTS].seq;
+	x->resp_bytes = k->framing[HALF_RESPONSES].seq;
+	x->request_seq = 0;
+	x->req_cap = 0;
+	x->resp_cap = 0;
+	x->segment = FC_SEGMENT_CLOSED;
+	if (x->proto == FC_PROTO_HTTP2) {
+		x->req_cap = 2 * FC_BODIES_BYTES;
+		read_kernel(c->segment.req, FC_BODIES_BYTES, find_bodies(k, HALF_REQUESTS));
+		read_kernel(c->segment.req + FC_BODIES_BYTES, FC_BODIES_BYTES, find_bodies(k, HALF_RESPONSES));
+	}
+	submit_segment(c->counts, k, &c->segment);
+}
+
 /* What was asked and will not be answered any more is an exchange too. `unread`: an answer may still be read. */
 FC_INLINE void close_conn(u64 sk, u32 old, u32 new, bool unread)
 {

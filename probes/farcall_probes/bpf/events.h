@@ -75,6 +75,9 @@ enum fc_flag {
  *   req_bytes    is the message's length as its header says, the header included; resp_bytes is 0
  *   request_seq  is the TCP sequence number of its first byte, in its own direction
  *   req_cap      bytes were captured, from `req` on and on into what is `resp` in an exchange; resp_cap is 0
+ * A message of the others that goes on behind its call says so (FC_ENDED_LATER); its end is a record of its own, next in number,
+ * without bytes, whose ts_req_ns is the time of the message's last one. Of one whose beginning was held until its rest came,
+ * ts_resp_ns is that time.
  * A frame of HTTP/2 that does not fit one record, or comes in several calls, is several records: resp_bytes is where in the
  * frame their bytes begin, FC_FLAG_CUT on the last one says that the rest is not shipped.
  * A connection that was followed so and closes says it in a record of its own, with FC_FLAG_NO_RESPONSE: ts_req_ns is the time,
@@ -117,6 +120,7 @@ enum fc_ended {
 	FC_ENDED_CHUNKS = 2, /* as the end of a chunked body */
 	FC_ENDED_STREAM = 3, /* of a segment of HTTP/2, see above */
 	FC_ENDED_ANSWER = 4, /* as a database's answer does */
+	FC_ENDED_LATER = 5,  /* of a segment: the message goes on in later calls, and a record without bytes tells when it ended */
 };
 
 /* Of a stream of HTTP/2, in one direction: the DATA that no record told of yet. 12 bytes. */

@@ -130,7 +130,7 @@ FC_INLINE bool place_frames(struct call *c, u64 sk, struct conn *k)
 		f->synced = SYNCED_YES;
 		f->misses = 0;
 	}
-	return goes_on || c->more || (f->inside && c->before == c->total);
+	return goes_on || c->more;
 }
 
 /* The piece at hand is used up: on to the next one, if the call has any. */

@@ -52,6 +52,7 @@ FC_INLINE void begin_frames(struct call *c, struct conn *k, u8 proto, u16 held)
 	struct framing *r = &k->framing[HALF_RESPONSES];
 
 	k->told_ns = 0;
+	x->who.asked_us = 0;
 	x->proto = proto;
 	x->role = k->dir == DIR_OUT ? FC_ROLE_CLIENT : FC_ROLE_SERVER;
 	if (k->connector == CONNECTOR_UNKNOWN)
@@ -155,7 +156,7 @@ FC_INLINE bool place_call(struct call *c, u64 sk, struct conn *k)
 	if (f->synced && f->held && ahead < 0) {
 		c->before = missing > 0 ? missing : 0; /* written again, from its middle */
 		c->unseen = missing < 0;
-		return c->before < c->total;
+		return c->before < c->total || (c->unseen && !c->total);
 	}
 	f->held = 0;
 	if (f->synced && ahead < 0)
@@ -166,7 +167,7 @@ FC_INLINE bool place_call(struct call *c, u64 sk, struct conn *k)
 		return true;
 	}
 	c->before = ahead;
-	return c->before < c->total;
+	return c->before < c->total || (f->inside && c->before == c->total);
 }
 
 /* Copies the call's bytes from `at` on to `to` behind `have` bytes, up to FC_SEGMENT_BYTES in all; as many again must lie
@@ -237,6 +238,7 @@ FC_INLINE void fill_segment(struct call *c, struct conn *k, struct framing *f, u
 	x->resp_cap = 0;
 	x->wrapped = k->wrapped && !f->inside;
 	x->segment = half == HALF_REQUESTS ? FC_SEGMENT_REQUEST : FC_SEGMENT_RESPONSE;
+	x->ended = FC_ENDED_NOT;
 	if (cap < length)
 		x->flags |= FC_FLAG_CUT;
 	if (k->sights >= 2) {
@@ -246,9 +248,14 @@ FC_INLINE void fill_segment(struct call *c, struct conn *k, struct framing *f, u
 	}
 }
 
-FC_INLINE void ship_segment(struct call *c, struct conn *k, struct framing *f, u64 half, u64 cap, u32 length)
+/* `later`: more of it comes in later calls. */
+FC_INLINE void ship_segment(struct call *c, struct conn *k, struct framing *f, u64 half, u64 cap, u32 length, u64 later)
 {
 	fill_segment(c, k, f, half, cap, length, 0);
+	if (later)
+		c->segment.x.ended = FC_ENDED_LATER;
+	else if (f->held && (!c->unseen || !c->total))
+		c->segment.x.ts_resp_ns = c->now;
 	submit_segment(c->counts, k, &c->segment);
 }
 
@@ -261,6 +268,18 @@ FC_INLINE void hold_bytes(struct call *c, struct conn *k, struct framing *f, u64
 	f->held = (u16)n;
 }
 
+/* The message that was told in an earlier call is there to its last byte, if it is. */
+FC_INLINE void tell_end(struct call *c, struct conn *k)
+{
+	u64 half = which_half(c, k);
+	struct framing *f = find_framing(k, half);
+
+	if (k->wrapped || !f->inside || c->before > c->total)
+		return;
+	f->inside = 0;
+	ship_segment(c, k, f, half, 0, 0, 0);
+}
+
 /* One message, or as much of it as there is. True when the call holds another. */
 FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 {
@@ -268,7 +287,7 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 	struct framing *f = find_framing(k, half);
 	u8 *bytes = c->segment.req;
 	u64 held = f->held;
-	u64 all, lo, hi, cap;
+	u64 all, lo, hi, cap, later;
 	u32 length;
 	s64 least, n;
 
@@ -309,10 +328,15 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 		return false;
 	}
 	cap = n < length ? n : length;
+	later = (s32)(f->boundary + length - c->position - (u32)c->total) > 0 && !k->wrapped &&
+		!(c->more && c->dir == DIR_OUT);
+	FORGET(c, later);
 	if (is_told(k, f, lo, hi, length))
-		ship_segment(c, k, f, half, cap, length);
-	if (!k->wrapped)
+		ship_segment(c, k, f, half, cap, length, later);
+	if (!k->wrapped) {
+		f->inside = (u32)later;
 		heed_message(k, half, lo);
+	}
 	length = pass_message(k, f, lo, length);
 	FORGET(c, length);
 	f->boundary += length;
@@ -347,39 +371,14 @@ FC_INLINE bool take_messages(struct call *c, u64 sk, struct conn *k)
 	u32 i;
 
 	for (i = 0; i < FC_SEGMENTS_PER_STEP; i++) {
-		if (c->before >= c->total && !turn_pieces(c, k))
+		if (c->before >= c->total && !c->unseen && !turn_pieces(c, k))
 			return false;
-		if (c->before < c->total && !take_message(c, sk, k))
+		if ((c->before < c->total || c->unseen) && !take_message(c, sk, k)) {
 			c->before = c->total;
+			c->unseen = 0;
+		}
 	}
 	return true;
-}
-
-/* Its connection is gone: what is in flight will not be answered. In the workspace of closes. */
-FC_INLINE void ship_close(struct call *c, struct conn *k, u8 end)
-{
-	struct fc_exchange *x = &c->segment.x;
-
-	if (!k->framing[HALF_REQUESTS].seq)
-		return;
-	read_kernel(x, sizeof(*x), &k->large.x);
-	x->ts_req_ns = read_clock();
-	x->ts_resp_ns = 0;
-	x->seq = k->framing[HALF_RESPONSES].seq;
-	x->flags |= FC_FLAG_NO_RESPONSE;
-	x->end = end;
-	x->req_bytes = k->framing[HALF_REQUESTS].seq;
-	x->resp_bytes = k->framing[HALF_RESPONSES].seq;
-	x->request_seq = 0;
-	x->req_cap = 0;
-	x->resp_cap = 0;
-	x->segment = FC_SEGMENT_CLOSED;
-	if (x->proto == FC_PROTO_HTTP2) {
-		x->req_cap = 2 * FC_BODIES_BYTES;
-		read_kernel(c->segment.req, FC_BODIES_BYTES, find_bodies(k, HALF_REQUESTS));
-		read_kernel(c->segment.req + FC_BODIES_BYTES, FC_BODIES_BYTES, find_bodies(k, HALF_RESPONSES));
-	}
-	submit_segment(c->counts, k, &c->segment);
 }
 
 #endif

@@ -63,7 +63,7 @@ struct framing {
 	u16 held;     /* bytes of its beginning that came in earlier calls */
 	u8 synced;    /* boundary is right */
 	u8 misses;    /* in a row */
-	u32 inside;   /* bytes to come of the payload of Cassandra's outer frame; of HTTP/2 the stream that ends at `boundary` */
+	u32 inside;   /* bytes to come of the payload of Cassandra's outer frame; of HTTP/2 the stream that ends at `boundary`; else, whether a told message does */
 };
 
 #define FC_SEGMENT_BYTES (FC_LARGE_REQ + FC_LARGE_RESP)

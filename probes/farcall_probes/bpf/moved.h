@@ -32,6 +32,14 @@ FC_INLINE void lose_sight(struct call *c, u64 sk, struct conn *k)
 	k->told_received = is_first ? 0 : load_received(sk);
 }
 
+/* Bytes of a message that was seen to begin. */
+FC_INLINE bool has_message_open(struct conn *k, u64 half)
+{
+	struct framing *f = find_framing(k, half);
+
+	return f->inside || (f->held && k->large.x.proto != FC_PROTO_HTTP2);
+}
+
 /* `any`: they may be anything. Else a head went before them in a write: servers send files so. */
 FC_INLINE void take_moved(void *ctx, struct call *c, struct fdent *e, s64 n, bool any)
 {
@@ -56,7 +64,7 @@ FC_INLINE void take_moved(void *ctx, struct call *c, struct fdent *e, s64 n, boo
 				k->large.x.req_bytes += n;
 			return;
 		}
-		if (state == CONN_FRAMED && find_framing(k, which_half(c, k))->inside && !k->tls) {
+		if (state == CONN_FRAMED && !k->tls && has_message_open(k, which_half(c, k))) {
 			set_buffer(c, 0, 0);
 			go_to(ctx, STEP_FRAMES);
 		}

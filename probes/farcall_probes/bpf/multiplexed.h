@@ -102,8 +102,11 @@ FC_INLINE u32 pass_message(struct conn *k, struct framing *f, u64 lo, u32 length
 /* What a message says about those that follow. */
 FC_INLINE void heed_message(struct conn *k, u64 half, u64 lo)
 {
-	if (k->large.x.proto == FC_PROTO_CASSANDRA && half == HALF_RESPONSES && begins_frames(lo))
+	if (k->large.x.proto == FC_PROTO_CASSANDRA && half == HALF_RESPONSES && begins_frames(lo)) {
 		k->wrapped = 1;
+		k->framing[HALF_REQUESTS].inside = 0;
+		k->framing[HALF_RESPONSES].inside = 0;
+	}
 }
 
 #endif

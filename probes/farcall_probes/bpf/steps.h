@@ -112,6 +112,7 @@ FC_INLINE void message_step(void *ctx, struct call *c)
 
 	if (!k)
 		return;
+	tell_end(c, k);
 	more = take_messages(c, sk, k);
 	if (c->segments > before && k->large.x.role == FC_ROLE_SERVER && which_half(c, k) == HALF_REQUESTS)
 		begin_serving_message(c, sk, k, c->segments);

@@ -1,0 +1,107 @@
+"""Messages of Kafka, MongoDB and Cassandra that come in several calls: when their last byte went, at both ends."""
+
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from farcall_probes import events
+from farcall_probes.pairing import Pairer
+from support_probes import CLIENT, SERVER, Watch, connection, port_of, receive
+from support_rests import pass_on
+from support_segments import (
+    cassandra_request,
+    cassandra_response,
+    kafka_request,
+    kafka_response,
+    list_segments,
+    mongodb_request,
+    mongodb_response,
+)
+
+pytestmark = pytest.mark.bpf
+
+Make = Callable[..., bytes]
+PROTOCOLS = pytest.mark.parametrize(
+    ("ask", "answer"),
+    [
+        (kafka_request, kafka_response),
+        (mongodb_request, mongodb_response),
+        (cassandra_request, cassandra_response),
+    ],
+    ids=["kafka", "mongodb", "cassandra"],
+)
+Call = tuple[int, int]
+
+
+def pair_up(watch: Watch, port: int, role: int) -> np.ndarray:
+    records = [s.record for s in list_segments(watch, port, role=role)]
+    found = Pairer().take(np.array(records, dtype=events.LARGE))
+    assert found is not None
+    return found
+
+
+def is_within(ns: int, call: Call) -> bool:
+    return call[0] - 1_000 <= ns <= call[1]
+
+
+@PROTOCOLS
+def test_a_message_in_several_calls_ends_with_its_last_byte(
+    watch: Watch, ask: Make, answer: Make
+) -> None:
+    asked, answered = ask(1, body=b"q" * 9_000), answer(1, body=b"r" * 9_000)
+    with connection() as pair:
+        asked_calls = [
+            pass_on(pair.client, pair.server, asked[at : at + 4_096])
+            for at in range(0, len(asked), 4_096)
+        ]
+        calls = [
+            pass_on(pair.server, pair.client, answered[at : at + 4_096])
+            for at in range(0, len(answered), 4_096)
+        ]
+        pass_on(pair.client, pair.server, ask(2))
+        pass_on(pair.server, pair.client, answer(2))
+        for role in (CLIENT, SERVER):
+            large, small = pair_up(watch, port_of(pair), role)
+            assert (large["req_bytes"], large["resp_bytes"]) == (len(asked), len(answered))
+            assert is_within(int(large["ts_resp_ns"]), calls[0])
+            assert is_within(int(large["ended_ns"]), calls[-1])
+            asked_ns = int(large["ts_req_ns"]) + 1_000 * int(large["asked_us"])
+            assert is_within(asked_ns, asked_calls[-1])
+            assert small["asked_us"] == 0 and small["ended_ns"] == small["ts_resp_ns"]
+
+
+@PROTOCOLS
+def test_what_follows_in_the_call_that_ends_a_message_is_taken_too(
+    watch: Watch, ask: Make, answer: Make
+) -> None:
+    large = answer(1, body=b"r" * 9_000)
+    with connection() as pair:
+        for number in (1, 2):
+            pass_on(pair.client, pair.server, ask(number))
+        pass_on(pair.server, pair.client, large[:5_000])
+        last = pass_on(pair.server, pair.client, large[5_000:] + answer(2))
+        for role in (CLIENT, SERVER):
+            one, two = pair_up(watch, port_of(pair), role)
+            assert is_within(int(one["ended_ns"]), last)
+            assert two["resp_bytes"] == len(answer(2))
+
+
+def test_what_a_broker_sends_by_the_kernel_ends_where_it_does(watch: Watch) -> None:
+    answered = kafka_response(1, body=b"r" * 16_000)
+    with connection() as pair:
+        pass_on(pair.client, pair.server, kafka_request(1))
+        first = pass_on(pair.server, pair.client, answered[:200])
+        log = os.memfd_create("log")
+        os.write(log, answered[200:])
+        before_ns = time.monotonic_ns()
+        assert os.sendfile(pair.server.fileno(), log, 0, 15_808) == 15_808
+        os.close(log)
+        receive(pair.client, 15_808)
+        after_ns = time.monotonic_ns()
+        for role in (CLIENT, SERVER):
+            (found,) = pair_up(watch, port_of(pair), role)
+            assert is_within(int(found["ts_resp_ns"]), first)
+            assert is_within(int(found["ended_ns"]), (before_ns, after_ns))
