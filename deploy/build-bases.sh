@@ -2,13 +2,16 @@
 # Makes the images that the Dockerfile starts from out of Debian's packages, for where no image registry can be reached:
 # build-bases.sh prints the --build-arg options for `docker build`. Needs root, debootstrap, and a Docker daemon.
 # DEBIAN_MIRROR: from where, debootstrap's own choice when unset.
-# They trust the certificate authorities that this machine trusts. The root is kept in the user's cache folder.
+# They trust the certificate authorities that this machine trusts. The root is kept in the user's cache folder; made anew of
+# the same packages it is the same, byte for byte.
 set -euo pipefail
 cd "$(dirname "$0")"
 cache=${FARCALL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/farcall}/bases
 suite=bookworm
 authorities=/etc/ssl/certs/ca-certificates.crt
-recipe=1  # counted up when what is made changes
+recipe=2  # counted up when what is made changes
+SOURCE_DATE_EPOCH=$(sed -n 's/^ARG SOURCE_DATE_EPOCH=//p' ../Dockerfile)
+export SOURCE_DATE_EPOCH # also the day on which /etc/shadow says that passwords were changed
 key=$({ echo "$recipe"; cat "$authorities"; } | sha256sum | cut -c1-12)
 base=farcall-base/debian:$suite-$key
 node=farcall-base/node:$suite-$key
@@ -44,12 +47,12 @@ make_root() {
 	cp "$authorities" "$root$authorities"
 	printf 'path-exclude=/usr/share/%s/*\n' doc man locale info lintian >"$root/etc/dpkg/dpkg.cfg.d/farcall"
 	echo 'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };' >"$root/etc/apt/apt.conf.d/farcall"
-	rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/log/* "$root"/etc/hostname "$root"/etc/resolv.conf
+	rm -rf "$root"/var/cache/{apt,ldconfig}/* "$root"/var/lib/apt/lists/* "$root"/var/log/* "$root"/etc/hostname "$root"/etc/resolv.conf
 	unmount "$root"
 	rm -rf --one-file-system "$root"/usr/share/{doc,man,locale,info,lintian} "$root"/dev "$root"/proc "$root"/sys
 	find "$root" -name __pycache__ -type d -prune -exec rm -rf {} +
 	mkdir "$root"/{dev,proc,sys}
-	tar -C "$root" --numeric-owner -cf "$cache/$suite-$key.tar.new" .
+	tar -C "$root" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --numeric-owner -cf "$cache/$suite-$key.tar.new" .
 	mv "$cache/$suite-$key.tar.new" "$cache/$suite-$key.tar"
 	drop "$root"
 	trap - EXIT

@@ -51,7 +51,12 @@ for image in "${images[@]}"; do
 		echo "the image $image could not be built: the last lines of its build are above" >&2
 		exit 1
 	fi
-	check "$image"
-	write_bill "$image"
+	# One that was looked at before, and is the same, is not looked at again.
+	id=$(docker image inspect --format '{{.Id}}' "$registry/$image:$version")
+	if [ "$(cat "dist/sbom/$image.id" 2>/dev/null)" != "$id" ]; then
+		check "$image"
+		write_bill "$image"
+		echo "$id" >"dist/sbom/$image.id"
+	fi
 	echo "$registry/$image:$version"
 done

@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -173,3 +174,21 @@ def test_the_images_can_be_asked_for_every_component() -> None:
     }
     for component, image in started.items():
         assert rooms[component] in IMAGES[image][0]
+
+
+def test_packages_that_are_installed_again_have_the_same_bytes(tmp_path: Path) -> None:
+    """Their times the Dockerfile sets."""
+
+    def install() -> dict[str, bytes]:
+        folder = tmp_path / "packages"
+        shutil.copytree(ROOT / "core/farcall", folder, copy_function=shutil.copyfile)
+        command = [sys.executable, ROOT / "deploy/trim_packages.py", folder]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "random"})
+        found = {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        shutil.rmtree(folder)
+        return found
+
+    first, second = install(), install()
+
+    assert first == second
+    assert any(name.endswith(".pyc") for name in first)
