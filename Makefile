@@ -95,7 +95,7 @@ images: debian-cluster ## build the container images, in DOCKER_HOST or in a Doc
 
 # WORKERS: nodes beside the control plane.
 .PHONY: cluster cluster-down
-cluster: debian-cluster kube ## a Kubernetes cluster on this machine (kind) with farcall installed; prints its kubeconfig
+cluster: debian-cluster ## a Kubernetes cluster on this machine (kind) with farcall installed; prints its kubeconfig
 	@FARCALL_WORKERS=$(or $(WORKERS),1) tests/cluster/cluster.sh up
 cluster-down: ## remove that cluster, and our Docker daemon; fails when anything of theirs is left on this machine
 	@tests/cluster/cluster.sh down

@@ -39,10 +39,19 @@ up() {
 		tests/cluster/leftovers.sh list docker >"$state/docker"
 	fi
 	kind=$(install_kind)
+	build_programs
 	mapfile -t images < <(FARCALL_REGISTRY=farcall FARCALL_REVISION=local deploy/build-images.sh 8>&- && tests/cluster/build-workload.sh 8>&-)
 	[ ${#images[@]} -ge 7 ] || exit 1
-	if ! "$kind" get clusters 2>/dev/null | grep -qFx "$cluster"; then create; fi
-	load "${images[@]}"
+	created=
+	"$kind" get clusters 2>/dev/null | grep -qFx "$cluster" || created=yes
+	[ -z "$created" ] || rm -rf "$state/loaded"
+	find_new "${images[@]}"
+	save 8>&- &
+	saving=$!
+	wait "$programs"
+	[ -z "$created" ] || create
+	wait "$saving"
+	load
 	install_farcall
 	echo "$kubeconfig"
 }
@@ -56,9 +65,17 @@ install_kind() {
 	echo "$folder/kind"
 }
 
+# What Go compiles is needed by the nodes alone: the images are fetched and unpacked meanwhile.
+build_programs() {
+	build='tests/cluster/build-kube.sh'
+	[ -n "${FARCALL_NODE_IMAGE:-}" ] || build+=' && tests/build-go.sh tests/cluster/coredns'
+	setsid bash -c "$build" >/dev/null 8>&- &
+	programs=$!
+	trap 'kill -- "-$programs" 2>/dev/null || true' EXIT
+}
+
 create() {
 	node=$(tests/cluster/build-node.sh 8>&-)
-	rm -rf "$state/loaded"
 	cp tests/cluster/kind.yaml "$state/kind.yaml"
 	for _ in $(seq 2 "$workers"); do echo "  - role: worker" >>"$state/kind.yaml"; done
 	echo "making the cluster $cluster of $node" >&2
@@ -71,8 +88,7 @@ create() {
 	fi
 }
 
-# Only what is new; an archive is loaded in a third of the time that `kind load docker-image` takes.
-load() {
+find_new() {
 	mkdir -p "$state/loaded"
 	new=()
 	for image in "$@"; do
@@ -83,8 +99,15 @@ load() {
 			echo "$id" >"$mark.new"
 		fi
 	done
+}
+
+# An archive is loaded in a third of the time that `kind load docker-image` takes. It is written while the nodes start.
+save() {
+	[ ${#new[@]} -eq 0 ] || docker save --output "$state/images.tar" "${new[@]}"
+}
+
+load() {
 	[ ${#new[@]} -gt 0 ] || return 0
-	docker save --output "$state/images.tar" "${new[@]}"
 	"$kind" load image-archive "$state/images.tar" --name "$cluster" >&2
 	rm -f "$state/images.tar"
 	for mark in "$state"/loaded/*.new; do mv "$mark" "${mark%.new}"; done
@@ -94,7 +117,7 @@ load() {
 install_farcall() {
 	kubectl="$(tests/cluster/build-kube.sh)/kubectl --kubeconfig $kubeconfig"
 	$kubectl apply --server-side --force-conflicts -f deploy/install.yaml >&2
-	[ ${#new[@]} -eq 0 ] || $kubectl -n farcall delete pods --all --wait=false >&2
+	[ -n "$created" ] || [ ${#new[@]} -eq 0 ] || $kubectl -n farcall delete pods --all --wait=false >&2
 	$kubectl -n farcall rollout status deployment/farcall-operator --timeout 180s >&2
 }
 

@@ -46,7 +46,8 @@ list_machine() {
 			$command -w -t $table -S 2>/dev/null | grep -E 'DOCKER|KUBE|br-[0-9a-f]{12}|10\.201\.' | sed "s/^/$command -t $table /"
 		done
 	done
-	echo "setting net.ipv4.ip_forward = $(sysctl -n net.ipv4.ip_forward)"
+	# While our daemon runs, as after `make images`, it is what docker.sh will set it back to.
+	echo "setting net.ipv4.ip_forward = $(cat /run/farcall-docker/sysctl/net.ipv4.ip_forward 2>/dev/null || sysctl -n net.ipv4.ip_forward)"
 	awk -v ours="^$ours" '$5 ~ ours {print "mount " $5}' /proc/self/mountinfo
 	for folder in /sys/fs/cgroup/docker /sys/fs/cgroup/*/docker /run/farcall-docker /run/farcall-cluster; do
 		[ ! -e "$folder" ] || echo "folder $folder"
