@@ -11,13 +11,11 @@ from support_cluster import NAMESPACE, Cluster
 from support_cluster_protocols import (
     BEYOND,
     CLIENT,
-    COUNT,
     EXPORTER,
     INSIDE,
     OUTSIDE,
     OWN,
     Market,
-    describe,
     open_market,
 )
 from support_cluster_shop import CONFIG, SHOP, Shop
@@ -41,7 +39,7 @@ def test_each_call_of_a_pod_is_one_span_with_its_servers_pod_and_sight(
     case = INSIDE[name]
     spans = market.call(name)
 
-    assert len(spans) == COUNT, describe(spans)
+    assert len(spans) == market.count_sent(name), market.describe(name, spans)
     assert names(spans) == {case.host}
     for span in spans:
         assert (span.kind, span.is_server_span, span.service) == ("Client", False, CLIENT)
@@ -66,7 +64,7 @@ def test_each_call_of_a_pod_to_a_server_outside_is_one_span_with_the_name_it_use
     case = BEYOND[name]
     spans = market.call(name)
 
-    assert len(spans) == COUNT, describe(spans)
+    assert len(spans) == market.count_sent(name), market.describe(name, spans)
     assert names(spans) == {OUTSIDE}
     for span in spans:
         assert (span.kind, span.is_server_span, span.service) == ("Client", False, CLIENT)
@@ -82,7 +80,7 @@ def test_a_pod_that_calls_the_exporters_own_headless_name_has_one_span_for_each_
 ) -> None:
     spans = market.call(name)
 
-    assert len(spans) == COUNT, describe(spans)
+    assert len(spans) == market.count_sent(name), market.describe(name, spans)
     assert names(spans) == {EXPORTER}
     for span in spans:
         assert (span.kind, span.is_server_span, span.service) == ("Client", False, CLIENT)
