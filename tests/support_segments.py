@@ -1,9 +1,11 @@
 """Messages of the protocols that answer out of order, as their specifications have them, and the segments they leave."""
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 
 from farcall_probes import events
 from farcall_probes.events import Flag
@@ -56,6 +58,18 @@ def cassandra_response(
     stream: int, opcode: int = 8, body: bytes = b"\0\0\0\1", version: int = 4
 ) -> bytes:
     return struct.pack(">BBhBi", version | 0x80, 0, stream, opcode, len(body)) + body
+
+
+Make = Callable[..., bytes]
+# By protocol: the request of a number, and its response.
+MAKERS: dict[int, tuple[Make, Make]] = {
+    events.PROTO_KAFKA: (kafka_request, kafka_response),
+    events.PROTO_MONGODB: (mongodb_request, mongodb_response),
+    events.PROTO_CASSANDRA: (cassandra_request, cassandra_response),
+}
+each_protocol = pytest.mark.parametrize(
+    ("ask", "answer"), MAKERS.values(), ids=("kafka", "mongodb", "cassandra")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -199,7 +199,7 @@ def _redis_errors(block: Records) -> Text:
     """Only replies that begin as an error are parsed: one byte decides for the rest."""
     errors = list(name_ends(block))
     offset = block.dtype.fields["resp"][1] if block.dtype.fields else 0
-    raw = np.ascontiguousarray(block).view(np.uint8).reshape(len(block), block.dtype.itemsize)
+    raw = records.as_bytes(np.ascontiguousarray(block))
     first = raw[:, offset]
     failed = ((first == ord("-")) | (first == ord("!"))) & (block["resp_cap"] > 0)
     for row in np.flatnonzero(failed).tolist():

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from farcall_probes import events
 from farcall_probes.capture import Records
+from farcall_probes.records import as_bytes
 from farcall_probes.wire import cassandra
 from farcall_probes.wire.outcomes import Outcome
 
@@ -51,7 +52,7 @@ def unwrap_frames(block: Records) -> Unwrapped:
         lost += [False] * (len(found) - 1) + [is_lost]
     out = block[np.array(sources, dtype=np.intp)]
     out["request_seq"] += np.array(behind, dtype=np.uint32)
-    raw = out.view(np.uint8).reshape(len(out), out.dtype.itemsize)
+    raw = as_bytes(out)
     for at, message in enumerate(messages):
         if message:
             _put(out, raw, at, message[:_CAPTURED])

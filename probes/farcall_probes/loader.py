@@ -38,6 +38,7 @@ _PSEUDO_MAP_FD = 1  # src_reg of a lddw whose immediate is a map's descriptor
 RUN_VALUES = {"NUM_PIDNS_LEVEL": "own_level"}
 # Numbers that say how a program is loaded, not on what.
 LOAD_VALUES = frozenset(("NUM_IN_UPROBE", "NUM_DEAR", "NUM_RECORD", "NUM_RECORD_AT", "NUM_OWNER"))
+_NO_VALUES: Mapping[str, int] = {}
 
 
 class LoadError(Exception):
@@ -135,8 +136,12 @@ class Loaded:
             self.close()
             raise
 
-    def _load(self, program: Program, kind: int) -> int:
-        values = self._values | {"NUM_IN_UPROBE": int(kind == bpfsys.PROG_KPROBE)}
+    def _load(
+        self, program: Program, kind: int, load_values: Mapping[str, int] = _NO_VALUES
+    ) -> int:
+        values = {**self._values, **load_values} | {
+            "NUM_IN_UPROBE": int(kind == bpfsys.PROG_KPROBE)
+        }
         code = patch_program(program, values, self._map_fds_of[kind])
         fd = bpfsys.load_program(short_name(program.name), kind, code)
         self._fds.append(fd)
@@ -185,8 +190,7 @@ class Loaded:
         key = name, tuple(sorted((n, v) for n, v in values.items() if n in held))
         known = self._uprobes.get(key)
         if known is None:
-            self._values.update(values)
-            known = self._uprobes[key] = self._load(program, bpfsys.PROG_KPROBE)
+            known = self._uprobes[key] = self._load(program, bpfsys.PROG_KPROBE, values)
         return known
 
     def _run(self, name: str) -> int:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from farcall_probes import events
 from farcall_probes.capture import Records
+from farcall_probes.records import as_bytes
 from farcall_probes.wire import kafka
 from farcall_probes.wire.outcomes import Outcome, Truncated
 
@@ -20,13 +21,8 @@ _OP_MSG = 2013
 _SILENT_OPCODES = (2001, 2002, 2006, 2007)  # of before OP_MSG: update, insert, delete, killCursors
 
 
-def bytes_of(block: Records) -> npt.NDArray[np.uint8]:
-    """Each record as a row of bytes."""
-    return block.view(np.uint8).reshape(len(block), block.dtype.itemsize)
-
-
 # Where the numbers stand: (protocol, kind) → offset, type
-_NUMBERS: dict[tuple[int, int], tuple[int, str]] = {
+NUMBERS: dict[tuple[int, int], tuple[int, str]] = {
     (events.PROTO_KAFKA, events.SEGMENT_REQUEST): (8, ">i4"),
     (events.PROTO_KAFKA, events.SEGMENT_RESPONSE): (4, ">i4"),
     (events.PROTO_MONGODB, events.SEGMENT_REQUEST): (4, "<i4"),
@@ -36,27 +32,33 @@ _NUMBERS: dict[tuple[int, int], tuple[int, str]] = {
 }
 
 
+def read_number(
+    raw: npt.NDArray[np.uint8], rows: npt.NDArray[np.intp], offset: int, form: str
+) -> npt.NDArray[np.signedinteger]:
+    """Of these records a number of type `form`, so many bytes behind their fixed part."""
+    at = _HEAD + offset
+    width = np.dtype(form).itemsize
+    return np.ascontiguousarray(raw[rows, at : at + width]).view(form)[:, 0]
+
+
 def read_numbers(
     block: Records,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Of each segment the number that pairs it, whether it is a request that nobody answers, and one whose answer takes time."""
-    raw = bytes_of(block)
+    raw = as_bytes(block)
     numbers = np.zeros(len(block), dtype=np.int64)
     silent = np.zeros(len(block), dtype=np.bool_)
     patient = np.zeros(len(block), dtype=np.bool_)
     protos, kinds = block["proto"], block["segment"]
-    for (proto, kind), (offset, form) in _NUMBERS.items():
+    for (proto, kind), (offset, form) in NUMBERS.items():
         rows = np.flatnonzero((protos == proto) & (kinds == kind))
         if not len(rows):
             continue
-        at = _HEAD + offset
-        width = np.dtype(form).itemsize
-        numbers[rows] = np.ascontiguousarray(raw[rows, at : at + width]).view(form)[:, 0]
+        numbers[rows] = read_number(raw, rows, offset, form)
         if kind == events.SEGMENT_REQUEST and proto in _FIND_SILENT:
             silent[rows] = _FIND_SILENT[proto](block, raw, rows)
         if kind == events.SEGMENT_REQUEST and proto == events.PROTO_KAFKA:
-            keys = np.ascontiguousarray(raw[rows, _HEAD + 4 : _HEAD + 6]).view(">i2")[:, 0]
-            patient[rows] = np.isin(keys, _PATIENT_APIS)
+            patient[rows] = np.isin(read_number(raw, rows, 4, ">i2"), _PATIENT_APIS)
     return numbers, silent, patient
 
 
@@ -66,7 +68,7 @@ FindSilent = Callable[[Records, npt.NDArray[np.uint8], npt.NDArray[np.intp]], np
 def _find_silent_mongodb(
     block: Records, raw: npt.NDArray[np.uint8], rows: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.bool_]:
-    opcodes = np.ascontiguousarray(raw[rows, _HEAD + 12 : _HEAD + 16]).view("<i4")[:, 0]
+    opcodes = read_number(raw, rows, 12, "<i4")
     more = (raw[rows, _HEAD + 16] & _MORE_TO_COME) != 0
     is_read = block["req_cap"][rows] > 16
     silent: npt.NDArray[np.bool_] = (opcodes == _OP_MSG) & more & is_read

@@ -19,8 +19,9 @@ import numpy.typing as npt
 from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.envelopes import Unwrapped, unwrap_frames
-from farcall_probes.numbering import bytes_of, read_numbers
+from farcall_probes.numbering import read_numbers
 from farcall_probes.places import number_sealed
+from farcall_probes.records import as_bytes
 
 CAPTURED = events.LARGE_REQ + events.LARGE_RESP
 # What comes out: like events.LARGE, with all that was captured of both.
@@ -358,13 +359,13 @@ class Pairer:
             np.array(column, dtype=np.int64) for column in zip(*self._ended, strict=True)
         )
         out = np.zeros(len(places), dtype=PAIRED)
-        raw = bytes_of(out)
+        raw = as_bytes(out)
         from_block = places >= 0
-        raw[from_block, :_RECORD] = bytes_of(block)[places[from_block]]
-        raw[~from_block, :_RECORD] = bytes_of(self._kept)[-1 - places[~from_block]]
+        raw[from_block, :_RECORD] = as_bytes(block)[places[from_block]]
+        raw[~from_block, :_RECORD] = as_bytes(self._kept)[-1 - places[~from_block]]
         answered = np.flatnonzero(answers >= 0)
         rows = answers[answered]
-        raw[answered, _RECORD : _RECORD + CAPTURED] = bytes_of(block)[rows, _HEAD:]
+        raw[answered, _RECORD : _RECORD + CAPTURED] = as_bytes(block)[rows, _HEAD:]
         out["resp_bytes"] = 0
         out["resp_bytes"][answered] = block["req_bytes"][rows]
         out["resp_cap"][answered] = block["req_cap"][rows]

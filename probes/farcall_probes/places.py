@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from farcall_probes import events
 from farcall_probes.capture import Records
+from farcall_probes.numbering import NUMBERS, read_number
 
-_NUMBERS = {events.PROTO_KAFKA: (8, ">u4"), events.PROTO_MONGODB: (4, "<u4")}
+_NUMBERED = (events.PROTO_KAFKA, events.PROTO_MONGODB)
 
 
 def number_sealed(block: Records, raw: npt.NDArray[np.uint8]) -> None:
@@ -20,7 +21,7 @@ def number_sealed(block: Records, raw: npt.NDArray[np.uint8]) -> None:
     sealed = (block["flags"] & events.FLAG_TLS) != 0
     if not sealed.any():
         return
-    for proto, (offset, form) in _NUMBERS.items():
+    for proto in _NUMBERED:
         rows = np.flatnonzero(sealed & (block["proto"] == proto))
-        at = events.EXCHANGE.itemsize + offset
-        block["request_seq"][rows] = np.ascontiguousarray(raw[rows, at : at + 4]).view(form)[:, 0]
+        offset, form = NUMBERS[proto, events.SEGMENT_REQUEST]
+        block["request_seq"][rows] = read_number(raw, rows, offset, form).astype(np.uint32)

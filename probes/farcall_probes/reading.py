@@ -168,7 +168,7 @@ def _scatter(values: Mapping[int, T], length: int) -> list[T | None]:
 def read_status(block: Records) -> npt.NDArray[np.int32]:
     """HTTP status codes of a whole block at once; 0 where the response does not begin with a status line."""
     offset = block.dtype.fields["resp"][1] if block.dtype.fields else 0
-    raw = np.ascontiguousarray(block).view(np.uint8).reshape(len(block), block.dtype.itemsize)
+    raw = records.as_bytes(np.ascontiguousarray(block))
     line = raw[:, offset : offset + 12]
     digits = line[:, 9:12].astype(np.int32) - 48
     valid = (

@@ -30,5 +30,10 @@ def cut(block: Records, layout: np.dtype[np.void]) -> Records:
     return np.ndarray(len(block), dtype=layout, buffer=block, strides=(block.dtype.itemsize,))
 
 
+def as_bytes(block: Records) -> npt.NDArray[np.uint8]:
+    """A view of each record as a row of bytes, of a block that lies in one piece."""
+    return block.view(np.uint8).reshape(len(block), block.dtype.itemsize)
+
+
 def _whole(block: Records) -> Records:
     return block.view(np.dtype((np.void, block.dtype.itemsize)))

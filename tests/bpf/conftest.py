@@ -1,6 +1,7 @@
 """One load of the programs serves the tests of a module: each takes a fresh Watch over it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from farcall_probes.probes import KernelCapture, open_probes
 from support_cause import Ends, open_ends
 from support_probes import Watch
 from support_secrets import Leavings, Secrets, running_leavings
+from support_tlslib import make_certificate
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +28,11 @@ def watch(capture: KernelCapture) -> Watch:
 def ends() -> Iterator[Ends]:
     with open_ends() as ends:
         yield ends
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from farcall_probes.golang import find_go_points
 from farcall_probes.probes import KernelCapture
 from support_gotls import build_go
 from support_probes import CLIENT, SERVER, Watch
-from support_tlslib import make_certificate
 
 pytestmark = pytest.mark.bpf
 
@@ -22,11 +21,6 @@ COUNT = 23
 @pytest.fixture(scope="module", params=["whole", "stripped"])
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_go(tmp_path_factory.mktemp("go"), stripped=request.param == "stripped")
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
 def exchange(

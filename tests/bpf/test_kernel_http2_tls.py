@@ -1,6 +1,5 @@
 """Protocols with many requests at once inside TLS: the plaintext that a library writes and reads goes the way of any bytes."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,10 @@ from support_segments import (
     CLOSED,
     REQUEST,
     RESPONSE,
+    Make,
     cassandra_request,
-    cassandra_response,
-    kafka_request,
-    kafka_response,
+    each_protocol,
     list_segments,
-    mongodb_request,
-    mongodb_response,
     texts,
 )
 from support_tlslib import find_own_libssl, make_certificate, open_tls_pair, probed
@@ -78,21 +74,13 @@ def test_frames_inside_of_tls_are_segments_at_both_ends(
     assert len(places[CLIENT]) >= 19 and places[CLIENT] == places[SERVER]
 
 
-@pytest.mark.parametrize(
-    ("ask", "answer"),
-    [
-        (kafka_request, kafka_response),
-        (mongodb_request, mongodb_response),
-        (cassandra_request, cassandra_response),
-    ],
-    ids=["kafka", "mongodb", "cassandra"],
-)
+@each_protocol
 def test_requests_of_one_record_have_a_place_each_and_the_same_at_both_ends(
     watch: Watch,
     capture: KernelCapture,
     tmp_path: Path,
-    ask: Callable[[int], bytes],
-    answer: Callable[[int], bytes],
+    ask: Make,
+    answer: Make,
 ) -> None:
     """Cassandra's numbers come again in every round."""
     is_reused = ask is cassandra_request

@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,28 +10,10 @@ from farcall_probes import events
 from farcall_probes.pairing import Pairer
 from support_probes import CLIENT, SERVER, Watch, connection, port_of, receive
 from support_rests import pass_on
-from support_segments import (
-    cassandra_request,
-    cassandra_response,
-    kafka_request,
-    kafka_response,
-    list_segments,
-    mongodb_request,
-    mongodb_response,
-)
+from support_segments import Make, each_protocol, kafka_request, kafka_response, list_segments
 
 pytestmark = pytest.mark.bpf
 
-Make = Callable[..., bytes]
-PROTOCOLS = pytest.mark.parametrize(
-    ("ask", "answer"),
-    [
-        (kafka_request, kafka_response),
-        (mongodb_request, mongodb_response),
-        (cassandra_request, cassandra_response),
-    ],
-    ids=["kafka", "mongodb", "cassandra"],
-)
 Call = tuple[int, int]
 
 
@@ -47,7 +28,7 @@ def is_within(ns: int, call: Call) -> bool:
     return call[0] - 1_000 <= ns <= call[1]
 
 
-@PROTOCOLS
+@each_protocol
 def test_a_message_in_several_calls_ends_with_its_last_byte(
     watch: Watch, ask: Make, answer: Make
 ) -> None:
@@ -73,7 +54,7 @@ def test_a_message_in_several_calls_ends_with_its_last_byte(
             assert small["asked_us"] == 0 and small["ended_ns"] == small["ts_resp_ns"]
 
 
-@PROTOCOLS
+@each_protocol
 def test_what_follows_in_the_call_that_ends_a_message_is_taken_too(
     watch: Watch, ask: Make, answer: Make
 ) -> None:

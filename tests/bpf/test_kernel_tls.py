@@ -19,17 +19,11 @@ from support_tlslib import (
     TlsPair,
     check_both_ends,
     find_own_libssl,
-    make_certificate,
     open_tls_pair,
     probed,
 )
 
 pytestmark = pytest.mark.bpf
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture

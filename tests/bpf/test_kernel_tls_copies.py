@@ -16,18 +16,12 @@ from support_rests import pass_on, tell
 from support_tlslib import (
     check_both_ends,
     find_own_libssl,
-    make_certificate,
     open_tls_pair,
     probed,
     receive,
 )
 
 pytestmark = pytest.mark.bpf
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from farcall_probes.pairing import Pairer
 from support_pairing import Message, list_pairs, make_block
 from support_segments import (
     CLOSED,
+    MAKERS,
     REQUEST,
     RESPONSE,
     cassandra_request,
@@ -25,13 +26,6 @@ from support_segments import (
 )
 
 pytestmark = pytest.mark.unit
-
-Make = Callable[..., bytes]
-MAKERS: dict[int, tuple[Make, Make]] = {
-    PROTO_KAFKA: (kafka_request, kafka_response),
-    PROTO_MONGODB: (mongodb_request, mongodb_response),
-    PROTO_CASSANDRA: (cassandra_request, cassandra_response),
-}
 
 
 @pytest.mark.parametrize("proto", MAKERS)

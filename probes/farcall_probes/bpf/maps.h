@@ -171,6 +171,7 @@ struct settings {
 };
 
 #define FC_DNS_PORT 53
+
 /* At most four pieces of a call are looked at: heads begin in the first. */
 #define CALL_PIECES 4
 

@@ -40,6 +40,17 @@ FC_INLINE int on_tls_read(struct user_regs *r)
 	return 0;
 }
 
+/* Does not come back from the step, unless that is missing. */
+FC_INLINE int take_plaintext(void *ctx, struct call *c, bool is_owned)
+{
+	if (is_owned)
+		go_to(ctx, STEP_PLAINTEXT);
+	else
+		count(c, FC_COUNT_TLS_UNOWNED);
+	end_call(c);
+	return 0;
+}
+
 FC_INLINE int on_read_return(void *ctx, struct tls_call *t, u64 len)
 {
 	u64 ssl = t->read_ssl;
@@ -51,12 +62,7 @@ FC_INLINE int on_read_return(void *ctx, struct tls_call *t, u64 len)
 	c = open_plaintext(DIR_IN, t->read_buf, len);
 	if (!c)
 		return 0;
-	if (find_session(c, t, ssl, len))
-		go_to(ctx, STEP_PLAINTEXT);
-	else
-		count(c, FC_COUNT_TLS_UNOWNED);
-	end_call(c);
-	return 0;
+	return take_plaintext(ctx, c, find_session(c, t, ssl, len));
 }
 
 /* ---- OpenSSL, where it copies to its caller --------------------------------------------------------------------- */
@@ -152,12 +158,7 @@ FC_INLINE int on_tls_copy(struct user_regs *r)
 	c = open_plaintext(DIR_IN, from, bytes);
 	if (!c)
 		return 0;
-	if (find_copied(c, t, find_object(record), &s, from, bytes))
-		go_to(r, STEP_PLAINTEXT);
-	else
-		count(c, FC_COUNT_TLS_UNOWNED);
-	end_call(c);
-	return 0;
+	return take_plaintext(r, c, find_copied(c, t, find_object(record), &s, from, bytes));
 }
 
 FC_INLINE int on_tls_peek(struct user_regs *r)
@@ -268,12 +269,7 @@ FC_INLINE int on_go_plaintext(void *ctx, u64 dir, u64 conn, u64 buf, u64 len)
 		return 0;
 	fd = find_go_fd(conn);
 	c->fd = (u64)fd;
-	if (fd >= 0)
-		go_to(ctx, STEP_PLAINTEXT);
-	else
-		count(c, FC_COUNT_TLS_UNOWNED);
-	end_call(c);
-	return 0;
+	return take_plaintext(ctx, c, fd >= 0);
 }
 
 /* (*Conn).Write behind the check of its stack: rax the connection, rbx and rcx the bytes. */
