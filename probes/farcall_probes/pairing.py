@@ -126,9 +126,8 @@ class Pairer:
         self._in_flight = 0
         self._swept_ns = 0
         self._ended: list[_Done] = []
-        self._late: list[
-            Records
-        ] = []  # responses that ended behind their drain: they stand behind its records
+        # Responses that ended behind their drain: they stand behind its records.
+        self._late: list[Records] = []
         self._size = 0  # of this drain
         self.counters: Counter[str] = Counter(dict.fromkeys(_COUNTERS, 0))
 
