@@ -69,6 +69,13 @@ class Writer(Protocol):
         Raises StoreUnavailableError (retry with the same token) or StoreRefusedError.
         """
 
+    def drop_stored(self, tables: dict[TableName, pa.Table]) -> dict[TableName, pa.Table]:
+        """Less what is stored already under a token that nobody knows any more: for rows of a batch that somebody else may
+        have written, whole tables of a day at a time, as inserts are. Rows that do no harm twice may be left.
+
+        Whatever was handed over before is done with when this asks. Raises StoreError.
+        """
+
     def read_high_water(self, boot_id: str) -> int:
         """The highest batch number of this agent boot that is known to be committed, 0 for none."""
 
@@ -77,6 +84,9 @@ class Writer(Protocol):
 
     def write_status(self, status: ComponentStatus) -> None:
         """What a component last said of itself; the newest per (kind, name) is read."""
+
+    def write_statuses(self, statuses: Sequence[ComponentStatus]) -> None:
+        """Those of several, as one."""
 
     def read_statuses(self, *, kind: str, since_ns: int, limit: int) -> list[ComponentStatus]:
         """The newest of each component of that kind that has spoken since, whichever exporter it spoke to."""

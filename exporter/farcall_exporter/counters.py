@@ -4,6 +4,8 @@ import threading
 
 NAMES: dict[str, str] = {
     "batches_committed": "batches written to the store and acknowledged",
+    "commits": "times that batches were written, all that had come by then as one insert for each table",
+    "commits_split": "of these, inserts that the store refused as a whole, and that were written batch by batch",
     "batches_repeated": "batches that were known by their number, acknowledged again and not written",
     "batches_refused": "batches that can never be taken, answered with a 4xx",
     "batches_busy": "batches turned away with 503: the queue was full",

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Callable
 
 from farcall.api import ComponentStatus
 from farcall.envelope import (
@@ -78,7 +77,7 @@ class IngestApp:
             raise RefusedError(415, "a batch has no content encoding: Arrow compresses its buffers")
         body = await read_body(scope, receive, MAX_BATCH_BYTES)
         return await submit(
-            self._pipeline, lambda: self._pipeline.take_batch(body), len(body), "batches_busy"
+            self._pipeline, lambda: self._pipeline.build_batch(body), len(body), "batches_busy"
         )
 
     async def _take_status(self, scope: Scope, receive: Receive) -> Answer:
@@ -108,7 +107,7 @@ class IngestApp:
         return await submit(self._pipeline, read, 0, "batches_busy")
 
 
-async def submit(pipeline: Pipeline, job: Callable[[], Answer], size: int, busy: str) -> Answer:
+async def submit(pipeline: Pipeline, job: Job, size: int, busy: str) -> Answer:
     try:
         future = pipeline.submit(job, size)
     except BusyError:

@@ -38,6 +38,10 @@ class Marks:
         self._floors.move_to_end(sender)
         return number <= self._floors[sender] or number in self._done[sender]
 
+    def has_met(self, sender: str) -> bool:
+        """A batch of this sender was committed by this exporter."""
+        return bool(self._done.get(sender))
+
     def add(self, sender: str, number: int) -> None:
         """Remembers that it is committed."""
         done = self._done[sender]

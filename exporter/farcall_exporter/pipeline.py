@@ -3,18 +3,20 @@
 HTTP handlers submit jobs to a bounded queue and wait for the answer; a full queue is a 503 at once. Between jobs
 the worker does what time demands: keep sights whose client never came, ask again for names, say how it is.
 
-A batch's tables are built once. When the store's answer is lost, a retry hands over the very same tables under the
-same token, because what was joined to what may have changed in between and half of the first attempt may be stored.
+A batch's tables are built once, and those of several agents are written as one (groups, gathering). When the store's answer is
+lost, a retry hands over the very same inserts under the same tokens, because what was joined to what may have changed in
+between and half of the first attempt may be stored. What the exporter before this one had under way when it was killed
+nobody can hand over again: there the store is asked which rows it has (Writer.drop_stored, decision 009).
 """
 
 import math
 import queue
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from farcall.api import ComponentStatus
 from farcall.exchange import BatchError, BatchHeader
@@ -23,8 +25,11 @@ from farcall.storeport import StoreError, StoreRefusedError, StoreUnavailableErr
 from farcall_exporter.asgi import Answer, not_now, problem
 from farcall_exporter.batches import Tables, build_batch
 from farcall_exporter.context import Context
-from farcall_exporter.decode import decode_batch
+from farcall_exporter.decode import Decoded, decode_batch
+from farcall_exporter.gathering import Gathering, Pending
+from farcall_exporter.groups import Group, Member
 from farcall_exporter.marks import Marks
+from farcall_exporter.statusbook import StatusBook
 
 log = get_log("exporter")
 
@@ -36,7 +41,7 @@ TICK_S = 0.25
 STORE_PAUSE_S = 1.0  # after a failed write: answer 503 without trying
 TROUBLE_AFTER_S = 10.0  # a store that is restarted is back before, and that is nobody's trouble
 
-Job = Callable[[], Answer]
+Job = Callable[[], Answer | Pending]
 Task = Callable[[float], None]  # called between jobs with the time
 
 
@@ -48,19 +53,16 @@ class StoreSilentError(StoreUnavailableError):
     """The store was not asked, because it did not answer a moment ago."""
 
 
-@dataclass(slots=True)
-class _Attempt:
-    tables: Tables | None = None
-    failures: int = 0
-
-
 class Pipeline:
     def __init__(self, writer: Writer, context: Context, *, tasks: Sequence[Task] = ()) -> None:
         self.writer = writer
         self.context = context
         self._marks = Marks(writer)
         self._tasks = list(tasks)
-        self._attempts: OrderedDict[str, _Attempt] = OrderedDict()
+        self._statuses = StatusBook(writer)
+        self._gathering = Gathering(is_alone=context.peers is not None, clock=time.monotonic)
+        self._unsettled: tuple[Group, list[Pending]] | None = None  # may be stored, or half of it
+        self._attempts: OrderedDict[str, Pending] = OrderedDict()  # built, and not stored
         self._jobs: queue.Queue[tuple[Job, int, Future[Answer]]] = queue.Queue(MAX_JOBS)
         self._queued_bytes = 0
         self._lock = threading.Lock()
@@ -116,30 +118,49 @@ class Pipeline:
     def _run(self) -> None:
         while not (self._stopping.is_set() and self._jobs.empty()):
             try:
-                job, size, future = self._jobs.get(timeout=TICK_S)
+                job, size, future = self._jobs.get(timeout=self._wait_s())
             except queue.Empty:
+                if self._gathering.wait_s() == 0:
+                    self._commit_gathered()
                 self._run_tasks()
                 continue
             with self._lock:
                 self._queued_bytes -= size
             if future.set_running_or_notify_cancel():
-                future.set_result(self._answer(job))
+                self._begin(job, future)
+            if self._gathering.is_full or (self._jobs.empty() and self._gathering.wait_s() == 0):
+                self._commit_gathered()
             self._run_tasks()
+        self._commit_gathered()
         self._write_marks(math.inf)
+        self._write_statuses(math.inf)
 
-    def _answer(self, job: Job) -> Answer:
+    def _wait_s(self) -> float:
+        wait_s = self._gathering.wait_s()
+        return TICK_S if wait_s is None or self._stopping.is_set() else min(TICK_S, wait_s)
+
+    def _begin(self, job: Job, future: "Future[Answer]") -> None:
         try:
-            return job()
-        except StoreError as e:
-            return self._store_failed(e)
-        except Exception:
-            self.context.counters.add("internal_errors", 1)
-            log.exception("a request failed")
-            return problem(500, "the exporter failed; its log says why")
+            found = job()
+        except Exception as e:
+            found = self._answer_failure(e)
+        if isinstance(found, Pending):
+            found.answer = future
+            self._gathering.add(found)
+        else:
+            future.set_result(found)
+
+    def _answer_failure(self, error: Exception) -> Answer:
+        if isinstance(error, StoreError):
+            return self._store_failed(error)
+        self.context.counters.add("internal_errors", 1)
+        log.error("a request failed", exc_info=error)
+        return problem(500, "the exporter failed; its log says why")
 
     def _run_tasks(self) -> None:
         now = self.context.clock()
         self._write_marks(now)
+        self._write_statuses(now)
         for task in self._tasks:
             try:
                 task(now)
@@ -150,47 +171,102 @@ class Pipeline:
     # ---- jobs ----
 
     def take_batch(self, body: bytes) -> Answer:
-        """The job of one batch: 200 once it is committed, or known to be."""
+        """One batch, by itself: 200 once it is committed, or known to be. The worker's jobs are `build_batch`."""
+        answer: Future[Answer] = Future()
+        self._begin(lambda: self.build_batch(body), answer)
+        self._commit_gathered()
+        return answer.result()
+
+    def build_batch(self, body: bytes) -> Answer | Pending:
+        """The job of one batch: its rows, ready to be written with others'. Raises StoreError."""
         try:
             decoded = decode_batch(body)
         except BatchError as e:
             self.context.counters.add("batches_refused", 1)
             return problem(400, str(e))
         header = decoded.header
+        token = f"{header.sender}:{header.number}"
+        if self._gathering.holds(token):  # its sender waits no longer for the first answer
+            self._commit_gathered()
+        self._settle_unsettled()
         with self._asking_store():
             is_known = self._marks.is_known(header.sender, header.number)
         if is_known:
             self.context.counters.add("batches_repeated", 1)
             return OK
-        token = f"{header.sender}:{header.number}"
-        attempt = self._attempts.setdefault(token, _Attempt())
+        pending = self._attempts.setdefault(
+            token, Pending(header, Member(token, {}, decoded.table.num_rows))
+        )
         try:
-            if attempt.tables is None:
-                attempt.tables = build_batch(decoded, self.context)
-            self.commit(attempt.tables, token)
-        except StoreUnavailableError as e:
+            self._build(decoded, pending)
+        except StoreError:
             self._forget_attempts()
-            return self._store_failed(e)
-        except (
-            Exception
-        ) as e:  # a refusal, or a fault of ours: the same again may help, but not for ever
-            return self._count_failure(token, attempt, e)
-        del self._attempts[token]
-        self._settle(header, decoded.table.num_rows)
-        return OK
+            raise
+        except Exception as e:  # a fault of ours: the same again may help, but not for ever
+            return self._count_failure(pending, e)
+        return pending
+
+    def _build(self, decoded: Decoded, pending: Pending) -> None:
+        member = pending.member
+        if not pending.is_built:
+            member.left = build_batch(decoded, self.context)
+            pending.is_built = True
+        if pending.is_new and self._may_be_stored(pending.header):
+            with self._asking_store():
+                member.left = self.writer.drop_stored(member.left)
+        pending.is_new = False
+
+    def _may_be_stored(self, header: BatchHeader) -> bool:
+        """The one batch that its sender may have handed to the exporter before this one. With several exporters each
+        batch is an insert of its own, which the store knows by its token."""
+        return self.context.peers is None and not self._marks.has_met(header.sender)
+
+    def _commit_gathered(self) -> None:
+        """Writes them as one and answers each."""
+        taken = self._gathering.take()
+        try:
+            self._settle_unsettled()
+            if taken:
+                self._write_group(Group([p.member for p in taken], self._hand_on), taken)
+        except Exception as e:
+            self._forget_attempts()
+            answer = self._answer_failure(e)
+            if isinstance(e, StoreError):
+                self.context.counters.add("batches_failed", len(taken) - 1)  # beside the one
+            for pending in taken:
+                _answer(pending, answer)
+
+    def _settle_unsettled(self) -> None:
+        """Nothing new is written before what became of the last is known. Raises StoreUnavailableError."""
+        if self._unsettled is not None:
+            group, taken = self._unsettled
+            self._write_group(group, taken)
+
+    def _write_group(self, group: Group, taken: list[Pending]) -> None:
+        with self._asking_store():
+            self._unsettled = (group, taken)
+            group.write(self.writer)
+        self._unsettled = None
+        self.context.counters.add("commits", 1)
+        self.context.counters.add("commits_split", group.splits)
+        for pending in taken:
+            refused = pending.member.refused
+            _answer(pending, self._refuse(pending) if refused else self._settle(pending))
+
+    def _hand_on(self, tables: Tables) -> None:
+        self._failing = None
+        self.on_committed(tables)
 
     def commit(self, tables: Tables, token: str) -> None:
         """Writes, and hands on what is written. Raises StoreError."""
         if tables:
             with self._asking_store():
                 self.writer.write(tables, token=token)
-            self._failing = None
-            self.on_committed(tables)
+            self._hand_on(tables)
 
     def write_status(self, status: ComponentStatus) -> None:
-        """Raises StoreError."""
-        self.writer.write_status(status)
-        self._failing = None
+        """Soon, with those of others."""
+        self._statuses.add(status)
 
     @contextmanager
     def _asking_store(self) -> Iterator[None]:
@@ -203,10 +279,17 @@ class Pipeline:
             self._store_silent_until = self.context.clock() + STORE_PAUSE_S
             raise
 
-    def _settle(self, header: BatchHeader, rows: int) -> None:
-        self._marks.add(header.sender, header.number)
+    def _settle(self, pending: Pending) -> Answer:
+        self._attempts.pop(pending.member.token, None)
+        self._marks.add(pending.header.sender, pending.header.number)
         self.context.counters.add("batches_committed", 1)
-        self.context.counters.add("rows_received", rows)
+        self.context.counters.add("rows_received", pending.member.rows)
+        return OK
+
+    def _refuse(self, pending: Pending) -> Answer:
+        error, pending.member.refused = pending.member.refused, None
+        assert error is not None
+        return self._count_failure(pending, error)
 
     def _write_marks(self, now: float) -> None:
         if not self._marks.is_due(now):
@@ -220,15 +303,29 @@ class Pipeline:
             self.context.counters.add("high_water_failures", 1)
             log.warning("high-water marks not written", error=str(e))
 
-    def _count_failure(self, token: str, attempt: _Attempt, error: Exception) -> Answer:
-        attempt.failures += 1
+    def _write_statuses(self, now: float) -> None:
+        if not self._statuses.is_due(now):
+            return
+        try:
+            with self._asking_store():
+                self._statuses.write(now)
+            self._failing = None
+        except StoreSilentError:
+            return
+        except StoreError as e:
+            self.context.counters.add("status_failures", 1)
+            log.warning("statuses not written", error=str(e))
+
+    def _count_failure(self, pending: Pending, error: Exception) -> Answer:
+        token = pending.member.token
+        pending.failures += 1
         is_ours = not isinstance(error, StoreRefusedError)
         if is_ours:
             self.context.counters.add("internal_errors", 1)
             log.error("a batch failed", token=token, exc_info=error)
-        if attempt.failures < GIVE_UP_AFTER:
+        if pending.failures < GIVE_UP_AFTER:
             return self._turn_away("the store refused the batch" if not is_ours else "a fault")
-        del self._attempts[token]
+        self._attempts.pop(token, None)
         self.context.counters.add("batches_given_up_lost", 1)
         log.error("a batch is given up", token=token, error=str(error))
         return problem(422, f"given up after {GIVE_UP_AFTER} attempts: {error}")
@@ -250,6 +347,12 @@ class Pipeline:
 
 
 OK = Answer(status=200, body=b"{}")
+
+
+def _answer(pending: Pending, answer: Answer) -> None:
+    if pending.answer is not None:
+        pending.answer.set_result(answer)
+        pending.answer = None
 
 
 def _ignore(_tables: Tables) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.ipc as ipc
 
 from farcall.api import ComponentStatus
@@ -31,10 +32,30 @@ _STATUS = pa.schema(
     ]
 )
 
+_BOUNDS = pa.schema(
+    [
+        pa.field("TraceId", pa.string()),
+        pa.field("Start", TIME),
+        pa.field("End", TIME),
+    ]
+)
+# What, beside its time, a row is recognised by; the first column has an index. Rows of the other tables may be there twice:
+# readers take the last, or count to one.
+_RECOGNISED: dict[TableName, tuple[str, ...]] = {
+    "spans": ("SpanId", "IsServerSpan"),
+    "dns_answers": ("Address", "ClientKey", "Question"),
+    "connections": ("ConnectionId",),
+}
+# Of one batch and day. More than one, because a batch that is built anew may differ in what is sampled or was joined.
+MAX_RECOGNISED = 500
+MAX_FOUND = 10_000
+
+_BETWEEN = (
+    "Timestamp >= fromUnixTimestamp64Nano({since:Int64}) "
+    "AND Timestamp <= fromUnixTimestamp64Nano({until:Int64})"
+)
 _OF_CONNECTIONS = (
-    "FROM sights WHERE Timestamp >= fromUnixTimestamp64Nano({since:Int64}) "
-    "AND Timestamp <= fromUnixTimestamp64Nano({until:Int64}) "
-    "AND substring(JoinKey, 1, 16) IN {identities:Array(String)} "
+    f"FROM sights WHERE {_BETWEEN} AND substring(JoinKey, 1, 16) IN {{identities:Array(String)}} "
 )
 _CLIENTS_ENDS = (
     "SELECT JoinKey AS key, toUnixTimestamp64Nano(Timestamp) AS start, Span AS text "
@@ -51,11 +72,55 @@ _SERVERS_ENDS = (
 class StoreWriter:
     def __init__(self, url: str, *, password: str, user: str = "writer") -> None:
         self._client = Client(url, user=user, password=password)
+        self._is_fenced = False
 
     def write(self, tables: dict[TableName, pa.Table], *, token: str) -> None:
         for name, table in tables.items():
             if table.num_rows:
                 self._insert(TABLE_NAMES[name], conform(name, table), token=token)
+
+    def drop_stored(self, tables: dict[TableName, pa.Table]) -> dict[TableName, pa.Table]:
+        if not self._is_fenced:
+            # The one writing handle takes inserts in their order: none of before this is still to come.
+            self._insert("ingest_high_water", _HIGH_WATER.empty_table(), token="fence")
+            self._is_fenced = True
+        return {name: self._drop_stored_days(name, table) for name, table in tables.items()}
+
+    def _drop_stored_days(self, name: TableName, table: pa.Table) -> pa.Table:
+        """An insert is whole or not there, for each day: a few rows of one tell of all."""
+        if name not in _RECOGNISED:
+            return table
+        days = pc.floor_temporal(table.column("Timestamp"), unit="day")
+        for day in pc.unique(days).to_pylist():
+            is_of_day = pc.equal(days, pa.scalar(day, TIME))
+            rows = table.filter(is_of_day)
+            if rows.num_rows and self._is_stored(name, rows):
+                if name == "spans":
+                    self._insert_bounds(rows)
+                table = table.filter(pc.invert(is_of_day))
+                days = days.filter(pc.invert(is_of_day))
+        return table
+
+    def _is_stored(self, name: TableName, rows: pa.Table) -> bool:
+        columns = _RECOGNISED[name]
+        probe = rows.select(["Timestamp", *columns]).slice(0, MAX_RECOGNISED)
+        probe = probe.set_column(0, "Timestamp", probe.column("Timestamp").cast(pa.int64()))
+        ours = {tuple(row.values()) for row in probe.to_pylist()}
+        times = [key[0] for key in ours]
+        found = self._client.query(
+            f"SELECT toUnixTimestamp64Nano(Timestamp) AS at, {', '.join(columns)} FROM {TABLE_NAMES[name]} "
+            f"WHERE {_BETWEEN} AND {columns[0]} IN {{first:Array(String)}} LIMIT {MAX_FOUND}",
+            {"since": min(times), "until": max(times), "first": sorted({key[1] for key in ours})},
+        )
+        return any(tuple(row.values()) in ours for row in found)
+
+    def _insert_bounds(self, spans: pa.Table) -> None:
+        """What the view makes of spans: a store that was killed in between has these without it."""
+        bounds = spans.group_by("TraceId").aggregate([("Timestamp", "min"), ("Timestamp", "max")])
+        columns = [bounds.column(c) for c in ("TraceId", "Timestamp_min", "Timestamp_max")]
+        rows = pa.Table.from_arrays(columns, schema=_BOUNDS)
+        token = hashlib.sha256("".join(rows.column("TraceId").to_pylist()).encode()).hexdigest()
+        self._insert("otel_traces_trace_id_ts", rows, token=f"bounds:{token}")
 
     def read_high_water(self, boot_id: str) -> int:
         rows = self._client.query(
@@ -70,14 +135,17 @@ class StoreWriter:
         self._insert("ingest_high_water", pa.table(rows, schema=_HIGH_WATER), token=token)
 
     def write_status(self, status: ComponentStatus) -> None:
-        row = {
-            "Seen": [int(status.seen_ns)],
-            "Kind": [status.kind],
-            "Name": [status.name],
-            "Status": [json.dumps(asdict(status))],
+        self.write_statuses([status])
+
+    def write_statuses(self, statuses: Sequence[ComponentStatus]) -> None:
+        rows = {
+            "Seen": [int(status.seen_ns) for status in statuses],
+            "Kind": [status.kind for status in statuses],
+            "Name": [status.name for status in statuses],
+            "Status": [json.dumps(asdict(status)) for status in statuses],
         }
-        token = f"{status.kind}:{status.name}:{status.seen_ns}"
-        self._insert("component_status", pa.table(row, schema=_STATUS), token=token)
+        token = " ".join(f"{status.kind}:{status.name}:{status.seen_ns}" for status in statuses)
+        self._insert("component_status", pa.table(rows, schema=_STATUS), token=token)
 
     def read_statuses(self, *, kind: str, since_ns: int, limit: int) -> list[ComponentStatus]:
         rows = self._client.query(
@@ -102,8 +170,7 @@ class StoreWriter:
     ) -> list[StoredSpan]:
         rows = self._client.query(
             "SELECT toUnixTimestamp64Nano(Timestamp) AS start, TraceId AS trace, SpanId AS span FROM otel_traces "
-            "WHERE Timestamp >= fromUnixTimestamp64Nano({since:Int64}) "
-            "AND Timestamp <= fromUnixTimestamp64Nano({until:Int64}) "
+            f"WHERE {_BETWEEN} "
             "AND SpanId IN {ids:Array(String)} AND IsServerSpan = {is_server:Bool} LIMIT 1 BY SpanId",
             {"since": since_ns, "until": until_ns, "ids": list(span_ids), "is_server": is_server},
         )

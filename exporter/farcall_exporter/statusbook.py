@@ -1,0 +1,31 @@
+"""What components last said of themselves, until it is written: one insert for all of them, and none more often than every 2 s."""
+
+from farcall.api import ComponentStatus
+from farcall.storeport import Writer
+
+WRITE_EVERY_S = (
+    2.0  # agents say it every 3 s, and a reader takes one for gone only after many times that
+)
+MAX_STATUSES = 10_000  # a cluster's nodes, twice
+
+
+class StatusBook:
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._unwritten: dict[tuple[str, str], ComponentStatus] = {}
+        self._write_at = 0.0
+
+    def add(self, status: ComponentStatus) -> None:
+        """Replaces what the same component said before."""
+        key = status.kind, status.name
+        if key in self._unwritten or len(self._unwritten) < MAX_STATUSES:
+            self._unwritten[key] = status
+
+    def is_due(self, now: float) -> bool:
+        return bool(self._unwritten) and now >= self._write_at
+
+    def write(self, now: float) -> None:
+        """Raises StoreError; then it is due again a moment later."""
+        self._write_at = now + WRITE_EVERY_S
+        self._writer.write_statuses(list(self._unwritten.values()))
+        self._unwritten = {}
