@@ -22,6 +22,7 @@ from farcall_exporter.decode import Decoded, decode_batch
 from farcall_exporter.lookups import Lookups
 from farcall_exporter.resolve import NamingRules
 from farcall_exporter.sides import Cluster
+from support_rows import holds_any, to_rows
 
 BOOT = "0123456789abcdef0123456789abcdef"
 OTHER_BOOT = "fedcba9876543210fedcba9876543210"
@@ -276,18 +277,9 @@ class FakeWriter:
     def drop_stored(self, tables: dict[TableName, pa.Table]) -> dict[TableName, pa.Table]:
         """A table as a whole, when a row of it is there: tests' batches are of one day."""
         return {
-            name: table.slice(0, 0) if self._is_stored(name, table) else table
+            name: table.slice(0, 0) if holds_any(self.rows(name), name, table) else table
             for name, table in tables.items()
         }
-
-    def _is_stored(self, name: TableName, table: pa.Table) -> bool:
-        keys = ("Timestamp", "SpanId", "IsServerSpan", "ClientKey", "Question", "ConnectionId")
-
-        def read(rows: list[Row]) -> set[tuple[Any, ...]]:
-            return {tuple(row.get(key) for key in keys) for row in rows}
-
-        recognised = name in ("spans", "dns_answers", "connections")
-        return recognised and bool(read(to_rows(table)) & read(self.rows(name)))
 
     def read_high_water(self, boot_id: str) -> int:
         return self.marks.get(boot_id, 0)
@@ -361,25 +353,6 @@ class FakeWriter:
             elif row["State"] in ("joined", "kept"):
                 texts[row["JoinKey"]] = ""
         return [(key, text) for key, text in texts.items() if text]
-
-
-def to_rows(table: pa.Table) -> list[Row]:
-    """Rows with times as ints and maps as dicts."""
-    rows: list[Row] = []
-    columns = {}
-    for column in table.schema:
-        values = table.column(column.name)
-        if pa.types.is_timestamp(column.type):
-            values = values.cast(pa.int64())
-        if pa.types.is_list(column.type) and pa.types.is_timestamp(column.type.value_type):
-            values = values.cast(pa.list_(pa.int64()))
-        listed = values.to_pylist()
-        if pa.types.is_map(column.type):
-            listed = [dict(pairs) for pairs in listed]
-        columns[column.name] = listed
-    for index in range(table.num_rows):
-        rows.append({name: values[index] for name, values in columns.items()})
-    return rows
 
 
 def make_context(
