@@ -25,8 +25,7 @@ from farcall_probes import events
 from farcall_probes.arrowstream import Batch, render_stream
 from farcall_probes.capture import Drained, Records
 
-TOKEN = "t" * 40
-PASSWORD = "p" * 40
+TOKEN, PASSWORD = "t" * 40, "p" * 40
 NS = 1_000_000_000
 
 
@@ -96,6 +95,7 @@ def make_redis(request: bytes, response: bytes = b"+OK\r\n", **values: Any) -> R
         **{
             **_ORDINARY,
             "proto": events.PROTO_REDIS,
+            "ended": events.ENDED_ANSWER,
             "req": request[: events.SMALL_REQ],
             "resp": response[: events.SMALL_RESP],
             "req_cap": min(len(request), events.SMALL_REQ),

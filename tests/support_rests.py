@@ -31,7 +31,7 @@ def tell(watch: Watch, *ports: int, ask: bool = False) -> tuple[list[Told], list
     """Of (clients, servers), those whose rest was waited for. `ask`: as the agent does after a while."""
     rests = Rests()
     records = [seen.record for seen in watch.exchanges(*ports)]
-    block = np.array(records, dtype=events.LARGE)
+    block = np.array(records, dtype=records[0].dtype if records else events.LARGE)
     if np.isin(block["proto"], ANSWERED).any():
         rests.hold_answers(block, np.zeros(len(block), dtype=np.int32), 0)
     else:
@@ -47,7 +47,7 @@ def tell(watch: Watch, *ports: int, ask: bool = False) -> tuple[list[Told], list
                 is_known = int(last_ns) != seen.ts_resp_ns
                 told.append(
                     Told(
-                        path=seen.path,
+                        path=seen.path if b" " in seen.request else "",
                         role=seen.role,
                         first_ns=seen.ts_resp_ns,
                         last_ns=int(last_ns) if is_known else 0,

@@ -26,8 +26,6 @@ _BODILESS = (204, 304)
 _BODILESS_METHODS = np.array([b"HEAD ", b"CONNE"])
 _FIELDS = events.LARGE.fields
 _REQUEST_AT = _FIELDS["req"][1] if _FIELDS else 0
-_RESPONSE_AT = _FIELDS["resp"][1] if _FIELDS else 0
-_MYSQL_ALONE = (0x00, 0xFB, 0xFF)  # OK, the request for a file, an error
 _REST = np.dtype(
     {
         "names": ["rest"],
@@ -51,6 +49,7 @@ class End(IntEnum):
     CHUNKS = 2  # the last chunk
     CLOSE = 3  # the connection's close
     ANSWER = 4  # the end of a database's answer
+    QUIET = 5  # the same of a cache's, of which nothing tells for sure that it is one
 
 
 class Measured(NamedTuple):
@@ -77,19 +76,6 @@ def measure_responses(block: Records, statuses: npt.NDArray[np.int32]) -> Measur
         is_long = (block["resp_bytes"] > LARGE_WRITE) & (block["role"] == events.ROLE_SERVER)
         ends[has_body & is_long & (ends == End.HERE)] = End.LENGTH
     return Measured(sizes, ends)
-
-
-def measure_answers(block: Records) -> Measured:
-    """The same of PostgreSQL's and MySQL's answers, which say nothing of their length: by their last bytes (bpf/rest.h)."""
-    whole = (block["ended"] == events.ENDED_ANSWER) | (
-        block["flags"] & events.FLAG_NO_RESPONSE != 0
-    )
-    is_mysql = block["proto"] == events.PROTO_MYSQL
-    if is_mysql.any():  # an error, or one packet; only result sets go on
-        first = np.ndarray(len(block), "u1", block, _RESPONSE_AT + 4, (block.dtype.itemsize,))
-        whole |= is_mysql & np.isin(first, _MYSQL_ALONE)
-    ends = np.where(whole, End.HERE, End.ANSWER).astype(np.uint8)
-    return Measured(block["resp_bytes"].astype(np.uint64), ends)
 
 
 def _read_methods(block: Records) -> npt.NDArray[np.bytes_]:

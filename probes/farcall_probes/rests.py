@@ -1,9 +1,10 @@
-"""Exchanges of HTTP/1, PostgreSQL and MySQL whose response goes on behind its first call: held until it has ended, as their span's
+"""Exchanges of HTTP/1, databases and caches whose response goes on behind its first call: held until it has ended, as their span's
 time and size say.
 
 The kernel side tells of the rest in a record of its own (bpf/rest.h), when the next request begins, when the connection closes,
 and when it is asked. A row leaves as soon as its response is known to be whole, which the head's Content-Length, the
-last chunk or the close say; of a database, its last bytes or the next request. One that goes on for longer than HOLD_NS (an event stream), or for which there is no room, leaves as
+last chunk or the close say; of a database, its last bytes or the next request; of a cache, the length of its value, or that it
+looks whole and then the next request came, or nothing for a while. One that goes on for longer than HOLD_NS (an event stream), or for which there is no room, leaves as
 it stands, and is counted: its time is that of the first byte then.
 
 Held are the records as they came, in an array of a fixed size; they are parsed once they leave. No I/O: who asks is a parameter.
@@ -21,10 +22,13 @@ import numpy.typing as npt
 from farcall_probes import events, records
 from farcall_probes.capture import Records
 from farcall_probes.connections import Places
+from farcall_probes.lengths import ANSWERED, measure_answers, widen
 from farcall_probes.reading import read_status
-from farcall_probes.responses import End, Sizes, measure_answers, measure_responses
+from farcall_probes.responses import End, Sizes, measure_responses
 
-ANSWERED = (events.PROTO_POSTGRES, events.PROTO_MYSQL)
+__all__ = ["ANSWERED", "Ended", "Rests", "split_rests"]
+
+_AT_ONCE = (events.PROTO_REDIS, events.PROTO_MEMCACHED)  # what is asked at once is one exchange
 MAX_HELD = 4096  # 1 kB each, touched as they are needed
 HOLD_NS = 60 * 1_000_000_000  # an exporter remembers the other end for as long (clients.REMEMBER_S)
 MAX_EARLY = 1024
@@ -85,14 +89,17 @@ class Rests:
         return self._hold(block, now_ns, *measured)
 
     def hold_answers(self, block: Records, places: Places, now_ns: int) -> tuple[Records, Places]:
-        """Those of these records, of PostgreSQL or MySQL, that are not held, and their places."""
+        """Those of these records, of one protocol of ANSWERED, that are not held, and their places."""
         held = self._hold(block, now_ns, *measure_answers(block))[1]
         return (records.pick(block, ~held), places[~held]) if held.any() else (block, places)
 
     def _hold(
         self, block: Records, now_ns: int, sizes: Sizes, ends: npt.NDArray[np.uint8]
     ) -> tuple[Sizes, npt.NDArray[np.bool_]]:
-        held = (ends != End.HERE) & (block["flags"] & events.FLAG_PIPELINED == 0)
+        held = ends != End.HERE
+        if held.any():
+            is_alone = block["flags"] & events.FLAG_PIPELINED == 0
+            held &= is_alone | np.isin(block["proto"], _AT_ONCE)
         rows = np.flatnonzero(held)
         if not len(rows):
             return sizes, held
@@ -101,7 +108,7 @@ class Rests:
         self.counters["responses_unended"] += len(beyond)
         rows = rows[: len(rows) - len(beyond)]
         slots = [self._free.pop() for _ in rows]
-        self._kept[slots] = block[rows]
+        self._kept[slots] = widen(block[rows])
         names = ("conn_id", "seq", "sk", "ts_resp_ns")
         columns = [block[name][rows].tolist() for name in names]
         columns += [ends[rows].tolist(), sizes[rows].tolist()]
@@ -207,6 +214,9 @@ def _is_whole(row: _Row, size: int, why: int, ended: int) -> bool:
         return size >= row.size
     if row.end == End.ANSWER:
         return why == events.REST_NEXT or ended == events.ENDED_ANSWER
+    if row.end == End.QUIET:
+        looks_whole = ended == events.ENDED_BLANK and why == events.REST_NEXT
+        return looks_whole or ended == events.ENDED_ANSWER
     if (
         row.end == End.CHUNKS
     ):  # behind trailers a request follows; an event of a stream may end as they do

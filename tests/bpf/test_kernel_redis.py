@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from farcall_probes.events import PROTO_REDIS, SMALL_REQ, Flag
 from farcall_probes.probes import open_probes
 from farcall_probes.selftest import open_pair
 from support_probes import CLIENT, SERVER, Seen, Watch, connection, port_of, receive
+from support_rests import tell
 
 pytestmark = pytest.mark.bpf
 
@@ -155,3 +157,30 @@ def test_a_benchmarks_pipelines_are_one_record_each(watch: Watch, redis_port: in
 
     assert [len(side) for side in batches] == [200, 200]
     assert all(s.request.count(b"*2\r\n$3\r\nGET") >= 6 for s in batches[0])
+
+
+def test_answers_of_a_real_server_are_as_long_at_both_ends(watch: Watch, redis_port: int) -> None:
+    value, elements = "v" * 1_000_000, ["e" * 40] * 2000
+    with redis.Redis(port=redis_port, decode_responses=True) as client:
+        client.set("large", value)
+        client.rpush("list", *elements)
+        watch.restart()
+        assert client.get("large") == value
+        assert client.lrange("list", 0, -1) == elements
+        with client.pipeline(transaction=False) as pipeline:
+            for _ in range(30):
+                pipeline.lrange("list", 0, 99)
+            assert len(pipeline.execute()) == 30
+        client.ping()
+        name = client.connection_pool.get_connection()
+        try:
+            port = int(name._sock.getsockname()[1])
+        finally:
+            client.connection_pool.release(name)
+
+        client_side, server_side = tell(watch, port)
+    array = len("*100\r\n") + 100 * len("$40\r\n\r\n" + "e" * 40)
+    sizes = [len(value) + len("$1000000\r\n\r\n"), len("*2000\r\n") + 20 * (array - 6), 30 * array]
+    for side in (client_side, server_side):
+        assert [t.size for t in side] == sizes
+    assert all(t.last_ns > t.first_ns for t in client_side)

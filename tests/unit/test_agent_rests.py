@@ -150,6 +150,74 @@ def test_a_databases_answer_leaves_with_its_end(told: np.ndarray, is_whole: bool
     assert read(rests.settle()) == ([(0, 300, 5000)] if is_whole else [])
 
 
+GET = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"
+BINARY = b"\x80\0\0\1" + bytes(7) + b"\1" + bytes(12) + b"k"
+
+
+def cached(proto: int, request: bytes, response: bytes, ended: int = 0) -> np.ndarray:
+    block = np.zeros(1, dtype=events.SMALL)
+    block["conn_id"], block["sk"], block["ts_resp_ns"] = 7, 70, 1000
+    block["proto"], block["ended"] = proto, ended
+    block["req"] = np.frombuffer(request.ljust(events.SMALL_REQ, b"\0"), f"V{events.SMALL_REQ}")
+    block["resp"] = np.frombuffer(response.ljust(events.SMALL_RESP, b"\0"), f"V{events.SMALL_RESP}")
+    block["req_cap"] = block["req_bytes"] = len(request)
+    block["resp_cap"] = block["resp_bytes"] = len(response)
+    return block
+
+
+@pytest.mark.parametrize(
+    ("proto", "request_", "response", "size"),
+    [
+        (events.PROTO_REDIS, GET, b"$5000\r\nvv", 5009),
+        (events.PROTO_MEMCACHED, b"mg k v f\r\n", b"VA 3000 f0\r\nvv", 3014),
+        (events.PROTO_MEMCACHED, BINARY, b"\x81" + bytes(9) + b"\x0b\xbc" + bytes(12), 3028),
+    ],
+)
+def test_a_value_is_as_long_as_its_head_says(
+    proto: int, request_: bytes, response: bytes, size: int
+) -> None:
+    rests = Rests()
+    rests.hold_answers(cached(proto, request_, response), np.zeros(1, dtype=np.int32), 0)
+    rests.take(rest(0, size - 1, events.REST_NEXT, events.ENDED_BLANK))
+    assert rests.settle() is None
+    rests.take(rest(0, size + 9, events.REST_NEXT, events.ENDED_BLANK))
+    ended = rests.settle()
+
+    assert read(ended) == [(0, size, 5000)] and ended is not None
+    for name, captured in (("req", request_), ("resp", response)):
+        assert ended.block[name].tobytes().startswith(captured)
+
+
+@pytest.mark.parametrize(
+    ("told", "is_whole"),
+    [
+        (rest(0, 300, events.REST_ASKED, events.ENDED_ANSWER), True),
+        (rest(0, 300, events.REST_NEXT, events.ENDED_BLANK), True),
+        (rest(0, 300, events.REST_CLOSED), True),
+        (rest(0, 300, events.REST_ASKED, events.ENDED_BLANK), False),
+        (rest(0, 300, events.REST_NEXT), False),
+    ],
+)
+@pytest.mark.parametrize("request_", [GET * 2, b"*1\r\n$4\r\nKEYS"])
+def test_what_has_no_length_is_whole_when_it_looks_so_and_the_next_request_comes(
+    request_: bytes, told: np.ndarray, is_whole: bool
+) -> None:
+    rests = Rests()
+    block = cached(events.PROTO_REDIS, request_, b"$200\r\n")
+    block["flags"] = events.FLAG_PIPELINED
+    rests.hold_answers(block, np.zeros(1, dtype=np.int32), 0)
+    rests.take(told)
+
+    assert read(rests.settle()) == ([(0, 300, 5000)] if is_whole else [])
+
+
+def test_a_cached_answer_whose_first_call_has_all_of_it_is_not_held() -> None:
+    block = cached(events.PROTO_REDIS, GET, b"$2\r\nhi\r\n", events.ENDED_ANSWER)
+
+    left, _ = Rests().hold_answers(block, np.zeros(1, dtype=np.int32), 0)
+    assert len(left) == 1
+
+
 def test_the_kernel_is_asked_ever_less_often_and_each_row_leaves_in_the_end() -> None:
     rests = Rests(hold_ns=10 * NS)
     rests.hold(exchanges(CHUNKS), 0)

@@ -1,9 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* Answers of databases, of which the record goes out at the first call; rest.h follows PostgreSQL's and MySQL's to their end. */
+/* Answers of databases and caches, of which the record goes out at the first call; rest.h follows them to their end. */
 #ifndef FARCALL_ANSWER_H
 #define FARCALL_ANSWER_H
 
 #include "pair.h"
+
+/* The first call of an answer of Redis or memcached. */
+FC_INLINE void answer_small(struct call *c, u64 sk, struct conn *k)
+{
+	u64 last = peek_last(c, 0);
+	bool is_there = is_small_there(c, k, last);
+
+	k->rest_last = last;
+	k->large.x.ended = is_there ? FC_ENDED_ANSWER : FC_ENDED_NOT;
+	if (finish_exchange(c, sk, k) && !is_there)
+		follow_first(c, sk, k, locate_write(sk));
+}
 
 /* Replies of databases. What is none ends the exchange: the request was none either. */
 FC_INLINE void answer_database(struct call *c, u64 sk, struct conn *k)
@@ -37,14 +49,14 @@ FC_INLINE void answer_database(struct call *c, u64 sk, struct conn *k)
 	if (reply != REPLY_WHOLE)
 		return;
 	if (is_small) {
-		finish_exchange(c, sk, k);
+		answer_small(c, sk, k);
 		return;
 	}
 	if (x->req_bytes > x->req_cap)
 		x->flags |= FC_FLAG_CUT;
 	note_first_answer(k, peek_last(c, 0));
 	if (finish_exchange(c, sk, k) && x->ended != FC_ENDED_ANSWER)
-		follow_first(c, k, locate_write(sk));
+		follow_first(c, sk, k, locate_write(sk));
 }
 
 #endif

@@ -84,7 +84,7 @@ FC_INLINE void close_conn(u64 sk, u32 old, u32 new, bool unread)
 	} else if (c && k->state == CONN_FRAMED) {
 		ship_close(c, k, find_end(sk, k->large.x.role, old, new));
 	} else if (c && has_rest(k)) {
-		tell_rest(c, sk, k, FC_REST_CLOSED);
+		tell_rest(c, k, FC_REST_CLOSED, settle_rest(sk, k));
 	}
 	map_delete(MAP(MAP_CONNS), &sk);
 }

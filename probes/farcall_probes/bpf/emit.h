@@ -20,7 +20,7 @@ FC_INLINE void add_identity(struct conn *k, u8 sk_state)
 	x->flags |= FC_FLAG_IDENTITY;
 }
 
-FC_INLINE void submit_small(u64 *counts, struct conn *k)
+FC_INLINE bool submit_small(u64 *counts, struct conn *k)
 {
 	struct fc_exchange *x = &k->small.x;
 
@@ -28,10 +28,12 @@ FC_INLINE void submit_small(u64 *counts, struct conn *k)
 		x->req_cap = FC_SMALL_REQ;
 	if (x->req_bytes > x->req_cap)
 		x->flags |= FC_FLAG_CUT;
-	if (ring_output(MAP(MAP_RING_SMALL), &k->small, sizeof(k->small), FC_NO_WAKEUP))
+	if (ring_output(MAP(MAP_RING_SMALL), &k->small, sizeof(k->small), FC_NO_WAKEUP)) {
 		counts[FC_COUNT_SMALL_LOST]++;
-	else
-		counts[FC_COUNT_SMALL]++;
+		return false;
+	}
+	counts[FC_COUNT_SMALL]++;
+	return true;
 }
 
 FC_INLINE bool submit_large(u64 *counts, struct conn *k)
@@ -50,7 +52,7 @@ FC_INLINE bool is_small_record(u8 proto)
 	return proto == FC_PROTO_REDIS || proto == FC_PROTO_MEMCACHED;
 }
 
-/* Whether user space gets a large record. */
+/* Whether user space gets a record. */
 FC_INLINE bool submit_exchange(u64 *counts, struct conn *k)
 {
 	if (k->mute)
@@ -60,7 +62,7 @@ FC_INLINE bool submit_exchange(u64 *counts, struct conn *k)
 	else if (!is_within_cap(&k->large.x))
 		counts[FC_COUNT_CAPPED_LOST]++;
 	else if (is_small_record(k->large.x.proto))
-		submit_small(counts, k);
+		return submit_small(counts, k);
 	else
 		return submit_large(counts, k);
 	return false;

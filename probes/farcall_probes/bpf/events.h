@@ -116,7 +116,7 @@ enum fc_rest {
 /* How the newest bytes of a response look. */
 enum fc_ended {
 	FC_ENDED_NOT = 0,
-	FC_ENDED_BLANK = 1,  /* as the end of a chunked body's trailers; an event of a stream may too */
+	FC_ENDED_BLANK = 1,  /* as the end of a chunked body's trailers, an event of a stream may too; of Redis and memcached, as an answer may */
 	FC_ENDED_CHUNKS = 2, /* as the end of a chunked body */
 	FC_ENDED_STREAM = 3, /* of a segment of HTTP/2, see above */
 	FC_ENDED_ANSWER = 4, /* as a database's answer does */
@@ -188,7 +188,7 @@ struct fc_exchange {
 	u8 segment; /* enum fc_segment */
 	u8 end;     /* enum fc_end */
 	u8 wrapped; /* of a segment: 1 when it is a packed or partial outer frame of Cassandra's version 5, with any number of messages in it */
-	u8 ended; /* enum fc_ended; of a whole exchange of HTTP/1, where not all of the call was captured */
+	u8 ended; /* enum fc_ended; of a whole exchange how its first call ends; of HTTP/1 only where not all of it was captured */
 	u16 resp_more; /* of HTTP/1: so many more bytes of the response lie in the last FC_RESP_MORE bytes of `req` */
 };
 

@@ -123,6 +123,7 @@ struct conn {
 	u64 rest_ns;    /* of its newest bytes that were not told yet, or 0 */
 	u64 rest_bytes; /* the whole response's, up to rest_seq */
 	u64 rest_last;  /* the newest eight */
+	u64 rest_owed;  /* how long it is as its first bytes say, of Redis and memcached; 0: they do not */
 	u32 rest_seq;
 	u8 follow;      /* enum follow */
 	u8 spare[3];

@@ -73,6 +73,43 @@ FC_INLINE bool is_memcached_short(u32 head)
 	       c == ('N' | 'S' << 8) || c == ('E' | 'X' << 8);
 }
 
+#define FC_MEMCACHED_HEADER 24 /* of the binary protocol */
+
+/* The length of an answer in the binary protocol, as its first bytes say it; 0 of the text protocol's. */
+FC_INLINE u64 weigh_memcached(const u8 *head)
+{
+	return head[0] == FC_MEMCACHED_ANSWER ? FC_MEMCACHED_HEADER + (u64)swap32(*(const u32 *)(head + 8)) : 0;
+}
+
+/* Values are behind lines that say their length, and END behind the last of them. Of a line that is a piece of its own no more is
+ * in `last`. */
+FC_INLINE bool ends_memcached_values(u64 last)
+{
+	u64 before = last & 0xffffff;
+
+	return last >> 24 == (FC_WORD('E', 'N', 'D', '\r') | (u64)'\n' << 32) &&
+	       (!before || before >> 8 == ('\r' | '\n' << 8));
+}
+
+/* The size that stands behind VA, the answer of a meta get; 0 where none does. */
+FC_INLINE u64 read_meta_size(const u8 *head)
+{
+	u64 alive = 1;
+	u64 n = 0;
+	u32 i;
+
+	if (head[0] != 'V' || head[1] != 'A' || head[2] != ' ')
+		return 0;
+#pragma unroll
+	for (i = 3; i < 12; i++) {
+		u64 d = ((u64)head[i] - '0') & 0xff;
+
+		alive &= (d - 10) >> 63;
+		n += alive * (9 * n + d);
+	}
+	return n;
+}
+
 FC_INLINE bool is_memcached_reply(u64 head)
 {
 	return is_memcached_word((u32)head) || is_memcached_short((u32)head) ||

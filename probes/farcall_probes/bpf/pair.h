@@ -200,7 +200,7 @@ FC_INLINE bool continue_request(struct call *c, u64 sk, struct conn *k)
 	return has_head_left(c, k, at);
 }
 
-/* Whether user space gets a large record. */
+/* Whether user space gets a record. */
 FC_INLINE bool finish_exchange(struct call *c, u64 sk, struct conn *k)
 {
 	k->state = CONN_ANSWERED;
@@ -209,7 +209,19 @@ FC_INLINE bool finish_exchange(struct call *c, u64 sk, struct conn *k)
 	return submit_exchange(c->counts, k);
 }
 
-FC_INLINE void answer_redis(struct call *c, u64 sk, struct conn *k)
+/* The reply is there, beyond doubt: it is short, and its last bytes are those of one. */
+FC_INLINE bool is_redis_there(const struct call *c, const struct conn *k, u64 n)
+{
+	u64 at = n - 2;
+
+	if (n != c->total || n < 3 || k->large.x.flags & FC_FLAG_PIPELINED)
+		return false;
+	FC_CLAMP(at, FC_SMALL_RESP - 2);
+	return *(u16 *)(k->small.resp + at) == ('\r' | '\n' << 8) && is_short_redis(*(u64 *)k->small.resp, n);
+}
+
+/* True when the record is complete. */
+FC_INLINE bool answer_redis(void *ctx, struct call *c, u64 sk, struct conn *k)
 {
 	struct fc_exchange *x = &k->small.x;
 	u64 n = c->len[0];
@@ -217,14 +229,19 @@ FC_INLINE void answer_redis(struct call *c, u64 sk, struct conn *k)
 	FC_CLAMP(n, FC_SMALL_RESP);
 	if (read_user(k->small.resp, (u32)n, (void *)c->base[0])) {
 		count(c, FC_COUNT_READ_FAULT);
-		return;
+		return false;
 	}
 	if (!n || !is_redis_reply(k->small.resp[0]))
-		return;
+		return false;
 	x->ts_resp_ns = read_clock();
 	x->resp_bytes = c->total;
 	x->resp_cap = (u16)n;
-	finish_exchange(c, sk, k);
+	x->ended = FC_ENDED_ANSWER;
+	if (!is_redis_there(c, k, n)) {
+		go_to(ctx, STEP_REPLY);
+		return false;
+	}
+	return true;
 }
 
 /* Reads response bytes behind those of earlier calls; both are bounded alone, see scratch.buf. */
@@ -256,18 +273,30 @@ FC_INLINE bool is_interim(const struct conn *k)
 	return r[9] == '1' && !(r[10] == '0' && r[11] == '1');
 }
 
-FC_INLINE void finish_http(struct call *c, u64 sk, struct conn *k, u64 last)
+/* Before its record goes out. */
+FC_INLINE void complete_http(struct call *c, u64 sk, struct conn *k, u64 last)
 {
 	struct fc_exchange *x = &k->large.x;
-	u32 written = locate_write(sk);
 
+	c->position = locate_write(sk);
 	x->resp_bytes += c->total;
 	if (k->head == HEAD_UNKNOWN && x->req_bytes > x->req_cap)
 		x->flags |= FC_FLAG_CUT;
-	measure_request(sk, k, written);
+	measure_request(sk, k, c->position);
 	note_first(k, last);
-	if (finish_exchange(c, sk, k) && !k->unpaired)
-		follow_first(c, k, written);
+}
+
+/* Complete: its record goes out, and what follows belongs to it, of HTTP. */
+FC_INLINE void finish_answer(struct call *c, u64 sk, struct conn *k)
+{
+	if (finish_exchange(c, sk, k) && k->large.x.proto == FC_PROTO_HTTP1 && !k->unpaired)
+		follow_first(c, sk, k, c->position);
+}
+
+FC_INLINE void finish_http(struct call *c, u64 sk, struct conn *k, u64 last)
+{
+	complete_http(c, sk, k, last);
+	finish_answer(c, sk, k);
 }
 
 /* Back to waiting: what was read is no answer. */
@@ -277,7 +306,8 @@ FC_INLINE void drop_response(struct conn *k)
 	k->large.x.resp_cap = 0;
 }
 
-FC_INLINE void answer_http(void *ctx, struct call *c, u64 sk, struct conn *k)
+/* True when the record is complete. */
+FC_INLINE bool answer_http(void *ctx, struct call *c, u64 sk, struct conn *k)
 {
 	struct fc_exchange *x = &k->large.x;
 
@@ -289,9 +319,9 @@ FC_INLINE void answer_http(void *ctx, struct call *c, u64 sk, struct conn *k)
 			collect_more(c, k, c->base[0] + FC_LARGE_RESP, c->len[0] - FC_LARGE_RESP);
 	}
 	if (!collect_response(c, k, c->base[0], c->len[0]))
-		return;
+		return false;
 	if (x->resp_cap < FC_STATUS_LINE && c->pieces > 1 && !collect_response(c, k, c->base[1], c->len[1]))
-		return;
+		return false;
 	if (x->resp_cap < FC_STATUS_LINE) {
 		k->state = CONN_RESPONSE;
 		x->resp_bytes += c->total;
@@ -301,11 +331,12 @@ FC_INLINE void answer_http(void *ctx, struct call *c, u64 sk, struct conn *k)
 		/* The rest of the response before, read late, or no HTTP at all: the answer is still to come. */
 		drop_response(k);
 	} else if (is_interim(k) || has_more_pieces(c, k)) {
-		c->sk = sk;
 		go_to(ctx, STEP_ANSWER);
 	} else {
-		finish_http(c, sk, k, peek_first(c, k));
+		complete_http(c, sk, k, peek_first(c, k));
+		return true;
 	}
+	return false;
 }
 
 /* How many bytes an interim response takes when the answer follows in the same call, else 0. */
@@ -342,14 +373,18 @@ FC_INLINE bool pass_interim(struct call *c, struct conn *k)
 
 FC_INLINE void answer_request(void *ctx, struct call *c, u64 sk, struct conn *k)
 {
-	if (k->large.x.proto == FC_PROTO_REDIS) {
-		answer_redis(c, sk, k);
-	} else if (k->large.x.proto == FC_PROTO_HTTP1) {
-		answer_http(ctx, c, sk, k);
-	} else {
-		c->sk = sk;
+	u8 proto = k->large.x.proto;
+	bool is_complete = false;
+
+	c->sk = sk;
+	if (proto == FC_PROTO_REDIS)
+		is_complete = answer_redis(ctx, c, sk, k);
+	else if (proto == FC_PROTO_HTTP1)
+		is_complete = answer_http(ctx, c, sk, k);
+	else
 		go_to(ctx, STEP_REPLY);
-	}
+	if (is_complete) /* written once: each hook has it */
+		finish_answer(c, sk, k);
 }
 
 /* Responses to the requests that were only counted. */

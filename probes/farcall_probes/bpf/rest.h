@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The rest of a response of HTTP/1, PostgreSQL or MySQL: what comes behind the call that its record goes out at. Each such call leaves its time and its
+ * The rest of a response of a protocol that answers in order: what comes behind the call that its record goes out at. Each such call leaves its time and its
  * length; what they come to is told once, in a small record of its own (FC_SEGMENT_REST): when the next request begins, when
  * the connection closes, and when user space asks. A response that came in one call has none.
  *
@@ -15,9 +15,16 @@
 #include "http1.h"
 #include "io.h"
 #include "plain.h"
+#include "redis.h"
 
 /* A write of so many bytes may be taken in parts: a socket's buffer begins with 16 KiB (tcp_wmem). Whether it was is told too. */
 #define FC_REST_LARGE 16384
+
+/* What is read and has fewer bytes ends where a write of its sender did: no TCP segment that goes on is shorter (IPv6's least MTU). */
+#define FC_REST_SEGMENT 1200
+
+/* An answer that looks whole is taken for it when nothing came for so long. */
+#define FC_REST_QUIET_NS (FC_SECOND_NS / 10)
 
 /* CRLF 0 CRLF CRLF */
 #define FC_LAST_CHUNK (FC_WORD('\r', '\n', '0', '\r') | FC_WORD('\n', '\r', '\n', 0) << 32)
@@ -48,6 +55,22 @@ FC_INLINE u8 grade_response(u8 proto, u64 last)
 	if (proto == FC_PROTO_POSTGRES ? ends_postgres_answer(last) : ends_mysql_answer(last))
 		return FC_ENDED_ANSWER;
 	return FC_ENDED_NOT;
+}
+
+/* The same of Redis and memcached, `distance` bytes before (negative) or behind what was counted. */
+FC_INLINE u8 grade_small(const struct conn *k, s32 distance)
+{
+	bool is_text = k->large.x.proto == FC_PROTO_MEMCACHED && *(u32 *)k->small.resp == (u32)FC_WORD('V', 'A', 'L', 'U');
+
+	if (distance < 0 || k->rest_bytes < k->rest_owed)
+		return FC_ENDED_NOT;
+	if (k->rest_owed == k->rest_bytes)
+		return FC_ENDED_ANSWER;
+	if (distance > 0 || !k->rest_last)
+		return FC_ENDED_BLANK;
+	if (is_text)
+		return ends_memcached_values(k->rest_last) ? FC_ENDED_ANSWER : FC_ENDED_NOT;
+	return k->rest_owed || ends_line(k->rest_last) ? FC_ENDED_BLANK : FC_ENDED_NOT;
 }
 
 /* The last eight bytes, when the call's are added to `before`; 0 where they are not known. */
@@ -126,25 +149,58 @@ FC_INLINE void note_first_answer(struct conn *k, u64 last)
 	k->large.x.ended = grade_response(k->large.x.proto, last);
 }
 
+/* Whether the first call of an answer of Redis or memcached has all of it. Both make an answer whole before they write it, 16 kB at
+ * a time at least; a longer write may be taken in parts. */
+FC_INLINE bool is_small_there(const struct call *c, struct conn *k, u64 last)
+{
+	struct fc_exchange *x = &k->large.x;
+	const u8 *r = k->small.resp;
+	u64 bound = c->dir == DIR_OUT ? FC_REST_LARGE : FC_REST_SEGMENT;
+	u64 total = c->total;
+	bool is_redis = x->proto == FC_PROTO_REDIS;
+	u64 owed = is_redis ? weigh_redis(r) : weigh_memcached(r);
+	u64 meta;
+
+	k->rest_owed = x->flags & FC_FLAG_PIPELINED ? 0 : owed;
+	if (total < owed || (c->dir == DIR_OUT && (c->more || total >= bound)) || x->flags & FC_FLAG_PIPELINED)
+		return false;
+	if (total == owed)
+		return true;
+	if (is_redis)
+		return total < bound && ends_line(last) && (total > FC_SMALL_RESP || is_short_redis(*(u64 *)r, total));
+	if (owed)
+		return true; /* several answers */
+	if (*(u32 *)r == (u32)FC_WORD('V', 'A', 'L', 'U'))
+		return ends_memcached_values(last);
+	meta = read_meta_size(r);
+	return ends_line(last) && (!meta || total >= meta + 8);
+}
+
 /* What follows belongs to it. Behind a database's last byte the next round trip's come, which may begin with what is told from no
  * other bytes. */
 FC_INLINE bool goes_on(const struct conn *k)
 {
 	if (k->large.x.proto == FC_PROTO_HTTP1)
 		return k->follow;
+	if (is_small_record(k->large.x.proto))
+		return k->follow && (k->dir == DIR_IN || grade_small(k, 0) != FC_ENDED_ANSWER);
 	return k->follow && grade_response(k->large.x.proto, k->rest_last) != FC_ENDED_ANSWER;
 }
 
 /* And behind it. */
-FC_INLINE void follow_first(struct call *c, struct conn *k, u32 written)
+FC_INLINE void follow_first(struct call *c, u64 sk, struct conn *k, u32 written)
 {
 	bool is_written = c->dir == DIR_OUT && !c->plain;
+	bool is_small = is_small_record(k->large.x.proto);
 
 	k->follow = FOLLOW_FIRST;
 	k->rest_bytes = k->large.x.resp_bytes;
 	/* Of what is read it is found at the next read: until then it costs nothing. */
 	k->rest_seq = (is_written ? written : c->place) + (u32)c->total;
-	k->rest_ns = is_written && c->total > FC_REST_LARGE ? k->large.x.ts_resp_ns : 0;
+	if (is_small && c->dir == DIR_IN && !c->plain)
+		k->rest_seq = locate_read(sk, 0);
+	/* Also of what may be there already, but is not sure to be. */
+	k->rest_ns = (is_written && c->total > FC_REST_LARGE) || is_small ? k->large.x.ts_resp_ns : 0;
 }
 
 /* `n` more bytes; `is_done`: they are written already. */
@@ -169,7 +225,8 @@ FC_INLINE void follow_bytes(struct call *c, u64 sk, struct conn *k, u64 n, bool 
 
 FC_INLINE void follow_call(struct call *c, u64 sk, struct conn *k)
 {
-	u64 before = k->follow == FOLLOW_FIRST && !k->rest_last ? load_last(k) : k->rest_last;
+	bool is_captured = k->follow == FOLLOW_FIRST && !k->rest_last && !is_small_record(k->large.x.proto);
+	u64 before = is_captured ? load_last(k) : k->rest_last;
 
 	k->rest_last = peek_last(c, before);
 	follow_bytes(c, sk, k, c->total, false);
@@ -186,16 +243,29 @@ FC_INLINE bool has_rest(const struct conn *k)
 	return k->state == CONN_ANSWERED && k->follow && k->rest_ns;
 }
 
-/* `why`: enum fc_rest. */
-FC_INLINE void tell_rest(struct call *c, u64 sk, struct conn *k, u8 why)
+/* Counts what no call of ours carried, and says how the response ends then. */
+FC_INLINE u8 settle_rest(u64 sk, struct conn *k)
+{
+	u32 place = locate_end(sk, k);
+	s32 distance = (s32)(place - k->rest_seq);
+	u8 proto = k->large.x.proto;
+
+	k->rest_bytes += (s64)distance;
+	k->rest_seq = place;
+	if (!is_small_record(proto))
+		return distance ? FC_ENDED_NOT : grade_response(proto, k->rest_last);
+	if (distance)
+		k->rest_last = 0;
+	return grade_small(k, distance);
+}
+
+/* `why`: enum fc_rest. `ended`: enum fc_ended, after settle_rest. */
+FC_INLINE void tell_rest(struct call *c, struct conn *k, u8 why, u8 ended)
 {
 	struct fc_exchange *x = &c->segment.x;
-	u32 place = locate_end(sk, k);
 
 	read_kernel(x, sizeof(*x), &k->large.x);
-	x->ended = place == k->rest_seq ? grade_response(x->proto, k->rest_last) : FC_ENDED_NOT;
-	k->rest_bytes += (s64)(s32)(place - k->rest_seq);
-	k->rest_seq = place;
+	x->ended = ended;
 	x->segment = FC_SEGMENT_REST;
 	x->end = why;
 	x->ts_resp_ns = k->rest_ns;
@@ -228,14 +298,23 @@ FC_INLINE bool ask_rest(u64 sk, u64 conn_id, u32 seq)
 	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
 	struct call *c = find_workspace(WORKSPACE_CLOSE);
 	bool is_over;
+	u8 ended;
 
 	if (!k || !c || k->large.x.who.conn_id != conn_id || k->large.x.seq != seq)
 		return false;
 	if (k->state != CONN_ANSWERED || !k->follow)
 		return false;
 	is_over = is_rest_over(sk, k);
-	if (has_rest(k))
-		tell_rest(c, sk, k, is_over ? FC_REST_CLOSED : FC_REST_ASKED);
+	if (!has_rest(k))
+		return !is_over;
+	ended = settle_rest(sk, k);
+	if (is_small_record(k->large.x.proto) && !is_over) {
+		if (ended == FC_ENDED_NOT || (ended == FC_ENDED_BLANK && read_clock() < k->rest_ns + FC_REST_QUIET_NS))
+			return true;
+		ended = FC_ENDED_ANSWER;
+		k->follow = FOLLOW_NOT;
+	}
+	tell_rest(c, k, is_over ? FC_REST_CLOSED : FC_REST_ASKED, ended);
 	return !is_over;
 }
 

@@ -160,7 +160,7 @@ FC_INLINE void tell_step(void *ctx, struct call *c)
 
 	if (!k)
 		return;
-	tell_rest(c, sk, k, FC_REST_NEXT);
+	tell_rest(c, k, FC_REST_NEXT, settle_rest(sk, k));
 	go_to(ctx, STEP_BEGIN);
 }
 
@@ -179,7 +179,11 @@ FC_INLINE void reply_step(void *ctx, struct call *c)
 	u64 sk;
 	struct conn *k = find_conn(c, &sk);
 
-	if (k)
+	if (!k)
+		return;
+	if (k->large.x.proto == FC_PROTO_REDIS)
+		answer_small(c, sk, k);
+	else
 		answer_database(c, sk, k);
 }
 
