@@ -96,7 +96,7 @@ class Frames:
     """`begins`, `ends`: where in `data` the block of a plain frame lies, behind its header; so they stand for all frames.
     `others`: by a frame's place here, where there is anything to say."""
 
-    __slots__ = ("_kinds", "_sizes", "_view", "begins", "data", "ends", "others")
+    __slots__ = ("_view", "begins", "data", "ends", "kinds", "others", "sizes", "streams")
 
     def __init__(self, block: Records, rows: npt.NDArray[np.intp]) -> None:
         beginnings = block.view(_BEGINNINGS)["bytes"]
@@ -109,33 +109,55 @@ class Frames:
             begins[long] = begins[0] + len(data) + np.arange(len(long)) * events.LARGE.itemsize
             data += block.view(_WHOLE)[rows[long]].tobytes()
         self.data = data
-        self._kinds = _find_kinds(view, sizes)
-        self._sizes = np.where(self._kinds >= ASKED_BODY, 0, sizes) + view["ts_resp_ns"].astype(
+        self.kinds = _find_kinds(view, sizes)
+        # With the bytes of DATA that go with it.
+        self.sizes = np.where(self.kinds >= ASKED_BODY, 0, sizes) + view["ts_resp_ns"].astype(
             np.int64
         )
+        self.streams = view["stream"] & np.uint32(0x7FFFFFFF)
         self.begins, self.ends = begins, begins + (sizes - http2.HEADER_BYTES)
         self.others = _find_others(view)
 
-    def __iter__(self) -> Iterator[tuple[int, int, int, int, int, int, int, int, int, int]]:
-        """Of each frame: its place here, connection, segment number, time, flags, kind, stream, bytes with those of DATA that go
-        with it, begin, end."""
-        view = self._view
-        streams = view["stream"] & np.uint32(0x7FFFFFFF)
+    def __len__(self) -> int:
+        return len(self._view)
+
+    @property
+    def conn_ids(self) -> npt.NDArray[np.uint64]:
+        return self._view["conn_id"]
+
+    @property
+    def numbers(self) -> npt.NDArray[np.uint32]:
+        """Each frame's on its connection and in its direction."""
+        return self._view["seq"]
+
+    @property
+    def times_ns(self) -> npt.NDArray[np.uint64]:
+        return self._view["ts_req_ns"]
+
+    @property
+    def flags(self) -> npt.NDArray[np.uint32]:
+        return self._view["flags"]
+
+    def list_some(
+        self, rows: npt.NDArray[np.intp]
+    ) -> Iterator[tuple[int, int, int, int, int, int, int, int, int, int]]:
+        """Of each of these frames: its place here, connection, number, time, flags, kind, stream, size, begin, end."""
         columns = (
-            view["conn_id"],
-            view["seq"],
-            view["ts_req_ns"],
-            view["flags"],
-            self._kinds,
-            streams,
-            self._sizes,
+            self.conn_ids,
+            self.numbers,
+            self.times_ns,
+            self.flags,
+            self.kinds,
+            self.streams,
+            self.sizes,
+            self.begins,
+            self.ends,
         )
-        lists = [column.tolist() for column in (*columns, self.begins, self.ends)]
-        return zip(range(len(view)), *lists, strict=True)
+        return zip(rows.tolist(), *(column[rows].tolist() for column in columns), strict=True)
 
     def list_odd(self) -> Iterator[Odd]:
         """Those of kind ODD, one after the other."""
-        odd = self._view[self._kinds == ODD]
+        odd = self._view[self.kinds == ODD]
         names = ("segment", "resp_bytes", "req_bytes")
         is_end = odd["ended"] == events.ENDED_STREAM
         return map(Odd, *(odd[name].tolist() for name in names), is_end.tolist())

@@ -1,9 +1,9 @@
 """Streams that have ended → the records and columns of their exchanges."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.readcolumns import NO_RESPONSE, TRACE_FLAGS, Columns
+from farcall_probes.records import join
 from farcall_probes.wire import hpack, tracecontext, traceparents
 from farcall_probes.wire.hpack import Fields, Value
 from farcall_probes.wire.http1 import MAX_WORD, drop_user
@@ -24,9 +25,21 @@ STREAM_STEP = 1 << 15
 MAX_ASKED = 1024  # requests that say the same, as they are remembered; 0.5 kB each
 MAX_ASKED_PATH = 256  # characters of one that is remembered
 _NO_FIELDS: Fields = [None] * hpack.FIELDS
+_ASKED = (
+    hpack.METHOD,
+    hpack.PATH,
+    hpack.AUTHORITY,
+    hpack.HOST,
+    hpack.USER_AGENT,
+    hpack.CONTENT_TYPE,
+)
+_STATUS = itemgetter(hpack.STATUS)
+_RPC_STATUS, _RPC_MESSAGE = itemgetter(hpack.GRPC_STATUS), itemgetter(hpack.GRPC_MESSAGE)
 _NOTHING: list[Value] = [None] * (hpack.UBER + 1 - hpack.B3)
 _MAX_ASKED_US = 2**32 - 1
 MAX_RPC_STATUS = 16  # UNAUTHENTICATED; what is beyond is nobody's
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +102,22 @@ class _Asked(NamedTuple):
     kind: str | None
 
 
+class Ended(NamedTuple):
+    """Exchanges that have ended, column by column."""
+
+    block: Records  # events.EXCHANGE of each request's HEADERS; the rows' own
+    numbers: npt.NDArray[np.uint32]  # of their streams
+    flags: npt.NDArray[np.uint32]
+    answered_ns: npt.NDArray[np.uint64]
+    ended_ns: npt.NDArray[np.uint64]
+    answer_bytes: npt.NDArray[np.uint64]
+    is_grpc: list[bool]
+    fields: list[Fields]  # of requests, answers, and what answers ended with
+    answers: list[Fields]
+    trailers: list[Fields]
+    errors: list[str | None]
+
+
 class StreamRows:
     """Rows gathered by one drain, and made at its end: column by column, because most of them say the same in each row."""
 
@@ -98,6 +127,7 @@ class StreamRows:
         self._identities: dict[
             int, bytes
         ] = {}  # by row: of connections, learned behind the request
+        self._calls: Ended | None = None
         self._asked: dict[tuple[Value, ...], _Asked] = {}
         self.contexts_invalid = 0
 
@@ -115,48 +145,73 @@ class StreamRows:
             flags |= events.FLAG_CUT
         self._ended.append((stream, flags, end_ns, error))
 
+    def add_calls(self, calls: Ended) -> None:
+        """Those that a drain had whole, once before it is taken."""
+        self._calls = calls
+
     def take(self, heads: npt.NDArray[np.void] | None) -> Exchanges | None:
         """`heads`: of this drain's records, where streams may have theirs."""
-        if not self._ended:
-            return None
+        calls, self._calls = self._calls, None
+        if self._ended:
+            others = self._gather(heads)
+            calls = _join(calls, others) if calls is not None else others
+        return self._build(calls) if calls is not None else None
+
+    def _gather(self, heads: npt.NDArray[np.void] | None) -> Ended:
         ended, self._ended = self._ended, []
         streams, flags, ends, errors = zip(*ended, strict=True)
-        fields = [stream.fields for stream in streams]
-        traces, states, formats = self._read_contexts(fields)
-        trace_ids, span_ids = zip(*traces, strict=True)
-        method, path, query, host, agent, kind = zip(*map(self._find_asked, fields), strict=True)
         block = self._take_heads(streams, heads)
-        block["proto"] = [
-            events.PROTO_GRPC if stream.is_grpc else events.PROTO_HTTP2 for stream in streams
-        ]
-        block["seq"] = number_streams(np.array([s.number for s in streams], dtype=np.uint32))
-        block["flags"] = np.array(flags, dtype=np.uint32) | np.array(formats, dtype=np.uint32)
-        block["req_bytes"] += block["ts_resp_ns"]  # the DATA that came with its HEADERS
-        block["ts_resp_ns"] = [s.answered_ns or end for s, end in zip(streams, ends, strict=True)]
-        block["resp_bytes"] = [stream.answer_bytes for stream in streams]
         _add_asked(block, streams)
+        answered = [s.answered_ns or end for s, end in zip(streams, ends, strict=True)]
+        return Ended(
+            block=block,
+            numbers=np.array([stream.number for stream in streams], dtype=np.uint32),
+            flags=np.array(flags, dtype=np.uint32),
+            answered_ns=np.array(answered, dtype=np.uint64),
+            ended_ns=np.array(ends, dtype=np.uint64),
+            answer_bytes=np.array([stream.answer_bytes for stream in streams], dtype=np.uint64),
+            is_grpc=[bool(stream.is_grpc) for stream in streams],
+            fields=[stream.fields for stream in streams],
+            answers=[stream.answer for stream in streams],
+            trailers=[stream.trailers for stream in streams],
+            errors=list(errors),
+        )
+
+    def _build(self, calls: Ended) -> Exchanges:
+        fields = list(zip(*calls.fields, strict=True))
+        trace_ids, span_ids, states, formats = self._read_contexts(fields, calls.fields)
+        said = list(zip(*map(fields.__getitem__, _ASKED), strict=True))
+        asked = _translate(said, self._find_asked)
+        method, path, query, host, agent, kind = zip(*asked, strict=True)
+        block = calls.block
+        block["proto"] = np.where(calls.is_grpc, events.PROTO_GRPC, events.PROTO_HTTP2)
+        block["seq"] = number_streams(calls.numbers)
+        block["flags"] = calls.flags | np.array(formats, dtype=np.uint32)
+        block["req_bytes"] += block["ts_resp_ns"]  # the DATA that came with its HEADERS
+        block["ts_resp_ns"] = calls.answered_ns
+        block["resp_bytes"] = calls.answer_bytes
         block["segment"] = events.SEGMENT_NONE
         _number_sealed(block)
-        nothing = [None] * len(streams)
-        statuses = [_read_http_status(stream.answer[hpack.STATUS]) for stream in streams]
+        nothing = [None] * len(block)
+        statuses = _translate(map(_STATUS, calls.answers), _read_http_status)
         columns = Columns(
-            rows=np.arange(len(streams)),
+            rows=np.arange(len(block)),
             flags=block["flags"].copy(),
             operation=method,
             target=path,
             query=query,
             host=host,
             status=np.array(statuses, dtype=np.int32),
-            error=errors,
+            error=calls.errors,
             batch_size=nothing,
             user_agent=agent,
             content_type=kind,
             trace_id=trace_ids,
             parent_span_id=span_ids,
             trace_state=states,
-            rpc_status=[_read_rpc_status(s.trailers[hpack.GRPC_STATUS]) for s in streams],
-            message=[_read_message(s.trailers[hpack.GRPC_MESSAGE]) for s in streams],
-            ended_ns=np.array(ends, dtype=np.uint64),
+            rpc_status=_translate(map(_RPC_STATUS, calls.trailers), _read_rpc_status),
+            message=_translate(map(_RPC_MESSAGE, calls.trailers), _read_message),
+            ended_ns=calls.ended_ns,
         )
         return Exchanges(block=block, columns=columns)
 
@@ -171,20 +226,11 @@ class StreamRows:
                 found[kept] = np.frombuffer(b"".join(carried), dtype=found.dtype)
             block = found.view(events.EXCHANGE)
         for row, identity in self._identities.items():
-            numbers = np.frombuffer(identity, dtype="<u4")
-            block["isn_client"][row], block["isn_server"][row] = numbers
+            set_identity(block, row, identity)
         self._identities.clear()
         return block
 
-    def _find_asked(self, fields: Fields) -> _Asked:
-        said = (
-            fields[hpack.METHOD],
-            fields[hpack.PATH],
-            fields[hpack.AUTHORITY],
-            fields[hpack.HOST],
-            fields[hpack.USER_AGENT],
-            fields[hpack.CONTENT_TYPE],
-        )
+    def _find_asked(self, said: tuple[Value, ...]) -> _Asked:
         asked = self._asked.get(said)
         if asked is None:
             asked = _read_asked(*said)
@@ -195,24 +241,35 @@ class StreamRows:
         return asked
 
     def _read_contexts(
-        self, fields: Sequence[Fields]
-    ) -> tuple[Sequence[tracecontext.Ids], Sequence[str | None], Sequence[int]]:
-        """Of each its trace, its tracestate, and the flag that says in which format it was."""
-        said = traceparents.read_all([one[hpack.TRACEPARENT] for one in fields])
-        traces: list[tracecontext.Ids] = []
-        formats = [0] * len(fields)
-        states: list[str | None] = [None] * len(fields)
-        for at, (ids, one) in enumerate(zip(said, fields, strict=True)):
-            if ids is None or ids[0] is None:
-                others, form, is_invalid = _read_other_context(one)
-                traces.append(others)
-                formats[at] = TRACE_FLAGS[form]
-                self.contexts_invalid += is_invalid or ids is not None
-                continue
-            traces.append(ids)
-            if one[hpack.TRACESTATE]:
-                states[at] = self._read_state(one[hpack.TRACESTATE])
-        return traces, tuple(states), formats
+        self, columns: Sequence[Sequence[Value]], fields: Sequence[Fields]
+    ) -> tuple[Sequence[bytes | None], Sequence[bytes | None], Sequence[str | None], Sequence[int]]:
+        """Of each its trace and span, its tracestate, and the flag that says in which format they were."""
+        said = traceparents.read_all(columns[hpack.TRACEPARENT])
+        formats = [0] * len(said)
+        states: Sequence[str | None] = (None,) * len(said)
+        given = columns[hpack.TRACESTATE]
+        traces = [ids or tracecontext.NOBODY for ids in said]
+        if tracecontext.NOBODY in traces:
+            traces = [self._read_other(at, ids, fields[at], formats) for at, ids in enumerate(said)]
+        if given.count(None) < len(given):
+            states = tuple(
+                self._read_state(state)
+                if state and ids is not None and ids[0] is not None
+                else None
+                for ids, state in zip(said, given, strict=True)
+            )
+        trace_ids, span_ids = zip(*traces, strict=True)
+        return trace_ids, span_ids, states, formats
+
+    def _read_other(
+        self, at: int, ids: tracecontext.Ids | None, fields: Fields, formats: list[int]
+    ) -> tracecontext.Ids:
+        if ids is not None and ids[0] is not None:
+            return ids
+        others, form, is_invalid = _read_other_context(fields)
+        formats[at] = TRACE_FLAGS[form]
+        self.contexts_invalid += is_invalid or ids is not None
+        return others
 
     def _read_state(self, said: Value) -> str | None:
         if type(said) is not str:
@@ -220,6 +277,26 @@ class StreamRows:
         state = tracecontext.parse_tracestate(said.encode())
         self.contexts_invalid += state is None and bool(said.strip(" \t,"))
         return state
+
+
+def _join(one: Ended, other: Ended) -> Ended:
+    """Rows of both."""
+    joined: list[Any] = [join([one.block, other.block])]
+    columns: list[tuple[Any, Any]] = list(zip(one[1:], other[1:], strict=True))
+    for a, b in columns:
+        joined.append(a + b if isinstance(a, list) else np.concatenate((a, b)))
+    return Ended(*joined)
+
+
+def set_identity(block: Records, row: int, identity: bytes) -> None:
+    block["isn_client"][row], block["isn_server"][row] = np.frombuffer(identity, dtype="<u4")
+
+
+def _translate(values: Iterable[T], read: Callable[[T], U]) -> list[U]:
+    """What is read of each; most of them are the same."""
+    given = list(values)
+    known = {value: read(value) for value in set(given)}
+    return list(map(known.__getitem__, given))
 
 
 def _read_asked(
@@ -299,13 +376,11 @@ def _read_message(value: Value) -> str | None:
     return text(unquote_to_bytes(value), MAX_WORD) if "%" in value else value
 
 
-@lru_cache(maxsize=1024)
 def _read_http_status(value: Value) -> int:
     """0: none."""
     return int(_read_status(value, MAX_STATUS) or 0)
 
 
-@lru_cache(maxsize=1024)
 def _read_rpc_status(value: Value) -> str | None:
     return _read_status(value, MAX_RPC_STATUS)
 

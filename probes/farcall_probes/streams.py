@@ -20,11 +20,11 @@ from farcall_probes.capture import Records
 from farcall_probes.streambodies import (
     RESET,
     add_bodies,
-    add_other,
     add_reset,
     is_tunnel,
     name_reset,
 )
+from farcall_probes.streamcalls import read_block, take_calls
 from farcall_probes.streamframes import (
     ASKED,
     ASKED_BODY,
@@ -40,7 +40,7 @@ from farcall_probes.streamframes import (
     read_bodies,
 )
 from farcall_probes.streamrows import Exchanges, Stream, StreamRows
-from farcall_probes.streamsessions import COUNTERS, Mark, Session
+from farcall_probes.streamsessions import COUNTERS, Mark, Session, add_other_to, judge_grpc
 from farcall_probes.wire import hpack, http2
 from farcall_probes.wire.hpack import Fields
 from farcall_probes.wire.http2blocks import Direction, Event
@@ -48,7 +48,6 @@ from farcall_probes.wire.http2blocks import Direction, Event
 MAX_SESSIONS = 2048  # in each of two generations; some 10 kB each, most of it tables
 MAX_IN_FLIGHT = 32_768  # streams of all connections: 0.7 kB each
 UNENDED_NS = 60 * 1_000_000_000  # as of HTTP/1, see rests.py
-GRPC = "application/grpc"
 GOAWAY = "goaway"
 TIMEOUT = "timeout"
 
@@ -76,7 +75,8 @@ class Streams:
         """`block`: records as events.LARGE; `rows`: those that are segments of HTTP/2. What ended with them, or None."""
         frames = Frames(block, rows)
         try:
-            self._walk(frames)
+            read, left = self._take_calls(frames)
+            self._walk(frames, left, read)
         except BaseException:
             self._keep(frames, self._fresh)
             raise
@@ -84,10 +84,24 @@ class Streams:
         self._keep(frames, [stream for stream in self._fresh if stream.is_open])
         return ended
 
-    def _walk(self, frames: Frames) -> None:
+    def _take_calls(self, frames: Frames) -> tuple[list[Fields | None], npt.NDArray[np.intp]]:
+        """Those that are whole. What blocks of other frames say as far as they were read, and which frames those are."""
+        conn_ids, first, which = np.unique(frames.conn_ids, return_index=True, return_inverse=True)
+        if len(conn_ids) + len(self._young) > self._max_sessions:  # some would go meanwhile
+            return [None] * len(frames), np.arange(len(frames))
+        seen = zip(conn_ids.tolist(), frames.flags[first].tolist(), strict=True)
+        sessions = [self._young.get(n) or self._find(n, flags) for n, flags in seen]
+        read, is_left, unread = take_calls(frames, sessions, which, self._rows)
+        self.counters["http2_unread"] += unread
+        return read, np.flatnonzero(is_left)
+
+    def _walk(self, frames: Frames, rows: npt.NDArray[np.intp], read: list[Fields | None]) -> None:
+        """Through these frames. `read`: what blocks say whose connections were found orderly; those frames are next."""
         data, others = frames.data, frames.others
         odd, sessions = frames.list_odd(), self._young
-        for at, conn_id, seq, ts_ns, flags, kind, number, size, begin, end in frames:
+        for at, conn_id, seq, ts_ns, flags, kind, number, size, begin, end in frames.list_some(
+            rows
+        ):
             session = sessions.get(conn_id)
             if session is None:
                 session = self._find(conn_id, flags)
@@ -98,27 +112,26 @@ class Streams:
                 )
                 continue
             direction = session.request if kind & 1 else session.response
-            if seq != direction.next_seq:
-                self._lose(session, direction)
-            direction.next_seq = seq + 1
-            if not session.identity and flags & events.FLAG_IDENTITY:
-                session.identity = frames.find_identity(at)
+            fields = read[at]
+            if fields is None:
+                if seq != direction.next_seq:
+                    self._lose(session, direction)
+                direction.next_seq = seq + 1
+                if not session.identity and flags & events.FLAG_IDENTITY:
+                    session.identity = frames.find_identity(at)
             if others and at in others:
-                self._add_other(session, number, others[at], ts_ns)
+                add_other_to(session, number, others[at], ts_ns)
             if kind >= ASKED_BODY:
                 self._take_body(session, number, kind, ts_ns, size)
                 continue
-            if not direction.is_idle:
+            if fields is None and not direction.is_idle:
                 is_end = kind == ENDED
                 frame = (at, ts_ns, flags, size, begin, end)
                 self._feed(session, frames, frame, 0, is_request=kind == ASKED, is_end=is_end)
                 continue
-            block = data[begin:end]
-            decoder = direction.decoder
-            fields = decoder.known.get(block) or decoder.decode(block)
-            if type(fields) is not list:
-                self.counters["http2_unread"] += 1
-                fields = hpack.make_unknown()
+            if fields is None:
+                fields, is_unread = read_block(direction.decoder, data[begin:end])
+                self.counters["http2_unread"] += is_unread
             if kind == ASKED:
                 stream = Stream(number, at, flags, ts_ns, fields)
                 self._fresh.append(stream)
@@ -301,23 +314,18 @@ class Streams:
             stream.answer = fields
             if not is_end:
                 stream.answer_bytes = size
-                if self._is_grpc(session, stream, fields) or not is_tunnel(stream):
+                if judge_grpc(session, stream, fields) or not is_tunnel(stream):
                     return
                 size = 0
         if fields[hpack.GRPC_STATUS] is not None:
             session.has_grpc = stream.is_grpc = True
         elif stream.is_grpc is None:
-            self._is_grpc(session, stream, fields)
+            judge_grpc(session, stream, fields)
         stream.answer_bytes += size
         stream.trailers = fields
         del session.streams[number]
         self._in_flight -= 1
         self._rows.add(stream, ts_ns, None, session.identity)
-
-    @staticmethod
-    def _add_other(session: Session, number: int, other: Other, ts_ns: int) -> None:
-        if number in session.streams:
-            add_other(session.streams[number], other, ts_ns)
 
     def _take_body(self, session: Session, number: int, kind: int, ts_ns: int, size: int) -> None:
         stream = session.streams.get(number)
@@ -331,19 +339,6 @@ class Streams:
             del session.streams[number]
             self._in_flight -= 1
             self._rows.add(stream, ts_ns, None, session.identity)
-
-    def _is_grpc(self, session: Session, stream: Stream, answer: Fields) -> bool:
-        """By the content type of the request, else of the answer; where neither is known, as the connection's others."""
-        kind = stream.fields[hpack.CONTENT_TYPE]
-        if kind is None:
-            kind = answer[hpack.CONTENT_TYPE]
-        if type(kind) is str:
-            stream.is_grpc = kind.startswith(GRPC)
-            session.has_grpc = session.has_grpc or stream.is_grpc
-        else:
-            unknown = stream.fields[hpack.UNKNOWN] and answer[hpack.UNKNOWN]
-            stream.is_grpc = bool(unknown and session.has_grpc)
-        return stream.is_grpc
 
     def _take_event(
         self,
@@ -378,7 +373,7 @@ class Streams:
         else:
             is_end = is_end or bool(event.flags & http2.END_STREAM)
             if other is not NOTHING:
-                self._add_other(session, event.stream, other, mark.ts_ns)
+                add_other_to(session, event.stream, other, mark.ts_ns)
             self._answer(session, event.stream, event.fields, is_end, mark.ts_ns, size)
 
     def _end(self, session: Session, numbers: list[int], ts_ns: int, error: str) -> None:
@@ -393,7 +388,7 @@ class Streams:
         self, session: Session, stream: Stream, end_ns: int, *, error: str | None = None
     ) -> None:
         if stream.is_grpc is None:
-            self._is_grpc(session, stream, _NO_ANSWER)
+            judge_grpc(session, stream, _NO_ANSWER)
         self._rows.add(stream, end_ns, error, session.identity)
 
 

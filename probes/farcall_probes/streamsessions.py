@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass
 
+from farcall_probes.streambodies import add_other
+from farcall_probes.streamframes import Other
 from farcall_probes.streamrows import Stream
 from farcall_probes.wire import hpack
+from farcall_probes.wire.hpack import Fields, Value
 from farcall_probes.wire.http2blocks import Direction
 
+GRPC = "application/grpc"
 COUNTERS = (
     "http2_gaps",  # places where segments of a connection were lost
     "http2_streams_lost",  # requests given up there
@@ -42,3 +46,25 @@ class Session:
         self.streams: dict[int, Stream] = {}
         self.identity = b""
         self.has_grpc = False
+
+
+def add_other_to(session: Session, number: int, other: Other, ts_ns: int) -> None:
+    if number in session.streams:
+        add_other(session.streams[number], other, ts_ns)
+
+
+def judge_grpc(session: Session, stream: Stream, answer: Fields) -> bool:
+    """By the content type of the request, else of the answer; where neither is known, as the connection's others."""
+    kind = find_type(stream.fields, answer)
+    if type(kind) is str:
+        stream.is_grpc = kind.startswith(GRPC)
+        session.has_grpc = session.has_grpc or stream.is_grpc
+    else:
+        unknown = stream.fields[hpack.UNKNOWN] and answer[hpack.UNKNOWN]
+        stream.is_grpc = bool(unknown and session.has_grpc)
+    return stream.is_grpc
+
+
+def find_type(asked: Fields, answer: Fields) -> Value:
+    kind = asked[hpack.CONTENT_TYPE]
+    return answer[hpack.CONTENT_TYPE] if kind is None else kind

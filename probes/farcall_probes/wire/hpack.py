@@ -107,6 +107,7 @@ _STATIC[58] = (USER_AGENT, "")
 _LITERAL_NAMES = {(name, False): place for name, place in _NAMES.items()} | {
     (huffman.encode(name), True): place for name, place in _NAMES.items()
 }
+_TEXTS = (str, bytes)  # the second is still coded, and no longer than its text
 _UNKNOWN_ENTRY: Final[_Entry] = (UNKNOWN, True)
 
 
@@ -297,7 +298,7 @@ class Decoder:
         """Drops entries that the encoder has dropped for sure: of each, no more than 32 and its text are counted."""
         kept = total = 0
         for _, value in reversed(self._entries):
-            total += ENTRY_BYTES + (len(value) if type(value) is str else 0)
+            total += ENTRY_BYTES + (len(value) if value.__class__ in _TEXTS else 0)
             if total > self._max_bytes:
                 break
             kept += 1

@@ -78,9 +78,9 @@ def _read_some(raws: Sequence[bytes]) -> list[Ids | None]:
     state = np.zeros(len(raws), np.uint16)
     for step in steps:
         step |= state
-        np.take(states, step, out=state, mode="clip")
+        states.take(step, out=state, mode="clip")
     # Two characters a step at most, the first in the lower byte.
-    found = np.ascontiguousarray(np.take(made, steps, mode="clip").T).view(np.uint8)
+    found = np.ascontiguousarray(made.take(steps, mode="clip").T).view(np.uint8)
     is_whole = (found >> 7).sum(axis=1, dtype=np.uint8) == _LENGTH
     rows = np.flatnonzero(is_whole & (state == _find_state(_PADDING)))
     if len(rows) < len(raws):

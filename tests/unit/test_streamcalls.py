@@ -1,0 +1,105 @@
+"""Calls that one drain has whole become the same rows as those that many drains have piece by piece."""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from farcall_probes import events
+from farcall_probes.capture import Records
+from farcall_probes.streamrows import Exchanges
+from farcall_probes.streams import Streams
+from support_http2 import TRACE, Talk, get_headers, grpc_headers
+
+pytestmark = pytest.mark.unit
+
+Row = tuple[Any, ...]
+
+
+def make_call(talk: Talk, stream: int, rng: random.Random) -> list[list[Records]]:
+    """The frames of one call, each by itself."""
+    trace = f"00-{rng.getrandbits(128) or 1:032x}-{rng.getrandbits(64) or 1:016x}-01"
+    more = [
+        ("traceparent", rng.choice([trace, trace, "none"])),
+        ("tracestate", "rojo=1"),
+        ("b3", f"{TRACE[3:35]}-{'b' * 16}-1"),
+    ]
+    headers = rng.choice(
+        [
+            grpc_headers(f"/shop.Cart/{rng.randrange(3)}", *more[: rng.randrange(4)]),
+            get_headers(f"/{rng.randrange(3)}?q={stream}", *more[: rng.randrange(3)]),
+            [*get_headers(), ("content-type", "text/html")],
+            [(":method", "CONNECT"), (":authority", "a.example:443"), ("content-type", "x")],
+        ]
+    )
+    frames = [talk.ask(stream, headers)]
+    if rng.random() < 0.2:
+        frames.append(talk.body(0, stream, 100))
+    if rng.random() < 0.1:
+        frames.append(talk.reset(1, stream, 8))
+        return frames
+    if rng.random() < 0.1:
+        frames.append(talk.answer(stream, 103, end=False))
+    kind = rng.choice(["application/grpc", "text/html"])
+    form = rng.choice(["trailers", "trailers", "trailers", "body", "alone", "never"])
+    frames.append(talk.answer(stream, 200, ("content-type", kind), end=form == "alone"))
+    if form == "trailers":
+        frames.append(talk.trailers(stream, rng.randrange(3), "oh"))
+    if form == "body":
+        frames.append(talk.body(1, stream, 1_000))
+    return frames
+
+
+def make_traffic(rng: random.Random) -> Iterator[list[Records]]:
+    """Frames of calls on several connections, in the order of each connection, and now and then one is lost."""
+    known = {"flags": events.FLAG_IDENTITY, "isn_client": 7, "isn_server": 8}
+    late = {"flags": events.FLAG_LATE}
+    talks = [Talk(conn_id=100 + i, **rng.choice([known, late, {}])) for i in range(4)]
+    streams = [1] * len(talks)
+    for _ in range(40):
+        at = rng.randrange(len(talks))
+        begun = []
+        for _ in range(rng.randrange(1, 4)):
+            begun.append(make_call(talks[at], streams[at], rng))
+            streams[at] += 2
+        for frames in begun:
+            for frame in frames:
+                if rng.random() > 0.01:
+                    yield frame
+    for talk in talks:
+        yield talk.close()
+
+
+def list_rows(found: Exchanges | None) -> list[Row]:
+    if found is None:
+        return []
+    block, columns = found.block, found.columns
+    texts = (
+        *(columns.operation, columns.target, columns.query, columns.host, columns.error),
+        *(columns.user_agent, columns.content_type, columns.trace_id, columns.parent_span_id),
+        *(columns.trace_state or (), columns.rpc_status or (), columns.message or ()),
+    )
+    numbers = [columns.status, columns.flags, columns.ended_ns]
+    assert all(column is not None and len(column) == len(block) for column in (*texts, *numbers))
+    fixed = [bytes(one) for one in block.view(f"V{block.dtype.itemsize}").tolist()]
+    return list(zip(fixed, *texts, *(n.tolist() for n in numbers if n is not None), strict=True))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_one_drain_of_many_frames_says_what_a_drain_for_each_frame_says(seed: int) -> None:
+    frames = list(make_traffic(random.Random(seed)))
+    apart, together = Streams(), Streams()
+    expected: list[Row] = []
+    for frame in frames:
+        block = np.concatenate(frame)
+        expected += list_rows(apart.take(block, np.arange(len(block))))
+    found: list[Row] = []
+    for begin in range(0, len(frames), 50):
+        block = np.concatenate([r for frame in frames[begin : begin + 50] for r in frame])
+        found += list_rows(together.take(block, np.arange(len(block))))
+
+    assert sorted(map(repr, found)) == sorted(map(repr, expected)) and len(found) > 20
+    assert together.counters == apart.counters
+    assert len(together) == len(apart)
