@@ -57,8 +57,7 @@ class Columns:
 
 
 def captured(block: Records, field: str, length: str) -> list[bytes]:
-    """What was captured of each record. No more is copied than the longest has: what is above half a kilobyte, Python asks the C
-    library for."""
+    """What was captured of each record. No more is copied than the longest has, and in one piece: each is cut out of that once."""
     caps = block[length]
     whole, offset = block.dtype.fields[field][:2] if block.dtype.fields else (block.dtype, 0)
     width = min(int(caps.max(initial=0)), whole.itemsize)
@@ -72,8 +71,12 @@ def captured(block: Records, field: str, length: str) -> list[bytes]:
             "itemsize": block.dtype.itemsize,
         }
     )
-    found = block.view(part)[field].tolist()
-    return [data[:cap] for data, cap in zip(found, caps.tolist(), strict=True)]
+    data = block.view(part)[field].tobytes()
+    begins = range(0, len(data), width)
+    return [
+        data[at : at + cap]
+        for at, cap in zip(begins, np.minimum(caps, width).tolist(), strict=True)
+    ]
 
 
 def mark_pipelined(flags: npt.NDArray[np.uint32], sizes: Sequence[int]) -> npt.NDArray[np.uint32]:

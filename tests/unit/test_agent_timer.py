@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farcall_probes.agent import BUSY_FILL, SLEEP_FIRST_S, SLEEP_LAST_S, next_sleep_s
+from farcall_probes.agent import (
+    BUSY_FILL,
+    SLEEP_FIRST_S,
+    SLEEP_LAST_S,
+    SLEEP_STEADY_S,
+    STEADY_FILL,
+    next_sleep_s,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -27,6 +34,15 @@ def test_a_steady_load_settles_where_the_ring_is_as_full_as_wanted() -> None:
     assert sleep_s * fills_per_s == pytest.approx(BUSY_FILL, rel=0.01)
 
 
-@given(st.floats(SLEEP_FIRST_S, SLEEP_LAST_S), st.floats(0, 1))
+def test_a_steady_load_is_drained_more_seldom_than_a_quiet_node() -> None:
+    sleep_s, fills_per_s = SLEEP_LAST_S, 2.0
+    for _ in range(50):
+        sleep_s = next_sleep_s(sleep_s, sleep_s * fills_per_s)
+
+    assert sleep_s == SLEEP_STEADY_S
+    assert next_sleep_s(sleep_s, STEADY_FILL / 2) == SLEEP_LAST_S
+
+
+@given(st.floats(SLEEP_FIRST_S, SLEEP_STEADY_S), st.floats(0, 1))
 def test_it_stays_within_its_bounds(sleep_s: float, fill: float) -> None:
-    assert SLEEP_FIRST_S <= next_sleep_s(sleep_s, fill) <= SLEEP_LAST_S
+    assert SLEEP_FIRST_S <= next_sleep_s(sleep_s, fill) <= SLEEP_STEADY_S
