@@ -11,7 +11,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # mallopt(3)
 # Above all that a drain makes: a block that is mapped for itself costs a fault a page, each time.
 _LARGE = 2 * 1024 * 1024
 # Of freed memory so much stays for the next drain: given back at once it is faulted in anew ten times a second.
-_SPARE = 4 * 1024 * 1024
+_SPARE = 8 * 1024 * 1024
 _MADV_DONTNEED = 4  # madvise(2)
 _COLLECTED_OBJECTS = 10_000  # 1 to 2 MB; of a drain's rows as many are alive at once
 _SMAPS = Path("/proc/self/smaps")

@@ -111,13 +111,19 @@ def read_responses(block: Records) -> list[bytes]:
         return captured(block, "resp", "resp_cap")
     both = np.empty(len(block), _BOTH)
     both["first"], both["rest"] = block["resp"], block.view(_REST)["rest"]
-    whole: list[bytes] = both.view(f"V{_BOTH.itemsize}").tolist()
+    data = both.tobytes()
+    begins = range(0, len(data), _BOTH.itemsize)
     caps = block["resp_cap"]
     if (caps[more > 0] == events.LARGE_RESP).all():
-        return [data[:n] for data, n in zip(whole, (caps + more).tolist(), strict=True)]
+        sizes = np.minimum(caps + more, _BOTH.itemsize)
+        return [data[at : at + n] for at, n in zip(begins, sizes.tolist(), strict=True)]
+    rests = range(events.LARGE_RESP, len(data), _BOTH.itemsize)
+    columns = (np.minimum(caps, events.LARGE_RESP), np.minimum(more, events.RESP_MORE))
     return [
-        data[:cap] + data[events.LARGE_RESP : events.LARGE_RESP + rest]
-        for data, cap, rest in zip(whole, caps.tolist(), more.tolist(), strict=True)
+        data[at : at + cap] + data[behind : behind + rest]
+        for at, behind, cap, rest in zip(
+            begins, rests, *(column.tolist() for column in columns), strict=True
+        )
     ]
 
 
