@@ -20,6 +20,7 @@ from farcall_probes.statements import Call, MysqlStatements, PostgresStatements
 from farcall_probes.wire import clienthello, memcached, mysql, postgresql, redis
 from farcall_probes.wire.outcomes import Outcome, Truncated
 
+MAX_FORMS = 2048
 MAX_OFFER = 255  # characters of a TLS client's list of protocols
 
 # (connection, request, response) → the call and whether its request was cut; None when it is no message of the protocol
@@ -32,6 +33,7 @@ T = TypeVar("T")
 class DatabaseReader:
     def __init__(self, *, masking: bool) -> None:
         self._commands = CommandText(masking=masking)
+        self._forms: dict[redis.Form, _Said] = {}  # commands whose text their form tells
         self._postgres = PostgresStatements(masking=masking)
         self._mysql = MysqlStatements(masking=masking)
         self._readers: dict[int, tuple[str, Read, FindError]] = {
@@ -95,6 +97,18 @@ class DatabaseReader:
         request, is_cut = found
         return self._mysql.find(connection, request, response), is_cut
 
+    def _read_redis(self, data: bytes, form: redis.Form | None) -> tuple[_Said, bool] | None:
+        found = unwrap(redis.parse_commands(data, cut=True))
+        if found is None:
+            return None
+        command, is_cut = found
+        said = command.name, self._commands.render(command), command.commands
+        if form is not None and self._commands.has_form(command):
+            if len(self._forms) >= MAX_FORMS:
+                self._forms.clear()
+            self._forms[form] = said
+        return said, is_cut
+
     def _read_memcached(
         self, _connection: int, data: bytes, _response: bytes
     ) -> tuple[Call, bool] | None:
@@ -110,19 +124,22 @@ class DatabaseReader:
         # Whole commands of this drain: both ends of a call say the same, and so do many calls.
         known: dict[bytes, _Said] = {}
         cut = np.zeros(len(block), dtype=np.uint32)
-        parse, render = redis.parse_commands, self._commands.render
+        find_form, forms = redis.find_form, self._forms
         for row, data in enumerate(captured(block, "req", "req_cap")):
             said = known.get(data)
             if said is None:
-                command = parse(data, cut=True)
-                if type(command) is redis.RedisCommand:
-                    said = known[data] = command.name, render(command), command.commands
-                elif isinstance(command, Truncated):
+                form = find_form(data)
+                said = forms.get(form) if form is not None else None
+                is_cut = False
+                if said is None:
+                    read = self._read_redis(data, form)
+                    if read is None:
+                        continue
+                    said, is_cut = read
+                if is_cut:
                     cut[row] = ExchangeFlag.CUT
-                    command = command.partial
-                    said = command.name, render(command), command.commands
                 else:
-                    continue
+                    known[data] = said
             rows.append(row)
             found.append(said)
         names, texts, sizes = list(zip(*found, strict=True)) or [()] * 3

@@ -40,6 +40,11 @@ class CommandText:
         self._masking = masking
         self._memo: dict[tuple[str, str, int], str] = {}
 
+    def has_form(self, command: RedisCommand) -> bool:
+        """Whether all commands of its name and number of arguments have the same text."""
+        is_masked = self._masking or command.name in _ALWAYS_MASKED
+        return is_masked and command.name not in _WITH_SUBCOMMAND
+
     def render(self, command: RedisCommand) -> str:
         if not self._masking and command.name not in _ALWAYS_MASKED:
             shown = [command.name, *(text(argument, 256) for argument in command.kept)]

@@ -26,6 +26,12 @@ _CODE = re.compile(rb"([A-Z][A-Z0-9_]{0,31})(?=[ \r]|$)")
 _REPLY_KINDS = b"+-:$*_,#!=(%~>|"
 
 
+# As they are written: looked up in a third of the time that writing takes.
+_COUNTS = tuple(b"*%d" % count for count in range(MAX_KEPT + 1))
+_LENGTHS = tuple(b"$%d" % length for length in range(1024))
+Form = tuple[bytes, int]  # a command's name as it stands there, and how many words it has with it
+
+
 class RedisCommand(NamedTuple):
     name: str  # upper case
     arguments: int  # as the message says, the name not counted
@@ -66,19 +72,32 @@ def parse_commands(
     return first._replace(commands=count) if count > 1 else first
 
 
-def _parse_simple(data: bytes) -> RedisCommand | None:
-    """One whole command whose arguments hold no CR LF: nearly every record, at a third of the cursor's cost."""
+def find_form(data: bytes) -> Form | None:
+    """Of one whole command whose arguments hold no CR LF: nearly every record. Its name may be none."""
+    parts = _split_simple(data)
+    return (parts[2], len(parts)) if parts is not None else None
+
+
+def _split_simple(data: bytes) -> list[bytes] | None:
     if data[:1] != b"*":
         return None
     parts = data.split(b"\r\n", 2 * MAX_KEPT + 4)
     count = len(parts) // 2 - 1
-    if parts[0] != b"*%d" % count or parts[-1] or len(parts) & 1 or not 0 < count <= MAX_KEPT:
+    if not 0 < count <= MAX_KEPT or parts[0] != _COUNTS[count] or parts[-1] or len(parts) & 1:
         return None
     for at in range(1, 2 * count, 2):
-        if parts[at] != b"$%d" % len(parts[at + 1]):
+        length = len(parts[at + 1])
+        if parts[at] != (_LENGTHS[length] if length < 1024 else b"$%d" % length):
             return None
-    if _COMMAND.fullmatch(parts[2]) is None:
+    return parts
+
+
+def _parse_simple(data: bytes) -> RedisCommand | None:
+    """At a third of the cursor's cost."""
+    parts = _split_simple(data)
+    if parts is None or _COMMAND.fullmatch(parts[2]) is None:
         return None
+    count = len(parts) // 2 - 1
     return RedisCommand(
         parts[2].decode("ascii").upper(), count - 1, tuple(parts[4 : 2 * count + 1 : 2]), 1
     )
