@@ -56,6 +56,7 @@ servers: debian-test ## fetch or build the servers that the tests talk to, once,
 	@tests/jvm/build-servers.sh
 	@tests/build-go.sh tests/collector >/dev/null
 	@tests/build-go.sh tests/peers/http2 >/dev/null
+	@tests/build-go.sh tests/nats-server github.com/nats-io/nats-server/v2 >/dev/null
 	@tests/build-promtool.sh >/dev/null
 
 $(PYTHON_STAMP): requirements.lock pyproject.toml | debian-run

@@ -23,11 +23,12 @@ from farcall_exporter.otlpin import OtlpError, parse_logs, parse_traces
 from farcall_probes import events
 from farcall_probes.dnsreading import DnsReader
 from farcall_probes.heads import Heads
+from farcall_probes.messages import Messages
 from farcall_probes.pairing import PAIRED, Pairer
 from farcall_probes.readcolumns import Columns
 from farcall_probes.reading import Reader
 from farcall_probes.streams import Streams
-from farcall_probes.wire import clienthello, dns, http1, memcached, mysql, postgresql, redis
+from farcall_probes.wire import clienthello, dns, http1, memcached, mysql, nats, postgresql, redis
 from farcall_probes.wire.outcomes import MAX_TEXT, NEED_MORE
 from support_agent import make_dns, make_record, make_segment
 from support_exporter import make_context
@@ -117,6 +118,18 @@ def _segments(code: int) -> Target:
     return run
 
 
+def _messages(data: bytes) -> None:
+    nats.parse_message(data)
+    assert nats.parse_message(data, cut=True) is not NEED_MORE
+    room = events.LARGE_REQ + events.LARGE_RESP
+    for kind in (events.SEGMENT_REQUEST, events.SEGMENT_RESPONSE):
+        record = make_segment(data[:room], segment=kind, proto=events.PROTO_NATS)
+        done = Messages().take(record)
+        if done is not None:
+            reader = Reader(masking=True, headers=(), heads=Heads())
+            _check_columns(reader.read(events.PROTO_NATS, done))
+
+
 def _http2(data: bytes) -> None:
     """Frames, one after the other; the first byte of each says how long it is and whose."""
     streams = Streams(max_sessions=2, max_in_flight=4)
@@ -184,6 +197,7 @@ TARGETS: dict[str, Target] = {
     "kafka": _segments(events.PROTO_KAFKA),
     "mongodb": _segments(events.PROTO_MONGODB),
     "cassandra": _segments(events.PROTO_CASSANDRA),
+    "nats": _messages,
     "http2": _http2,
     "dns": _dns,
     "arrow": _arrow,

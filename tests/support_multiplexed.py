@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from farcall_probes import events
+from farcall_probes.messages import Segments
 from farcall_probes.multiplexed import MultiplexedReader
-from farcall_probes.pairing import Pairer
 from farcall_probes.probes import KernelCapture
 
 
@@ -31,7 +31,7 @@ class MultiplexedWatch:
 
     def __init__(self, capture: KernelCapture, proto: int, port: int) -> None:
         self._capture, self._proto, self._port = capture, proto, port
-        self.pairer = Pairer()
+        self.pairer = Segments()
         self._reader = MultiplexedReader(masking=True)
         self._found: list[Exchange] = []
         capture.drain()

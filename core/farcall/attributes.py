@@ -149,7 +149,7 @@ _ALL = (
     Attribute(key="messaging.system", brief="The system.", example="kafka"),
     Attribute(
         key="messaging.operation.name",
-        brief="Name of the request, as Kafka's protocol has it.",
+        brief="Name of the request, as Kafka's protocol has it; of NATS `publish`, `receive` or `error`.",
         example="Produce",
     ),
     Attribute(
@@ -160,8 +160,14 @@ _ALL = (
     ),
     Attribute(
         key="messaging.destination.name",
-        brief="Topic, or topics in the order of the request; `unknown topic (…)` where a request has only its ID.",
+        brief="Topic, or topics in the order of the request; `unknown topic (…)` where a request has only its ID. NATS' subject.",
         example="orders",
+    ),
+    Attribute(
+        key="messaging.message.body.size",
+        type="int",
+        brief="Bytes of a NATS message without its headers.",
+        example="512",
     ),
     Attribute(key="messaging.consumer.group.name", brief="Its group.", example="billing"),
     # Connections whose protocol is not read

@@ -122,7 +122,7 @@ EXCHANGES = (
     Column("rpc_status", "word"),  # gRPC's status code, `0` to `16`; null: none was seen
     Column("message", "text"),  # grpc-message, bounded
     Column("database", "word"),  # MongoDB's, or Cassandra's keyspace
-    Column("collection", "word"),  # MongoDB's, Cassandra's table, Kafka's topic or topics
+    Column("collection", "word"),  # MongoDB's, Cassandra's table, Kafka's topics, NATS' subject
     Column("group", "word"),  # Kafka's consumer group
     Column(
         "error", "word"

@@ -15,6 +15,7 @@ ProtocolName = Literal[
     "mongodb",
     "kafka",
     "cassandra",
+    "nats",
     "dns",
     "tcp",
 ]

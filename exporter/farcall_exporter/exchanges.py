@@ -12,7 +12,7 @@ from farcall_exporter.decode import Decoded
 
 Ints = npt.NDArray[np.int64]
 CLIENT, SERVER = 0, 1
-_INTERLEAVED = frozenset({"http2", "grpc"})  # their requests' bytes lie between others'
+_INTERLEAVED = frozenset({"http2", "grpc", "nats"})  # their requests' bytes lie between others'
 _NUMBERED = frozenset({"kafka", "mongodb", "cassandra"})  # inside TLS their place is a number
 
 

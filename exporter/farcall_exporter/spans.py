@@ -2,7 +2,8 @@
 
 A span's name is `{method} {path}` for HTTP, with path segments that look like identifiers replaced by `{id}`: the semantic
 conventions want a template of low cardinality, and without the application's router this is as near as one gets.
-For databases it is the operation alone (`GET`, `SELECT`), for Kafka the operation and its topics, for gRPC `{service}/{method}`. Errors follow the conventions too:
+For databases it is the operation alone (`GET`, `SELECT`), for Kafka the operation and its topics, for NATS `publish` or `receive` and the
+subject, whose words are replaced as a path's are, for gRPC `{service}/{method}`. Errors follow the conventions too:
 a client's span fails from status 400, a server's from 500; of gRPC's codes a server's fails from those that are its own fault.
 """
 
@@ -55,8 +56,14 @@ DB_SYSTEMS = {
     "mongodb": "mongodb",
     "cassandra": "cassandra",
 }
-MESSAGING_SYSTEMS = frozenset({"kafka"})
-MESSAGING_TYPES = {"Produce": "send", "Fetch": "receive", "ShareFetch": "receive"}
+MESSAGING_SYSTEMS = frozenset({"kafka", "nats"})
+MESSAGING_TYPES = {
+    "Produce": "send",
+    "Fetch": "receive",
+    "ShareFetch": "receive",
+    "publish": "send",
+    "receive": "receive",
+}
 PLAIN_PROTOCOLS = frozenset({"tcp"})  # connections whose protocol nobody reads
 # No answer of the database's own.
 TRANSPORT_ERRORS = frozenset({"client_closed", "no_response", "reset", "timeout"})
@@ -231,6 +238,8 @@ def _messaging(x: Exchanges, rows: Codes) -> Entries:
         return []
     operation = x.operation.take(rows).only(is_messaging)
     moves = operation.is_one_of(MESSAGING_TYPES)
+    is_alone = protocol.is_one_of(frozenset({"nats"})) & moves  # one message each
+    body = x.request_bytes[rows] + x.response_bytes[rows]
     return [
         ("messaging.system", protocol.only(is_messaging)),
         ("messaging.operation.name", operation),
@@ -240,6 +249,7 @@ def _messaging(x: Exchanges, rows: Codes) -> Entries:
         ),
         ("messaging.destination.name", x.collection.take(rows).only(is_messaging)),
         ("messaging.consumer.group.name", x.group.take(rows).only(is_messaging)),
+        ("messaging.message.body.size", numbers(body, is_alone)),
     ]
 
 
@@ -324,11 +334,21 @@ def _span_names(x: Exchanges, rows: Codes) -> Coded:
 def span_name(protocol: str, operation: str | None, target: str | None) -> str:
     if protocol == "grpc":
         return (target or "").removeprefix("/")[:MAX_NAME_CHARACTERS] or protocol.upper()
+    if protocol == "nats" and target:
+        target = mask_subject(target)
     if protocol in MESSAGING_SYSTEMS and operation and target:
         return f"{operation} {target}"[:MAX_NAME_CHARACTERS]
     if protocol not in HTTP_PROTOCOLS or not target:
         return operation or protocol.upper()
     return f"{operation or 'HTTP'} {mask_path(target)}"[:MAX_NAME_CHARACTERS]
+
+
+def mask_subject(subject: str) -> str:
+    """Where an answer is waited for is a subject of its own each time."""
+    words = subject.split(".")
+    if words[0] == "_INBOX":
+        return "_INBOX.{id}"
+    return ".".join("{id}" if _IDENTIFIER.match(word) else word for word in words)
 
 
 def mask_path(path: str) -> str:

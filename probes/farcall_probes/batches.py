@@ -33,6 +33,7 @@ PROTOCOLS = {
     events.PROTO_KAFKA: "kafka",
     events.PROTO_MONGODB: "mongodb",
     events.PROTO_CASSANDRA: "cassandra",
+    events.PROTO_NATS: "nats",
 }
 _WORDS = [*dict.fromkeys(PROTOCOLS.values()), "unknown"]
 _PLACES = np.array(  # of each code's word; a code is one byte
@@ -101,6 +102,8 @@ class ExchangeRows:
         whole = len(texts.rows) == len(block)
         fixed = records.cut(block, events.EXCHANGE)
         numbers = records.pack(fixed) if whole else records.pick(fixed, texts.rows)
+        if texts.request_bytes is not None:
+            numbers["req_bytes"] = texts.request_bytes
         if texts.response_bytes is not None:
             numbers["resp_bytes"] = texts.response_bytes
         ends_ns = numbers["ts_resp_ns"] if texts.ended_ns is None else texts.ended_ns

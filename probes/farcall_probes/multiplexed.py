@@ -1,22 +1,24 @@
-"""Exchanges of Kafka, MongoDB and Cassandra → columns. How a response is to be read is said by its request alone.
+"""Exchanges of Kafka, MongoDB, Cassandra and NATS → columns. How a response is to be read is said by its request alone.
 
 The captured bytes are all there will ever be, so parsers are called with cut=True.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from farcall.exchange import ExchangeFlag
 from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.databases import unwrap
 from farcall_probes.kafkatopics import KafkaTopics
-from farcall_probes.readcolumns import Columns, captured, name_ends
+from farcall_probes.readcolumns import TRACE_FLAGS, Columns, captured, name_ends
 from farcall_probes.statements import CassandraStatements
-from farcall_probes.wire import cassandra, kafka, mongodb
+from farcall_probes.wire import cassandra, kafka, mongodb, nats, tracecontext
+from farcall_probes.wire.outcomes import Outcome, Truncated
 
 
 class _Read(NamedTuple):
@@ -30,6 +32,12 @@ class _Read(NamedTuple):
     database: str | None = None
     collection: str | None = None  # or topic
     group: str | None = None
+    ids: tracecontext.Ids = tracecontext.NOBODY
+    trace_format: int = tracecontext.W3C
+    trace_state: str | None = None
+    body_bytes: tuple[int, int] | None = (
+        None  # of a message that was published, and of one that was delivered
+    )
 
 
 # (connection, request, response) → None when it is no message of the protocol
@@ -44,6 +52,7 @@ class MultiplexedReader:
             events.PROTO_KAFKA: ("kafka", self._read_kafka),
             events.PROTO_MONGODB: ("mongodb", self._read_mongodb),
             events.PROTO_CASSANDRA: ("cassandra", self._read_cassandra),
+            events.PROTO_NATS: ("nats", _read_nats),
         }
         names = [name for name, _ in self._parsers.values()]
         self.dropped: Counter[str] = Counter(dict.fromkeys(names, 0))
@@ -66,11 +75,12 @@ class MultiplexedReader:
                 found.append(read)
         self.dropped[name] += len(block) - len(rows)
         kept = np.array(rows, dtype=np.intp)
-        cut, operation, target, error, size, database, collection, group = list(
-            zip(*found, strict=True)
-        ) or [()] * len(_Read._fields)
+        columns = list(zip(*found, strict=True)) or [()] * len(_Read._fields)
+        cut, operation, target, error, size, database, collection, group = columns[:8]
+        ids, forms, states, bodies = columns[8:]
         marks = np.where(np.array(cut, dtype=np.bool_), np.uint32(ExchangeFlag.CUT), np.uint32(0))
         flags = block["flags"][kept] & ~np.uint32(ExchangeFlag.CUT) | marks
+        flags |= np.array([TRACE_FLAGS[form] for form in forms], dtype=np.uint32)
         silent = name_ends(block if len(rows) == len(block) else block[kept])
         nothing = [None] * len(rows)
         return Columns(
@@ -85,12 +95,15 @@ class MultiplexedReader:
             batch_size=size,
             user_agent=nothing,
             content_type=nothing,
-            trace_id=nothing,
-            parent_span_id=nothing,
+            trace_id=[trace for trace, _ in ids],
+            parent_span_id=[span for _, span in ids],
+            trace_state=states,
             database=database,
             collection=collection,
             group=group,
             ended_ns=block["ended_ns"][kept],
+            request_bytes=_sizes(bodies, 0),
+            response_bytes=_sizes(bodies, 1),
         )
 
     def _read_kafka(self, _connection: int, data: bytes, answer: bytes) -> _Read | None:
@@ -142,3 +155,38 @@ class MultiplexedReader:
             call.namespace,
             call.collection,
         )
+
+
+def _sizes(bodies: Sequence[tuple[int, int] | None], which: int) -> npt.NDArray[np.uint64] | None:
+    """None where the records' own hold."""
+    if not any(bodies):
+        return None
+    return np.array([body[which] if body is not None else 0 for body in bodies], dtype=np.uint64)
+
+
+def _read_nats(_connection: int, data: bytes, _answer: bytes) -> _Read | None:
+    outcome = nats.parse_message(data, cut=True)
+    if isinstance(outcome, Outcome):
+        return None
+    is_cut = isinstance(outcome, Truncated)
+    message = outcome.partial if isinstance(outcome, Truncated) else outcome
+    if isinstance(message, nats.NatsError):
+        return _Read(
+            is_cut,
+            "error",
+            message.subject,
+            message.code,
+            collection=message.subject,
+            body_bytes=(0, 0),
+        )
+    return _Read(
+        is_cut,
+        "publish" if message.is_published else "receive",
+        message.subject,
+        None,
+        collection=message.subject,
+        ids=message.ids,
+        trace_format=message.trace_format,
+        trace_state=message.trace_state,
+        body_bytes=(message.body_bytes, 0) if message.is_published else (0, message.body_bytes),
+    )

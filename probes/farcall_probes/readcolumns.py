@@ -52,7 +52,8 @@ class Columns:
     collection: Text | None = None  # or table, or topic
     group: Text | None = None  # of consumers
     alpn: Text | None = None
-    response_bytes: npt.NDArray[np.uint64] | None = None  # None: as the records say
+    request_bytes: npt.NDArray[np.uint64] | None = None  # None: as the records say
+    response_bytes: npt.NDArray[np.uint64] | None = None  # the same
     ended_ns: npt.NDArray[np.uint64] | None = None  # the response's last byte; None: its first
 
 

@@ -59,6 +59,7 @@ class Reader:
             "kafka_unread_dropped": dropped["kafka"],
             "mongodb_unread_dropped": dropped["mongodb"],
             "cassandra_unread_dropped": dropped["cassandra"],
+            "nats_unread_dropped": dropped["nats"],
             "heads_missing_lost": self.heads_missing,
             "http_contexts_invalid": self._requests.contexts_invalid,
         }

@@ -24,7 +24,7 @@ from farcall_probes.dnsreading import DnsReader
 from farcall_probes.evidence import Evidence
 from farcall_probes.heads import Heads
 from farcall_probes.identity import Identities, Identity, Seen
-from farcall_probes.pairing import Pairer
+from farcall_probes.messages import Segments
 from farcall_probes.policy import Policy
 from farcall_probes.reading import Reader, read_status
 from farcall_probes.resolvers import address_text, speaks_for_all
@@ -71,7 +71,7 @@ class Tracer:
         self._heads = Heads()
         self._streams = Streams()
         self._dns_reader = DnsReader()
-        self._pairer, self._unanswered, self.rests = Pairer(), Unanswered(), Rests()
+        self._segments, self._unanswered, self.rests = Segments(), Unanswered(), Rests()
         self._rows = ExchangeRows()
         self._new_connections: list[int] = []  # their places
         self._dns_rows: list[DnsRow] = []
@@ -191,9 +191,9 @@ class Tracer:
             self._take_exchanges(records.pick(block, ~is_segment), now_ns)
         frames = np.flatnonzero(is_segment & (block["proto"] == events.PROTO_HTTP2))
         self._take_streams(self._streams.take(block, frames), now_ns)
-        is_paired = is_segment & np.isin(block["proto"], Pairer.PROTOCOLS)
+        is_paired = is_segment & np.isin(block["proto"], Segments.PROTOCOLS)
         if is_paired.any():
-            self._take_exchanges(self._pairer.take(records.pick(block, is_paired)), now_ns)
+            self._take_exchanges(self._segments.take(records.pick(block, is_paired)), now_ns)
 
     def _take_streams(self, ended: Exchanges | None, now_ns: int) -> None:
         if ended is None:
@@ -354,14 +354,14 @@ class Tracer:
 
     def tell_late(self, now_ns: int, limit_ns: int) -> None:
         """Requests of multiplexed protocols that have waited for longer become rows; the kernel side tells of all others."""
-        self._take_exchanges(self._pairer.tell_late(now_ns, limit_ns), now_ns)
+        self._take_exchanges(self._segments.tell_late(now_ns, limit_ns), now_ns)
         self._take_streams(self._streams.tell_late(now_ns, limit_ns), now_ns)
 
     def let_go(self, now_ns: int) -> None:
         """What waits for its response's end becomes rows as it stands: the agent ends."""
         self.take_ended(self.rests.let_go(), now_ns)
         self._take_streams(self._streams.let_go(), now_ns)
-        self._take_exchanges(self._pairer.let_go(), now_ns)
+        self._take_exchanges(self._segments.let_go(), now_ns)
 
     def _has_lost_dns(self, identity: Identity) -> bool:
         lost_boot_ns = self.dns_lost_ns + self.offsets.boot_ns
@@ -371,14 +371,14 @@ class Tracer:
 
     @property
     def in_flight(self) -> int:  # of protocols that answer out of order
-        return len(self._pairer) + len(self._streams)
+        return len(self._segments) + len(self._streams)
 
     def counters(self) -> dict[str, int]:
         return {
             **(self._counters + self._retired + Counter(self._reader.counters())),
             **self._streams.counters,
             **self._dns_reader.counters(),
-            **self._pairer.counters,
+            **self._segments.counters,
             **self._unanswered.counters,
             **self.rests.counters,
             "heads_dropped": self._heads.dropped,
@@ -394,7 +394,7 @@ class Tracer:
             "bindings_recalled": len(self.bindings),
             "processes": len(self._identities),
             "heads_waiting": len(self._heads),
-            "multiplexed_waiting": len(self._pairer),
+            "multiplexed_waiting": len(self._segments),
             "responses_held": len(self.rests),
             "rows_waiting": self.pending_rows,
         }

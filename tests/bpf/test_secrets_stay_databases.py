@@ -1,6 +1,7 @@
 """As test_secrets_stay.py, for databases and brokers: passwords, literals, bound values, documents, records, and errors that repeat
 what they were given."""
 
+import asyncio
 import socket
 import struct
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import kafka
+import nats
 import pymongo
 import pytest
 from cassandra import InvalidRequest
@@ -21,6 +23,7 @@ from support_cassandra import running_cassandra
 from support_databases import running_mariadb
 from support_kafka import running_kafka
 from support_mongodb import running_mongodb
+from support_nats import running_nats
 from support_postgres import running_postgres
 from support_secrets import Leavings, Secrets
 
@@ -191,6 +194,39 @@ def test_kafkas_records(left: Leavings, secrets: Secrets) -> None:
 
         wanted = {"SaslAuthenticate", "Produce", "Fetch", "JoinGroup"}
         left.scene.exporter.wait_for(lambda _: wanted <= operations(), within_s=60)
+
+    assert not secrets.find_in(left.read())
+
+
+def test_nats_messages(left: Leavings, secrets: Secrets) -> None:
+    password = secrets.word("NATS")
+    header = {"token": secrets.word("header"), "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+
+    async def use(port: int) -> None:
+        where = f"nats://127.0.0.1:{port}"
+        client = await nats.connect(where, user="bob", password=password, connect_timeout=60)
+        orders = await client.subscribe("orders.*")
+        for _ in range(5):
+            await client.publish("orders.new", secrets.odd("value").encode(), headers=header)
+            await orders.next_msg(timeout=60)
+        await client.close()
+
+    with running_nats(["--user", "bob", "--pass", password]) as port:
+        asyncio.run(use(port))
+        with socket.create_connection(("127.0.0.1", port)) as raw:
+            raw.sendall(b'CONNECT {"user":"bob","pass":"%s"}\r\n' % secrets.word("wrong").encode())
+            while raw.recv(4096):
+                pass
+
+        def see(role: int) -> list[tuple[object, ...]]:
+            names = ("operation", "collection", "error", "trace_id")
+            rows = left.rows(lambda r: r["role"] == role and r["protocol"] == "nats")
+            return sorted((tuple(r[name] for name in names) for r in rows), key=str)
+
+        traced = ("orders.new", None, b"\xaa" * 16)
+        wanted = [("error", None, "authorization_violation", None)]
+        wanted += [("publish", *traced)] * 5 + [("receive", *traced)] * 5
+        left.scene.exporter.wait_for(lambda _: see(0) == see(1) == wanted, within_s=60)
 
     assert not secrets.find_in(left.read())
 

@@ -246,10 +246,10 @@ def test_every_key_is_in_the_registry_and_every_value_in_its_list() -> None:
         ),
         exchange(role=1, peer_address=OTHER_OUT),
         exchange(peer_address="2001:db8::1"),
-        exchange(protocol="kafka"),
+        *[exchange(protocol=p, operation="publish", target="a") for p in ("kafka", "nats")],
     )
     spans = writer.rows("spans")
-    assert len(spans) == 7
+    assert len(spans) == 8
     for span in spans:
         for key, value in {**span["SpanAttributes"], **span["ResourceAttributes"]}.items():
             assert key in REGISTRY

@@ -41,6 +41,7 @@ enum fc_protocol {
 	FC_PROTO_KAFKA = 8,
 	FC_PROTO_MONGODB = 9,
 	FC_PROTO_CASSANDRA = 10,
+	FC_PROTO_NATS = 12,
 	FC_PROTO_GRPC = 11, /* never from the kernel: user space says so of HTTP/2 by its content type */
 };
 

@@ -98,7 +98,7 @@ FC_INLINE bool is_undecided(const struct conn *k)
 FC_INLINE void recognise(struct call *c, struct conn *k, u64 before)
 {
 	struct fc_exchange *x = &k->large.x;
-	u8 proto = may_be_followed(c, k) ? classify_multiplexed(k->large.req, x->req_cap, x->req_bytes) : FC_PROTO_UNKNOWN;
+	u8 proto = may_be_followed(c, k) ? classify_multiplexed(c, k->large.req, x->req_cap, x->req_bytes) : FC_PROTO_UNKNOWN;
 
 	if (proto)
 		begin_frames(c, k, proto, (u16)before);
@@ -232,8 +232,8 @@ FC_INLINE void fill_segment(struct call *c, struct conn *k, struct framing *f, u
 	x->req_bytes = length;
 	x->resp_bytes = offset;
 	x->seq = f->seq++;
-	/* Cassandra's streams come again at once; of the others user space takes their numbers, which both ends see alike. */
-	x->request_seq = c->plain && x->proto != FC_PROTO_CASSANDRA ? c->tls_seq + (f->boundary - c->position) : f->boundary;
+	/* Cassandra's streams come again at once, and NATS has no numbers; of the others user space takes their numbers, which both ends see alike. */
+	x->request_seq = c->plain && x->proto != FC_PROTO_CASSANDRA && x->proto != FC_PROTO_NATS ? c->tls_seq + (f->boundary - c->position) : f->boundary;
 	x->req_cap = (u16)cap;
 	x->resp_cap = 0;
 	x->wrapped = k->wrapped && !f->inside;
@@ -287,6 +287,7 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 	struct framing *f = find_framing(k, half);
 	u8 *bytes = c->segment.req;
 	u64 held = f->held;
+	u64 line = 0;
 	u64 all, lo, hi, cap, later;
 	u32 length;
 	s64 least, n;
@@ -301,8 +302,9 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 		return false;
 	}
 	all = c->unseen ? held : held + c->total - c->before;
-	least = measure_header(k, half);
+	least = is_nats(k) ? measure_nats(c, bytes, n, all, FC_HOLD, &line) : measure_header(k, half);
 	FORGET(c, least);
+	FORGET(c, line);
 	FORGET(c, half);
 	FORGET(c, n);
 	FC_CLAMP(n, FC_SEGMENT_BYTES);
@@ -315,7 +317,10 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 	}
 	lo = *(u64 *)bytes;
 	hi = *(u64 *)(bytes + 8);
-	length = weigh_message(k, half, f->synced == SYNCED_YES, lo, hi);
+	if (is_nats(k))
+		length = weigh_nats(bytes, line, all, half == HALF_RESPONSES);
+	else
+		length = weigh_message(k, half, f->synced == SYNCED_YES, lo, hi);
 	FORGET(c, length);
 	if (!length) {
 		miss_message(c, sk, k, f);
@@ -333,6 +338,8 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 	FORGET(c, later);
 	if (is_told(k, f, lo, hi, length))
 		ship_segment(c, k, f, half, cap, length, later);
+	else
+		later = 0;
 	if (!k->wrapped) {
 		f->inside = (u32)later;
 		heed_message(k, half, lo);

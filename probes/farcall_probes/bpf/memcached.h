@@ -4,6 +4,7 @@
 #define FARCALL_MEMCACHED_H
 
 #include "http1.h"
+#include "redis.h"
 
 #define FC_MEMCACHED_ASK 0x80
 #define FC_MEMCACHED_ANSWER 0x81
@@ -104,7 +105,7 @@ FC_INLINE u64 read_meta_size(const u8 *head)
 	for (i = 3; i < 12; i++) {
 		u64 d = ((u64)head[i] - '0') & 0xff;
 
-		alive &= (d - 10) >> 63;
+		alive &= is_below_ten(d);
 		n += alive * (9 * n + d);
 	}
 	return n;

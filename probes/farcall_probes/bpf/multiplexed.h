@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The protocols that answer out of order: which one is it, and how long is the message that begins so? A protocol is one
+ * The protocols that answer out of order, or not at all: which one is it, and how long is the message that begins so? A protocol is one
  * line in each function here; framing.h does the rest.
  */
 #ifndef FARCALL_MULTIPLEXED_H
@@ -10,19 +10,20 @@
 #include "http2.h"
 #include "kafka.h"
 #include "mongodb.h"
+#include "nats.h"
 
 /* The longest of their headers. */
 #define FC_FRAME_HEADER 16
 
 FC_INLINE bool is_multiplexed(u8 proto)
 {
-	return proto >= FC_PROTO_HTTP2 && proto <= FC_PROTO_CASSANDRA;
+	return (proto >= FC_PROTO_HTTP2 && proto <= FC_PROTO_CASSANDRA) || proto == FC_PROTO_NATS;
 }
 
 /* The first eight bytes may begin such a request: worth a closer look. */
 FC_INLINE bool may_be_multiplexed(u64 lo)
 {
-	return may_be_kafka(lo) || may_be_mongodb(lo) || may_be_cassandra(lo, false) || may_be_http2(lo);
+	return may_be_kafka(lo) || may_be_mongodb(lo) || may_be_cassandra(lo, false) || may_be_http2(lo) || may_be_nats(lo);
 }
 
 /* Fewer than eight bytes, of which `first` holds four if there are so many, else one. Brokers read the length alone. */
@@ -36,8 +37,10 @@ FC_INLINE bool may_begin_multiplexed(u32 first, u64 len)
 }
 
 /* Strictly: a connection that may be anything, and `n` bytes from `head` of `total` that were sent. */
-FC_INLINE u8 classify_multiplexed(const u8 *head, u64 n, u64 total)
+FC_INLINE u8 classify_multiplexed(struct call *c, const u8 *head, u64 n, u64 total)
 {
+	if (is_nats_request(c, head, n))
+		return FC_PROTO_NATS;
 	if (is_mongodb_request(head, n))
 		return FC_PROTO_MONGODB;
 	if (is_kafka_request(head, n, total))
@@ -56,6 +59,8 @@ FC_INLINE u64 measure_header(struct conn *k, u64 half)
 {
 	u8 proto = k->large.x.proto;
 
+	if (proto == FC_PROTO_NATS)
+		return 0; /* see measure_nats */
 	if (proto == FC_PROTO_MONGODB)
 		return FC_MONGODB_HEADER;
 	if (proto == FC_PROTO_CASSANDRA)
@@ -90,6 +95,8 @@ FC_INLINE u32 weigh_message(struct conn *k, u64 half, bool sure, u64 lo, u64 hi)
 /* Whether user space needs the message; others are only stepped over. */
 FC_INLINE bool is_told(struct conn *k, struct framing *f, u64 lo, u64 hi, u32 length)
 {
+	if (k->large.x.proto == FC_PROTO_NATS)
+		return is_nats_told((u32)lo);
 	return !k->wrapped || is_cassandra_told(f, lo, hi, length);
 }
 

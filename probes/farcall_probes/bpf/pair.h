@@ -26,7 +26,7 @@
 FC_INLINE u8 classify_request(struct call *c, struct conn *k, u64 head)
 {
 	if (is_http_request(head))
-		return FC_PROTO_HTTP1;
+		return is_nats_connect(k->large.req) ? FC_PROTO_UNKNOWN : FC_PROTO_HTTP1;
 	/* A Redis reply that is an array looks like a request: only the end that called connect asks. */
 	if (is_of_asked_end(c, k))
 		return FC_PROTO_UNKNOWN;

@@ -138,6 +138,19 @@ def main() -> None:
         "cassandra",
         corpus("cassandra-v3", "cassandra-v4-lz4", "cassandra-v4")[:8] + frames_of_cassandra(),
     )
+    traced = b"NATS/1.0\r\ntraceparent: 00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01\r\n\r\n"
+    sizes = b"%d %d" % (len(traced), len(traced) + 5)
+    denied = b"-ERR 'Permissions Violation for Publish to \"orders.new\"'\r\n"
+    write(
+        "nats",
+        [
+            b"PUB orders.new 5\r\nhello\r\n",
+            b"MSG orders.new 1 _INBOX.a.b 5\r\nhello\r\n",
+            b"HPUB orders.new " + sizes + b"\r\n" + traced + b"hello\r\n",
+            b"HMSG orders.new 1 _INBOX.a " + sizes + b"\r\n" + traced + b"hello\r\n",
+            denied,
+        ],
+    )
     write("http2", http2_seeds())
     cname = dns_record(b"\xc0\x0c", 5, b"\1b\xc0\x0e")
     write(

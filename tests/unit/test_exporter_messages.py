@@ -1,0 +1,60 @@
+"""Spans of NATS messages: named by what was done and the subject, with the message's size."""
+
+from typing import Any
+
+import pytest
+
+from farcall_exporter.batches import build_batch
+from support_exporter import FakeWriter, decoded, exchange, make_context, seen_from_server
+
+pytestmark = pytest.mark.unit
+
+
+def build(*rows: dict[str, Any]) -> FakeWriter:
+    writer = FakeWriter()
+    writer.write(build_batch(decoded(rows), make_context()), token="t")
+    return writer
+
+
+def nats_exchange(subject: str = "orders.new", **more: Any) -> dict[str, Any]:
+    said = {"operation": "publish", "target": subject, "collection": subject, "host": None}
+    return exchange(protocol="nats", status=None, **{**said, **more})
+
+
+@pytest.mark.parametrize(
+    ("operation", "subject", "sizes", "name", "kind"),
+    [
+        ("publish", "orders.new", (5, 0), "publish orders.new", "send"),
+        ("receive", "orders.7f3a9c21", (0, 7), "receive orders.{id}", "receive"),
+        ("receive", "_INBOX.x4.y", (0, 0), "receive _INBOX.{id}", "receive"),
+    ],
+)
+def test_a_message_is_named_by_what_was_done_and_its_subject(
+    operation: str, subject: str, sizes: tuple[int, int], name: str, kind: str
+) -> None:
+    bytes_ = {"request_bytes": sizes[0], "response_bytes": sizes[1]}
+    [span] = build(nats_exchange(subject, operation=operation, **bytes_)).rows("spans")
+
+    assert span["SpanName"] == name and span["StatusCode"] == "Unset"
+    assert {k: v for k, v in span["SpanAttributes"].items() if k.startswith("messaging.")} == {
+        "messaging.system": "nats",
+        "messaging.operation.name": operation,
+        "messaging.operation.type": kind,
+        "messaging.destination.name": subject,
+        "messaging.message.body.size": str(sum(sizes)),
+    }
+
+
+def test_what_a_server_refuses_has_failed() -> None:
+    [span] = build(nats_exchange(operation="error", error="permissions_violation")).rows("spans")
+
+    assert span["SpanName"] == "error orders.new" and span["StatusCode"] == "Error"
+    assert span["SpanAttributes"]["error.type"] == "permissions_violation"
+
+
+@pytest.mark.parametrize("operation", ["publish", "receive"])
+def test_both_ends_of_a_message_are_one_span_of_the_servers_client(operation: str) -> None:
+    seen = nats_exchange(operation=operation)
+    [span] = build(seen, seen_from_server(seen)).rows("spans")
+
+    assert span["SpanKind"] == "Client" and not span["IsServerSpan"]
