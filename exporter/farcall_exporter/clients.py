@@ -4,8 +4,10 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from farcall_exporter.ranges import Ranges
+
 REMEMBER_S = 60.0
-MAX_CLIENTS = 200_000  # about 100 MB at most; beyond it the oldest are given up, and counted
+MAX_CLIENTS = 200_000  # about 150 MB at most; beyond it the oldest are given up, and counted
 SKEW_NS = 2 * 10**9  # clocks of two nodes; within one the sights nest
 SEQUENCES = 1 << 32
 NONE, EXACT, OVERLAP = 0, 1, 2  # how a server's sight was found
@@ -26,18 +28,19 @@ class ClientSpan:
 
 class ClientBook:
     def __init__(self) -> None:
-        self._by_identity: dict[int, dict[int, ClientSpan]] = {}
+        self._ranges: Ranges[ClientSpan] = Ranges()
         self._order: deque[tuple[float, int, int]] = deque()
 
     def __len__(self) -> int:
         return len(self._order)
 
     def add(self, identity: int, span: ClientSpan, now: float) -> None:
-        self._by_identity.setdefault(identity, {})[span.request_seq] = span
+        self._ranges.add(identity, span.request_seq, span.request_seq, span.request_bytes, span)
         self._order.append((now, identity, span.request_seq))
 
-    def of(self, identity: int) -> Iterable[ClientSpan]:
-        return self._by_identity.get(identity, {}).values()
+    def near(self, identity: int, request_seq: int, request_bytes: int) -> Iterable[ClientSpan]:
+        """Those of the connection that may have bytes of this request."""
+        return self._ranges.near(identity, request_seq, request_bytes)
 
     def forget(self, now: float) -> int:
         """Drops what is too old; the number of those dropped only for want of room."""
@@ -47,10 +50,7 @@ class ClientBook:
         ):
             crowded += now - self._order[0][0] <= REMEMBER_S
             _, identity, seq = self._order.popleft()
-            spans = self._by_identity.get(identity, {})
-            spans.pop(seq, None)
-            if not spans:
-                self._by_identity.pop(identity, None)
+            self._ranges.remove(identity, seq)
         return crowded
 
 

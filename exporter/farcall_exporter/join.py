@@ -131,10 +131,11 @@ def _join_rest(
         here[int(keys.identity[row])].append(keys.client(row))
     for row in server_rows.tolist():
         identity = int(keys.identity[row])
+        request_seq, request_bytes = int(keys.request[row]), int(keys.x.request_span[row])
         found = find_client(
-            chain(here.get(identity, ()), clients.of(identity)),
-            request_seq=int(keys.request[row]),
-            request_bytes=int(keys.x.request_span[row]),
+            chain(here.get(identity, ()), clients.near(identity, request_seq, request_bytes)),
+            request_seq=request_seq,
+            request_bytes=request_bytes,
             start_ns=int(keys.x.start[row]),
         )
         if found is not None:
@@ -156,7 +157,7 @@ def _join_waiting(plan: JoinPlan, keys: _Keys, client_rows: Codes, sights: Sight
     for kind in (EXACT, OVERLAP):
         for row in rows:
             client = keys.client(row)
-            for sight in sights.of(int(keys.identity[row])):
+            for sight in _near(sights, keys, row, client):
                 if sight.key not in taken and _match(client, sight) == kind:
                     taken.add(sight.key)
                     plan.consumed.append(sight)
@@ -169,8 +170,12 @@ def _mark_late(plan: JoinPlan, keys: _Keys, client_rows: Codes, kept: SightBook)
     for row in _rows_of(keys, client_rows, kept):
         client = keys.client(row)
         plan.late[row] = any(
-            _match(client, sight) != NONE for sight in kept.of(int(keys.identity[row]))
+            _match(client, sight) != NONE for sight in _near(kept, keys, row, client)
         )
+
+
+def _near(book: SightBook, keys: _Keys, row: int, client: ClientSpan) -> Iterable[Sight]:
+    return book.near(int(keys.identity[row]), client.request_seq, client.request_bytes)
 
 
 def _rows_of(keys: _Keys, client_rows: Codes, sights: SightBook) -> list[int]:

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from farcall_exporter.ranges import Ranges
 from farcall_exporter.sights import Sight
 
 MAX_WAITING = 50_000  # about 2 kB each
@@ -17,7 +18,7 @@ class SightBook:
 
     def __init__(self) -> None:
         self._sights: OrderedDict[str, tuple[float, Sight]] = OrderedDict()
-        self._by_identity: dict[int, dict[str, Sight]] = {}
+        self._ranges: Ranges[Sight] = Ranges()
 
     def __len__(self) -> int:
         return len(self._sights)
@@ -27,24 +28,24 @@ class SightBook:
         return list(self._sights.values())
 
     def identities(self) -> list[int]:
-        return list(self._by_identity)
+        return self._ranges.identities()
 
-    def of(self, identity: int) -> Iterable[Sight]:
-        return self._by_identity.get(identity, {}).values()
+    def near(self, identity: int, request_seq: int, request_bytes: int) -> Iterable[Sight]:
+        """Those of the connection that may have bytes of this request."""
+        return self._ranges.near(identity, request_seq, request_bytes)
 
     def add(self, sight: Sight, now: float) -> None:
         self.remove(sight)
         self._sights[sight.key] = (now, sight)
         if sight.identity is not None:
-            self._by_identity.setdefault(sight.identity, {})[sight.key] = sight
+            self._ranges.add(
+                sight.identity, sight.key, sight.request_seq, sight.request_bytes, sight
+            )
 
     def remove(self, sight: Sight) -> None:
         self._sights.pop(sight.key, None)
         if sight.identity is not None:
-            siblings = self._by_identity.get(sight.identity, {})
-            siblings.pop(sight.key, None)
-            if not siblings:
-                self._by_identity.pop(sight.identity, None)
+            self._ranges.remove(sight.identity, sight.key)
 
     def forget(self, now: float, *, life_s: float, limit: int) -> None:
         while self._sights:
