@@ -305,10 +305,10 @@ def test_the_store_reports_itself(tmp_path: Path) -> None:
 
 def test_parts_of_few_rows_wait_for_others_before_they_are_merged(tmp_path: Path) -> None:
     with running_store(tmp_path) as store:
-        asked = (
-            "SELECT value FROM system.merge_tree_settings WHERE name = 'min_parts_to_merge_at_once'"
-        )
-        assert count(store, asked) == MERGED_AT_ONCE
+        asked = "SELECT value FROM system.merge_tree_settings WHERE name = '{}'"
+        assert count(store, asked.format("min_parts_to_merge_at_once")) == MERGED_AT_ONCE
+        leaves_out = "merge_selector_enable_heuristic_to_remove_small_parts_at_right"
+        assert count(store, asked.format(leaves_out)) == 0
 
 
 def test_an_older_build_refuses_a_newer_schema(tmp_path: Path) -> None:
