@@ -121,6 +121,22 @@ def test_messages_in_one_call_and_in_pieces_are_each_one(watch: Watch) -> None:
         ]
 
 
+def test_behind_more_than_one_call_takes_messages_are_found_again_wherever_it_was_cut(
+    watch: Watch,
+) -> None:
+    cut = publish("cut", b"in the\r\nmiddle")
+    with connection() as pair:
+        begin(pair)
+        say(pair, *[publish("small", b"x") * 400 + cut[:-10], cut[-10:] + publish("next", b"y")])
+        say(pair, publish("last", b"z"))
+
+        for side in see(watch, port_of(pair)):
+            subjects = [subject for _, subject, _ in side]
+            assert set(subjects[:-2]) == {"small"} and 250 < len(subjects) < 400
+            assert subjects[-2:] == ["next", "last"]
+    assert watch.count("segment_resync_lost") >= 2
+
+
 def test_a_message_lasts_to_its_last_byte(watch: Watch) -> None:
     data = publish("long", b"z" * 3000)
     with connection() as pair:
