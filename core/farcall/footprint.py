@@ -13,7 +13,9 @@ _LARGE = 2 * 1024 * 1024
 # Of freed memory so much stays for the next drain: given back at once it is faulted in anew ten times a second.
 _SPARE = 8 * 1024 * 1024
 _MADV_DONTNEED = 4  # madvise(2)
-_COLLECTED_OBJECTS = 10_000  # 1 to 2 MB; of a drain's rows as many are alive at once
+_COLLECTED_OBJECTS = (
+    30_000  # some 4 MB; of a batch's rows, before it is sent, fewer are alive at once
+)
 _SMAPS = Path("/proc/self/smaps")
 # A mapping of a file, not writable; and how much of it is no longer the file's: relocations were written into it.
 _CONSTANT = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) r-[-x]p [0-9a-f]+ [0-9a-f]+:[0-9a-f]+ [1-9]")

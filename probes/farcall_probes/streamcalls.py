@@ -6,6 +6,7 @@ what an orderly connection has left over, is walked through frame by frame (stre
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +17,11 @@ from farcall_probes.streamframes import ANSWERED, ASKED, ASKED_BODY, ENDED, ODD,
 from farcall_probes.streamrows import Ended, StreamRows, set_identity
 from farcall_probes.streamsessions import GRPC, Session, find_type
 from farcall_probes.wire import hpack
-from farcall_probes.wire.hpack import Fields
+from farcall_probes.wire.hpack import Fields, Value
 
 Rows = npt.NDArray[np.intp]
+_METHOD, _STATUS = itemgetter(hpack.METHOD), itemgetter(hpack.STATUS)
+_TYPE = itemgetter(hpack.CONTENT_TYPE)
 
 
 class Connections(NamedTuple):
@@ -100,10 +103,11 @@ def read_blocks(frames: Frames, connections: Connections) -> tuple[list[Fields |
     data, unread = frames.data, 0
     for at, begin, end, lane in zip(*(column.tolist() for column in columns), strict=True):
         decoder, block = decoders[lane], data[begin:end]
-        read[at] = fields = decoder.known.get(block)
-        if fields is None:
-            read[at], is_unread = read_block(decoder, block)
-            unread += is_unread
+        fields = decoder.known.get(block) or decoder.decode(block)
+        if type(fields) is not list:
+            unread += 1
+            fields = hpack.make_unknown()
+        read[at] = fields
     return read, unread
 
 
@@ -140,18 +144,19 @@ def pick_plain(calls: Calls, read: Sequence[Fields | None]) -> Calls:
     """Without those that an answer's first block makes another matter of: an interim one, a tunnel, or of which it is not known
     whether they are gRPC's."""
     asked, answers = pick(read, calls.asked), pick(read, calls.answered)
-    plain = [_is_plain(a, b) for a, b in zip(asked, answers, strict=True)]
-    return calls if all(plain) else Calls(*(places[np.array(plain)] for places in calls))
+    columns = map(_METHOD, asked), map(_TYPE, asked), map(_TYPE, answers), map(_STATUS, answers)
+    said = list(zip(*columns, strict=True))
+    others = {one for one in set(said) if not _is_plain(*one)}
+    if not others:
+        return calls
+    plain = np.array([one not in others for one in said])
+    return Calls(*(places[plain] for places in calls))
 
 
-def _is_plain(asked: Fields, answer: Fields) -> bool:
-    status = answer[hpack.STATUS]
-    return (
-        type(status) is str
-        and status[:1] != "1"
-        and type(find_type(asked, answer)) is str
-        and asked[hpack.METHOD] != "CONNECT"
-    )
+def _is_plain(method: Value, asked_type: Value, answered_type: Value, status: Value) -> bool:
+    kind = answered_type if asked_type is None else asked_type
+    is_final = type(status) is str and status[:1] != "1"
+    return is_final and type(kind) is str and method != "CONNECT"
 
 
 def build_ended(

@@ -30,6 +30,9 @@ from farcall_probes.wire.tracecontext import MAX_STATE_RAW, MAX_VALUE, NOBODY, I
 from farcall_probes.wire.traceparents import MAX_CODED, MIN_CODED, read_traceparent
 
 DEFAULT_TABLE_BYTES = 4096  # RFC 9113, 6.5.2
+_TABLES_KEPT = (
+    3  # so many tables of entries are there before those are dropped that the encoder has dropped
+)
 MAX_TABLE_BYTES = 65_536  # kept of any table; what an encoder keeps beyond is unknown here
 ENTRY_BYTES = 32  # RFC 7541, 4.1: of an entry beside its name and value
 MAX_INTEGER_BYTES = 4  # behind the prefix: 2^28 is beyond every length and index that can be meant
@@ -137,7 +140,7 @@ class Decoder:
         self.complete = complete
         self._entries: list[_Entry] = []  # newest last: index 62 is [-1]
         self._max_bytes = DEFAULT_TABLE_BYTES
-        self._room = 2 * DEFAULT_TABLE_BYTES
+        self._room = _TABLES_KEPT * DEFAULT_TABLE_BYTES
         self._inserted = 0  # entries made so far; a reset begins no new count
         # Blocks that leave the table as it is, until it changes. Hot paths may look here first.
         self.known: dict[bytes, Fields] = {}
@@ -151,7 +154,7 @@ class Decoder:
         self._entries.clear()
         self.known.clear()
         self._runs.clear()
-        self._room = 2 * self._max_bytes
+        self._room = _TABLES_KEPT * self._max_bytes
 
     def decode(self, block: bytes, *, cut: bool = False) -> Fields | Truncated[Fields] | Outcome:
         """The wanted headers of a whole block, in their places; not to be changed, they may be remembered.
@@ -305,7 +308,7 @@ class Decoder:
         if kept < len(self._entries):
             del self._entries[: len(self._entries) - kept]
             self._runs.clear()
-        self._room = 2 * self._max_bytes - min(total, self._max_bytes)
+        self._room = _TABLES_KEPT * self._max_bytes - min(total, self._max_bytes)
 
     def _resize(self, size: int) -> None:
         if size > MAX_TABLE_BYTES:
