@@ -5,9 +5,9 @@ numbers of its own (BatchHeader.sender), which go on counting where a batch is h
 number; within one run of the exporter every number is remembered, so that even two requests that overtake each other
 lose nothing.
 
-The numbers of all agents are written together and at most once a second, because an insert costs the store the same for one
-number as for a thousand. A batch that is committed and not yet marked when the exporter ends, and comes once more,
-is written under the token of its first time, which the store knows for much longer than that.
+The numbers of all agents are written together and at most every 3 s, because an insert costs the store the same for one
+number as for a thousand. A batch that is committed and not yet marked when the exporter ends, and comes once more, is
+recognised by its rows (pipeline), or by the token of its first time, which the store knows for much longer than that.
 """
 
 from collections import OrderedDict
@@ -15,7 +15,7 @@ from collections import OrderedDict
 from farcall.storeport import Writer
 
 MAX_SENDERS = 4_096
-WRITE_EVERY_S = 1.0
+WRITE_EVERY_S = 3.0
 MAX_NUMBERS = 4_096  # of one sender; below the oldest of them everything counts as known
 
 

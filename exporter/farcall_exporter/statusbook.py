@@ -1,4 +1,4 @@
-"""What components last said of themselves, until it is written: one insert for all of them, and none more often than every 2 s."""
+"""What components last said of themselves, until it is written: one insert for all of them, and none more often than every 3 s."""
 
 from farcall.api import ComponentStatus
 from farcall.storeport import Writer
