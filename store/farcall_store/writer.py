@@ -49,6 +49,7 @@ _RECOGNISED: dict[TableName, tuple[str, ...]] = {
 # Of one batch and day. More than one, because a batch that is built anew may differ in what is sampled or was joined.
 MAX_RECOGNISED = 500
 MAX_FOUND = 10_000
+DAY_NS = 86_400 * 10**9  # of UTC: a partition
 
 _BETWEEN = (
     "Timestamp >= fromUnixTimestamp64Nano({since:Int64}) "
@@ -90,9 +91,10 @@ class StoreWriter:
         """An insert is whole or not there, for each day: a few rows of one tell of all."""
         if name not in _RECOGNISED:
             return table
-        days = pc.floor_temporal(table.column("Timestamp"), unit="day")
+        # Not as dates: those need the zones' files, which a small image may lack.
+        days = pc.divide(table.column("Timestamp").cast(pa.int64()), DAY_NS)
         for day in pc.unique(days).to_pylist():
-            is_of_day = pc.equal(days, pa.scalar(day, TIME))
+            is_of_day = pc.equal(days, day)
             rows = table.filter(is_of_day)
             if rows.num_rows and self._is_stored(name, rows):
                 if name == "spans":

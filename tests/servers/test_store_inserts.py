@@ -11,7 +11,18 @@ import pyarrow as pa
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from support_store import StoreProcess, build_table, connect, log_line, running_store, span
+from farcall_store.writer import DAY_NS, StoreWriter
+from support_store import (
+    SECOND,
+    StoreProcess,
+    build_table,
+    connect,
+    log_line,
+    running_store,
+    span,
+    span_id,
+    trace_id,
+)
 
 pytestmark = pytest.mark.servers
 
@@ -117,3 +128,25 @@ def test_spans_round_trip_exactly(store: StoreProcess, reader: Any) -> None:
     ).result_rows
 
     assert found == [(at, row["SpanAttributes"], [{"a": "b"}], ["1" * 32], 1_000_000)]
+
+
+def test_rows_are_recognised_for_each_day_whatever_the_token_was(
+    store: StoreProcess, reader: Any
+) -> None:
+    """As they are after an exporter was killed around midnight: the one day's insert had happened, the other's had not."""
+    midnight = time.time_ns() // DAY_NS * DAY_NS
+    before = [span(midnight - SECOND, trace_id(901), span_id(901))]
+    after = [span(midnight + at * SECOND, trace_id(902), span_id(902 + at)) for at in range(3)]
+    writer = StoreWriter(store.url, password=store.password("writer"))
+    whole = build_table("spans", [*before, *after])
+    assert writer.drop_stored({"spans": whole})["spans"].num_rows == 4
+    writer.write({"spans": build_table("spans", after)}, token="of a group")
+    left = writer.drop_stored({"spans": whole})
+    writer.write(left, token="of the batch")
+    writer.close()
+
+    assert left["spans"].column("TraceId").to_pylist() == [trace_id(901)]
+    asked = "SELECT TraceId, count() FROM otel_traces WHERE TraceId IN ({}) GROUP BY 1 ORDER BY 1"
+    traces = f"'{trace_id(901)}', '{trace_id(902)}'"
+    found = reader.query(asked.format(traces)).result_rows
+    assert found == [(trace_id(901), 1), (trace_id(902), 3)]
