@@ -53,6 +53,7 @@ _OFFSETS = {
     "OFF_TASK_PARENT": _at(8, "task_struct.real_parent"),
     "OFF_TASK_TGID": _at(4, "task_struct.tgid"),
     "OFF_TASK_PID": _at(8, "task_struct.thread_pid"),
+    "OFF_TASK_TID": _at(4, "task_struct.pid"),
     "OFF_PID_LEVEL": _at(4, "pid.level"),
     "OFF_UPID_NR": _at(4, "upid.nr"),
     "OFF_UPID_NS": _at(8, "upid.ns"),

@@ -27,7 +27,7 @@
 
 FC_INLINE bool is_blocking(struct call *c)
 {
-	u64 file = c->file ? c->file : walk_to_file(c->fd);
+	u64 file = c->file ? c->file : walk_to_file(read_task_btf(), c->fd);
 
 	if (!file || c->nonblocking || load_u32(AT(file, OFF_FILE_FLAGS)) & O_NONBLOCK)
 		return false;

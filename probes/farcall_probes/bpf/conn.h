@@ -148,6 +148,7 @@ FC_INLINE void reset_conn(struct conn *k)
 	k->told_received = 0;
 	k->rest_ns = 0;
 	k->follow = 0;
+	k->dull_ns = 0;
 	k->never_framed = 0;
 	k->wrapped = 0;
 	reset_framing(&k->framing[HALF_REQUESTS]);

@@ -160,7 +160,7 @@ FC_INLINE void await_dial(struct call *c, u64 sk, struct opened *o)
 /* connect returned `error` (positive), or has not ended yet. */
 FC_INLINE void end_connect(struct call *c, u32 error)
 {
-	u64 sk = walk_to_sk(c);
+	u64 sk = walk_to_sk(read_task_btf(), c);
 	struct opened *o;
 	u64 opened_ns;
 	u32 connector;

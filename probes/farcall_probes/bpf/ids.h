@@ -53,6 +53,7 @@
 #define STEP_TURNED 18
 #define STEP_REST 19
 #define STEP_TELL 20
+#define STEP_FIND 21
 
 /* OFF_*: a member's offset, added to a pointer. */
 #define OFF_TASK_FILES 1
@@ -102,6 +103,7 @@
 #define OFF_FILE_FLAGS 46
 #define OFF_FILE_EPOLLS 47
 #define OFF_SK_ERR 48
+#define OFF_TASK_TID 49
 #define OFF_REGS_BLOCK 38 /* lowest of the registers that hold system call arguments */
 
 /* NUM_*: a number. Registers are byte offsets within the block read at OFF_REGS_BLOCK. */
@@ -125,11 +127,11 @@
 
 /* SIZE_*: what the loader makes maps with; held against sizeof in maps.h. */
 #define SIZE_FDENT 24
-#define SIZE_CONN 1240
+#define SIZE_CONN 1248
 #define SIZE_OPENED 16
 #define SIZE_ASKED 136
 #define SIZE_SETTINGS 32
-#define SIZE_CALL 5064
+#define SIZE_CALL 5080
 #define SIZE_SERVING 32
 #define SIZE_WHO 128
 #define SIZE_BUCKET 24

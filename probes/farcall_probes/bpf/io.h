@@ -42,20 +42,24 @@ struct user_mmsghdr {
 #define FC_MAX_MESSAGES 8
 
 /* The registers that hold arguments. Of a type that the verifier knows, so programs load from them by themselves. */
-FC_INLINE u8 *find_saved(void)
+FC_INLINE u8 *find_saved(void *task)
 {
-	return AT(read_task_regs(read_task_btf()), OFF_REGS_BLOCK);
+	return AT(read_task_regs(task), OFF_REGS_BLOCK);
 }
 
 #define SAVED(s, id) (*(volatile u64 *)((s) + NUM(id)))
 
-FC_INLINE struct call *open_read(u8 **s, s64 ret)
+FC_INLINE struct call *open_read(void **task, u8 **s, s64 ret)
 {
-	struct call *c = ret > 0 ? open_call(DIR_IN) : NULL;
+	struct call *c;
 
+	if (ret <= 0)
+		return NULL;
+	*task = read_task_btf();
+	c = open_call(*task, DIR_IN);
 	if (!c)
 		return NULL;
-	*s = find_saved();
+	*s = find_saved(*task);
 	c->fd = (u32)SAVED(*s, NUM_REG_0);
 	return c;
 }
@@ -119,6 +123,15 @@ FC_INLINE u64 peek_user(struct call *c)
 	return head;
 }
 
+/* Copies what the first piece holds to `to`, up to FC_LARGE_REQ. Returns how many bytes, or -1. */
+FC_INLINE s64 collect_piece(struct call *c, u8 *to)
+{
+	u64 n = c->len[0];
+
+	FC_CLAMP(n, FC_LARGE_REQ);
+	return read_user(to, (u32)n, (void *)c->base[0]) ? -1 : (s64)n;
+}
+
 /* Copies the call's bytes to `to` at `at`, as far as FC_LARGE_REQ reaches. Returns the bytes that `to` then holds, or -1. */
 FC_INLINE s64 collect(struct call *c, u8 *to, u64 at)
 {
@@ -126,13 +139,8 @@ FC_INLINE s64 collect(struct call *c, u8 *to, u64 at)
 	u64 n;
 	u32 i;
 
-	if (at == 0 && c->pieces == 1) {
-		n = c->len[0];
-		FC_CLAMP(n, FC_LARGE_REQ);
-		if (read_user(to, (u32)n, (void *)c->base[0]))
-			return -1;
-		return n;
-	}
+	if (at == 0 && c->pieces == 1)
+		return collect_piece(c, to);
 	if (at >= FC_LARGE_REQ)
 		return FC_LARGE_REQ;
 	if (at)

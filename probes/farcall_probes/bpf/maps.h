@@ -127,6 +127,7 @@ struct conn {
 	u32 rest_seq;
 	u8 follow;      /* enum follow */
 	u8 spare[3];
+	u64 dull_ns;    /* until then it is left alone while it is idle: struct fdent's `until`, which takes a look-up */
 };
 
 /* The request that a thread read last, see cause.h. */
@@ -190,6 +191,7 @@ struct call {
 	u64 len[CALL_PIECES];
 	u64 name; /* user's sockaddr of the peer, or 0 */
 	u64 file; /* that fd led to when it was last walked; 0: not in this call */
+	u64 message; /* user's msghdr of a recvmsg, or 0 */
 	u64 nonblocking; /* the call itself said so */
 	u64 last_id;
 	u64 sk;     /* that fd led to when it was last looked up, and then the one that the next step works on; or 0 */
@@ -337,6 +339,7 @@ FC_INLINE void begin_call(struct call *c, struct settings *settings, u64 pid_tgi
 	c->dir = dir;
 	c->name = 0;
 	c->file = 0;
+	c->message = 0;
 	c->sk = 0;
 	c->nonblocking = 0;
 	c->more = 0;
@@ -347,9 +350,18 @@ FC_INLINE void begin_call(struct call *c, struct settings *settings, u64 pid_tgi
 	c->dns_port = settings->dns_port;
 }
 
-FC_INLINE struct call *open_call(u64 dir)
+/* The running task's number and its process', as read_pid_tgid has them: two loads instead of a call. */
+FC_INLINE u64 load_pid_tgid(void *task)
 {
-	u64 pid_tgid = read_pid_tgid();
+	u32 tgid = *(volatile u32 *)AT(task, OFF_TASK_TGID);
+	u32 tid = *(volatile u32 *)AT(task, OFF_TASK_TID);
+
+	return (u64)tgid << 32 | tid;
+}
+
+FC_INLINE struct call *open_call(void *task, u64 dir)
+{
+	u64 pid_tgid = load_pid_tgid(task);
 	struct settings *settings = find_settings(pid_tgid);
 	struct call *c = settings ? find_workspace(WORKSPACE_CALL) : NULL;
 

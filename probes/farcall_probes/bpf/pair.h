@@ -65,9 +65,15 @@ FC_INLINE void confirm_request(struct call *c, struct conn *k, u8 proto)
 	x->seq = k->next_seq++;
 	k->state = CONN_REQUEST;
 	k->follow = FOLLOW_NOT;
-	if (proto != FC_PROTO_HTTP1)
-		return;
-	k->mute = x->seq == 0 && is_health_check(k->large.req, x->req_cap);
+}
+
+/* A connection's first request may be one of many that nobody wants to see. */
+FC_INLINE void note_health(struct conn *k)
+{
+	struct fc_exchange *x = &k->large.x;
+
+	if (x->proto == FC_PROTO_HTTP1)
+		k->mute = x->seq == 0 && is_health_check(k->large.req, x->req_cap);
 }
 
 /* Whether this call brought bytes of a head that the record does not hold. */
@@ -83,25 +89,11 @@ FC_INLINE bool begins_nothing(struct call *c, const struct conn *k)
 	return is_of_asked_end(c, k) && c->len[0] >= 8 && !is_http_request(peek_user(c));
 }
 
-/* True when there is a head to follow. */
-FC_INLINE bool begin_request(struct call *c, u64 sk, struct conn *k)
+/* A request's first bytes were collected, `n` of them. */
+FC_INLINE void note_request(struct call *c, u64 sk, struct conn *k, u64 n)
 {
 	struct fc_exchange *x = &k->large.x;
-	s64 n;
-	u8 proto;
 
-	if (k->unpaired && c->now - k->last_ns < FC_UNPAIRED_LIFE_NS) {
-		k->unpaired += k->unpaired < 255;
-		k->next_seq++;
-		k->last_ns = c->now;
-		count(c, FC_COUNT_OVERWRITTEN);
-		return false;
-	}
-	n = collect(c, k->large.req, 0);
-	if (n <= 0) {
-		count(c, FC_COUNT_READ_FAULT);
-		return false;
-	}
 	k->unpaired = 0;
 	k->dir = (u8)c->dir;
 	k->head = HEAD_UNKNOWN;
@@ -120,6 +112,27 @@ FC_INLINE bool begin_request(struct call *c, u64 sk, struct conn *k)
 	x->flags = c->plain ? FC_FLAG_TLS : 0;
 	x->request_seq = locate_call(c, sk);
 	k->tls_begin = c->place;
+}
+
+/* True when there is a head to follow. */
+FC_INLINE bool begin_request(struct call *c, u64 sk, struct conn *k)
+{
+	s64 n;
+	u8 proto;
+
+	if (k->unpaired && c->now - k->last_ns < FC_UNPAIRED_LIFE_NS) {
+		k->unpaired += k->unpaired < 255;
+		k->next_seq++;
+		k->last_ns = c->now;
+		count(c, FC_COUNT_OVERWRITTEN);
+		return false;
+	}
+	n = collect(c, k->large.req, 0);
+	if (n <= 0) {
+		count(c, FC_COUNT_READ_FAULT);
+		return false;
+	}
+	note_request(c, sk, k, n);
 	if (n < 8) {
 		k->state = CONN_MAYBE;
 		return false;
@@ -133,9 +146,41 @@ FC_INLINE bool begin_request(struct call *c, u64 sk, struct conn *k)
 		return false;
 	}
 	confirm_request(c, k, proto);
+	note_health(k);
 	note_cause(c, sk, k);
 	see_identity(c, sk, k);
 	return has_head_left(c, k, 0);
+}
+
+/* What of a connection that was answered last is a program of its own, or is to be looked up: rare. */
+FC_INLINE bool may_begin_next(struct call *c, const struct conn *k)
+{
+	return c->pieces == 1 && c->len[0] >= 8 && !k->unpaired && !has_rest(k) && k->policies == c->policies &&
+	       k->tgid == (u32)(c->pid_tgid >> 32);
+}
+
+/* The next request of a connection that has had some, of the same protocol, in a call of one piece: as step__begin, without asking
+ * for the connection again. What was captured of the one before has gone out. False: it is none, or not so simple. */
+FC_INLINE bool begin_next(void *ctx, struct call *c, u64 sk, struct conn *k)
+{
+	u8 proto = k->large.x.proto;
+	s64 n;
+
+	if ((proto != FC_PROTO_HTTP1 && proto != FC_PROTO_REDIS) || !may_begin_next(c, k))
+		return false;
+	n = collect_piece(c, k->large.req);
+	if (n < 8 || !(proto == FC_PROTO_HTTP1 ? is_http_request(load_head(k)) : is_redis_request(load_head(k))))
+		return false;
+	c->now = read_clock();
+	note_request(c, sk, k, n);
+	confirm_request(c, k, proto);
+	note_cause(c, sk, k);
+	see_identity(c, sk, k);
+	if (has_head_left(c, k, 0)) {
+		c->before = 0;
+		go_to(ctx, STEP_HEAD);
+	}
+	return true;
 }
 
 /* A second request while one is in flight, in a call of its own. Redis clients pipeline so, and the batch is one
@@ -194,6 +239,7 @@ FC_INLINE bool continue_request(struct call *c, u64 sk, struct conn *k)
 			return false;
 		}
 		confirm_request(c, k, proto);
+		note_health(k);
 		note_cause(c, sk, k);
 		see_identity(c, sk, k);
 	}

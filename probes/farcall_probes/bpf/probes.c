@@ -57,39 +57,50 @@ int run__ask_rest(u64 *a)
 
 FC_INLINE int on_write(void *a, u64 fd, u64 base, u64 len, u64 name)
 {
-	struct call *c = len ? open_call(DIR_OUT) : NULL;
+	void *task;
+	struct call *c;
 
+	if (!len)
+		return 0;
+	task = read_task_btf();
+	c = open_call(task, DIR_OUT);
 	if (!c)
 		return 0;
 	c->fd = (u32)fd;
 	c->name = name;
 	set_buffer(c, base, len);
-	take_call(a, c);
+	take_call(a, c, task);
 	return 0;
 }
 
 FC_INLINE int on_write_vector(void *a, u64 fd, u64 iov, u64 n)
 {
-	struct call *c = n ? open_call(DIR_OUT) : NULL;
+	void *task;
+	struct call *c;
 
+	if (!n)
+		return 0;
+	task = read_task_btf();
+	c = open_call(task, DIR_OUT);
 	if (!c)
 		return 0;
 	c->fd = (u32)fd;
 	set_vector(c, iov, n, ~0ULL);
 	if (c->total)
-		take_call(a, c);
+		take_call(a, c, task);
 	return 0;
 }
 
 FC_INLINE int on_send_message(void *a, u64 fd, u64 msghdr)
 {
-	struct call *c = open_call(DIR_OUT);
+	void *task = read_task_btf();
+	struct call *c = open_call(task, DIR_OUT);
 
 	if (!c)
 		return 0;
 	c->fd = (u32)fd;
 	if (set_message(c, msghdr, ~0ULL) && c->total)
-		take_call(a, c);
+		take_call(a, c, task);
 	return 0;
 }
 
@@ -121,15 +132,15 @@ int tp__syscalls__sys_enter_sendmsg(struct enter_args *a)
 /* On a stream, the first message. */
 int tp__syscalls__sys_enter_sendmmsg(struct enter_args *a)
 {
-	struct call *c = a->args[2] ? open_call(DIR_OUT) : NULL;
+	struct call *c = a->args[2] ? open_call(read_task_btf(), DIR_OUT) : NULL;
 	struct fdent *e;
 
 	if (!c)
 		return 0;
 	c->fd = (u32)a->args[0];
+	count(c, FC_COUNT_EVENTS);
 	e = find_fd(c);
 	if (e && e->kind == FD_UDP) {
-		count(c, FC_COUNT_EVENTS);
 		set_buffer(c, a->args[1], a->args[2]);
 		go_to(a, STEP_QUESTIONS);
 	} else if (set_message(c, a->args[1], ~0ULL) && c->total) {
@@ -142,83 +153,83 @@ int tp__syscalls__sys_enter_sendmmsg(struct enter_args *a)
 
 int tp__syscalls__sys_exit_read(struct exit_args *a)
 {
+	void *task = NULL;
 	u8 *s = NULL;
-	struct call *c = open_read(&s, a->ret);
+	struct call *c = open_read(&task, &s, a->ret);
 
 	if (!c)
 		return 0;
 	set_buffer(c, SAVED(s, NUM_REG_1), a->ret);
-	take_call(a, c);
+	take_call(a, c, task);
 	return 0;
 }
 
 int tp__syscalls__sys_exit_readv(struct exit_args *a)
 {
+	void *task = NULL;
 	u8 *s = NULL;
-	struct call *c = open_read(&s, a->ret);
+	struct call *c = open_read(&task, &s, a->ret);
 
 	if (!c)
 		return 0;
 	set_vector(c, SAVED(s, NUM_REG_1), SAVED(s, NUM_REG_2), a->ret);
-	take_call(a, c);
+	take_call(a, c, task);
 	return 0;
 }
 
 int tp__syscalls__sys_exit_preadv2(struct exit_args *a)
 {
+	void *task = NULL;
 	u8 *s = NULL;
-	struct call *c = open_read(&s, a->ret);
+	struct call *c = open_read(&task, &s, a->ret);
 
 	if (!c)
 		return 0;
 	set_vector(c, SAVED(s, NUM_REG_1), SAVED(s, NUM_REG_2), a->ret);
-	take_call(a, c);
+	take_call(a, c, task);
 	return 0;
 }
 
 int tp__syscalls__sys_exit_recvfrom(struct exit_args *a)
 {
+	void *task = NULL;
 	u8 *s = NULL;
-	struct call *c = open_read(&s, a->ret);
+	struct call *c = open_read(&task, &s, a->ret);
 
 	if (!c || SAVED(s, NUM_REG_3) & MSG_PEEK)
 		return 0;
 	set_buffer(c, SAVED(s, NUM_REG_1), a->ret);
 	c->name = SAVED(s, NUM_REG_4);
 	c->nonblocking = SAVED(s, NUM_REG_3) & MSG_DONTWAIT;
-	take_call(a, c);
+	take_call(a, c, task);
 	return 0;
 }
 
 int tp__syscalls__sys_exit_recvmsg(struct exit_args *a)
 {
+	void *task = NULL;
 	u8 *s = NULL;
-	struct call *c = open_read(&s, a->ret);
-	struct fdent *e;
-	u64 message, flags;
+	struct call *c = open_read(&task, &s, a->ret);
+	u64 flags;
 
 	if (!c)
 		return 0;
-	message = SAVED(s, NUM_REG_1);
+	c->message = SAVED(s, NUM_REG_1);
 	flags = SAVED(s, NUM_REG_2);
 	if (flags & MSG_PEEK)
 		return 0;
 	c->nonblocking = flags & MSG_DONTWAIT;
-	e = find_fd(c);
-	if (!e) {
-		c->base[0] = message;
-		go_to(a, STEP_RIGHTS);
-	} else if (set_message(c, message, a->ret)) {
-		take_found(a, c, e);
-	}
+	if (set_message(c, c->message, a->ret))
+		take_call(a, c, task);
 	return 0;
 }
 
 /* Only for datagrams: on a stream nobody reads so. */
 int tp__syscalls__sys_exit_recvmmsg(struct exit_args *a)
 {
+	void *task = NULL;
 	u8 *s = NULL;
-	struct call *c = open_read(&s, a->ret);
+	struct call *c = open_read(&task, &s, a->ret);
 	struct fdent *e;
 	u64 messages;
 	u32 i;
@@ -248,8 +259,9 @@ int tp__syscalls__sys_exit_recvmmsg(struct exit_args *a)
 /* Out of a socket, or else into one: the other end is a pipe. */
 int tp__syscalls__sys_exit_splice(struct exit_args *a)
 {
+	void *task = NULL;
 	u8 *s = NULL;
-	struct call *c = open_read(&s, a->ret);
+	struct call *c = open_read(&task, &s, a->ret);
 	struct fdent *e;
 
 	if (!c)
@@ -257,6 +269,7 @@ int tp__syscalls__sys_exit_splice(struct exit_args *a)
 	e = find_fd(c);
 	if (!e) {
 		c->dir = DIR_OUT;
+		c->file = 0;
 		c->fd = (u32)SAVED(s, NUM_REG_2);
 		e = find_fd(c);
 	}
@@ -267,8 +280,9 @@ int tp__syscalls__sys_exit_splice(struct exit_args *a)
 
 int tp__syscalls__sys_exit_sendfile64(struct exit_args *a)
 {
+	void *task = NULL;
 	u8 *s = NULL;
-	struct call *c = open_read(&s, a->ret);
+	struct call *c = open_read(&task, &s, a->ret);
 	struct fdent *e;
 
 	if (!c)
@@ -325,7 +339,7 @@ int tp__syscalls__sys_exit_fcntl(struct exit_args *a)
 
 	if (a->ret <= 0)
 		return 0;
-	s = find_saved();
+	s = find_saved(read_task_btf());
 	command = (u32)SAVED(s, NUM_REG_1);
 	return command == F_DUPFD || command == F_DUPFD_CLOEXEC ? on_new_fd(a->ret) : 0;
 }
@@ -339,10 +353,10 @@ int tp__syscalls__sys_exit_connect(struct exit_args *a)
 
 	if (a->ret >= 0)
 		return 0;
-	c = is_pending(error) || name_failure(error) ? open_call(DIR_OUT) : NULL;
+	c = is_pending(error) || name_failure(error) ? open_call(read_task_btf(), DIR_OUT) : NULL;
 	if (!c)
 		return 0;
-	s = find_saved();
+	s = find_saved(read_task_btf());
 	c->fd = (u32)SAVED(s, NUM_REG_0);
 	c->name = SAVED(s, NUM_REG_1);
 	end_connect(c, error);

@@ -258,7 +258,7 @@ FC_INLINE void turned_step(void *ctx, struct call *c)
 
 FC_INLINE void rights_step(void *ctx, struct call *c)
 {
-	take_rights(c->base[0]);
+	take_rights(c->message);
 }
 
 /* Several at once, as resolvers send A and AAAA: the buffer is an array of messages, its length their number. */
@@ -319,5 +319,6 @@ STEP(rights)
 STEP(turned)
 STEP(rest)
 STEP(tell)
+STEP(find)
 
 #endif

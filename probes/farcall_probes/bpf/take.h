@@ -71,6 +71,8 @@ FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e, struct con
 		if (!(k && is_database(k->large.x.proto)) && ++e->tries >= FD_MAX_TRIES) {
 			e->tries = 0;
 			e->until = read_clock() + FD_DULL_NS;
+			if (k)
+				k->dull_ns = e->until;
 		}
 		/* An answer tells nothing that would be worth another connection's place in the table. */
 		if (!answers && (!k || is_plain_due(k)))
@@ -165,7 +167,6 @@ FC_INLINE void take_tcp(void *ctx, struct call *c, struct fdent *e, u64 sk, u32 
 /* `e` is what the call's descriptor leads to, or NULL. */
 FC_INLINE void take_found(void *ctx, struct call *c, struct fdent *e)
 {
-	count(c, FC_COUNT_EVENTS);
 	if (!e)
 		return;
 	if (e->kind == FD_TCP)
@@ -178,9 +179,66 @@ FC_INLINE void take_found(void *ctx, struct call *c, struct fdent *e)
 		go_to(ctx, STEP_STREAM);
 }
 
-FC_INLINE void take_call(void *ctx, struct call *c)
+/* A descriptor of which nothing more is known than that it may lead to a socket. */
+FC_INLINE void find_step(void *ctx, struct call *c)
 {
-	take_found(ctx, c, find_fd(c));
+	struct fdent *e = find_fd(c);
+
+	if (!e && c->message)
+		go_to(ctx, STEP_RIGHTS);
+	take_found(ctx, c, e);
+}
+
+/* What most calls are: they go on with what a connection has begun. False: a closer look is needed. */
+FC_INLINE bool take_usual(void *ctx, struct call *c, u64 sk, struct conn *k)
+{
+	u8 state = k->state;
+
+	if (state == CONN_MAYBE)
+		return false;
+	if (state == CONN_IDLE)
+		return k->dull_ns && read_clock() < k->dull_ns;
+	if (k->tls) {
+		go_to(ctx, STEP_TLS);
+	} else if (state == CONN_FRAMED) {
+		go_to(ctx, STEP_FRAMES);
+	} else if (state == CONN_ANSWERED) {
+		if (k->dir == c->dir)
+			return begin_next(ctx, c, sk, k);
+		if (k->unpaired || k->follow)
+			go_to(ctx, STEP_REST);
+	} else if (k->dir != c->dir) {
+		answer_request(ctx, c, sk, k);
+	} else if (state == CONN_REQUEST) {
+		go_to(ctx, STEP_CONTINUE);
+	}
+	return true;
+}
+
+/* Where the kernel lets programs load by themselves, walking to the sock costs less than a look at what is remembered of the
+ * descriptor, and needs no verifying afterwards. What is not of a connection in use is a step of its own. */
+FC_INLINE void take_call(void *ctx, struct call *c, void *task)
+{
+	count(c, FC_COUNT_EVENTS);
+	if (NUM(NUM_WORD_TYPE)) {
+		u64 sk = walk_to_sk(task, c);
+		struct conn *k;
+
+		if (!sk)
+			return;
+		k = map_lookup(MAP(MAP_CONNS), &sk);
+		if (k) {
+			c->sk = sk;
+			c->ports = load_ports(sk);
+			if (k->ports == (u32)c->ports && take_usual(ctx, c, sk, k))
+				return;
+		} else if (!is_inet(sk)) {
+			if (c->message)
+				go_to(ctx, STEP_RIGHTS);
+			return;
+		}
+	}
+	go_to(ctx, STEP_FIND);
 }
 
 #endif

@@ -186,13 +186,14 @@ FC_INLINE void note_read(struct call *c, struct tls_call *t, bool is_header)
 }
 
 /* Nobody reads this connection for us: it need not be looked at so often. */
-FC_INLINE void try_less(struct call *c)
+FC_INLINE void try_less(struct call *c, struct conn *k)
 {
 	struct fdent *e = find_fd(c);
 
 	if (e && ++e->tries >= FD_MAX_TRIES) {
 		e->tries = 0;
 		e->until = read_clock() + FD_DULL_NS;
+		k->dull_ns = e->until;
 	}
 }
 
@@ -218,7 +219,7 @@ FC_INLINE enum passed pass_sealed(struct call *c, u64 sk, struct conn *k)
 		return pass_plaintext(c, t);
 	}
 	if (k->tls == TLS_SEALED && !(t && t->speaks))
-		try_less(c);
+		try_less(c, k);
 	return PASS_SEALED;
 }
 
@@ -237,6 +238,7 @@ FC_INLINE struct fdent *adopt_session(struct call *c, struct tls_call *t, u64 ss
 	if (len < t->read_len && !fits_record(k->tls_in_len, len))
 		return NULL;
 	c->fd = t->last_fd;
+	c->file = 0;
 	e = find_fd(c);
 	if (!e || e->kind != FD_TCP || e->sk != sk || e->ports != k->ports)
 		return NULL;

@@ -12,16 +12,16 @@
 
 /* The running task's table of descriptors. As far as the verifier knows types it lets programs load by themselves, which
  * saves a call of read_kernel for each; an address that is none reads as 0 all the same. */
-FC_INLINE void *load_table(void)
+FC_INLINE void *load_table(void *task)
 {
-	void *files = FOLLOW(read_task_btf(), OFF_TASK_FILES);
+	void *files = FOLLOW(task, OFF_TASK_FILES);
 
 	return files ? FOLLOW(files, OFF_FILES_FDT) : NULL;
 }
 
-FC_INLINE u64 walk_to_file(u64 fd)
+FC_INLINE u64 walk_to_file(void *task, u64 fd)
 {
-	void *table = load_table();
+	void *table = load_table(task);
 	u64 array;
 
 	if (!table || fd >= *(volatile u32 *)AT(table, OFF_FDT_MAX))
@@ -32,9 +32,9 @@ FC_INLINE u64 walk_to_file(u64 fd)
 
 /* The sock behind the call's descriptor, or 0. The inode's mode tells sockets apart: the address of socket_file_ops is not
  * to be had where data symbols are left out of kallsyms. */
-FC_INLINE u64 walk_to_sk(struct call *c)
+FC_INLINE u64 walk_to_sk(void *task, struct call *c)
 {
-	u64 file = walk_to_file(c->fd);
+	u64 file = walk_to_file(task, c->fd);
 	u64 inode, sock;
 
 	c->file = file;
@@ -45,6 +45,13 @@ FC_INLINE u64 walk_to_sk(struct call *c)
 		return 0;
 	sock = load_u64(AT(file, OFF_FILE_PRIVATE));
 	return sock ? load_u64(AT(sock, OFF_SOCKET_SK)) : 0;
+}
+
+FC_INLINE bool is_inet(u64 sk)
+{
+	u16 family = load_u16(AT(sk, OFF_SK_FAMILY));
+
+	return family == AF_INET || family == AF_INET6;
 }
 
 FC_INLINE u32 load_ports(u64 sk)
@@ -65,10 +72,9 @@ FC_INLINE u8 classify_udp(struct call *c, u16 rport)
 /* Fills the entry for `sk`. */
 FC_INLINE void describe_sk(struct call *c, u64 sk, struct fdent *e)
 {
-	u16 family = load_u16(AT(sk, OFF_SK_FAMILY));
 	u16 protocol = load_u16(AT(sk, OFF_SK_PROTOCOL));
 
-	if (family != AF_INET && family != AF_INET6)
+	if (!is_inet(sk))
 		return;
 	e->sk = sk;
 	e->ports = load_ports(sk);
@@ -84,7 +90,7 @@ FC_INLINE struct fdent *resolve_fd(struct call *c)
 {
 	u64 key = (c->pid_tgid & 0xffffffff00000000ULL) | c->fd;
 	struct fdent e = {};
-	u64 sk = walk_to_sk(c);
+	u64 sk = walk_to_sk(read_task_btf(), c);
 
 	if (sk)
 		describe_sk(c, sk, &e);
@@ -116,7 +122,7 @@ FC_INLINE struct fdent *find_fd(struct call *c)
  * an address that was right before. */
 FC_INLINE bool leads_to(struct call *c, u64 sk)
 {
-	void *table = load_table();
+	void *table = load_table(read_task_btf());
 	u64 file = table ? load_u64((void *)((u64)FOLLOW(table, OFF_FDT_FD) + c->fd * 8)) : 0;
 
 	c->file = file;
@@ -141,6 +147,8 @@ FC_INLINE bool verify_fd(struct call *c)
 {
 	struct fdent *e;
 
+	if (c->sk && c->file) /* it was walked in this call */
+		return true;
 	if (is_right(c, c->sk, (u32)c->ports))
 		return true;
 	e = resolve_fd(c);
