@@ -66,13 +66,20 @@ def _cut(record: np.void, name: str) -> bytes:
     return bytes(record[name])[: int(record[f"{name}_cap"])]
 
 
+def _whole(record: np.void) -> bytes:
+    """The response, from where it begins in the request's room."""
+    begin = -int(record["resp_more"]) or None
+    before = bytes(record["req"])[begin:] if begin else b""
+    return before + _cut(record, "resp")
+
+
 def see(record: np.void) -> Seen:
     return Seen(
         role=int(record["role"]),
         seq=int(record["seq"]),
         proto=int(record["proto"]),
         request=_cut(record, "req"),
-        response=_cut(record, "resp"),
+        response=_whole(record),
         request_bytes=int(record["req_bytes"]),
         response_bytes=int(record["resp_bytes"]),
         flags=events.Flag(int(record["flags"])),

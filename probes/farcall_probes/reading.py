@@ -170,7 +170,12 @@ def read_status(block: Records) -> npt.NDArray[np.int32]:
     """HTTP status codes of a whole block at once; 0 where the response does not begin with a status line."""
     offset = block.dtype.fields["resp"][1] if block.dtype.fields else 0
     raw = records.as_bytes(np.ascontiguousarray(block))
-    line = raw[:, offset : offset + 12]
+    more = block["resp_more"].astype(np.intp)
+    if len(more) and (more == more[0]).all():
+        at = offset - int(more[0])
+        line = raw[:, at : at + 12]
+    else:
+        line = np.take_along_axis(raw, (offset - more)[:, None] + np.arange(12), axis=1)
     digits = line[:, 9:12].astype(np.int32) - 48
     valid = (
         (line[:, :7] == _STATUS_BEGIN).all(axis=1)

@@ -26,15 +26,17 @@ _BODILESS = (204, 304)
 _BODILESS_METHODS = np.array([b"HEAD ", b"CONNE"])
 _FIELDS = events.LARGE.fields
 _REQUEST_AT = _FIELDS["req"][1] if _FIELDS else 0
-_REST = np.dtype(
+_RESPONSE_AT = _FIELDS["resp"][1] if _FIELDS else 0
+# All that may be of a response: it ends where `resp` does, and begins `resp_more` bytes before that.
+_WHOLE_BYTES = events.RESP_MORE + events.LARGE_RESP
+_WHOLE = np.dtype(
     {
-        "names": ["rest"],
-        "formats": [f"V{events.RESP_MORE}"],
-        "offsets": [_REQUEST_AT + events.LARGE_REQ - events.RESP_MORE],
+        "names": ["whole"],
+        "formats": [f"V{_WHOLE_BYTES}"],
+        "offsets": [_RESPONSE_AT - events.RESP_MORE],
         "itemsize": events.LARGE.itemsize,
     }
 )
-_BOTH = np.dtype([("first", f"V{events.LARGE_RESP}"), ("rest", f"V{events.RESP_MORE}")])
 _MEMO_ENTRIES = 2048  # heads of one second are alike but for their lengths
 # A socket may take so long a write in parts (bpf/rest.h): that it was written is not that it has left.
 LARGE_WRITE = 16_384
@@ -105,26 +107,15 @@ def _measure(
 
 
 def read_responses(block: Records) -> list[bytes]:
-    """Their captured bytes, from both places."""
+    """Their captured bytes."""
     more = block["resp_more"]
     if not more.any():
         return captured(block, "resp", "resp_cap")
-    both = np.empty(len(block), _BOTH)
-    both["first"], both["rest"] = block["resp"], block.view(_REST)["rest"]
-    data = both.tobytes()
-    begins = range(0, len(data), _BOTH.itemsize)
-    caps = block["resp_cap"]
-    if (caps[more > 0] == events.LARGE_RESP).all():
-        sizes = np.minimum(caps + more, _BOTH.itemsize)
-        return [data[at : at + n] for at, n in zip(begins, sizes.tolist(), strict=True)]
-    rests = range(events.LARGE_RESP, len(data), _BOTH.itemsize)
-    columns = (np.minimum(caps, events.LARGE_RESP), np.minimum(more, events.RESP_MORE))
-    return [
-        data[at : at + cap] + data[behind : behind + rest]
-        for at, behind, cap, rest in zip(
-            begins, rests, *(column.tolist() for column in columns), strict=True
-        )
-    ]
+    data = block.view(_WHOLE)["whole"].tobytes()
+    resp = np.arange(len(block)) * _WHOLE_BYTES + events.RESP_MORE
+    begins = resp - np.minimum(more, events.RESP_MORE)
+    ends = resp + np.minimum(block["resp_cap"], events.LARGE_RESP)
+    return [data[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
 
 
 @lru_cache(maxsize=_MEMO_ENTRIES)

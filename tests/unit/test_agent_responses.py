@@ -20,11 +20,12 @@ assert events.LARGE_RESP < len(NGINX) < events.LARGE_RESP + events.RESP_MORE
 def record(data: bytes, seen: int | None = None, room: bool = True) -> np.ndarray:
     """As the kernel side makes it of a response whose first call had `seen` bytes."""
     block = np.zeros(1, dtype=events.LARGE)
-    more = data[events.LARGE_RESP :][: events.RESP_MORE] if room else b""
-    block["resp"] = data[: events.LARGE_RESP]
-    block["resp_cap"] = min(len(data), events.LARGE_RESP)
-    block["req"] = bytes(events.LARGE_REQ - events.RESP_MORE) + more
-    block["resp_more"] = len(more)
+    kept = data[: events.LARGE_RESP + (events.RESP_MORE if room else 0)]
+    more = max(0, len(kept) - events.LARGE_RESP)
+    block["resp"] = kept[more:]
+    block["resp_cap"] = len(kept) - more
+    block["req"] = bytes(events.LARGE_REQ - more) + kept[:more]
+    block["resp_more"] = more
     block["resp_bytes"] = len(data) if seen is None else seen
     return block
 

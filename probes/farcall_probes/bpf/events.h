@@ -190,7 +190,7 @@ struct fc_exchange {
 	u8 end;     /* enum fc_end */
 	u8 wrapped; /* of a segment: 1 when it is a packed or partial outer frame of Cassandra's version 5, with any number of messages in it */
 	u8 ended; /* enum fc_ended; of a whole exchange how its first call ends; of HTTP/1 only where not all of it was captured */
-	u16 resp_more; /* of HTTP/1: so many more bytes of the response lie in the last FC_RESP_MORE bytes of `req` */
+	u16 resp_more; /* of HTTP/1: so many bytes of the response lie before `resp`, at the end of `req`; those in `resp` go on from them */
 };
 
 /* small: Redis, memcached; 128 + 64 + 312 = 504 = 512 - 8.  large: HTTP/1 and SQL; 192 + 696 + 128 = 1016 = 1024 - 8. */
@@ -198,7 +198,8 @@ struct fc_exchange {
 #define FC_SMALL_RESP 80
 #define FC_LARGE_REQ 696
 #define FC_LARGE_RESP 128
-/* Where the request leaves room: a server's Content-Length may stand behind 128 bytes of other fields. */
+/* What a response may have of the request's room, where that is free: a server's Content-Length may stand behind 128 bytes of other
+ * fields. */
 #define FC_RESP_MORE 224
 
 struct fc_small {

@@ -130,6 +130,15 @@ struct conn {
 	u64 dull_ns;    /* until then it is left alone while it is idle: struct fdent's `until`, which takes a look-up */
 };
 
+/* Where a response begins in a large record. */
+FC_INLINE const u8 *find_response(const struct conn *k)
+{
+	u64 at = FC_RESP_MORE - (u64)k->large.x.resp_more;
+
+	FC_CLAMP(at, FC_RESP_MORE);
+	return k->large.resp - FC_RESP_MORE + at;
+}
+
 /* The request that a thread read last, see cause.h. */
 struct serving {
 	u64 sk;

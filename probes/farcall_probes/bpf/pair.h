@@ -290,6 +290,27 @@ FC_INLINE bool answer_redis(void *ctx, struct call *c, u64 sk, struct conn *k)
 	return true;
 }
 
+_Static_assert(__builtin_offsetof(struct conn, large.resp) + FC_LARGE_RESP + FC_RESP_MORE <= sizeof(struct conn), "collect_long");
+
+/* Reads a response's first bytes, more than `resp` holds, so that they end where it does. */
+FC_INLINE bool collect_long(struct call *c, struct conn *k)
+{
+	struct fc_exchange *x = &k->large.x;
+	u64 n = c->len[0];
+	u64 at;
+
+	FC_CLAMP(n, FC_LARGE_RESP + FC_RESP_MORE);
+	at = FC_LARGE_RESP + FC_RESP_MORE - n;
+	FC_CLAMP(at, FC_RESP_MORE);
+	if (read_user(k->large.resp - FC_RESP_MORE + at, (u32)n, (void *)c->base[0])) {
+		count(c, FC_COUNT_READ_FAULT);
+		return false;
+	}
+	x->resp_cap = FC_LARGE_RESP;
+	x->resp_more = (u16)(FC_RESP_MORE - at);
+	return true;
+}
+
 /* Reads response bytes behind those of earlier calls; both are bounded alone, see scratch.buf. */
 FC_INLINE bool collect_response(struct call *c, struct conn *k, u64 base, u64 len)
 {
@@ -314,7 +335,7 @@ FC_INLINE bool collect_response(struct call *c, struct conn *k, u64 base, u64 le
 /* 1xx but 101 is not the answer. */
 FC_INLINE bool is_interim(const struct conn *k)
 {
-	const u8 *r = k->large.resp;
+	const u8 *r = find_response(k);
 
 	return r[9] == '1' && !(r[10] == '0' && r[11] == '1');
 }
@@ -356,15 +377,14 @@ FC_INLINE void drop_response(struct conn *k)
 FC_INLINE bool answer_http(void *ctx, struct call *c, u64 sk, struct conn *k)
 {
 	struct fc_exchange *x = &k->large.x;
+	bool is_long = !x->resp_cap && c->len[0] > FC_LARGE_RESP && x->req_cap <= FC_LARGE_REQ - FC_RESP_MORE;
 
 	if (!x->resp_cap) {
 		x->ts_resp_ns = read_clock();
 		x->resp_bytes = 0;
 		x->resp_more = 0;
-		if (c->len[0] > FC_LARGE_RESP)
-			collect_more(c, k, c->base[0] + FC_LARGE_RESP, c->len[0] - FC_LARGE_RESP);
 	}
-	if (!collect_response(c, k, c->base[0], c->len[0]))
+	if (!(is_long ? collect_long(c, k) : collect_response(c, k, c->base[0], c->len[0])))
 		return false;
 	if (x->resp_cap < FC_STATUS_LINE && c->pieces > 1 && !collect_response(c, k, c->base[1], c->len[1]))
 		return false;
@@ -373,7 +393,7 @@ FC_INLINE bool answer_http(void *ctx, struct call *c, u64 sk, struct conn *k)
 		x->resp_bytes += c->total;
 		if (k->large.resp[0] != 'H')
 			drop_response(k);
-	} else if (!is_http_response(*(u64 *)k->large.resp)) {
+	} else if (!is_http_response(*(u64 *)find_response(k))) {
 		/* The rest of the response before, read late, or no HTTP at all: the answer is still to come. */
 		drop_response(k);
 	} else if (is_interim(k) || has_more_pieces(c, k)) {
@@ -388,7 +408,7 @@ FC_INLINE bool answer_http(void *ctx, struct call *c, u64 sk, struct conn *k)
 /* How many bytes an interim response takes when the answer follows in the same call, else 0. */
 FC_INLINE u64 skip_interim(const struct conn *k)
 {
-	const u8 *r = k->large.resp;
+	const u8 *r = find_response(k);
 	u32 i;
 
 	for (i = FC_STATUS_LINE; i + 8 <= FC_LARGE_RESP; i++)

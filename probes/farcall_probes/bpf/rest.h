@@ -100,12 +100,17 @@ FC_INLINE u64 peek_last(struct call *c, u64 before)
 	return (c->pieces > 1 ? 0 : before >> (8 * n)) | last << (64 - 8 * n);
 }
 
+FC_INLINE u64 count_captured(const struct conn *k)
+{
+	return k->large.x.resp_cap + k->large.x.resp_more;
+}
+
 /* The same, of a first call in one piece that was not captured whole. */
 FC_INLINE u64 peek_first(struct call *c, const struct conn *k)
 {
 	u64 last = 0;
 
-	if (c->total > k->large.x.resp_cap && c->len[0] == c->total)
+	if (c->total > count_captured(k) && c->len[0] == c->total)
 		read_user(&last, 8, (void *)(c->base[0] + c->total - 8));
 	return last;
 }
@@ -132,7 +137,7 @@ FC_INLINE u32 locate_end(u64 sk, const struct conn *k)
 /* The response's first call goes on behind what was captured of it, in several pieces. */
 FC_INLINE bool has_more_pieces(const struct call *c, const struct conn *k)
 {
-	return c->pieces > 1 && c->total > k->large.x.resp_cap;
+	return c->pieces > 1 && c->total > count_captured(k);
 }
 
 /* Its last bytes, before its record is submitted. (No call that is a whole response has fewer than eight.) */

@@ -44,7 +44,7 @@ FC_INLINE bool is_left_out_at(struct fc_exchange *x, u32 threshold, u32 hash)
 FC_INLINE bool is_error(const struct conn *k)
 {
 	const struct fc_exchange *x = &k->large.x;
-	const u8 *answer = k->large.resp;
+	const u8 *answer = find_response(k);
 
 	if (x->flags & FC_FLAG_NO_RESPONSE)
 		return true;

@@ -14,19 +14,6 @@ FC_INLINE void note_asked(struct fc_exchange *x)
 	x->who.asked_us = us > 0xffffffff ? 0xffffffff : (u32)us;
 }
 
-/* The response's bytes behind those that its own place holds. */
-FC_INLINE void collect_more(struct call *c, struct conn *k, u64 base, u64 len)
-{
-	struct fc_exchange *x = &k->large.x;
-	u64 n = len;
-
-	if (x->req_cap > FC_LARGE_REQ - FC_RESP_MORE)
-		return;
-	FC_CLAMP(n, FC_RESP_MORE);
-	read_user(k->large.req + FC_LARGE_REQ - FC_RESP_MORE, (u32)n, (void *)base); /* zeros, if it can not be read */
-	x->resp_more = (u16)n;
-}
-
 /* What no call of ours carried (sendfile, splice) is a part of the request too: its place in the stream tells. */
 FC_INLINE void measure_request(u64 sk, struct conn *k, u32 written)
 {
