@@ -110,7 +110,7 @@ FC_INLINE void note_cause(struct call *c, u64 sk, struct conn *k)
 {
 	if (k->large.x.role == FC_ROLE_SERVER)
 		begin_serving(c, sk, k, k->large.x.seq);
-	else
+	else if (k->share != SHARE_LOST)
 		add_cause(c, &k->large.x.who);
 }
 

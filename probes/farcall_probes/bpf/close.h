@@ -86,6 +86,7 @@ FC_INLINE void close_conn(u64 sk, u32 old, u32 new, bool unread)
 	} else if (c && has_rest(k)) {
 		tell_rest(c, k, FC_REST_CLOSED, settle_rest(sk, k));
 	}
+	tell_capped(k);
 	map_delete(MAP(MAP_CONNS), &sk);
 }
 

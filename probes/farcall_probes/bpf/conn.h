@@ -149,6 +149,9 @@ FC_INLINE void reset_conn(struct conn *k)
 	k->rest_ns = 0;
 	k->follow = 0;
 	k->dull_ns = 0;
+	k->share = SHARE_UNASKED;
+	k->full_window = 0;
+	k->capped = 0;
 	k->never_framed = 0;
 	k->wrapped = 0;
 	reset_framing(&k->framing[HALF_REQUESTS]);
@@ -167,7 +170,7 @@ FC_INLINE bool is_still_wanted(struct call *c, struct conn *k)
 	return true;
 }
 
-/* A new state for `sk`, or NULL: not established, not wanted, or no room. */
+/* A new state for `sk`, or NULL: not established, not wanted, or no room. The process is in the workspace's fresh one. */
 FC_INLINE struct conn *make_conn(struct call *c, u64 sk)
 {
 	struct conn *k = &c->fresh;
@@ -176,7 +179,6 @@ FC_INLINE struct conn *make_conn(struct call *c, u64 sk)
 	/* Before the handshake (Fast Open, deferred connect) sequence numbers mean nothing. */
 	if (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT)
 		return NULL;
-	fill_process(c, &k->large.x.who);
 	if (!is_wanted(c, &k->large.x.who)) {
 		ignore_fd(c, FD_NOT_LIFE_NS);
 		return NULL;

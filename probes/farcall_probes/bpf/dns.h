@@ -254,6 +254,7 @@ FC_INLINE void take_tcp_answer(struct call *c, struct fdent *e)
 		k = NULL;
 	}
 	if (!k) {
+		fill_process(c, &c->fresh.large.x.who);
 		k = make_conn(c, sk);
 		if (!k)
 			return;

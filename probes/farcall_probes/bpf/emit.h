@@ -57,9 +57,11 @@ FC_INLINE bool submit_exchange(u64 *counts, struct conn *k)
 {
 	if (k->mute)
 		counts[FC_COUNT_HEALTH]++;
+	else if (k->share == SHARE_LOST)
+		return false;
 	else if (is_left_out(k))
 		counts[FC_COUNT_SAMPLED_DROPPED]++;
-	else if (!is_within_cap(&k->large.x))
+	else if (k->share == SHARE_UNASKED && !is_within_cap(&k->large.x, k->large.x.ts_resp_ns, 0))
 		counts[FC_COUNT_CAPPED_LOST]++;
 	else if (is_small_record(k->large.x.proto))
 		return submit_small(counts, k);

@@ -207,7 +207,7 @@ FC_INLINE void submit_segment(u64 *counts, const struct conn *k, struct fc_large
 {
 	if (is_segment_left_out(k, &s->x))
 		counts[FC_COUNT_SAMPLED_DROPPED]++;
-	else if (!is_within_cap(&s->x))
+	else if (!is_within_cap(&s->x, s->x.ts_req_ns, 0))
 		counts[FC_COUNT_CAPPED_LOST]++;
 	else if (ring_output(MAP(MAP_RING_LARGE), s, sizeof(*s), FC_NO_WAKEUP))
 		counts[FC_COUNT_SEGMENT_LOST]++;

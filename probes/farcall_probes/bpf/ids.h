@@ -127,11 +127,11 @@
 
 /* SIZE_*: what the loader makes maps with; held against sizeof in maps.h. */
 #define SIZE_FDENT 24
-#define SIZE_CONN 1248
+#define SIZE_CONN 1256
 #define SIZE_OPENED 16
 #define SIZE_ASKED 136
 #define SIZE_SETTINGS 32
-#define SIZE_CALL 5080
+#define SIZE_CALL 5088
 #define SIZE_SERVING 32
 #define SIZE_WHO 128
 #define SIZE_BUCKET 24

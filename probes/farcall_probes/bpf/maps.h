@@ -37,6 +37,13 @@ enum conn_state {
 	CONN_FRAMED = 5,   /* followed message by message, see framing.h */
 };
 
+/* Of the rings, see caps.h. */
+enum share {
+	SHARE_UNASKED = 0,
+	SHARE_TAKEN = 1,
+	SHARE_LOST = 2, /* counted */
+};
+
 enum tls_state {
 	TLS_NONE = 0,
 	TLS_SEALED = 1, /* TLS records were seen */
@@ -126,8 +133,11 @@ struct conn {
 	u64 rest_owed;  /* how long it is as its first bytes say, of Redis and memcached; 0: they do not */
 	u32 rest_seq;
 	u8 follow;      /* enum follow */
-	u8 spare[3];
+	u8 share;       /* enum share, of the request at hand */
+	u8 spare[2];
 	u64 dull_ns;    /* until then it is left alone while it is idle: struct fdent's `until`, which takes a look-up */
+	u32 full_window; /* in which its container has had its share of the rings, see caps.h */
+	u32 capped;      /* records that it lost in it, which its bucket does not have yet */
 };
 
 /* Where a response begins in a large record. */

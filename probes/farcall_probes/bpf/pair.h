@@ -76,10 +76,19 @@ FC_INLINE void note_health(struct conn *k)
 		k->mute = x->seq == 0 && is_health_check(k->large.req, x->req_cap);
 }
 
+/* What is done with each request, once it is known to be one. */
+FC_INLINE void settle_request(struct call *c, u64 sk, struct conn *k)
+{
+	take_share(c->counts, k);
+	note_cause(c, sk, k);
+	see_identity(c, sk, k);
+}
+
 /* Whether this call brought bytes of a head that the record does not hold. */
 FC_INLINE bool has_head_left(struct call *c, struct conn *k, u64 before)
 {
-	return k->large.x.proto == FC_PROTO_HTTP1 && k->head != HEAD_ENDED && before + c->total > FC_LARGE_REQ;
+	return k->large.x.proto == FC_PROTO_HTTP1 && k->head != HEAD_ENDED && before + c->total > FC_LARGE_REQ &&
+	       k->share != SHARE_LOST;
 }
 
 /* Bytes that begin no request, whatever follows them. An end that is asked may write by itself while another thread reads the
@@ -147,8 +156,7 @@ FC_INLINE bool begin_request(struct call *c, u64 sk, struct conn *k)
 	}
 	confirm_request(c, k, proto);
 	note_health(k);
-	note_cause(c, sk, k);
-	see_identity(c, sk, k);
+	settle_request(c, sk, k);
 	return has_head_left(c, k, 0);
 }
 
@@ -174,8 +182,7 @@ FC_INLINE bool begin_next(void *ctx, struct call *c, u64 sk, struct conn *k)
 	c->now = read_clock();
 	note_request(c, sk, k, n);
 	confirm_request(c, k, proto);
-	note_cause(c, sk, k);
-	see_identity(c, sk, k);
+	settle_request(c, sk, k);
 	if (has_head_left(c, k, 0)) {
 		c->before = 0;
 		go_to(ctx, STEP_HEAD);
@@ -240,8 +247,7 @@ FC_INLINE bool continue_request(struct call *c, u64 sk, struct conn *k)
 		}
 		confirm_request(c, k, proto);
 		note_health(k);
-		note_cause(c, sk, k);
-		see_identity(c, sk, k);
+		settle_request(c, sk, k);
 	}
 	return has_head_left(c, k, at);
 }
@@ -442,6 +448,10 @@ FC_INLINE void answer_request(void *ctx, struct call *c, u64 sk, struct conn *k)
 	u8 proto = k->large.x.proto;
 	bool is_complete = false;
 
+	if (k->share == SHARE_LOST) {
+		k->state = CONN_ANSWERED;
+		return;
+	}
 	c->sk = sk;
 	if (proto == FC_PROTO_REDIS)
 		is_complete = answer_redis(ctx, c, sk, k);

@@ -74,6 +74,7 @@ FC_INLINE void tell_plain(struct call *c, u64 sk, struct conn *k, u64 now, u32 f
 	k->told_ns = now;
 	k->told_sent = sent;
 	k->told_received = received;
+	k->share = SHARE_UNASKED;
 	submit_exchange(c->counts, k);
 }
 

@@ -143,8 +143,8 @@ int tp__syscalls__sys_enter_sendmmsg(struct enter_args *a)
 	if (e && e->kind == FD_UDP) {
 		set_buffer(c, a->args[1], a->args[2]);
 		go_to(a, STEP_QUESTIONS);
-	} else if (set_message(c, a->args[1], ~0ULL) && c->total) {
-		take_found(a, c, e);
+	} else if (e && set_message(c, a->args[1], ~0ULL) && c->total) {
+		go_to(a, STEP_FIND);
 	}
 	return 0;
 }

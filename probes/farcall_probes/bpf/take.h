@@ -22,12 +22,14 @@ FC_INLINE struct conn *confirm_conn(struct call *c, u64 *sk)
 		k = NULL;
 	}
 	c->now = read_clock();
+	if (!k || k->tgid != (u32)(c->pid_tgid >> 32))
+		fill_process(c, &c->fresh.large.x.who);
 	if (!k)
 		return make_conn(c, *sk);
 	if (k->tgid != (u32)(c->pid_tgid >> 32)) {
 		k->tgid = (u32)(c->pid_tgid >> 32);
 		k->policies = 0;
-		fill_process(c, &k->large.x.who);
+		copy_process(&k->large.x.who, &c->fresh.large.x.who);
 	}
 	if (is_still_wanted(c, k))
 		return k;

@@ -217,6 +217,17 @@ FC_INLINE void fill_process(struct call *c, struct fc_who *w)
 	read_comm(w->comm, FC_COMM_LEN);
 }
 
+FC_INLINE void copy_process(struct fc_who *to, const struct fc_who *from)
+{
+	to->tgid = from->tgid;
+	to->parent_tgid = from->parent_tgid;
+	to->tid = from->tid;
+	to->cgroup_id = from->cgroup_id;
+	to->proc_start_ns = from->proc_start_ns;
+	*(u64 *)to->comm = *(const u64 *)from->comm;
+	*(u64 *)(to->comm + 8) = *(const u64 *)(from->comm + 8);
+}
+
 FC_INLINE void map_ipv4(u8 *to, u32 address)
 {
 	*(u64 *)to = 0;
