@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from farcall.dnscache import tombstone_life_s
 from farcall.names import UNKNOWN_EXTERNAL_SERVICE, Confidence, NameSource, UnknownReason
 from farcall_exporter.lookups import RETRY_AFTER_S
 from support_agent import NS
@@ -201,10 +202,13 @@ CHECKS = {
 
 
 def check_reason(world: World, link: Link, mine: list[Told], reason: UnknownReason) -> None:
-    """What the agent at hand saw from end to end has its name, or is expired; silence is only said of the silent."""
+    """What the agent at hand saw from end to end has its name, or is expired; silence is only said of the silent.
+
+    An answer is remembered as expired for as long as its tombstone lives. After that nothing tells it from one that nobody saw.
+    """
     seen = [t for t in mine if t.life == world.life and t.at_ns <= link.opened_ns]
     is_whole = link.life == world.life and bool(seen)
-    if is_whole:
+    if is_whole and world.now_ns - seen[-1].at_ns < tombstone_life_s(TTL_S) * NS:
         assert reason is UnknownReason.EXPIRED, reason
         assert not is_fresh(world, seen[-1])
     if reason is UnknownReason.EXPIRED:
