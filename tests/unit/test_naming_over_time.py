@@ -8,9 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from farcall.dnscache import tombstone_life_s
 from farcall.names import UNKNOWN_EXTERNAL_SERVICE, Confidence, NameSource, UnknownReason
-from farcall_exporter.lookups import RETRY_AFTER_S
+from farcall_exporter.lookups import FRESH_S, RETRY_AFTER_S
 from support_agent import NS
 from support_exporter import Row
 from support_naming_world import FIRST_TGID, TTL_S, Link, Told, World
@@ -172,8 +171,16 @@ def check_own(world: World, link: Link, mine: list[Told], label: str) -> None:
         used = opened_with(link, mine)
         assert used is None or used.life != world.life or used.name == label
     else:
-        held = {t.name for t in mine if t.life == world.life}
+        held = {t.name for t in known_to_name(world, link, mine)}
         assert held <= {label}
+
+
+def known_to_name(world: World, link: Link, mine: list[Told]) -> list[Told]:
+    """What this agent saw the client be told, as far as it can speak of this connection: before its connect where the agent saw
+    that, else as soon as the exporter reads Redis anew."""
+    if link.life == world.life:
+        return [t for t in mine if t.life == world.life and t.at_ns <= link.opened_ns]
+    return [t for t in mine if t.life == world.life and world.now_ns - t.at_ns > FRESH_S * NS]
 
 
 def check_shared(world: World, link: Link, mine: list[Told], label: str) -> None:
@@ -181,7 +188,7 @@ def check_shared(world: World, link: Link, mine: list[Told], label: str) -> None
     gave up together with its tombstone leaves nothing behind that could speak against it."""
     assert world.began[link.client] <= world.watched_since_ns or link.life != world.life
     if not has_lost_trace(world, link):
-        assert not [t for t in mine if t.life == world.life and is_fresh(world, t)]
+        assert not [t for t in known_to_name(world, link, mine) if is_fresh(world, t)]
     trusted = [t for t in world.told if t.ip == link.ip and t.trusted and t.life is not None]
     assert label in {t.name for t in trusted if is_fresh(world, t)}
 
@@ -191,6 +198,12 @@ def has_lost_trace(world: World, link: Link) -> bool:
     own = f":{FIRST_TGID + link.client}:"
     kinds = {k[:2] for k in world.given_up if own in k and k.endswith(f":{link.ip}")}
     return {"a:", "t:"} <= kinds
+
+
+def has_tombstone(world: World, link: Link) -> bool:
+    own = f":{FIRST_TGID + link.client}:"
+    keys = world.redis.list_keys() if not world.redis.down else []
+    return any(k.startswith("t:") and own in k and k.endswith(f":{link.ip}") for k in keys)
 
 
 CHECKS = {
@@ -204,11 +217,11 @@ CHECKS = {
 def check_reason(world: World, link: Link, mine: list[Told], reason: UnknownReason) -> None:
     """What the agent at hand saw from end to end has its name, or is expired; silence is only said of the silent.
 
-    An answer is remembered as expired for as long as its tombstone lives. After that nothing tells it from one that nobody saw.
+    An expired answer is remembered for as long as its tombstone lives. After that nothing tells it from one that nobody saw.
     """
     seen = [t for t in mine if t.life == world.life and t.at_ns <= link.opened_ns]
     is_whole = link.life == world.life and bool(seen)
-    if is_whole and world.now_ns - seen[-1].at_ns < tombstone_life_s(TTL_S) * NS:
+    if is_whole and (is_fresh(world, seen[-1]) or has_tombstone(world, link)):
         assert reason is UnknownReason.EXPIRED, reason
         assert not is_fresh(world, seen[-1])
     if reason is UnknownReason.EXPIRED:
