@@ -33,7 +33,7 @@ class MapSizes:
     ring_large: int = 4 * MIB
     ring_head: int = 2 * MIB
     ring_dns: int = 4 * MIB
-    connections: int = 13_600  # so that all are below 40 MB
+    connections: int = 13_300  # so that all are below 40 MB
     descriptors: int = 16_384
     opened: int = 16_384
     asked: int = 8_192  # questions: a second of them at the highest rate of DNS that is measured
