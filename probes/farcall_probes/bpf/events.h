@@ -282,7 +282,7 @@ enum fc_counter {
 	FC_COUNT_CONNECT_UNTOLD = 26, /* connects given up within a second, or over IPv6 where there is none */
 	FC_COUNT_TIMED_OUT = 27,   /* requests whose answer was waited for too long: submitted or lost like any other */
 	FC_COUNT_TLS = 28,         /* pieces of plaintext that TLS libraries wrote or read */
-	FC_COUNT_TLS_UNOWNED = 29, /* the same, whose connection could not be told: not looked at */
+	FC_COUNT_TLS_UNOWNED = 29, /* the same, whose connection could not be told, or that were gone by then: not looked at */
 	FC_COUNT_TLS_LOST = 30,    /* the same, no workspace was free */
 	FC_COUNT_CAPPED_LOST = 31, /* beyond what one container may have: not submitted */
 	FC_COUNT_SAMPLED_DROPPED = 32, /* left out so that the agent stays below its CPU ceiling: not submitted */

@@ -113,12 +113,12 @@ struct conn {
 	u32 tls_left;    /* bytes of the record being read that are still to come */
 	u32 tls_in_seq;  /* TCP sequence number of the record that the newest plaintext read began in, or will, when tls_fresh */
 	u32 tls_in_place; /* of its first byte, in plaintext */
-	u32 tls_out_seq; /* of the newest plaintext that was written, when tls_wrote */
+	u32 tls_out_seq; /* of plaintext that was written, as tls_wrote says */
 	u32 tls_places[2]; /* bytes of plaintext that went by, by enum direction: where the next begins */
 	u32 tls_begin;   /* place of the request's first byte */
 	u8 tls;          /* enum tls_state */
 	u8 tls_fresh;
-	u8 tls_wrote;
+	u8 tls_wrote;    /* enum tls_wrote */
 	u8 tls_cipher;   /* ChangeCipherSpec was the newest record read */
 	u32 tls_in_len;  /* of that record */
 	u32 answers;     /* calls that brought bytes of responses, while it is followed message by message */
@@ -219,7 +219,7 @@ struct call {
 	u64 plain;  /* the bytes are TLS plaintext */
 	u64 busy;   /* claims of a workspace for uprobes */
 	u64 owner;  /* pid_tgid that has it */
-	u32 tls_skip; /* bytes of the system call before the record that plaintext goes out in */
+	u32 tls_skip; /* bytes of the system call before the record that plaintext goes out in; or TLS_UNSENT */
 	u32 tls_seq; /* where in TCP sequence space the plaintext begins */
 	u32 place;   /* and where in plaintext */
 	u32 default_policy; /* of struct settings */

@@ -4,73 +4,18 @@
  *
  * What the socket carries is sealed, so a connection that began with TLS records is left out of pairing as far as its
  * system calls go. Plaintext comes from uprobes and goes the same way as any bytes do (take.h), with `plain` set. A write is
- * taken in the system call that it leads to, whose descriptor is known; what was read is taken when the library returns,
- * for the connection that an earlier system call inside the library showed.
+ * taken in the system call that it leads to, whose descriptor is known;
+ * what was read is taken when the library returns, for the connection that an earlier system call inside the library showed.
  *
  * Libraries that only fill buffers (Node.js, Python's asyncio) make their system calls outside of it, on the same thread:
- * right behind a write, right before a read. Those are believed when the record's length fits the plaintext's.
+ * right behind a write, right before a read. Those are believed when the record's length fits the plaintext's. Several writes
+ * may go out in one such call (asyncio's writelines, loops that send at their turn's end). When that was seen of an SSL object,
+ * what it writes is taken when it is written. Where the connection is not known yet they are kept as one, as far as there is room.
  */
 #ifndef FARCALL_TLS_H
 #define FARCALL_TLS_H
 
-#include "tlsrecords.h"
-
-FC_INLINE struct tls_key make_tls_key(u64 pid_tgid, u64 ssl)
-{
-	struct tls_key key = {.ssl = ssl, .tgid = pid_tgid >> 32};
-
-	return key;
-}
-
-/* The object's socket is the one that the call's descriptor leads to. */
-FC_INLINE void remember_session(struct call *c, u64 ssl)
-{
-	struct tls_key key = make_tls_key(c->pid_tgid, ssl);
-	struct tls_session *known = map_lookup(MAP(MAP_TLS_SESSIONS), &key);
-	struct tls_session s = {.sk = c->sk, .fd = c->fd, .ports = c->ports};
-
-	if (known && known->sk == s.sk && known->ports == s.ports && known->fd == s.fd)
-		return;
-	map_update(MAP(MAP_TLS_SESSIONS), &key, &s, 0);
-}
-
-/* Whether plaintext of this SSL object was seen, and its connection is still the one it was then: objects that are freed
- * leave their address to the next. */
-FC_INLINE bool is_session_open(u64 pid_tgid, u64 ssl)
-{
-	struct tls_key key = make_tls_key(pid_tgid, ssl);
-	struct tls_session *s = map_lookup(MAP(MAP_TLS_SESSIONS), &key);
-	struct conn *k;
-	u64 sk;
-
-	if (!s)
-		return false;
-	sk = s->sk;
-	k = map_lookup(MAP(MAP_CONNS), &sk);
-	return k && k->tls == TLS_OPEN && k->ports == (u32)s->ports;
-}
-
-/* Copies what is written. Returns whether that went well. */
-FC_INLINE bool keep_plaintext(u64 pid_tgid, const struct tls_call *t)
-{
-	struct tls_kept *kept = map_lookup(MAP(MAP_TLS_KEPT), &pid_tgid);
-	u64 n = t->write_len;
-
-	if (!kept) {
-		/* Some value for a first one: what is kept is copied over it, and no more than that is ever read. */
-		struct call *any = find_workspace(WORKSPACE_UPROBE);
-
-		if (!any || map_update(MAP(MAP_TLS_KEPT), &pid_tgid, any, 0))
-			return false;
-		kept = map_lookup(MAP(MAP_TLS_KEPT), &pid_tgid);
-		if (!kept)
-			return false;
-	}
-	FC_CLAMP(n, FC_TLS_KEPT);
-	kept->ssl = t->write_ssl;
-	kept->len = t->write_len;
-	return read_user(kept->bytes, (u32)n, (void *)t->write_buf) == 0;
-}
+#include "tlswrites.h"
 
 /* The running thread's entry, made when there is none. */
 FC_INLINE struct tls_call *find_tls_call(u64 pid_tgid)
@@ -112,11 +57,13 @@ FC_INLINE bool accept_plaintext(struct call *c, u64 sk, struct conn *k)
 	if (!k->tls)
 		return false;
 	c->place = *place;
-	if (c->dir == DIR_OUT) {
+	if (c->dir == DIR_OUT && c->tls_skip == TLS_UNSENT) {
+		c->tls_seq = place_unsent(c, sk, k);
+	} else if (c->dir == DIR_OUT) {
 		c->tls_seq = locate_write(sk) + c->tls_skip;
-		if (k->tls_wrote && k->tls_out_seq == c->tls_seq)
+		if (k->tls_wrote == WROTE_SENT && k->tls_out_seq == c->tls_seq)
 			return false;
-		k->tls_wrote = 1;
+		k->tls_wrote = WROTE_SENT;
 		k->tls_out_seq = c->tls_seq;
 	} else {
 		if (k->tls_fresh)
@@ -133,39 +80,6 @@ FC_INLINE bool accept_plaintext(struct call *c, u64 sk, struct conn *k)
 	return true;
 }
 
-enum passed {
-	PASS_SEALED = 0,
-	PASS_PLAIN = 1, /* it sends plaintext that is to be taken now; the call is that, then */
-	PASS_KEPT = 2,  /* the same, whose bytes lie in the kernel's memory */
-};
-
-FC_INLINE enum passed pass_plaintext(struct call *c, struct tls_call *t)
-{
-	struct tls_kept *kept = t->kept ? map_lookup(MAP(MAP_TLS_KEPT), &c->pid_tgid) : NULL;
-	bool is_there = load_user_head(t->write_buf, t->write_len) == t->write_head;
-	u64 len = t->write_len;
-	u64 n = len;
-
-	c->plain = 1;
-	FC_CLAMP(n, FC_TLS_KEPT);
-	if (kept && kept->ssl == t->write_ssl && kept->len == len && (n == len || !is_there)) {
-		set_buffer(c, (u64)kept->bytes, n);
-		c->total = len;
-		c->more = n < len;
-		c->iov = 0; /* an address that the process gave is not to be read from there */
-		t->write_ssl = 0;
-		return PASS_KEPT;
-	}
-	set_buffer(c, t->write_buf, len);
-	c->more = 0;
-	t->write_ssl = 0;
-	if (is_there)
-		return PASS_PLAIN;
-	c->plain = 0;
-	count(c, FC_COUNT_TLS_UNOWNED); /* the library gave its bytes back */
-	return PASS_SEALED;
-}
-
 /* Where the bytes that were read came to lie. OpenSSL reads a record's header and then its body, both into the same buffer, and
  * decrypts there: so what it copies out of that buffer is this connection's. */
 FC_INLINE void note_read(struct call *c, struct tls_call *t, bool is_header)
@@ -178,6 +92,7 @@ FC_INLINE void note_read(struct call *c, struct tls_call *t, bool is_header)
 	} else {
 		t->last_len = 0;
 	}
+	t->has_read = 1;
 	t->last_sk = c->sk;
 	t->last_fd = (u32)c->fd;
 	t->last_ports = (u32)c->ports;
@@ -214,9 +129,14 @@ FC_INLINE enum passed pass_sealed(struct call *c, u64 sk, struct conn *k)
 		follow_records(c, sk, k);
 		if (t)
 			note_read(c, t, is_header);
-	} else if (t && t->write_ssl && carries(c, t->write_len)) {
-		remember_session(c, t->write_ssl);
-		return pass_plaintext(c, t);
+	} else if (t && t->waits >= WAITS) {
+		struct tls_session *s = lookup_session(c->pid_tgid, t->write_ssl);
+		struct tls_kept *kept = find_kept(c, t);
+
+		if (leaves(c, sk, k, t, s, kept)) {
+			renew_session(c, t->write_ssl, s);
+			return pass_plaintext(c, k, t, kept);
+		}
 	}
 	if (k->tls == TLS_SEALED && !(t && t->speaks))
 		try_less(c, k);
@@ -249,8 +169,7 @@ FC_INLINE struct fdent *adopt_session(struct call *c, struct tls_call *t, u64 ss
 /* What the descriptor of a library's connection leads to, or NULL: it was closed, or is another one's now. */
 FC_INLINE struct fdent *find_session(struct call *c, struct tls_call *t, u64 ssl, u64 len)
 {
-	struct tls_key key = make_tls_key(c->pid_tgid, ssl);
-	struct tls_session *s = map_lookup(MAP(MAP_TLS_SESSIONS), &key);
+	struct tls_session *s = lookup_session(c->pid_tgid, ssl);
 	struct fdent *e;
 
 	if (s) {
@@ -263,6 +182,13 @@ FC_INLINE struct fdent *find_session(struct call *c, struct tls_call *t, u64 ssl
 		}
 	}
 	return adopt_session(c, t, ssl, len);
+}
+
+/* Pieces of plaintext of a process that is not left out on purpose. */
+FC_INLINE void count_unowned(struct call *c, u64 pieces)
+{
+	if (!is_dropped(c, load_cgroup(read_task())))
+		c->counts[FC_COUNT_TLS_UNOWNED] += pieces;
 }
 
 /* A workspace for plaintext of this thread, or NULL. */

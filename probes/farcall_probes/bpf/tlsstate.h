@@ -7,9 +7,10 @@
 
 /* What a thread is doing in its TLS library. */
 struct tls_call {
-	u64 write_ssl; /* not 0: this plaintext has not been seen to leave yet */
+	u64 write_ssl; /* of the newest write */
 	u64 write_buf;
-	u64 write_len;
+	u32 write_len;
+	u32 write_behind; /* bytes of plaintext that had been read on its connection by then */
 	u64 write_head; /* its first bytes */
 	u64 read_ssl; /* not 0: inside of a read */
 	u64 read_buf;
@@ -20,23 +21,52 @@ struct tls_call {
 	u64 last_len;
 	u32 last_fd;
 	u32 last_ports;
-	u16 speaks; /* it has called the library at least once */
-	u16 kept;   /* what it writes is in its struct tls_kept */
-	u16 peeks;  /* inside of SSL_peek, which takes nothing away */
-	u16 owner;  /* NUM_OWNER of the program that saw the copy below */
+	u8 speaks : 1;   /* it has called the library at least once */
+	u8 has_read : 1; /* a sealed connection, since its last write */
+	u8 peeks;  /* inside of SSL_peek, which takes nothing away */
+	u8 waits;  /* enum tls_waits, of the newest write */
+	u8 kept;   /* enum tls_kept_as, of the same */
+	u16 write_owner; /* NUM_OWNER of the program that saw it */
+	u16 owner;       /* and of the one that saw the copy below */
 	/* The newest copy of plaintext to the caller: */
 	u64 copy_from;
 	u64 copy_bytes;
 	u64 copy_again; /* it was seen by another program of ours too */
 };
 
+enum tls_waits {
+	WAITS_NOT = 0,
+	WAITS_TAKEN = 1, /* not: it was taken when it was written */
+	WAITS = 2,       /* not seen to leave yet */
+	WAITS_AGAIN = 3, /* the same, and it is as long as what left before it and begins so: perhaps the rest of that */
+	WAITS_BLIND = 4, /* the same, and so does another object's plaintext: a record's length does not tell whose it is */
+	WAITS_LAST = 5,  /* the same, but the thread had read meanwhile: it is that connection's (Node.js, whose early writes fail) or lost */
+};
+
+enum tls_kept_as {
+	KEPT_NOT = 0,
+	KEPT_ONE = 1,
+	KEPT_SEVERAL = 2, /* writes, of which it is the last */
+};
+
 /* Plaintext whose connection is not known when it is written: libraries that only fill buffers may give the bytes back
  * before they leave (Node.js does with a connection's first request). By thread: what leaves next from there is it. */
-#define FC_TLS_KEPT (SIZE_TLS_KEPT - 16)
+#define FC_TLS_KEPT (SIZE_TLS_KEPT - 24)
+#define FC_TLS_KEPT_WRITES 64 /* of one call of the kernel's, and more of one that never comes */
 struct tls_kept {
 	u64 ssl;
-	u64 len; /* of what was written; as much of it as fits is kept */
+	u32 first; /* bytes of the first write */
+	u32 all;   /* and of all; as much of them as fits is kept */
+	u32 have;
+	u32 writes;
 	u8 bytes[FC_TLS_KEPT];
+};
+
+/* Of struct conn: what `tls_out_seq` is. */
+enum tls_wrote {
+	WROTE_NOT = 0,
+	WROTE_SENT = 1,  /* where the newest plaintext's record began */
+	WROTE_AHEAD = 2, /* where the next one's will, at the least: plaintext was taken before it was sent */
 };
 
 /* An SSL object of a process. */
@@ -48,7 +78,8 @@ struct tls_key {
 /* The connection of an SSL object, as a system call inside the library showed it. */
 struct tls_session {
 	u64 sk;
-	u64 fd;
+	u32 fd;
+	u32 fills; /* buffers, several of them before they are sent: what is written is taken at once */
 	u64 ports;
 };
 

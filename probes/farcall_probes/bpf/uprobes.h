@@ -10,20 +10,126 @@ struct user_regs {
 	u64 r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di;
 };
 
+/* Does not come back from the step, unless that is missing. */
+FC_INLINE int take_plaintext(void *ctx, struct call *c, bool is_owned)
+{
+	if (is_owned)
+		go_to(ctx, STEP_PLAINTEXT);
+	else
+		count_unowned(c, 1);
+	end_call(c);
+	return 0;
+}
+
+/* A write's call, whose connection is known. False: it is not any more. */
+FC_INLINE bool own_write(struct call *c, const struct tls_session *s)
+{
+	c->fd = s->fd;
+	c->sk = s->sk;
+	c->ports = s->ports;
+	c->tls_skip = TLS_UNSENT;
+	return is_right(c, c->sk, (u32)c->ports);
+}
+
+/* The thread writes once more, and its last write was not seen to leave: that one's call when it can be taken now, else NULL.
+ * `buf`: what is written now, if to the same object. Memory that came free may hold another request by then, which begins as
+ * the one that was there. */
+FC_INLINE struct call *open_unsent(struct tls_call *t, u64 buf)
+{
+	struct call *c = open_plaintext(DIR_OUT, t->write_buf, t->write_len);
+	struct tls_session *s;
+	struct tls_kept *kept;
+	struct conn *k;
+
+	t->waits = buf ? WAITS : t->has_read ? WAITS_LAST : WAITS_BLIND;
+	if (!c)
+		return NULL;
+	s = lookup_session(c->pid_tgid, t->write_ssl);
+	k = find_open(s);
+	if (k && t->kept != KEPT_SEVERAL && own_write(c, s)) {
+		s->fills = 1;
+		if (buf && buf != t->write_buf && is_in_time(t, k) && is_there(t))
+			return c;
+		lose_plaintext(c, k, t->write_len);
+	} else {
+		kept = t->kept == KEPT_SEVERAL ? find_kept(c, t) : NULL;
+		count_unowned(c, kept ? kept->writes : 1);
+	}
+	end_call(c);
+	return NULL;
+}
+
+/* What is written now is taken now, when its object is known to need that. */
+FC_INLINE struct call *open_at_once(struct tls_call *t, const struct tls_session *s)
+{
+	struct call *c;
+
+	if (!s->fills)
+		return NULL;
+	c = open_plaintext(DIR_OUT, t->write_buf, t->write_len);
+	if (!c)
+		return NULL;
+	if (own_write(c, s)) {
+		t->waits = WAITS_TAKEN;
+		return c;
+	}
+	end_call(c);
+	return NULL;
+}
+
+/* Two programs of ours are at one instruction when a file is known by two names, see is_seen. */
+FC_INLINE bool is_written_twice(struct tls_call *t)
+{
+	if (!t->waits || t->write_owner == NUM(NUM_OWNER))
+		return false;
+	if (t->waits == WAITS_TAKEN)
+		t->waits = WAITS_NOT;
+	return true;
+}
+
 /* (SSL *, const void *, int or size_t …) */
 FC_INLINE int on_tls_write(struct user_regs *r)
 {
 	struct tls_call *t = enter_library();
 	u64 pid_tgid = read_pid_tgid();
+	u64 ssl = r->di, buf = r->si, len = (u32)r->dx;
+	bool is_same, is_repeated, is_joined = false;
+	struct tls_session *s;
+	struct call *c = NULL;
+	struct conn *k;
+	u64 head;
 
-	if (!t || !(u32)r->dx)
+	if (!t || !len)
 		return 0;
-	t->write_ssl = r->di;
-	t->write_buf = r->si;
-	t->write_len = (u32)r->dx;
-	t->write_head = load_user_head(r->si, t->write_len);
-	t->kept = !is_session_open(pid_tgid, t->write_ssl) && keep_plaintext(pid_tgid, t);
-	return 0;
+	head = load_user_head(buf, len);
+	is_same = t->write_ssl == ssl && t->write_len == len && t->write_head == head;
+	is_repeated = is_same && t->write_buf == buf;
+	if (is_repeated && is_written_twice(t))
+		return 0;
+	s = lookup_session(pid_tgid, ssl);
+	k = find_open(s);
+	if (t->waits < WAITS) {
+		t->waits = is_same ? WAITS_AGAIN : WAITS;
+	} else {
+		if (t->kept && t->write_ssl == ssl && !k) /* repeated: the same write, which had to wait for the handshake */
+			is_joined = is_repeated || join_plaintext(pid_tgid, ssl, buf, len);
+		if (is_joined && !is_repeated)
+			t->kept = KEPT_SEVERAL;
+		if (!is_joined)
+			c = open_unsent(t, t->write_ssl == ssl ? buf : 0);
+	}
+	t->has_read = 0;
+	t->write_owner = (u16)NUM(NUM_OWNER);
+	t->write_ssl = ssl;
+	t->write_buf = buf;
+	t->write_len = len;
+	t->write_head = head;
+	t->write_behind = k ? k->tls_places[DIR_IN] : 0;
+	if (!is_joined)
+		t->kept = !k && keep_plaintext(pid_tgid, t) ? KEPT_ONE : KEPT_NOT;
+	if (!c && k)
+		c = open_at_once(t, s);
+	return c ? take_plaintext(r, c, true) : 0;
 }
 
 /* (SSL *, void *, int or size_t, size_t *) */
@@ -37,17 +143,6 @@ FC_INLINE int on_tls_read(struct user_regs *r)
 	t->read_len = (u32)r->dx;
 	t->read_count = r->cx;
 	t->read_ssl = r->di;
-	return 0;
-}
-
-/* Does not come back from the step, unless that is missing. */
-FC_INLINE int take_plaintext(void *ctx, struct call *c, bool is_owned)
-{
-	if (is_owned)
-		go_to(ctx, STEP_PLAINTEXT);
-	else
-		count(c, FC_COUNT_TLS_UNOWNED);
-	end_call(c);
 	return 0;
 }
 

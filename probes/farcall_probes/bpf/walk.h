@@ -253,13 +253,16 @@ FC_INLINE void fill_addresses(u64 sk, struct fc_who *w)
 	}
 }
 
+FC_INLINE bool is_dropped(struct call *c, u64 cgroup_id)
+{
+	u32 *flags = map_lookup(MAP(MAP_POLICY), &cgroup_id);
+
+	return (flags ? *flags : c->default_policy) & FC_POLICY_DROP;
+}
+
 FC_INLINE bool is_wanted(struct call *c, const struct fc_who *w)
 {
-	u64 cgroup_id = w->cgroup_id;
-	u32 *flags = map_lookup(MAP(MAP_POLICY), &cgroup_id);
-	u32 policy = flags ? *flags : c->default_policy;
-
-	if (w->tgid && !(policy & FC_POLICY_DROP))
+	if (w->tgid && !is_dropped(c, w->cgroup_id))
 		return true;
 	count(c, FC_COUNT_POLICY);
 	return false;
