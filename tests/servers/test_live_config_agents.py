@@ -63,6 +63,7 @@ def test_each_agent_is_listed_with_what_it_last_said(exporter: ExporterProcess) 
 def test_an_agent_that_speaks_to_another_exporter_is_listed_too(exporter: ExporterProcess) -> None:
     """Another exporter would write into the same store, as this one does when its agents speak; here it is restarted."""
     speak(exporter, node="elsewhere", config_generation=9)
+    wait_until(lambda: "elsewhere" in {s.name for s in exporter.reader().read_statuses()})
     exporter.kill()
     exporter.start()
 
