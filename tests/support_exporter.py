@@ -59,6 +59,13 @@ def who(**changes: Any) -> Row:
     return {**row, **changes}
 
 
+def dns_answer(client_key: str, time_ns: int) -> Row:
+    return who(
+        time=time_ns, resolver="10.96.0.10", question="pg.example.com", question_type="A", rcode=0, address="203.0.113.50",
+        ttl_s=30, canonical_name=None, client_key=client_key,
+    )  # fmt: skip
+
+
 def exchange(**changes: Any) -> Row:
     """A client's HTTP call from inside to outside, unless changed; addresses as text."""
     row = who(

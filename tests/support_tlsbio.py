@@ -1,13 +1,14 @@
 """For tests of TLS libraries that only fill buffers: both ends of a connection whose sealed bytes the program itself sends."""
 
+import asyncio
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from support_probes import receive
+from support_probes import OK, receive
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +93,35 @@ def bio_pair(certificate: tuple[Path, Path]) -> Iterator[BioPair]:
         server = _open_end(accepted, server_side, None)
         _shake_hands(client, server)
         yield BioPair(client, server, int(plain.getsockname()[1]))
+
+
+def talk_by_asyncio(requests: Sequence[Sequence[bytes]], certificate: tuple[Path, Path]) -> int:
+    """Both ends of one connection in asyncio, each request answered before the next; one of several pieces is given to the
+    transport as lines. The client's port."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for pieces in requests:
+            whole = b"".join(pieces)
+            assert await reader.readexactly(len(whole)) == whole
+            writer.write(OK)
+        await writer.drain()
+
+    async def run() -> int:
+        server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server_side.load_cert_chain(*certificate)
+        client_side = ssl.create_default_context(cafile=str(certificate[0]))
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_side)
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("localhost", port, ssl=client_side)
+        own_port: int = writer.get_extra_info("sockname")[1]
+        for pieces in requests:
+            if len(pieces) == 1:
+                writer.write(pieces[0])
+            else:
+                writer.transport.writelines(pieces)
+            assert await reader.readexactly(len(OK)) == OK
+        writer.close()
+        server.close()
+        return own_port
+
+    return asyncio.run(run())

@@ -266,7 +266,7 @@ class Pipeline:
 
     def write_status(self, status: ComponentStatus) -> None:
         """Soon, with those of others."""
-        self._statuses.add(status)
+        self.context.counters.add("status_failures", not self._statuses.add(status))
 
     @contextmanager
     def _asking_store(self) -> Iterator[None]:

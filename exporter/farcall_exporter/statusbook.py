@@ -1,4 +1,4 @@
-"""What components last said of themselves, until it is written: one insert for all of them, and none more often than every 3 s."""
+"""What components last said of themselves, until it is written: one insert for all of them, and a moment between two."""
 
 from farcall.api import ComponentStatus
 from farcall.storeport import Writer
@@ -15,11 +15,13 @@ class StatusBook:
         self._unwritten: dict[tuple[str, str], ComponentStatus] = {}
         self._write_at = 0.0
 
-    def add(self, status: ComponentStatus) -> None:
-        """Replaces what the same component said before."""
+    def add(self, status: ComponentStatus) -> bool:
+        """Replaces what the same component said before. False when there is no room for one more."""
         key = status.kind, status.name
-        if key in self._unwritten or len(self._unwritten) < MAX_STATUSES:
+        has_room = key in self._unwritten or len(self._unwritten) < MAX_STATUSES
+        if has_room:
             self._unwritten[key] = status
+        return has_room
 
     def is_due(self, now: float) -> bool:
         return bool(self._unwritten) and now >= self._write_at

@@ -103,10 +103,10 @@ def read_blocks(frames: Frames, connections: Connections) -> tuple[list[Fields |
     data, unread = frames.data, 0
     for at, begin, end, lane in zip(*(column.tolist() for column in columns), strict=True):
         decoder, block = decoders[lane], data[begin:end]
-        fields = decoder.known.get(block) or decoder.decode(block)
-        if type(fields) is not list:
-            unread += 1
-            fields = hpack.make_unknown()
+        fields = decoder.known.get(block)
+        if not fields:
+            fields, is_none = read_block(decoder, block)
+            unread += is_none
         read[at] = fields
     return read, unread
 

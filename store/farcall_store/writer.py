@@ -121,8 +121,8 @@ class StoreWriter:
         bounds = spans.group_by("TraceId").aggregate([("Timestamp", "min"), ("Timestamp", "max")])
         columns = [bounds.column(c) for c in ("TraceId", "Timestamp_min", "Timestamp_max")]
         rows = pa.Table.from_arrays(columns, schema=_BOUNDS)
-        token = hashlib.sha256("".join(rows.column("TraceId").to_pylist()).encode()).hexdigest()
-        self._insert("otel_traces_trace_id_ts", rows, token=f"bounds:{token}")
+        token = " ".join(("bounds", *rows.column("TraceId").to_pylist()))
+        self._insert("otel_traces_trace_id_ts", rows, token=token)
 
     def read_high_water(self, boot_id: str) -> int:
         rows = self._client.query(

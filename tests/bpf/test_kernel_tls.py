@@ -1,6 +1,5 @@
 """HTTPS over real connections: what a TLS library writes and reads is seen once at each end, and nothing of what is sealed."""
 
-import asyncio
 import os
 import ssl
 import subprocess
@@ -15,6 +14,7 @@ from farcall_probes.events import PROTO_HTTP1, PROTO_TCP, Flag
 from farcall_probes.probes import KernelCapture
 from support_probes import OK, Watch, connection, make_request, port_of
 from support_rests import CHUNKED, LAST_CHUNK, chunk, pass_on, tell
+from support_tlsbio import talk_by_asyncio
 from support_tlslib import (
     TlsPair,
     check_both_ends,
@@ -224,31 +224,9 @@ def test_a_library_that_fills_buffers_is_read_too(
 ) -> None:
     """asyncio keeps the socket to itself: the library makes no system call at all."""
     requests = [make_request(f"/{i}") for i in range(20)]
-    ports: list[int] = []
+    port = talk_by_asyncio([[request] for request in requests], certificate)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for request in requests:
-            assert await reader.readexactly(len(request)) == request
-            writer.write(OK)
-        await writer.drain()
-
-    async def run() -> None:
-        server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        server_side.load_cert_chain(*certificate)
-        client_side = ssl.create_default_context(cafile=str(certificate[0]))
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_side)
-        port = server.sockets[0].getsockname()[1]
-        reader, writer = await asyncio.open_connection("localhost", port, ssl=client_side)
-        ports.append(writer.get_extra_info("sockname")[1])
-        for request in requests:
-            writer.write(request)
-            assert await reader.readexactly(len(OK)) == OK
-        writer.close()
-        server.close()
-
-    asyncio.run(run())
-
-    check_both_ends(watch, ports[0], requests)
+    check_both_ends(watch, port, requests)
 
 
 def test_curl_and_a_forked_server_are_processes_of_their_own(

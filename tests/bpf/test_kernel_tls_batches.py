@@ -1,7 +1,5 @@
 """TLS libraries that only fill buffers: several writes that leave in one system call, and one that brings several records."""
 
-import asyncio
-import ssl
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,7 +10,7 @@ from farcall_probes.events import Flag
 from farcall_probes.probes import KernelCapture
 from support_probes import CLIENT, OK, SERVER, Watch, make_request
 from support_segments import REQUEST, RESPONSE, Segment, list_segments, texts
-from support_tlsbio import BioPair, bio_pair
+from support_tlsbio import BioPair, bio_pair, talk_by_asyncio
 from support_tlslib import check_both_ends, find_own_libssl, probed
 
 pytestmark = pytest.mark.bpf
@@ -211,30 +209,9 @@ def test_what_the_program_gave_back_before_it_could_be_taken_is_counted(
 def test_lines_that_asyncio_sends_at_once_are_one_request(
     watch: Watch, reading: None, certificate: tuple[Path, Path]
 ) -> None:
-    ports: list[int] = []
+    port = talk_by_asyncio([[HEAD, BODY]] * 5, certificate)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in range(5):
-            assert await reader.readexactly(len(HEAD + BODY)) == HEAD + BODY
-            writer.write(OK)
-
-    async def run() -> None:
-        server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        server_side.load_cert_chain(*certificate)
-        client_side = ssl.create_default_context(cafile=str(certificate[0]))
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_side)
-        port = server.sockets[0].getsockname()[1]
-        reader, writer = await asyncio.open_connection("localhost", port, ssl=client_side)
-        ports.append(writer.get_extra_info("sockname")[1])
-        for _ in range(5):
-            writer.transport.writelines([HEAD, BODY])
-            assert await reader.readexactly(len(OK)) == OK
-        writer.close()
-        server.close()
-
-    asyncio.run(run())
-
-    check_both_ends(watch, ports[0], [HEAD + BODY] * 5)
+    check_both_ends(watch, port, [HEAD + BODY] * 5)
     assert watch.count("tls_unowned") == 0
 
 

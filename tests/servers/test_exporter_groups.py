@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from farcall.api import SpanQuery
-from support_exporter import NS, batch, exchange, wait_until, who
+from support_exporter import NS, batch, dns_answer, exchange, wait_until
 from support_exporter_process import ExporterProcess, running_exporter
 from support_store import connect
 
@@ -38,17 +38,7 @@ def calls(agent: str, number: int, service: str) -> bytes:
 
 
 def answers(agent: str, number: int) -> bytes:
-    row = who(
-        time=time.time_ns(),
-        resolver="10.96.0.10",
-        question="pg.example.com",
-        question_type="A",
-        rcode=0,
-        address="203.0.113.50",
-        ttl_s=30,
-        canonical_name=None,
-        client_key=f"c:{agent}",
-    )
+    row = dns_answer(f"c:{agent}", time.time_ns())
     return batch([row], "dns", boot=agent, number=number)
 
 

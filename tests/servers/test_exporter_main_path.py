@@ -14,6 +14,7 @@ from support_exporter import (
     NS,
     Row,
     batch,
+    dns_answer,
     exchange,
     identified,
     redis_exchange,
@@ -135,17 +136,7 @@ def test_a_servers_sight_after_a_kill_is_joined_to_the_clients_span_of_before(
 
 def test_answers_and_connections_become_evidence(exporter: ExporterProcess) -> None:
     at = now_ns()
-    dns = who(
-        time=at,
-        resolver="10.96.0.10",
-        question="pg.example.com",
-        question_type="A",
-        rcode=0,
-        address="203.0.113.50",
-        ttl_s=30,
-        canonical_name=None,
-        client_key="c:pg",
-    )
+    dns = dns_answer("c:pg", at)
     connection = who(
         client_key="c:pg",
         time=at,

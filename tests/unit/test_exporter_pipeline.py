@@ -6,7 +6,9 @@ from collections.abc import Mapping
 import pytest
 
 from farcall.storeport import StoreRefusedError, StoreUnavailableError
+from farcall_exporter import statusbook
 from farcall_exporter.asgi import Answer
+from farcall_exporter.ingest import agent_component
 from farcall_exporter.marks import WRITE_EVERY_S
 from farcall_exporter.pipeline import OK, BusyError, Pipeline
 from support_exporter import (
@@ -21,6 +23,7 @@ from support_exporter import (
     seen_from_server,
     wait_until,
 )
+from support_status import make_agent_status
 
 pytestmark = pytest.mark.unit
 
@@ -244,3 +247,12 @@ def test_the_pause_ends_even_while_requests_keep_coming() -> None:
         clock.now += 0.1
 
     assert len(writer.rows("spans")) == 1
+
+
+def test_a_status_for_which_there_is_no_room_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statusbook, "MAX_STATUSES", 1)
+    pipeline, _, _ = make()
+    for node in ("a", "a", "b"):
+        pipeline.write_status(agent_component(make_agent_status(node=node)))
+
+    assert pipeline.context.counters.read()["status_failures"] == 1
