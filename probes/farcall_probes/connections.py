@@ -2,7 +2,10 @@
 
 A connection belongs to the process that used it: a descriptor shared over fork gives one entry per process, since each has
 its own identity. The name is bound when a connection is first seen, from answers before its connect, and never again.
-Bounded by two generations: what was not used for a whole generation goes, and is bound anew if it comes back.
+Bounded by two generations: when there is no room, what was not used for a whole generation goes, and is bound anew if it comes
+back. Where more are in use than the kernel side has room for, each comes with another number time and again: who has the same
+ends and was opened at the same moment is the same one, and keeps what is known of it. Of two that are older than the agent's
+watch that is not certain: they have no name, and the second one takes over no more than whose it is.
 
 The rows are arrays, not objects: 20,000 connections take 3 MB instead of 10. A place is a row's number. What has gone keeps its
 row until `settle`, because exchanges that wait for their batch know their connection by its place.
@@ -19,15 +22,16 @@ import numpy.typing as npt
 from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.evidence import Bound
-from farcall_probes.identity import Identity
+from farcall_probes.identity import Identity, Seen
 
 MAX_GENERATION = 16_384  # entries
 _SLACK = 4096  # rows beyond two generations before the table grows: of those that have gone and are not settled
 _FEW = 1024  # shared values that are not worth being looked through
 
-# Odd 64-bit constants: a product keeps all bits of the ID, the sum spreads tgid and role over them.
+# Odd 64-bit constants: a product keeps all bits of the ID, the sum spreads tgid, role and ports over them.
 _SPREAD_TGID = np.uint64(0x9E3779B97F4A7C15)
 _SPREAD_ROLE = np.uint64(0xC2B2AE3D27D4EB4F)
+_SPREAD_PORTS = np.uint64(0x165667B19E3779F9)
 
 _NAMES = [
     "conn_id",
@@ -60,7 +64,23 @@ _ROW = np.dtype(
         ("kept", "?"),  # by policy
     ]
 )
+# What says that two connections are one, and what is known of it then.
+_ENDS = (
+    "conn_open_ns",
+    "proc_start_ns",
+    "tgid",
+    "netns",
+    "lport",
+    "rport",
+    "laddr",
+    "raddr",
+    "role",
+)
+_OF_ENDS = ("identity", "bound", "watched", "kept")
+_OF_ONE = ("written_ns", "tcp_identity")
+Keys = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int32]
+Mask = npt.NDArray[np.bool_]
 T = TypeVar("T", bound=Hashable)
 
 
@@ -85,6 +105,10 @@ class Sight:
     flags: int
     ts_req_ns: int
 
+    @property
+    def seen(self) -> Seen:
+        return Seen(self.tgid, self.proc_start_ns, self.parent_tgid, self.cgroup_id, self.comm)
+
 
 class Shared(Generic[T]):
     """Values that many rows have, each once; a row has the value's number."""
@@ -108,14 +132,38 @@ class Shared(Generic[T]):
         return numbers
 
 
+class _Index:
+    """Keys in ascending order, and the place that each has."""
+
+    def __init__(self) -> None:
+        self.keys: Keys = np.zeros(0, dtype=np.uint64)
+        self.places: Places = np.zeros(0, dtype=np.int32)
+
+    def find(self, keys: Keys) -> Places:
+        """-1 where there is none."""
+        if not len(self.keys):
+            return np.full(len(keys), -1, dtype=np.int32)
+        at = np.searchsorted(self.keys, keys)
+        at[at == len(self.keys)] = 0
+        return np.where(self.keys[at] == keys, self.places[at], np.int32(-1))
+
+    def insert(self, keys: Keys, places: Places) -> None:
+        """`keys` ascend."""
+        at = np.searchsorted(self.keys, keys)
+        self.keys = np.insert(self.keys, at, keys)
+        self.places = np.insert(self.places, at, places)
+
+    def keep(self, is_left: Mask) -> None:
+        self.keys, self.places = self.keys[is_left], self.places[is_left]
+
+
 class Connections:
     def __init__(self, *, max_generation: int = MAX_GENERATION) -> None:
         self.rows = _make_rows(2 * max_generation + _SLACK)
         self.identities: Shared[Identity] = Shared()
         self.bounds: Shared[Bound | None] = Shared(None)
-        # Of the rows that are there: their keys in ascending order, and where each is.
-        self._keys = np.zeros(0, dtype=np.uint64)
-        self._places: Places = np.zeros(0, dtype=np.int32)
+        self._rows_there = _Index()
+        self._by_ends = _Index()
         self._free: Places = np.zeros(0, dtype=np.int32)  # of those below _top
         self._gone: list[Places] = []
         self._top = 0  # rows that were ever used: no page behind them is touched
@@ -125,19 +173,15 @@ class Connections:
         self._many = _FEW
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._rows_there.keys)
 
     @property
     def places(self) -> Places:
-        return self._places
+        return self._rows_there.places
 
-    def find(self, keys: npt.NDArray[np.uint64]) -> Places:
+    def find(self, keys: Keys) -> Places:
         """-1 where there is none."""
-        if not len(self._keys):
-            return np.full(len(keys), -1, dtype=np.int32)
-        at = np.searchsorted(self._keys, keys)
-        at[at == len(self._keys)] = 0
-        places = np.where(self._keys[at] == keys, self._places[at], np.int32(-1))
+        places = self._rows_there.find(keys)
         known = places[places >= 0]
         old = known[self.rows["generation"][known] != self._generation]
         if len(old):
@@ -145,25 +189,28 @@ class Connections:
         return places
 
     def _use(self, old: Places) -> None:
-        if self._young + len(old) > self._max_generation:
-            self._turn(old)
+        self._count_young(len(old))
         self.rows["generation"][old] = self._generation
-        self._young += len(old)
 
-    def _turn(self, used: Places) -> None:
-        """A generation has passed: what was not used in it goes."""
-        is_left = self.rows["generation"][self._places] == self._generation
-        is_left |= np.isin(self._places, used)
-        self._gone.append(self._places[~is_left])
-        self._keys, self._places = self._keys[is_left], self._places[is_left]
-        self._generation += 1
-        self._young = 0
+    def _count_young(self, more: int) -> None:
+        if self._young + more > self._max_generation:
+            self._generation += 1
+            self._young = 0
+        self._young += more
 
-    def add(self, keys: npt.NDArray[np.uint64], block: Records) -> Places:
-        """Rows for keys that are not there, in ascending order; `block` has a record for each. The caller says who and which
-        name it is: `describe`."""
-        if self._young + len(keys) > self._max_generation:
-            self._turn(np.zeros(0, dtype=np.int32))
+    def _make_room(self) -> None:
+        """What was not used in this generation nor in the one before it goes: no more than two generations are left."""
+        generations = self.rows["generation"]
+        self._gone.append(self.places[generations[self.places] < self._generation - 1])
+        for index in (self._rows_there, self._by_ends):
+            index.keep(generations[index.places] >= self._generation - 1)
+
+    def add(self, keys: Keys, block: Records) -> tuple[Places, Places]:
+        """Rows for keys that are not there, in ascending order; `block` has a record for each. All of them, and those that are new:
+        of a new one the caller says who and which name it is (`describe`)."""
+        self._count_young(len(keys))
+        if len(self) + len(keys) > 2 * self._max_generation:
+            self._make_room()
         places = self._take_free(len(keys))
         fresh = np.zeros(len(keys), dtype=_ROW)
         for name in _NAMES:
@@ -171,11 +218,31 @@ class Connections:
         fresh["seen_ns"] = fresh["ts_req_ns"]
         fresh["generation"] = self._generation
         self.rows[places] = fresh
-        self._young += len(keys)
-        at = np.searchsorted(self._keys, keys)
-        self._keys = np.insert(self._keys, at, keys)
-        self._places = np.insert(self._places, at, places)
-        return places
+        self._rows_there.insert(keys, places)
+        is_new = self._take_over(places, fresh)
+        return places, places[is_new]
+
+    def _take_over(self, places: Places, fresh: Records) -> Mask:
+        """Those of these rows that were not there under another number; of the others that goes."""
+        ends = _number_ends(fresh)
+        before = self._by_ends.find(ends)
+        is_new = before < 0
+        for name in _ENDS:
+            is_new |= self.rows[name][before] != fresh[name]
+        gone = before[~is_new]
+        if len(gone):
+            heirs = places[~is_new]
+            for name in _OF_ENDS:
+                self.rows[name][heirs] = self.rows[name][gone]
+            is_one = self.rows["conn_open_ns"][heirs] > 0
+            for name in _OF_ONE:
+                self.rows[name][heirs[is_one]] = self.rows[name][gone[is_one]]
+            self._gone.append(np.unique(gone))
+            for index in (self._rows_there, self._by_ends):
+                index.keep(~np.isin(index.places, gone))
+        order = np.argsort(ends)
+        self._by_ends.insert(ends[order], places[order])
+        return is_new
 
     def sight(self, place: int) -> Sight:
         return Sight(*self.rows[_NAMES][place].item())
@@ -215,16 +282,16 @@ class Connections:
             self._forget_unused()
 
     def _forget_unused(self) -> None:
-        identity, bound = (self.rows[name][self._places] for name in ("identity", "bound"))
-        self.rows["identity"][self._places] = self.identities.keep(np.unique(identity))[identity]
+        identity, bound = (self.rows[name][self.places] for name in ("identity", "bound"))
+        self.rows["identity"][self.places] = self.identities.keep(np.unique(identity))[identity]
         none = np.zeros(1, dtype=np.uint32)
         used = np.unique(np.concatenate((none, bound)))
-        self.rows["bound"][self._places] = self.bounds.keep(used)[bound]
+        self.rows["bound"][self.places] = self.bounds.keep(used)[bound]
         held = max(len(self.identities.values), len(self.bounds.values))
         self._many = max(_FEW, 2 * held)
 
     def values(self) -> list["Connection"]:
-        return [Connection(self, place) for place in self._places.tolist()]
+        return [Connection(self, place) for place in self.places.tolist()]
 
 
 class Connection:
@@ -286,8 +353,18 @@ def _make_rows(count: int) -> Records:
     return np.frombuffer(memory, dtype=_ROW)
 
 
-def keys_of(block: Records) -> npt.NDArray[np.uint64]:
+def keys_of(block: Records) -> Keys:
     """One number per (connection, process, role)."""
+    return np.asarray(block["conn_id"] ^ _spread(block), dtype=np.uint64)
+
+
+def _number_ends(block: Records) -> Keys:
+    """The same for the same _ENDS; seldom the same for others."""
+    ports = block["lport"].astype(np.uint64) << np.uint64(16) | block["rport"]
+    return np.asarray(block["conn_open_ns"] ^ _spread(block) ^ ports * _SPREAD_PORTS)
+
+
+def _spread(block: Records) -> Keys:
     tgid = block["tgid"].astype(np.uint64) * _SPREAD_TGID
     role = block["role"].astype(np.uint64) * _SPREAD_ROLE
-    return np.asarray(block["conn_id"] ^ tgid ^ role, dtype=np.uint64)
+    return np.asarray(tgid ^ role, dtype=np.uint64)

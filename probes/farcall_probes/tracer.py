@@ -260,9 +260,10 @@ class Tracer:
         missing = np.flatnonzero(places < 0)
         if len(missing):
             fresh, first, which = np.unique(keys[missing], return_index=True, return_inverse=True)
-            opened = self.connections.add(fresh, block[missing[first]])
-            for place in opened.tolist():
+            opened, new = self.connections.add(fresh, block[missing[first]])
+            for place in new.tolist():
                 self._open(place, now_ns)
+            self._new_connections += opened[self.connections.rows["kept"][opened]].tolist()
             places[missing] = opened[which]
         self.connections.note_use(block, places)
         for connection in self.bindings.find_due(self.connections, places):
@@ -271,16 +272,7 @@ class Tracer:
 
     def _open(self, place: int, now_ns: int) -> None:
         sight = self.connections.sight(place)
-        identity = self._identities.find(
-            Seen(
-                tgid=sight.tgid,
-                start_ns=sight.proc_start_ns,
-                parent_tgid=sight.parent_tgid,
-                cgroup_id=sight.cgroup_id,
-                comm=sight.comm,
-            ),
-            now_ns=now_ns,
-        )
+        identity = self._identities.find(sight.seen, now_ns=now_ns)
         bound = None
         if sight.role == events.ROLE_CLIENT:
             bound = self.evidence.bind(
@@ -290,9 +282,7 @@ class Tracer:
         kept = self._policy.keeps(identity)
         connection = self.connections.describe(place, identity, bound, watched=watched, kept=kept)
         self.bindings.notice_open(connection)
-        if kept:
-            self._new_connections.append(place)
-        else:
+        if not kept:
             self._policy.learn(sight.cgroup_id, identity)
 
     # ---- out --------------------------------------------------------------------------------------------------

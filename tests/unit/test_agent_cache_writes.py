@@ -81,6 +81,23 @@ def test_a_connection_that_lived_ten_seconds_gets_its_binding_once(room: Room) -
     assert binding.held_at is None
 
 
+def test_a_connection_under_another_number_keeps_its_name_and_is_not_written_again(
+    room: Room,
+) -> None:
+    dns = [make_dns(a_answer("a.example", "203.0.113.10"))]
+    room.take(make_drained(dns=dns, small=[make_redis(PING, ts_req_ns=11 * NS)]))
+    assert len((room.tracer.take_cache_writes() or pytest.fail()).bindings) == 1
+    room.tracer.evidence.expire(10**18, ttl_ns=1)  # the answer is gone; its name stays
+
+    for number in (78, 79):
+        again = make_redis(PING, conn_id=number, ts_req_ns=12 * NS)
+        told = room.take(make_drained(small=[again]))
+        assert told.keys() == {"connections", "exchanges"}
+        for (row,) in told.values():
+            assert (row["connection_id"], row["bound_name"]) == (number, "a.example")
+    assert room.tracer.take_cache_writes() is None
+
+
 def test_a_connection_without_a_name_says_so_under_its_addresses(room: Room) -> None:
     room.take(make_drained(small=[make_redis(PING, ts_req_ns=11 * NS, ts_resp_ns=12 * NS)]))
     writes = room.tracer.take_cache_writes()

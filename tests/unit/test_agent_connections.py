@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from farcall_probes import events
 from farcall_probes.capture import Records
-from farcall_probes.connections import Connections, Places, keys_of
+from farcall_probes.connections import Connection, Connections, Places, keys_of
 from farcall_probes.evidence import Bound
 from farcall_probes.identity import Identity
 
@@ -38,11 +38,11 @@ def make_bound(name: str) -> Bound:
 
 def make_block(ids: list[int], **columns: int) -> Records:
     block = np.zeros(len(ids), dtype=events.SMALL)
-    block["conn_id"] = ids
+    block["conn_id"] = block["lport"] = ids
     block["tgid"] = 7
     block["ts_req_ns"] = 100
     for name, value in columns.items():
-        block[name] = value
+        block[name] = value.to_bytes(16, "big") if name in ("laddr", "raddr") else value
     return block
 
 
@@ -54,8 +54,8 @@ def meet(connections: Connections, block: Records) -> Places:
     if len(missing):
         fresh, first, which = np.unique(keys[missing], return_index=True, return_inverse=True)
         rows = missing[first]
-        opened = connections.add(fresh, block[rows])
-        for place, id_ in zip(opened.tolist(), block["conn_id"][rows].tolist(), strict=True):
+        opened, new = connections.add(fresh, block[rows])
+        for place, id_ in zip(new.tolist(), connections.rows["conn_id"][new].tolist(), strict=True):
             described = make_identity(id_), make_bound(f"{id_}.example")
             connections.describe(place, *described, watched=False, kept=True)
         places[missing] = opened[which]
@@ -111,6 +111,62 @@ def test_what_was_used_within_a_generation_is_still_there(ids: list[int]) -> Non
                 latest.append(used)
         assert set(latest[:MOST]) <= there
         assert len(there) <= 2 * MOST
+
+
+def test_as_many_as_there_is_room_for_stay_however_they_are_used() -> None:
+    connections = Connections(max_generation=MOST)
+    ids = list(range(1, 2 * MOST + 1))
+    first = [int(meet(connections, make_block([id_]))[0]) for id_ in ids]
+    for _ in range(3):
+        assert [int(meet(connections, make_block([id_]))[0]) for id_ in ids] == first
+        connections.settle()
+
+
+def test_a_connection_under_another_number_keeps_what_is_known_of_it() -> None:
+    connections = Connections(max_generation=MOST)
+    ends = {"conn_open_ns": 5, "lport": 40_000, "rport": 80}
+    (first,) = meet(connections, make_block([1], **ends))
+    Connection(connections, first).written_ns = 300
+    for number in range(2, 6 * MOST):
+        connections.settle()
+        (place,) = meet(connections, make_block([number], **ends))
+        connection = Connection(connections, place)
+        bound = connection.bound
+        assert bound is not None and bound.name == "1.example" and connection.written_ns == 300
+        assert connection.identity.tgid == 1 and connection.sight.conn_id == number
+    assert len(connections) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *({name: 9} for name in ("conn_open_ns", "proc_start_ns", "netns", "lport", "rport")),
+        {"tgid": 8},
+        {"role": events.ROLE_SERVER},
+        {"laddr": 3},
+        {"raddr": 3},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_who_has_other_ends_is_another_connection(other: dict[str, int]) -> None:
+    connections = Connections()
+    ends = {"conn_open_ns": 5, "lport": 40_000, "rport": 80, "proc_start_ns": 3}
+    meet(connections, make_block([1], **ends))
+    meet(connections, make_block([2], **{**ends, **other}))
+    assert len(connections) == 2 == len(connections.identities.values)
+
+
+def test_of_two_older_than_the_agent_the_second_takes_over_whose_it_is_and_no_more() -> None:
+    connections = Connections()
+    ends = {"lport": 40_000, "rport": 80}
+    known = {"flags": events.FLAG_IDENTITY, "isn_client": 1, "isn_server": 7}
+    (first,) = meet(connections, make_block([1], **ends, **known))
+    Connection(connections, first).written_ns = 300
+    (second,) = meet(connections, make_block([2], **ends))
+
+    connection = Connection(connections, second)
+    assert len(connections) == 1 and connection.identity.tgid == 1
+    assert connection.written_ns == 0 == connection.tcp_identity
 
 
 def test_the_same_connection_is_another_of_another_process_and_at_the_other_end() -> None:
