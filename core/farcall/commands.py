@@ -135,9 +135,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(render_help())
         return EXIT_OK
     if arguments[0] in ("-V", "--version", "version"):
-        from importlib.metadata import version as installed_version  # every other start is sooner
+        from farcall.installed import read_version  # every other start is sooner
 
-        sys.stdout.write(f"farcall {installed_version('farcall')}\n")
+        sys.stdout.write(f"farcall {read_version()}\n")
         return EXIT_OK
     for command in COMMANDS:
         if command.name == arguments[0]:

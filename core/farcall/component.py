@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -40,7 +41,12 @@ def parse_launch(
     add: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> Launch:
     """Reads the arguments and the config. Exits with 2 and a sentence when either is unusable."""
-    parser = argparse.ArgumentParser(prog=f"farcall {name}", description=brief)
+    parser = argparse.ArgumentParser(
+        prog=f"farcall {name}",
+        description=brief,
+        # To ask for the terminal's width `shutil` is imported, and all that it compresses with.
+        formatter_class=partial(argparse.HelpFormatter, width=100),
+    )
     parser.add_argument("--config", type=Path, required=True, help="the effective config (JSON)")
     parser.add_argument("--ready-file", type=Path, help="created once the component can serve")
     if add is not None:

@@ -15,7 +15,6 @@ import hashlib
 import ipaddress
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -252,6 +251,8 @@ def render_effective(config: EffectiveConfig) -> str:
 
 def write_effective(config: EffectiveConfig, path: Path) -> None:
     """Replaces the file in one step, so that a watcher never reads half of it."""
+    import tempfile  # of those that read a config none needs it
+
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -5,9 +5,9 @@ A capture is handed to Agent; starting.py opens the real one.
 """
 
 import os
+import secrets
 import socket
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -91,7 +91,7 @@ class Agent:
         self._around = surroundings or Surroundings()
         self._log = journal.get_log("agent")
         self.node = config.node or os.environ.get("NODE_NAME") or socket.gethostname()
-        self.boot_id = uuid.uuid4().hex
+        self.boot_id = secrets.token_hex(16)
         self._started_ns = time.time_ns()
         self._ended_ns = 0  # when recording ended; 0: it goes on
         self._stopping = False  # a plain flag: an Event's lock could be held when the signal comes

@@ -11,6 +11,7 @@ import numpy as np
 
 from farcall.dnscache import BINDING_AGE_S, Binding, format_endpoint
 from farcall_probes import events
+from farcall_probes.arraysets import distinct
 from farcall_probes.connections import Connection, Connections, Places
 from farcall_probes.resolvers import address_text
 
@@ -54,7 +55,7 @@ class Bindings:
             if self._recalled:
                 due |= renewal & (opened_ns == 0)
         due &= (rows["role"][places] == events.ROLE_CLIENT) & rows["kept"][places]
-        return [Connection(connections, place) for place in np.unique(places[due]).tolist()]
+        return [Connection(connections, place) for place in distinct(places[due]).tolist()]
 
     def bind(self, connection: Connection, unix_ns: int) -> None:
         """A connection without a name is written as such: its four-tuple may have been another's before."""

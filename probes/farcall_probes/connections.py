@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farcall_probes import events
+from farcall_probes.arraysets import distinct
 from farcall_probes.capture import Records
 from farcall_probes.evidence import Bound
 from farcall_probes.identity import Identity, Seen
@@ -185,7 +186,7 @@ class Connections:
         known = places[places >= 0]
         old = known[self.rows["generation"][known] != self._generation]
         if len(old):
-            self._use(np.unique(old))
+            self._use(distinct(old))
         return places
 
     def _use(self, old: Places) -> None:
@@ -237,9 +238,11 @@ class Connections:
             is_one = self.rows["conn_open_ns"][heirs] > 0
             for name in _OF_ONE:
                 self.rows[name][heirs[is_one]] = self.rows[name][gone[is_one]]
-            self._gone.append(np.unique(gone))
+            self._gone.append(distinct(gone))
+            is_gone = np.zeros(self._top, dtype=np.bool_)
+            is_gone[gone] = True
             for index in (self._rows_there, self._by_ends):
-                index.keep(~np.isin(index.places, gone))
+                index.keep(~is_gone[index.places])
         order = np.argsort(ends)
         self._by_ends.insert(ends[order], places[order])
         return is_new
@@ -283,9 +286,9 @@ class Connections:
 
     def _forget_unused(self) -> None:
         identity, bound = (self.rows[name][self.places] for name in ("identity", "bound"))
-        self.rows["identity"][self.places] = self.identities.keep(np.unique(identity))[identity]
+        self.rows["identity"][self.places] = self.identities.keep(distinct(identity))[identity]
         none = np.zeros(1, dtype=np.uint32)
-        used = np.unique(np.concatenate((none, bound)))
+        used = distinct(np.concatenate((none, bound)))
         self.rows["bound"][self.places] = self.bounds.keep(used)[bound]
         held = max(len(self.identities.values), len(self.bounds.values))
         self._many = max(_FEW, 2 * held)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from farcall_probes.arraysets import is_among
+
 EM_X86_64 = 62
 SHT_SYMTAB, SHT_RELA, SHT_DYNSYM = 2, 4, 11
 SHT_NOBITS = 8
@@ -194,7 +196,7 @@ class ElfFile:
         for at in range(0, section.size, step):
             size = min(step, section.size - at) // _SYMBOL.itemsize * _SYMBOL.itemsize
             table = np.frombuffer(self.read(section.offset + at, size), dtype=_SYMBOL)
-            hits = np.isin(table["name"], keys) & (table["info"] & 15 == _STT_FUNC)
+            hits = is_among(table["name"], keys) & (table["info"] & 15 == _STT_FUNC)
             for row in table[hits & (table["section"] != 0)].tolist():
                 yield places[row[0]], Symbol(row[4], row[5])
 

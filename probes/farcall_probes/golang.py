@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from farcall_probes import x86
+from farcall_probes.arraysets import is_among
 from farcall_probes.elf import ElfError, ElfFile, Section
 from farcall_probes.tlspoints import Point
 
@@ -174,7 +175,7 @@ def _find_entries(
         places = places[places + 8 <= len(piece)]
         words = np.frombuffer(piece, dtype=np.uint8)
         rows = words[places[:, None] + np.arange(8)].copy().view("<u4")
-        for offset, name in rows[np.isin(rows[:, 1], keys)].tolist():
+        for offset, name in rows[is_among(rows[:, 1], keys)].tolist():
             found[names[name]] = offset
         at = until
     return found

@@ -8,14 +8,15 @@ import errno
 import os
 import struct
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from farcall_probes import bpfsys, tracefs
 from farcall_probes.artefact import INSTRUCTION_BYTES, Artefact, Program
 from farcall_probes.bpfsys import BpfError
 from farcall_probes.maps import KEPT_STEPS, UPROBE_STEPS, Maps
+from farcall_probes.workers import Result, Workers
 
 _UPROBES = ("uprobe__", "uretprobe__")
 # Half of all that the kernel verifies: loops over messages. Others take as long as they are long.
@@ -128,8 +129,8 @@ class Loaded:
             for name, program in RUN_VALUES.items():
                 self._values[name] = self._run(program)
             self.own_tgid = self._run("own_tgid")  # outside of any namespace of its own
-            with ThreadPoolExecutor(_VERIFIERS) as pool:
-                loading = self._load_side_by_side(pool)
+            with Workers(_VERIFIERS) as workers:
+                loading = self._load_side_by_side(workers)
                 self._set_steps(loading)
                 self._attach_all(loading)
         except BaseException:
@@ -147,7 +148,7 @@ class Loaded:
         self._fds.append(fd)
         return fd
 
-    def _load_side_by_side(self, pool: ThreadPoolExecutor) -> dict[str, Future[int]]:
+    def _load_side_by_side(self, workers: Workers) -> dict[str, Result[int]]:
         """Steps and hooks by their names, the dearest first. Verifying them is nearly all of a start's time, and the kernel does
         it for several callers at once."""
         loading = {}
@@ -155,15 +156,15 @@ class Loaded:
             if not program.name.startswith(("run__", *_UPROBES)):
                 is_raw = program.name.startswith("raw__")
                 kind = bpfsys.PROG_RAW_TRACEPOINT if is_raw else bpfsys.PROG_TRACEPOINT
-                loading[program.name] = pool.submit(self._load, program, kind)
+                loading[program.name] = workers.submit(partial(self._load, program, kind))
         return loading
 
-    def _set_steps(self, loading: Mapping[str, Future[int]]) -> None:
+    def _set_steps(self, loading: Mapping[str, Result[int]]) -> None:
         """What other programs call; without any of them too little would be seen, so a failure is the whole load's."""
         for name in loading:
             if name.startswith("step__"):
                 index = self._artefact.constants[f"STEP_{short_name(name).upper()}"]
-                self._maps.set_step(index, loading[name].result())
+                self._maps.set_step(index, loading[name].wait())
 
     def load_uprobes(self) -> None:
         """The programs that TLS libraries get, and the steps that those call. Raises BpfError."""
@@ -206,7 +207,7 @@ class Loaded:
         """What the program run__`name` returns. Raises BpfError."""
         return bpfsys.run_raw_tracepoint(name, self._load_run(name), arguments)
 
-    def _attach_all(self, loading: Mapping[str, Future[int]]) -> None:
+    def _attach_all(self, loading: Mapping[str, Result[int]]) -> None:
         root = tracefs.ensure_tracefs()
         tracefs.check_syscall_layout(root)
         for program in self._artefact.programs:
@@ -221,14 +222,14 @@ class Loaded:
             else:
                 self.attached.append(Attached(short_name(program.name)))
 
-    def _attach(self, root: Path, name: str, loading: Future[int]) -> None:
+    def _attach(self, root: Path, name: str, loading: Result[int]) -> None:
         kind, _, rest = name.partition("__")
         if kind == "raw":
-            self._fds.append(bpfsys.attach_raw_tracepoint(rest, loading.result()))
+            self._fds.append(bpfsys.attach_raw_tracepoint(rest, loading.wait()))
             return
         category, _, event = rest.partition("__")
         event_id = tracefs.read_event_id(root, category, event)
-        self._fds.append(bpfsys.attach_tracepoint(event, loading.result(), event_id))
+        self._fds.append(bpfsys.attach_tracepoint(event, loading.wait(), event_id))
 
     def close(self) -> None:
         while self._fds:

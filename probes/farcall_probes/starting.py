@@ -5,13 +5,13 @@ modules are imported in that time.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from farcall import component, journal
 from farcall.commands import EXIT_OK
 from farcall.footprint import collect_seldom, keep_memory_small, release_code, trim_memory
 from farcall.secretfiles import INGEST_TOKEN, SecretError, read_secret
 from farcall_probes.opening import open_capture
+from farcall_probes.workers import Workers
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,12 +22,12 @@ def main(argv: Sequence[str]) -> int:
     except SecretError as e:
         component.refuse("agent", e)
     keep_memory_small()
-    with ThreadPoolExecutor(1) as pool:
-        opening = pool.submit(open_capture)
+    with Workers(1) as workers:
+        opening = workers.submit(open_capture)
         from farcall_probes.agent import Agent, Surroundings
         from farcall_probes.stream import SOCKET_NAME
 
-        capture = opening.result()
+        capture = opening.wait()
     ready = launch.ready_file
     around = Surroundings(tail_socket=ready.with_name(SOCKET_NAME) if ready else None)
     agent = Agent(launch.watcher, capture, surroundings=around)

@@ -3,11 +3,10 @@
 import os
 import time
 from collections.abc import Callable, Iterable
-from functools import cache
-from importlib.metadata import version
 
 from farcall.effective import EffectiveConfig
 from farcall.envelope import AgentStatus, Capability
+from farcall.installed import read_version
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -27,7 +26,7 @@ def make_status(
     return AgentStatus(
         node=node,
         boot_id=boot_id,
-        version=_read_version(),
+        version=read_version(),
         time_ns=time.time_ns(),
         started_ns=started_ns,
         ended_ns=ended_ns,
@@ -40,11 +39,6 @@ def make_status(
         counters={k: v for part in counters for k, v in part.items()},
         gauges={k: v for part in (*gauges, read_cost()) for k, v in part.items()},
     )
-
-
-@cache
-def _read_version() -> str:
-    return version("farcall")  # reads files
 
 
 def read_cost(read: Callable[[], bytes] | None = None) -> dict[str, float]:

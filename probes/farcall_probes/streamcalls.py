@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farcall_probes import events
+from farcall_probes.arraysets import distinct, is_among
 from farcall_probes.streamframes import ANSWERED, ASKED, ASKED_BODY, ENDED, ODD, Frames
 from farcall_probes.streamrows import Ended, StreamRows, set_identity
 from farcall_probes.streamsessions import GRPC, Session, find_type
@@ -136,7 +137,7 @@ def find_calls(frames: Frames, connections: Connections) -> Calls:
         is_call &= ~np.logical_or.reduceat(np.isin(rows, list(frames.others)), first)
     begun = [at << 32 | number for at, session in enumerate(sessions) for number in session.streams]
     if begun:  # what asks again there are trailers
-        is_call &= ~np.isin(keys[first], np.array(begun, dtype=np.uint64))
+        is_call &= ~is_among(keys[first], np.array(begun, dtype=np.uint64))
     return Calls(rows[first[is_call]], rows[second[is_call]], rows[last[is_call]])
 
 
@@ -167,7 +168,7 @@ def build_ended(
     asked, answers, trailers = (pick(read, places) for places in calls)
     is_grpc = [_is_grpc(*said) for said in zip(asked, answers, trailers, strict=True)]
     owners = which[calls.asked]
-    for at in np.unique(owners[np.array(is_grpc)]).tolist():
+    for at in distinct(owners[np.array(is_grpc)]).tolist():
         sessions[at].has_grpc = True
     block = frames.heads[calls.asked].view(events.EXCHANGE)
     flags = frames.flags[calls.asked] & ~np.uint32(events.FLAG_CUT)
