@@ -159,10 +159,14 @@ def _is_exchanges(posted: Posted) -> bool:
 
 @cache
 def compiled() -> tuple[str, ...]:
-    """Words of a Python that finds the agent's byte code, as in its image: there no start compiles anything."""
+    """Words of a Python that finds the agent's byte code, without docstrings, as in its image: there no start compiles anything."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     place = os.environ.get("FARCALL_CACHE") or cache / "farcall"
-    settings = f"PYTHONPYCACHEPREFIX={place}/bytecode", "PYTHONDONTWRITEBYTECODE="
+    settings = (
+        f"PYTHONPYCACHEPREFIX={place}/bytecode",
+        "PYTHONDONTWRITEBYTECODE=",
+        "PYTHONOPTIMIZE=2",
+    )
     words = "env", *settings, sys.executable
     rooms = "import farcall.commands, farcall_probes.starting, farcall_probes.agent"
     subprocess.run([*words, "-c", rooms], check=True)

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import re
+import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,8 @@ def _parse_program(document: dict[str, object]) -> Program:
     sites = document["sites"]
     if not code or len(code) % INSTRUCTION_BYTES or not isinstance(sites, list):
         raise ValueError("program")
-    parsed = tuple(Site(int(index), str(name)) for index, name in sites)
+    # Each of the few hundred names stands there once, however many sites it has.
+    parsed = tuple(Site(int(index), sys.intern(str(name))) for index, name in sites)
     if any(not 0 <= s.index < len(code) // INSTRUCTION_BYTES for s in parsed):
         raise ValueError("site")
     return Program(str(document["name"]), code, parsed)

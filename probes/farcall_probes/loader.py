@@ -8,7 +8,7 @@ import errno
 import os
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -133,9 +133,15 @@ class Loaded:
                 loading = self._load_side_by_side(workers)
                 self._set_steps(loading)
                 self._attach_all(loading)
+            self._keep("step__", "run__", *_UPROBES)
         except BaseException:
             self.close()
             raise
+
+    def _keep(self, *kinds: str) -> None:
+        """Forgets all programs but these: what is in the kernel is not loaded again, and its code is half a megabyte."""
+        kept = tuple(p for p in self._artefact.programs if p.name.startswith(kinds))
+        self._artefact = replace(self._artefact, programs=kept)
 
     def _load(
         self, program: Program, kind: int, load_values: Mapping[str, int] = _NO_VALUES
@@ -175,6 +181,7 @@ class Loaded:
 
             if short_name(program.name) in _PLAINTEXT_STEPS:
                 self._maps.set_kept_step(index, self._load_kept(program))
+        self._keep("run__", *_UPROBES)
 
     def _load_kept(self, program: Program) -> int:
         values = self._values | {"NUM_IN_UPROBE": 0}
