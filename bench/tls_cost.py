@@ -1,19 +1,36 @@
-"""What reading TLS costs a server: on-CPU time per HTTPS request, with farcall's probes and without, interleaved.
+"""What reading TLS costs a server: on-CPU time per HTTPS request, with farcall's probes and without, taking turns.
 
-Servers are nginx (OpenSSL) and a Go program; one client, one connection, one request at a time, so the figure holds a
-round trip's system calls too. "With" is everything: system calls, uprobes, records. The other end's cost is not in it.
+Servers are nginx (OpenSSL) and a Go program, on a CPU of their own. "With" is everything: system calls, uprobes, records. The
+other end's cost is not in it, nor may its pace be: a Go server whose client is 10 µs slower uses 4 µs more of its own, without
+any probes, for it looks for work longer before it sleeps. So it is asked by two loads that know no pace of the client's:
+
+busy: several connections, as fast as they are answered. The server always has work; what is added is work.
+paced: one connection, a request every 500 µs. The server sleeps before each, wakes on a cold CPU, and its own work costs three
+times as much as when it is busy; so does ours.
 """
 
 import os
-import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from costs.processes import (
+    CLIENT_CPU,
+    SERVER_CPU,
+    BenchError,
+    read_cpu_ns,
+    read_family,
+    running,
+    wait_for,
+)
+from costs.servers import can_connect
 from farcall_probes.elf import ElfFile
 from farcall_probes.libraries import find_points
-from farcall_probes.probes import open_probes
+from farcall_probes.probes import KernelCapture, open_probes
 from support_gotls import build_go
 from support_ports import find_free_port
 from support_tlslib import find_own_libssl, make_certificate
@@ -28,56 +45,84 @@ http {{ access_log off; keepalive_requests 1000000;
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Load:
+    connections: int
+    requests: int
+    every_us: int
+
+
+_BUSY = _Load(connections=8, requests=20_000, every_us=0)
+_PACED = _Load(connections=1, requests=2_000, every_us=500)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Server:
+    library: Path  # the file that is probed
+    port: int
+    cpu_ns: Callable[[], int]
+
+
 def measure_tls(quick: bool) -> dict[str, list[float]]:
     """Metric → µs added per request, of each calm round."""
-    rounds, requests = (4, 2_000) if quick else (10, 4_000)
+    rounds = 4 if quick else 10
+    found = {}
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         certificate = make_certificate(place)
         program = build_go(place / "go")
-        run = _Run(program, certificate[0], requests)
-        found = {}
-        with _nginx(place, certificate) as (tgid, port):
-            found["tls_us_openssl"] = run.compare(find_own_libssl().path, tgid, port, rounds)
-        with _go(program, certificate) as (tgid, port):
-            found["tls_us_go"] = run.compare(str(program), tgid, port, rounds)
-        return found
+        for name, start in (("openssl", partial(_nginx, place)), ("go", partial(_go, program))):
+            with start(certificate) as server:
+                busy, paced = _compare(server, program, rounds)
+            found[f"tls_us_{name}"] = busy
+            found[f"tls_us_{name}, paced"] = paced
+    return found
 
 
-class _Run:
-    def __init__(self, program: Path, certificate: Path, requests: int) -> None:
-        self._program, self._certificate, self._requests = program, certificate, requests
-
-    def compare(self, library: str, tgid: int, port: int, rounds: int) -> list[float]:
-        self._ask(tgid, port)
-        bare, read = [], []
-        for _ in range(rounds):
-            bare.append(self._ask(tgid, port))
-            with _probed(library):
-                read.append(self._ask(tgid, port))
-        # Others on the machine only ever add: the calm half of each kind is compared, rank by rank.
-        calm = max(1, rounds // 2)
-        pairs = zip(sorted(read)[:calm], sorted(bare)[:calm], strict=True)
-        return [with_probes - without for with_probes, without in pairs]
-
-    def _ask(self, tgid: int, port: int) -> float:
-        """µs of the server's CPU per request."""
-        ask = [self._program, "ask", self._certificate, str(port), str(self._requests), "h1"]
-        before = read_cpu_us(tgid)
-        subprocess.run(ask, check=True)
-        return (read_cpu_us(tgid) - before) / self._requests
+def _compare(server: _Server, program: Path, rounds: int) -> list[list[float]]:
+    """Of each of both loads."""
+    loads = (_BUSY, _PACED)
+    bare: dict[_Load, list[float]] = {load: [] for load in loads}
+    probed: dict[_Load, list[float]] = {load: [] for load in loads}
+    _ask(server, program, _BUSY, None)
+    for _ in range(rounds):
+        for load in loads:
+            bare[load].append(_ask(server, program, load, None))
+        with _probed(server.library) as capture:
+            for load in loads:
+                probed[load].append(_ask(server, program, load, capture))
+    # Others on the machine only ever add: the calm half of each kind is compared, rank by rank.
+    calm = max(1, rounds // 2)
+    return [
+        [p - b for p, b in zip(sorted(probed[load])[:calm], sorted(bare[load])[:calm], strict=True)]
+        for load in loads
+    ]
 
 
-def read_cpu_us(tgid: int) -> float:
-    """On-CPU time of all threads."""
-    total = 0
-    for task in Path(f"/proc/{tgid}/task").iterdir():
-        total += int((task / "schedstat").read_text().split()[0])
-    return total / 1_000
+def _ask(server: _Server, program: Path, load: _Load, capture: KernelCapture | None) -> float:
+    """µs of the server's CPU per request."""
+    numbers = (server.port, load.connections, load.requests, load.every_us)
+    argv = [program, "load", *map(str, numbers)]
+    before = server.cpu_ns()
+    counted = capture.read_counters() if capture else {}
+    with running(argv, cpu=CLIENT_CPU) as client:
+        while client.poll() is None:
+            if capture:
+                capture.drain()
+            time.sleep(0.01)
+    if client.returncode:
+        raise BenchError(f"tls: the load ended with {client.returncode}")
+    took = server.cpu_ns() - before
+    if (
+        capture
+        and capture.read_counters()["kernel_tls"] - counted["kernel_tls"] < 2 * load.requests
+    ):
+        raise BenchError("tls: the probes do not see every request")
+    return took / 1_000 / load.requests
 
 
 @contextmanager
-def _probed(library: str) -> Iterator[None]:
+def _probed(library: Path) -> Iterator[KernelCapture]:
     capture = open_probes()
     try:
         assert capture.tls is not None
@@ -87,38 +132,29 @@ def _probed(library: str) -> Iterator[None]:
         assert found is not None
         attached = capture.tls.attach(fd, found[1])
         os.close(fd)
-        yield
+        yield capture
         attached.close()
     finally:
         capture.close()
 
 
 @contextmanager
-def _nginx(place: Path, certificate: tuple[Path, Path]) -> Iterator[tuple[int, int]]:
+def _nginx(place: Path, certificate: tuple[Path, Path]) -> Iterator[_Server]:
     port = find_free_port()
     config = place / "nginx.conf"
     cert, key = certificate
     config.write_text(_NGINX.format(d=place, port=port, cert=cert, key=key))
-    with _started(["nginx", "-c", str(config)]) as server:
-        wait_for = f"/proc/{server.pid}/task/{server.pid}/children"
-        children: list[str] = []
-        while not children:
-            children = Path(wait_for).read_text().split()
-        yield int(children[0]), port
+    with running(["nginx", "-c", config], cpu=SERVER_CPU) as master:
+        wait_for("nginx", lambda: can_connect(port) and len(read_family(master.pid)) > 1)
+        worker = read_family(master.pid)[1]
+        yield _Server(
+            library=Path(find_own_libssl().path), port=port, cpu_ns=partial(read_cpu_ns, worker)
+        )
 
 
 @contextmanager
-def _go(program: Path, certificate: tuple[Path, Path]) -> Iterator[tuple[int, int]]:
-    with _started([str(program), "serve", *map(str, certificate), "h1"]) as server:
+def _go(program: Path, certificate: tuple[Path, Path]) -> Iterator[_Server]:
+    with running([program, "serve", *certificate, "h1"], cpu=SERVER_CPU) as server:
         assert server.stdout is not None
-        yield server.pid, int(server.stdout.readline())
-
-
-@contextmanager
-def _started(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        yield server
-    finally:
-        server.terminate()
-        server.communicate()
+        port = int(server.stdout.readline())
+        yield _Server(library=program, port=port, cpu_ns=partial(read_cpu_ns, server.pid))

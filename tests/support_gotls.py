@@ -1,4 +1,4 @@
-"""A Go program that serves HTTPS or asks for it, built with the machine's Go: with symbols and without."""
+"""A Go program that serves HTTPS, asks for it or is a load of it, built with the machine's Go: with symbols and without."""
 
 import os
 import subprocess
@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"time"
 )
 
 func serve(certificate, key string, h2 bool) {
@@ -38,9 +39,8 @@ func ask(certificate, port, count string, h2 bool) {
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(pem)
-	n, _ := strconv.Atoi(count)
 	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: h2}}
-	for i := 0; i < n; i++ {
+	for i := 0; i < number(count); i++ {
 		r, err := c.Get("https://localhost:" + port + "/" + strconv.Itoa(i))
 		if err != nil {
 			panic(err)
@@ -50,10 +50,48 @@ func ask(certificate, port, count string, h2 bool) {
 	}
 }
 
+// Requests as lean as they can be, one at a time on each connection: at once, or every so many microseconds.
+func load(port string, connections, count, every int) {
+	done := make(chan bool)
+	one := func() {
+		c, err := tls.Dial("tcp", "127.0.0.1:"+port, &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			panic(err)
+		}
+		answer := make([]byte, 4096)
+		begin := time.Now()
+		for i := 0; i < count/connections; i++ {
+			time.Sleep(time.Until(begin.Add(time.Duration(i*every) * time.Microsecond)))
+			fmt.Fprintf(c, "GET /%d HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n", i)
+			n, err := c.Read(answer)
+			if err != nil || n < 12 || string(answer[9:12]) != "200" {
+				panic(fmt.Sprint(string(answer[:n]), err))
+			}
+		}
+		done <- true
+	}
+	for i := 0; i < connections; i++ {
+		go one()
+	}
+	for i := 0; i < connections; i++ {
+		<-done
+	}
+}
+
+func number(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
 func main() {
 	a := os.Args
 	if a[1] == "serve" {
 		serve(a[2], a[3], a[4] == "h2")
+	} else if a[1] == "load" {
+		load(a[2], number(a[3]), number(a[4]), number(a[5]))
 	} else {
 		ask(a[2], a[3], a[4], a[5] == "h2")
 	}
@@ -62,7 +100,8 @@ func main() {
 
 
 def build_go(directory: Path, *, stripped: bool = False) -> Path:
-    """The program's path: `serve CERT KEY h1|h2` prints its port, `ask CERT PORT COUNT h1|h2`."""
+    """The program's path: `serve CERT KEY h1|h2` prints its port; `ask CERT PORT COUNT h1|h2`;
+    `load PORT CONNECTIONS COUNT EVERY_US`."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "main.go").write_text(_SOURCE)
     (directory / "go.mod").write_text("module tlsprogram\n\ngo 1.21\n")
