@@ -48,6 +48,14 @@ enum tls_state {
 	TLS_NONE = 0,
 	TLS_SEALED = 1, /* TLS records were seen */
 	TLS_OPEN = 2,   /* and plaintext of this connection */
+	TLS_NAMED = 3,  /* the same, of a library that shows the connection with each piece (Go's) */
+};
+
+/* Whether the bytes of a call are TLS plaintext, and how its connection is known. */
+enum plain {
+	PLAIN_NOT = 0,
+	PLAIN_FOUND = 1,
+	PLAIN_NAMED = 2, /* see TLS_NAMED */
 };
 
 enum direction { DIR_OUT = 0, DIR_IN = 1 };
@@ -216,7 +224,7 @@ struct call {
 	u64 sk;     /* that fd led to when it was last looked up, and then the one that the next step works on; or 0 */
 	u64 ports;  /* and its ports then */
 	u64 before; /* for the next step: bytes of the request that came in earlier calls; or where in the call it goes on */
-	u64 plain;  /* the bytes are TLS plaintext */
+	u64 plain;  /* enum plain */
 	u64 busy;   /* claims of a workspace for uprobes */
 	u64 owner;  /* pid_tgid that has it */
 	u32 tls_skip; /* bytes of the system call before the record that plaintext goes out in; or TLS_UNSENT */
@@ -362,7 +370,7 @@ FC_INLINE void begin_call(struct call *c, struct settings *settings, u64 pid_tgi
 	c->sk = 0;
 	c->nonblocking = 0;
 	c->more = 0;
-	c->plain = 0;
+	c->plain = PLAIN_NOT;
 	c->tls_skip = 0;
 	c->default_policy = settings->default_policy;
 	c->policies = settings->policies;

@@ -129,6 +129,8 @@ FC_INLINE void take_confirmed(void *ctx, struct call *c, struct fdent *e, u64 sk
 		}
 		return;
 	}
+	if (plain && state == CONN_ANSWERED && k->dir == c->dir && begin_next(ctx, c, sk, k))
+		return;
 	meet_bytes(ctx, c, e, k, plain);
 }
 
@@ -201,7 +203,8 @@ FC_INLINE bool take_usual(void *ctx, struct call *c, u64 sk, struct conn *k)
 	if (state == CONN_IDLE)
 		return k->dull_ns && read_clock() < k->dull_ns;
 	if (k->tls) {
-		go_to(ctx, STEP_TLS);
+		if (c->dir == DIR_IN || k->tls != TLS_NAMED) /* what is written was taken already */
+			go_to(ctx, STEP_TLS);
 	} else if (state == CONN_FRAMED) {
 		go_to(ctx, STEP_FRAMES);
 	} else if (state == CONN_ANSWERED) {

@@ -75,7 +75,7 @@ FC_INLINE bool accept_plaintext(struct call *c, u64 sk, struct conn *k)
 			c->tls_seq = locate_read(sk, 0) - 1;
 	}
 	*place += (u32)c->total;
-	k->tls = TLS_OPEN;
+	k->tls = c->plain == PLAIN_NAMED ? TLS_NAMED : TLS_OPEN;
 	count(c, FC_COUNT_TLS);
 	return true;
 }
@@ -115,13 +115,14 @@ FC_INLINE void try_less(struct call *c, struct conn *k)
 /* A system call on a sealed connection. */
 FC_INLINE enum passed pass_sealed(struct call *c, u64 sk, struct conn *k)
 {
-	struct tls_call *t = map_lookup(MAP(MAP_TLS_CALLS), &c->pid_tgid);
+	bool is_named = k->tls == TLS_NAMED;
+	struct tls_call *t = is_named ? NULL : map_lookup(MAP(MAP_TLS_CALLS), &c->pid_tgid);
 
 	if (c->dir == DIR_IN) {
 		/* Only a library reads a header alone. */
 		bool is_header = !k->tls_left && c->total == TLS_HEADER;
 
-		if (!t)
+		if (!t && !is_named)
 			t = find_tls_call(c->pid_tgid);
 		/* One that asks for a new record has used the ones before; so has one that nobody listened to. */
 		if (is_header || (!k->tls_left && (k->tls == TLS_SEALED || (t && t->read_ssl))))
@@ -201,7 +202,7 @@ FC_INLINE struct call *open_plaintext(u64 dir, u64 buf, u64 len)
 	if (!c)
 		return NULL;
 	begin_call(c, settings, pid_tgid, dir);
-	c->plain = 1;
+	c->plain = PLAIN_FOUND;
 	set_buffer(c, buf, len);
 	return c;
 }

@@ -114,7 +114,7 @@ FC_INLINE enum passed pass_plaintext(struct call *c, struct conn *k, struct tls_
 		u64 n = kept->have;
 
 		FC_CLAMP(n, FC_TLS_KEPT);
-		c->plain = 1;
+		c->plain = PLAIN_FOUND;
 		set_buffer(c, (u64)kept->bytes, n);
 		c->total = kept->all;
 		c->more = n < kept->all;
@@ -125,7 +125,7 @@ FC_INLINE enum passed pass_plaintext(struct call *c, struct conn *k, struct tls_
 		lose_plaintext(c, k, len);
 		return PASS_SEALED;
 	}
-	c->plain = 1;
+	c->plain = PLAIN_FOUND;
 	set_buffer(c, t->write_buf, len);
 	c->more = 0;
 	return PASS_PLAIN;

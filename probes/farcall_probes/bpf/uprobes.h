@@ -355,6 +355,14 @@ FC_INLINE s64 find_go_fd(u64 conn)
 	return fd >= 0 ? fd : load_go_fd(words[2]);
 }
 
+/* Walked to, which costs less than a look at what is remembered of the descriptor, and needs no verifying afterwards. Nothing is
+ * said of a descriptor that leads to no socket: the next step looks for itself. */
+FC_INLINE void set_walked(struct call *c)
+{
+	c->sk = walk_to_sk(read_task_btf(), c);
+	c->ports = c->sk ? load_ports(c->sk) : 0;
+}
+
 FC_INLINE int on_go_plaintext(void *ctx, u64 dir, u64 conn, u64 buf, u64 len)
 {
 	struct call *c = (s64)len > 0 ? open_plaintext(dir, buf, len) : NULL;
@@ -364,6 +372,9 @@ FC_INLINE int on_go_plaintext(void *ctx, u64 dir, u64 conn, u64 buf, u64 len)
 		return 0;
 	fd = find_go_fd(conn);
 	c->fd = (u64)fd;
+	c->plain = PLAIN_NAMED;
+	if (fd >= 0 && NUM(NUM_WORD_TYPE))
+		set_walked(c);
 	return take_plaintext(ctx, c, fd >= 0);
 }
 
