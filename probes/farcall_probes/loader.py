@@ -38,7 +38,9 @@ _PSEUDO_MAP_FD = 1  # src_reg of a lddw whose immediate is a map's descriptor
 # Numbers that only the kernel can tell of this process: name → the run__ program that does.
 RUN_VALUES = {"NUM_PIDNS_LEVEL": "own_level"}
 # Numbers that say how a program is loaded, not on what.
-LOAD_VALUES = frozenset(("NUM_IN_UPROBE", "NUM_DEAR", "NUM_RECORD", "NUM_RECORD_AT", "NUM_OWNER"))
+LOAD_VALUES = frozenset(
+    "NUM_IN_UPROBE NUM_DEAR NUM_RECORD NUM_RECORD_AT NUM_RECORD_IS_NEW NUM_OWNER".split()
+)
 _NO_VALUES: Mapping[str, int] = {}
 
 

@@ -3,43 +3,56 @@
 At the functions that are called, a read costs two hits, one at its beginning and one at its return, and servers read once more
 to learn that there is nothing: four instead of one. (docs/decisions/008-tls-at-the-copy.md has the numbers.)
 
-In ssl3_read_bytes (ssl/record/rec_layer_s3.c, OpenSSL 1.1.0 to 3.1) stands `memcpy(buf, &(rr->data[rr->off]), n)`, which makes
+In ssl3_read_bytes (ssl/record/rec_layer_s3.c, since OpenSSL 1.1.0) stands `memcpy(buf, &(rr->data[rr->off]), n)`, which makes
 
-    mov  0x18(%R),%rsi ; rr->off
-    add  0x20(%R),%rsi ; rr->data
+    mov  off(%R),%rsi  ; rr->off
+    add  data(%R),%rsi ; rr->data
     call memcpy
 
-with the record in a register that calls keep; further up its address was made, `lea member(%S),%R` with the SSL object in %S. The
-function is in no table of symbols, but in the one of methods that TLS_method
-returns. Every call of the same memcpy in it must look so, or nothing is found and the called functions are probed: some of
-the reads would be worse than none. What is wrong here is found at each hit by bpf/uprobes.h, which holds the registers
-against the record.
+with the record in a register that calls keep. Where the two members lie, and where in the SSL object the record does, depends on
+the version: see _LAYOUTS. The function is in no table of symbols, but in the one of methods that TLS_method returns. Every call
+of the same memcpy in it must look so, or copy to a member of the SSL object (a handshake message's beginning, which is kept
+there), or nothing is found and the called functions are probed: some of the reads would be worse than none. What is wrong here
+is found at each hit by bpf/tlscopies.h, which holds the registers against the record.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from farcall_probes import x86
 from farcall_probes.elf import ElfError, ElfFile
 
 _METHOD = "TLS_method"
-_READ_BYTES = 0x68  # ssl_read_bytes in struct ssl_method_st (ssl/ssl_local.h)
 _MAX_BODY = 8192  # of ssl3_read_bytes; 3,500 bytes in OpenSSL 3.0
 _MAX_COPIES = 4  # compilers make copies of the loop: one that peeks, one that does not
-_RECORD = frozenset((0x18, 0x20))  # off and data in SSL3_RECORD
 _KEPT = frozenset((3, 5, 12, 13, 14, 15))  # rbx, rbp, r12 to r15
 _RSI, _RDI, _R12 = 6, 7, 12
 _LOAD, _STORE, _ADD, _ADDRESS = 0x8B, 0x89, 0x03, 0x8D
-_LEAST_MEMBER, _MOST_MEMBER = 0x400, 0x1C00  # rlayer.rrec; 0x12a8 in OpenSSL 3.0
+_LEAST_MEMBER, _MOST_MEMBER = 0x400, 0x1C00  # 0x12a8 in OpenSSL 3.0, 0xed0 in 4.0
 _COMPARE = frozenset((0x38, 0x39, 0x3A, 0x3B, 0x84, 0x85))
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A call of memcpy. `register` holds the record, as x86-64 numbers registers; `member` is where in the SSL object that lies."""
+    """A call of memcpy. `register` holds the record, as x86-64 numbers registers; `member` is where in the SSL object the first
+    record lies; `is_new`: it is a TLS_RECORD, of OpenSSL 3.2 and newer."""
 
     address: int
     register: int
     member: int
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Of the arguments of a copy, before an instruction."""
+
+    loaded: tuple[int, int] | None = None  # rsi was loaded from (register, displacement)
+    record: int | None = None  # rsi is off + data of the record that this register points at
+    is_inside: bool = False  # rdi is the address of an object's member
+
+
+_NOTHING = _Known()
 
 
 def find_copies(elf: ElfFile) -> list[Copy]:
@@ -50,16 +63,26 @@ def find_copies(elf: ElfFile) -> list[Copy]:
     table = _find_table(elf.read_code(method.address, 16), method.address)
     if table is None:
         return []
+    for layout in _LAYOUTS:
+        if copies := _find_of_layout(elf, table, layout):
+            return copies
+    return []
+
+
+def _find_of_layout(elf: ElfFile, table: int, layout: "_Layout") -> list[Copy]:
     try:
-        address = elf.read_pointer(table + _READ_BYTES)
+        address = elf.read_pointer(table + layout.read_bytes)
         code = elf.read_code(address, _MAX_BODY)
     except ElfError:
         return []
     body = _walk_function(code)
-    member = _find_member(code, body)
+    member = layout.find_member(code, body)
     if member is None:
         return []
-    return [Copy(address + at, register, member) for at, register in _find_calls(code, body)]
+    return [
+        Copy(address + at, register, member, layout.is_new)
+        for at, register in _find_calls(code, body, layout.record)
+    ]
 
 
 def _find_table(code: bytes, address: int) -> int | None:
@@ -72,56 +95,144 @@ def _find_table(code: bytes, address: int) -> int | None:
     return None
 
 
+# ---- where the records lie --------------------------------------------------------------------------------------------
+
+
 def _find_member(code: bytes, body: list[x86.Instruction]) -> int | None:
     """The nearest member beyond 1 KiB whose address is taken of the object that came as the first argument. (The other one that
     is, handshake_fragment, lies behind the records.)"""
+    taken = {at for opcode, at in _list_members(code, body) if opcode == _ADDRESS}
+    return min(taken, default=None)
+
+
+def _find_behind_counts(code: bytes, body: list[x86.Instruction]) -> int | None:
+    """Before the records lie their number and which of them is next, two words that are compared at each read."""
+    members = list(_list_members(code, body))
+    compared = {at for opcode, at in members if opcode in _COMPARE}
+    next_at = {at for opcode, at in members if opcode == _LOAD and at - 8 in compared}
+    return next_at.pop() + 8 if len(next_at) == 1 else None
+
+
+def _list_members(code: bytes, body: list[x86.Instruction]) -> Iterator[tuple[int, int]]:
+    """(opcode, displacement) of what is done with far members of the object that came as the first argument, 64 bits wide."""
     holder = None
-    members = set()
     for instruction in body:
         modrm, rex = instruction.modrm, instruction.rex
         base = modrm & 7 | (8 if rex & 1 else 0)
         if holder is None and instruction.opcode == _STORE and rex & 12 == 8:
             if modrm >> 6 == 3 and modrm >> 3 & 7 == _RDI and base in _KEPT:
                 holder = base
-        elif holder is not None and instruction.opcode == _ADDRESS and rex & 8:
-            if modrm >> 6 == 2 and base == holder and modrm & 7 != 4:
-                at = instruction.at + 3
-                members.add(int.from_bytes(code[at : at + 4], "little", signed=True))
-            elif modrm >> 6 == 2 and base == holder == _R12 and code[instruction.at + 3] == 0x24:
-                at = instruction.at + 4
-                members.add(int.from_bytes(code[at : at + 4], "little", signed=True))
-    return min((m for m in members if _LEAST_MEMBER < m < _MOST_MEMBER), default=None)
+        elif holder is not None and rex & 8 and modrm >> 6 == 2 and base == holder:
+            is_indexed = modrm & 7 == 4 and not (base == _R12 and code[instruction.at + 3] == 0x24)
+            displacement = _read_displacement(code, instruction)
+            if not is_indexed and _LEAST_MEMBER < displacement < _MOST_MEMBER:
+                yield instruction.opcode, displacement
 
 
-def _find_calls(code: bytes, body: list[x86.Instruction]) -> list[tuple[int, int]]:
+def _read_displacement(code: bytes, instruction: x86.Instruction) -> int:
+    """The 32 bits behind REX, opcode, ModRM and perhaps SIB."""
+    at = instruction.at + (4 if instruction.modrm & 7 == 4 else 3)
+    return int.from_bytes(code[at : at + 4], "little", signed=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layout:
+    """`read_bytes`: where in struct ssl_method_st ssl_read_bytes is (ssl/ssl_local.h); `record`: where off and data are in a record."""
+
+    is_new: bool
+    read_bytes: int
+    record: frozenset[int]
+    find_member: Callable[[bytes, list[x86.Instruction]], int | None]
+
+
+_LAYOUTS = (
+    # SSL3_RECORD (ssl/record/record.h), to OpenSSL 3.1
+    _Layout(
+        is_new=False, read_bytes=0x68, record=frozenset((0x18, 0x20)), find_member=_find_member
+    ),
+    # TLS_RECORD (the same file), since 3.2; the same in 4.0
+    _Layout(
+        is_new=True,
+        read_bytes=0x80,
+        record=frozenset((0x28, 0x10)),
+        find_member=_find_behind_counts,
+    ),
+)
+
+
+# ---- the calls --------------------------------------------------------------------------------------------------------
+
+
+def _find_calls(
+    code: bytes, body: list[x86.Instruction], of_record: frozenset[int]
+) -> list[tuple[int, int]]:
     """(offset, register) of each copy, or none at all."""
     found: dict[int, int] = {}
     targets: dict[int, int | None] = {}
-    loaded: tuple[int, int] | None = None  # (register, displacement) that rsi was loaded from
-    record: int | None = None  # the register from which rsi was made
-    for instruction in body:
-        if instruction.kind == x86.CALL:
-            targets[instruction.at] = instruction.target
-            if record is not None:
-                found[instruction.at] = record
-        if instruction.kind != x86.OTHER:
-            loaded = record = None
-            continue
-        source = _find_source(code, instruction)
-        if source is not None and instruction.opcode == _LOAD:
-            loaded, record = source, None
-        elif source is not None and loaded is not None:
-            is_record = source[0] == loaded[0] and {source[1], loaded[1]} == _RECORD
-            loaded, record = None, source[0] if is_record else None
-        elif record is not None and _touches(instruction, (_RSI, record)):
-            record = None
-        elif loaded is not None and _touches(instruction, (_RSI, loaded[0])):
-            loaded = None
+    for call, known in _list_calls(code, body, of_record):
+        if known.record is not None:
+            found[call.at] = known.record
+        if known.record is not None or not known.is_inside:
+            targets[call.at] = call.target
     copies = {targets[at] for at in found}
-    if len(copies) != 1 or len(found) > _MAX_COPIES:
+    if len(copies) != 1 or None in copies or len(found) > _MAX_COPIES:
         return []
     every = {at for at, target in targets.items() if target in copies}
     return sorted(found.items()) if every == found.keys() else []
+
+
+def _list_calls(
+    code: bytes, body: list[x86.Instruction], of_record: frozenset[int]
+) -> Iterator[tuple[x86.Instruction, _Known]]:
+    """Each call, and what is known before it. Where several ways meet, that is what all of them say; a way back says nothing."""
+    jumps = [i for i in body if i.kind in (x86.JUMP, x86.BRANCH)]
+    loops = {i.target for i in jumps if i.target is not None and i.target <= i.at}
+    ways: dict[int, set[_Known]] = {}
+    known = _NOTHING
+    goes_on = False
+    for instruction in body:
+        meeting = ways.pop(instruction.at, set()) | ({known} if goes_on else set())
+        known = meeting.pop() if len(meeting) == 1 and instruction.at not in loops else _NOTHING
+        goes_on = instruction.kind not in (x86.JUMP, x86.RETURN)
+        if instruction.kind == x86.CALL:
+            yield instruction, known
+        if instruction.kind in (x86.JUMP, x86.BRANCH):
+            if instruction.target is not None:
+                ways.setdefault(instruction.target, set()).add(known)
+        elif instruction.kind == x86.OTHER:
+            known = _follow(code, instruction, known, of_record)
+        elif instruction.kind != x86.NOP:
+            known = _NOTHING
+
+
+def _follow(
+    code: bytes, instruction: x86.Instruction, known: _Known, of_record: frozenset[int]
+) -> _Known:
+    """What is known behind an instruction that only computes."""
+    if _is_address_of_member(code, instruction):
+        known = replace(known, is_inside=True)
+    elif _touches(instruction, (_RDI, _RDI)):
+        known = replace(known, is_inside=False)
+    source = _find_source(code, instruction)
+    loaded = known.loaded
+    if source is not None and instruction.opcode == _LOAD:
+        return replace(known, loaded=source, record=None)
+    if source is not None and loaded is not None:
+        is_record = source[0] == loaded[0] and {source[1], loaded[1]} == of_record
+        return replace(known, loaded=None, record=source[0] if is_record else None)
+    if known.record is not None and _touches(instruction, (_RSI, known.record)):
+        return replace(known, record=None)
+    if loaded is not None and _touches(instruction, (_RSI, loaded[0])):
+        return replace(known, loaded=None)
+    return known
+
+
+def _is_address_of_member(code: bytes, instruction: x86.Instruction) -> bool:
+    """lea member(…),%rdi: of an object that is larger than what a caller gives."""
+    modrm, rex = instruction.modrm, instruction.rex
+    if instruction.opcode != _ADDRESS or rex & 12 != 8 or modrm >> 6 != 2 or modrm >> 3 & 7 != _RDI:
+        return False
+    return _LEAST_MEMBER < _read_displacement(code, instruction) < _MOST_MEMBER
 
 
 def _walk_function(code: bytes) -> list[x86.Instruction]:

@@ -29,9 +29,11 @@ class Point:
     offset: int  # in the file
     at_return: bool = False
     dear: bool = False
-    # Which register holds OpenSSL's record there, as x86-64 numbers them; and where in an SSL object that record lies.
+    # Of OpenSSL's record there: the register that holds it, as x86-64 numbers them; where in an SSL object the first one lies; and
+    # whether it is one of OpenSSL 3.2 and newer.
     register: int = 0
     member: int = 0
+    is_new: bool = False
 
 
 def find_ssl_points(elf: ElfFile, *, at_copies: bool = True) -> list[Point]:
@@ -55,6 +57,7 @@ def _find_copies(elf: ElfFile, symbols: dict[str, Symbol]) -> list[Point]:
             offset=elf.to_offset(copy.address),
             register=copy.register,
             member=copy.member,
+            is_new=copy.is_new,
         )
         for copy in copies
     ]

@@ -67,6 +67,7 @@ class Uprobes:
                     "NUM_DEAR": int(point.dear),
                     "NUM_RECORD": point.register,
                     "NUM_RECORD_AT": point.member,
+                    "NUM_RECORD_IS_NEW": int(point.is_new),
                     "NUM_OWNER": owner,
                 }
                 program = self._programs.find_uprobe(point.program, values)

@@ -9,6 +9,7 @@
  */
 #include "moved.h"
 #include "steps.h"
+#include "tlscopies.h"
 #include "uprobes.h"
 
 struct enter_args {

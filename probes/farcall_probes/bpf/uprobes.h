@@ -3,23 +3,7 @@
 #ifndef FARCALL_UPROBES_H
 #define FARCALL_UPROBES_H
 
-#include "take.h"
-
-/* What a uprobe's program is given: struct pt_regs of x86-64 (uapi). */
-struct user_regs {
-	u64 r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di;
-};
-
-/* Does not come back from the step, unless that is missing. */
-FC_INLINE int take_plaintext(void *ctx, struct call *c, bool is_owned)
-{
-	if (is_owned)
-		go_to(ctx, STEP_PLAINTEXT);
-	else
-		count_unowned(c, 1);
-	end_call(c);
-	return 0;
-}
+#include "hits.h"
 
 /* A write's call, whose connection is known. False: it is not any more. */
 FC_INLINE bool own_write(struct call *c, const struct tls_session *s)
@@ -158,121 +142,6 @@ FC_INLINE int on_read_return(void *ctx, struct tls_call *t, u64 len)
 	if (!c)
 		return 0;
 	return take_plaintext(ctx, c, find_session(c, t, ssl, len));
-}
-
-/* ---- OpenSSL, where it copies to its caller --------------------------------------------------------------------- */
-
-/* SSL3_RECORD of OpenSSL 1.1.0 to 3.1, as far as it is looked at (ssl/record/record.h). */
-struct ssl_record {
-	u32 version;
-	u32 type;
-	u64 length; /* of what was not copied yet */
-	u64 whole;
-	u64 offset; /* of that in data */
-	u64 data;
-};
-
-/* x86-64's numbers; registers that a call leaves as they are. */
-FC_INLINE u64 pick_register(struct user_regs *r)
-{
-	u64 bx = r->bx, bp = r->bp, r12 = r->r12, r13 = r->r13, r14 = r->r14, r15 = r->r15;
-	u64 which = NUM(NUM_RECORD);
-
-	FC_HIDE(bx);
-	FC_HIDE(bp);
-	FC_HIDE(r12);
-	FC_HIDE(r13);
-	FC_HIDE(r14);
-	FC_HIDE(r15);
-	if (which < 12)
-		return which == 3 ? bx : bp;
-	if (which < 14)
-		return which == 12 ? r12 : r13;
-	return which == 14 ? r14 : r15;
-}
-
-/* Two programs of ours are at one instruction when a file is known by two names: the one that was first here goes on to be. A
- * copy that only the other one sees, twice, makes it the first. */
-FC_INLINE bool is_seen(struct tls_call *t, u64 from, u64 bytes)
-{
-	if (t->owner && t->owner != NUM(NUM_OWNER) && t->copy_from == from && t->copy_bytes == bytes && !t->copy_again) {
-		t->copy_again = 1;
-		return true;
-	}
-	t->owner = (u16)NUM(NUM_OWNER);
-	t->copy_from = from;
-	t->copy_bytes = bytes;
-	t->copy_again = 0;
-	return false;
-}
-
-/* What the connection is known by: the SSL object that the record lies in. An object of OpenSSL 1.1 and 3.0 begins with the
- * negotiated version; where that is not so (a record behind the first, which only pipelines have) it is the record itself. */
-FC_INLINE u64 find_object(u64 record)
-{
-	u64 ssl = record - NUM(NUM_RECORD_AT);
-	u32 version = 0;
-
-	read_user(&version, 4, (void *)ssl);
-	return version >> 8 == 3 ? ssl : record;
-}
-
-/* Whether the connection of the copied bytes is known; the call leads to it, then. */
-FC_INLINE bool find_copied(struct call *c, struct tls_call *t, u64 ssl, const struct ssl_record *s, u64 from, u64 bytes)
-{
-	if (from - t->last_buf < t->last_len) {
-		c->fd = t->last_fd;
-		c->sk = t->last_sk;
-		c->ports = t->last_ports;
-		if (bytes == s->length) /* the buffer is free for another connection's */
-			t->last_len = 0;
-		remember_session(c, ssl);
-		return true;
-	}
-	t->read_len = ~0ULL;
-	return find_session(c, t, ssl, s->offset ? ~0ULL : s->length) != NULL;
-}
-
-/* memcpy(to, record's bytes, length), about to be called. Other copies in the same function are of handshake messages. */
-FC_INLINE int on_tls_copy(struct user_regs *r)
-{
-	u64 record = pick_register(r);
-	u64 from = r->si;
-	u64 bytes = r->dx;
-	struct ssl_record s = {};
-	struct tls_call *t;
-	struct call *c;
-
-	if (!bytes || read_user(&s, sizeof(s), (void *)record) || s.type != TLS_DATA)
-		return 0;
-	if (s.data + s.offset != from || bytes > s.length)
-		return 0;
-	t = enter_library();
-	if (!t || t->peeks || is_seen(t, from, bytes))
-		return 0;
-	c = open_plaintext(DIR_IN, from, bytes);
-	if (!c)
-		return 0;
-	return take_plaintext(r, c, find_copied(c, t, find_object(record), &s, from, bytes));
-}
-
-FC_INLINE int on_tls_peek(struct user_regs *r)
-{
-	struct tls_call *t = enter_library();
-
-	if (t)
-		t->peeks = 1;
-	return 0;
-}
-
-FC_INLINE int on_tls_peek_return(struct user_regs *r)
-{
-	u64 pid_tgid = read_pid_tgid();
-	struct tls_call *t = map_lookup(MAP(MAP_TLS_CALLS), &pid_tgid);
-
-	if (t)
-		t->peeks = 0;
-	return 0;
 }
 
 /* ---- a read's return ------------------------------------------------------------------------------------------- */
