@@ -12,7 +12,7 @@ FARCALL := $(VENV)/bin/farcall
 
 DEBIAN_RUN := python3-venv python3-bpfcc redis-server iproute2 iptables dnsmasq-base nodejs npm
 DEBIAN_TEST := chromium gcc libc6-dev git openssl postgresql mariadb-server memcached nginx-light haproxy \
-	default-jre-headless maven php-cli php-curl ruby
+	default-jre-headless maven php-cli php-curl ruby rabbitmq-server
 # For images and a cluster: our own Docker daemon, and what nodes and base images are made of where no registry answers.
 DEBIAN_CLUSTER := docker.io containerd runc containernetworking-plugins debootstrap iptables gcc libc6-dev
 DEBIAN_NAMING := musl-tools openjdk-17-jdk-headless

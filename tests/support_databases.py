@@ -5,7 +5,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def wait_until_it_listens(
 
 
 @contextmanager
-def running(port: int, *words: str | Path) -> Iterator[None]:
+def running(port: int, *words: str | Path, env: Mapping[str, str] | None = None) -> Iterator[None]:
     assert shutil.which(str(words[0])), f"needs {words[0]}: run `make setup-test`"
     server = subprocess.Popen(
         [str(word) for word in words],
@@ -36,6 +36,7 @@ def running(port: int, *words: str | Path) -> Iterator[None]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",
+        env=env,
     )
     try:
         wait_until_it_listens(port, server)

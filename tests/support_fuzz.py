@@ -23,12 +23,22 @@ from farcall_exporter.otlpin import OtlpError, parse_logs, parse_traces
 from farcall_probes import events
 from farcall_probes.dnsreading import DnsReader
 from farcall_probes.heads import Heads
-from farcall_probes.messages import Messages
 from farcall_probes.pairing import PAIRED, Pairer
 from farcall_probes.readcolumns import Columns
 from farcall_probes.reading import Reader
+from farcall_probes.segments import Segments
 from farcall_probes.streams import Streams
-from farcall_probes.wire import clienthello, dns, http1, memcached, mysql, nats, postgresql, redis
+from farcall_probes.wire import (
+    amqp,
+    clienthello,
+    dns,
+    http1,
+    memcached,
+    mysql,
+    nats,
+    postgresql,
+    redis,
+)
 from farcall_probes.wire.outcomes import MAX_TEXT, NEED_MORE
 from support_agent import make_dns, make_record, make_segment
 from support_exporter import make_context
@@ -118,16 +128,43 @@ def _segments(code: int) -> Target:
     return run
 
 
-def _messages(data: bytes) -> None:
+def _nats(data: bytes) -> None:
     nats.parse_message(data)
     assert nats.parse_message(data, cut=True) is not NEED_MORE
+    _tell(events.PROTO_NATS, [data])
+
+
+def _amqp(data: bytes) -> None:
+    """Also as records of a call's pieces, which are a length and as many bytes."""
+    amqp.parse_method(data)
+    assert amqp.parse_method(data, cut=True) is not NEED_MORE
+    amqp.count_message(data, len(data))
+    pieces, at = [], 0
+    while at < len(data) and len(pieces) < 64:
+        end = at + 1 + data[at]
+        pieces.append(data[at + 1 : end])
+        at = end
+    _tell(events.PROTO_AMQP, [data])
+    _tell(events.PROTO_AMQP, pieces)
+
+
+def _tell(code: int, pieces: list[bytes]) -> None:
+    """Each as a record, of either direction in turn and then all of one."""
     room = events.LARGE_REQ + events.LARGE_RESP
-    for kind in (events.SEGMENT_REQUEST, events.SEGMENT_RESPONSE):
-        record = make_segment(data[:room], segment=kind, proto=events.PROTO_NATS)
-        done = Messages().take(record)
-        if done is not None:
-            reader = Reader(masking=True, headers=(), heads=Heads())
-            _check_columns(reader.read(events.PROTO_NATS, done))
+    for kinds in ((1, 2), (1, 1), (2, 2)):
+        segments = Segments()
+        reader = Reader(masking=True, headers=(), heads=Heads())
+        seqs = [0, 0, 0]
+        for at, piece in enumerate(pieces):
+            kind = kinds[at % 2]
+            values = {"segment": kind, "proto": code, "seq": seqs[kind]}
+            seqs[kind] += 1
+            done = segments.take(make_segment(piece[:room], **values))
+            if done is not None:
+                _check_columns(reader.read(code, done))
+        segments.let_go()
+        segments.tell_late(1 << 60, 0)
+        assert len(segments) == 0
 
 
 def _http2(data: bytes) -> None:
@@ -197,7 +234,8 @@ TARGETS: dict[str, Target] = {
     "kafka": _segments(events.PROTO_KAFKA),
     "mongodb": _segments(events.PROTO_MONGODB),
     "cassandra": _segments(events.PROTO_CASSANDRA),
-    "nats": _messages,
+    "nats": _nats,
+    "amqp": _amqp,
     "http2": _http2,
     "dns": _dns,
     "arrow": _arrow,

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from farcall_probes import events
-from farcall_probes.messages import Segments
 from farcall_probes.multiplexed import MultiplexedReader
 from farcall_probes.probes import KernelCapture
+from farcall_probes.segments import Segments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

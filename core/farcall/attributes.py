@@ -149,25 +149,30 @@ _ALL = (
     Attribute(key="messaging.system", brief="The system.", example="kafka"),
     Attribute(
         key="messaging.operation.name",
-        brief="Name of the request, as Kafka's protocol has it; of NATS `publish`, `receive` or `error`.",
+        brief="Name of the request, as Kafka's protocol has it; of NATS `publish`, `receive` or `error`; the method of AMQP, of its messages without `basic.`.",
         example="Produce",
     ),
     Attribute(
         key="messaging.operation.type",
         brief="What it does with messages; not set for requests that move none.",
         example="send",
-        values=("send", "receive"),
+        values=("send", "receive", "process"),
     ),
     Attribute(
         key="messaging.destination.name",
-        brief="Topic, or topics in the order of the request; `unknown topic (…)` where a request has only its ID. NATS' subject.",
+        brief="Topic, or topics in the order of the request; `unknown topic (…)` where a request has only its ID. NATS' subject. Of RabbitMQ `exchange:routing key:queue`, as far as there are any.",
         example="orders",
     ),
     Attribute(
         key="messaging.message.body.size",
         type="int",
-        brief="Bytes of a NATS message without its headers.",
+        brief="Bytes of a NATS or AMQP message without its headers.",
         example="512",
+    ),
+    Attribute(
+        key="messaging.rabbitmq.destination.routing_key",
+        brief="Routing key of the message, or of the binding.",
+        example="orders.new",
     ),
     Attribute(key="messaging.consumer.group.name", brief="Its group.", example="billing"),
     # Connections whose protocol is not read

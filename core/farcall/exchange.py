@@ -121,8 +121,9 @@ EXCHANGES = (
     Column("status", "int32"),  # HTTP status
     Column("rpc_status", "word"),  # gRPC's status code, `0` to `16`; null: none was seen
     Column("message", "text"),  # grpc-message, bounded
-    Column("database", "word"),  # MongoDB's, or Cassandra's keyspace
-    Column("collection", "word"),  # MongoDB's, Cassandra's table, Kafka's topics, NATS' subject
+    Column("database", "word"),  # MongoDB's, Cassandra's keyspace, AMQP's routing key
+    # MongoDB's, Cassandra's table, Kafka's topics, NATS' subject, AMQP's exchange, routing key and queue
+    Column("collection", "word"),
     Column("group", "word"),  # Kafka's consumer group
     Column(
         "error", "word"

@@ -16,6 +16,7 @@ ProtocolName = Literal[
     "kafka",
     "cassandra",
     "nats",
+    "amqp",
     "dns",
     "tcp",
 ]

@@ -12,7 +12,8 @@ from farcall_exporter.decode import Decoded
 
 Ints = npt.NDArray[np.int64]
 CLIENT, SERVER = 0, 1
-_INTERLEAVED = frozenset({"http2", "grpc", "nats"})  # their requests' bytes lie between others'
+# Their requests' bytes lie between others', or the size is not theirs on the wire.
+_INTERLEAVED = frozenset({"http2", "grpc", "nats", "amqp"})
 _NUMBERED = frozenset({"kafka", "mongodb", "cassandra"})  # inside TLS their place is a number
 
 

@@ -3,7 +3,7 @@
 A span's name is `{method} {path}` for HTTP, with path segments that look like identifiers replaced by `{id}`: the semantic
 conventions want a template of low cardinality, and without the application's router this is as near as one gets.
 For databases it is the operation alone (`GET`, `SELECT`), for Kafka the operation and its topics, for NATS `publish` or `receive` and the
-subject, whose words are replaced as a path's are, for gRPC `{service}/{method}`. Errors follow the conventions too:
+subject, whose words are replaced as a path's are, as are those of AMQP's destinations, for gRPC `{service}/{method}`. Errors follow the conventions too:
 a client's span fails from status 400, a server's from 500; of gRPC's codes a server's fails from those that are its own fault.
 """
 
@@ -56,13 +56,15 @@ DB_SYSTEMS = {
     "mongodb": "mongodb",
     "cassandra": "cassandra",
 }
-MESSAGING_SYSTEMS = frozenset({"kafka", "nats"})
+MESSAGING_SYSTEMS = {"kafka": "kafka", "nats": "nats", "amqp": "rabbitmq"}
 MESSAGING_TYPES = {
     "Produce": "send",
     "Fetch": "receive",
     "ShareFetch": "receive",
     "publish": "send",
     "receive": "receive",
+    "deliver": "process",
+    "get": "receive",
 }
 PLAIN_PROTOCOLS = frozenset({"tcp"})  # connections whose protocol nobody reads
 # No answer of the database's own.
@@ -233,15 +235,19 @@ def _database(x: Exchanges, rows: Codes) -> Entries:
 
 def _messaging(x: Exchanges, rows: Codes) -> Entries:
     protocol = x.protocol.take(rows)
-    is_messaging = protocol.is_one_of(MESSAGING_SYSTEMS)
+    is_messaging = protocol.is_one_of(frozenset(MESSAGING_SYSTEMS))
     if not is_messaging.any():
         return []
     operation = x.operation.take(rows).only(is_messaging)
     moves = operation.is_one_of(MESSAGING_TYPES)
-    is_alone = protocol.is_one_of(frozenset({"nats"})) & moves  # one message each
+    is_alone = protocol.is_one_of(frozenset({"nats", "amqp"})) & moves  # one message each
+    is_amqp = protocol.is_one_of(frozenset({"amqp"}))
     body = x.request_bytes[rows] + x.response_bytes[rows]
     return [
-        ("messaging.system", protocol.only(is_messaging)),
+        (
+            "messaging.system",
+            protocol.only(is_messaging).renamed(lambda p: MESSAGING_SYSTEMS.get(p, p)),
+        ),
         ("messaging.operation.name", operation),
         (
             "messaging.operation.type",
@@ -250,6 +256,7 @@ def _messaging(x: Exchanges, rows: Codes) -> Entries:
         ("messaging.destination.name", x.collection.take(rows).only(is_messaging)),
         ("messaging.consumer.group.name", x.group.take(rows).only(is_messaging)),
         ("messaging.message.body.size", numbers(body, is_alone)),
+        ("messaging.rabbitmq.destination.routing_key", x.database.take(rows).only(is_amqp)),
     ]
 
 
@@ -334,8 +341,8 @@ def _span_names(x: Exchanges, rows: Codes) -> Coded:
 def span_name(protocol: str, operation: str | None, target: str | None) -> str:
     if protocol == "grpc":
         return (target or "").removeprefix("/")[:MAX_NAME_CHARACTERS] or protocol.upper()
-    if protocol == "nats" and target:
-        target = mask_subject(target)
+    if protocol in ("nats", "amqp") and target:
+        target = ":".join(mask_subject(part) for part in target.split(":"))
     if protocol in MESSAGING_SYSTEMS and operation and target:
         return f"{operation} {target}"[:MAX_NAME_CHARACTERS]
     if protocol not in HTTP_PROTOCOLS or not target:
@@ -348,6 +355,8 @@ def mask_subject(subject: str) -> str:
     words = subject.split(".")
     if words[0] == "_INBOX":
         return "_INBOX.{id}"
+    if words[:1] == ["amq"] and words[-1].startswith("gen-"):  # a queue that RabbitMQ named
+        return "amq.{id}"
     return ".".join("{id}" if _IDENTIFIER.match(word) else word for word in words)
 
 

@@ -34,6 +34,7 @@ PROTOCOLS = {
     events.PROTO_MONGODB: "mongodb",
     events.PROTO_CASSANDRA: "cassandra",
     events.PROTO_NATS: "nats",
+    events.PROTO_AMQP: "amqp",
 }
 _WORDS = [*dict.fromkeys(PROTOCOLS.values()), "unknown"]
 _PLACES = np.array(  # of each code's word; a code is one byte
@@ -51,6 +52,7 @@ _FOLLOWED = (  # of others no request is followed to its last byte
     events.PROTO_KAFKA,
     events.PROTO_MONGODB,
     events.PROTO_CASSANDRA,
+    events.PROTO_AMQP,
 )
 _IDENTITY_COLUMNS = (
     "client_key",

@@ -1,4 +1,4 @@
-"""Messages that nobody answers (NATS) → exchanges, each of one message. And the one place that segments of all protocols but HTTP/2 go to.
+"""Messages that nobody answers (NATS) → exchanges, each of one message.
 
 A message that a client publishes is an exchange of its own, from its first byte to its last, at both ends of its connection; so
 is one that the server delivers, although the server sends it: who opened the connection is the client of all of them. A delivered
@@ -12,7 +12,7 @@ import numpy as np
 
 from farcall_probes import events, records
 from farcall_probes.capture import Records
-from farcall_probes.pairing import PAIRED, UNENDED_NS, Pairer
+from farcall_probes.pairing import PAIRED, UNENDED_NS
 from farcall_probes.records import as_bytes
 
 MAX_WAITING = 2048  # messages of which the last byte is to come; 1 kB each
@@ -49,7 +49,7 @@ class Messages:
             for row in np.flatnonzero(~is_whole).tolist()
             for found in self._step(block[row : row + 1])
         ]
-        return _build(records.join(done)) if done else None
+        return build_messages(records.join(done)) if done else None
 
     def _step(self, record: Records) -> list[Records]:
         """A message that goes on, the end of one, or of a connection."""
@@ -76,21 +76,23 @@ class Messages:
         self.counters["messages_unended"] += begun is not None
         return [begun] if begun is not None else []
 
-    def tell_late(self, now_ns: int) -> Records | None:
+    def tell_late(self, now_ns: int, _limit_ns: int) -> Records | None:
+        """As Pairer.tell_late: nobody answers, but the end of some is waited for."""
         late = [
             key
             for key, begun in self._waiting.items()
             if int(begun["ts_req_ns"][0]) < now_ns - UNENDED_NS
         ]
         done = [found for key in late for found in self._give_up(key)]
-        return _build(records.join(done)) if done else None
+        return build_messages(records.join(done)) if done else None
 
     def let_go(self) -> Records | None:
         """All that are waited for, as they stand."""
-        return self.tell_late(1 << 63)
+        return self.tell_late(1 << 63, 0)
 
 
-def _build(block: Records) -> Records:
+def build_messages(block: Records) -> Records:
+    """Each as an exchange of its own (PAIRED). `block`: events.LARGE; ts_resp_ns is the last byte's time, or 0."""
     out = np.zeros(len(block), dtype=PAIRED)
     as_bytes(out)[:, :_RECORD] = as_bytes(block)
     delivered = block["segment"] == events.SEGMENT_RESPONSE
@@ -104,41 +106,3 @@ def _build(block: Records) -> Records:
     out["resp_bytes"] = np.where(delivered, block["req_bytes"], 0)
     out["segment"] = events.SEGMENT_NONE
     return out
-
-
-class Segments:
-    """All protocols whose messages the kernel side ships one by one, but HTTP/2."""
-
-    PROTOCOLS = (*Pairer.PROTOCOLS, *Messages.PROTOCOLS)
-
-    def __init__(self) -> None:
-        self._pairer, self._messages = Pairer(), Messages()
-
-    def __len__(self) -> int:
-        """Requests in flight."""
-        return len(self._pairer)
-
-    def take(self, block: Records) -> Records | None:
-        """As Pairer.take."""
-        is_message = np.isin(block["proto"], Messages.PROTOCOLS)
-        if not is_message.any():
-            return self._pairer.take(block)
-        messages = self._messages.take(records.pick(block, is_message))
-        if is_message.all():
-            return messages
-        return _join(self._pairer.take(records.pick(block, ~is_message)), messages)
-
-    def tell_late(self, now_ns: int, limit_ns: int) -> Records | None:
-        return _join(self._pairer.tell_late(now_ns, limit_ns), self._messages.tell_late(now_ns))
-
-    def let_go(self) -> Records | None:
-        return _join(self._pairer.let_go(), self._messages.let_go())
-
-    @property
-    def counters(self) -> Counter[str]:
-        return Counter({**self._pairer.counters, **self._messages.counters})
-
-
-def _join(*blocks: Records | None) -> Records | None:
-    found = [block for block in blocks if block is not None]
-    return records.join(found) if found else None

@@ -1,4 +1,4 @@
-"""Exchanges of Kafka, MongoDB, Cassandra and NATS → columns. How a response is to be read is said by its request alone.
+"""Exchanges of Kafka, MongoDB, Cassandra, NATS and AMQP → columns. How a response is to be read is said by its request alone.
 
 The captured bytes are all there will ever be, so parsers are called with cut=True.
 """
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from farcall.exchange import ExchangeFlag
 from farcall_probes import events
+from farcall_probes.amqpcalls import AmqpCalls
 from farcall_probes.capture import Records
 from farcall_probes.databases import unwrap
 from farcall_probes.kafkatopics import KafkaTopics
@@ -29,7 +30,7 @@ class _Read(NamedTuple):
     target: str | None
     error: str | None
     size: int | None = None  # statements or documents, when more than one
-    database: str | None = None
+    database: str | None = None  # or routing key
     collection: str | None = None  # or topic
     group: str | None = None
     ids: tracecontext.Ids = tracecontext.NOBODY
@@ -48,11 +49,13 @@ class MultiplexedReader:
     def __init__(self, *, masking: bool) -> None:
         self._topics = KafkaTopics()
         self._statements = CassandraStatements(masking=masking)
+        self._amqp = AmqpCalls()
         self._parsers: dict[int, tuple[str, _Parse]] = {
             events.PROTO_KAFKA: ("kafka", self._read_kafka),
             events.PROTO_MONGODB: ("mongodb", self._read_mongodb),
             events.PROTO_CASSANDRA: ("cassandra", self._read_cassandra),
             events.PROTO_NATS: ("nats", _read_nats),
+            events.PROTO_AMQP: ("amqp", self._read_amqp),
         }
         names = [name for name, _ in self._parsers.values()]
         self.dropped: Counter[str] = Counter(dict.fromkeys(names, 0))
@@ -102,8 +105,8 @@ class MultiplexedReader:
             collection=collection,
             group=group,
             ended_ns=block["ended_ns"][kept],
-            request_bytes=_sizes(bodies, 0),
-            response_bytes=_sizes(bodies, 1),
+            request_bytes=_sizes(bodies, 0, block["req_bytes"][kept]),
+            response_bytes=_sizes(bodies, 1, block["resp_bytes"][kept]),
         )
 
     def _read_kafka(self, _connection: int, data: bytes, answer: bytes) -> _Read | None:
@@ -156,12 +159,35 @@ class MultiplexedReader:
             call.collection,
         )
 
+    def _read_amqp(self, connection: int, data: bytes, answer: bytes) -> _Read | None:
+        call = self._amqp.read(connection, data, answer)
+        if call is None:
+            return None
+        return _Read(
+            call.is_cut,
+            call.operation,
+            call.destination,
+            call.error,
+            database=call.routing_key,
+            collection=call.destination,
+            ids=call.ids,
+            trace_format=call.trace_format,
+            trace_state=call.trace_state,
+            body_bytes=call.body_bytes,
+        )
 
-def _sizes(bodies: Sequence[tuple[int, int] | None], which: int) -> npt.NDArray[np.uint64] | None:
-    """None where the records' own hold."""
+
+def _sizes(
+    bodies: Sequence[tuple[int, int] | None], which: int, own: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.uint64] | None:
+    """None where the records' own hold, of all."""
     if not any(bodies):
         return None
-    return np.array([body[which] if body is not None else 0 for body in bodies], dtype=np.uint64)
+    sizes = own.copy()
+    for at, body in enumerate(bodies):
+        if body is not None:
+            sizes[at] = body[which]
+    return sizes
 
 
 def _read_nats(_connection: int, data: bytes, _answer: bytes) -> _Read | None:

@@ -60,6 +60,7 @@ class Reader:
             "mongodb_unread_dropped": dropped["mongodb"],
             "cassandra_unread_dropped": dropped["cassandra"],
             "nats_unread_dropped": dropped["nats"],
+            "amqp_unread_dropped": dropped["amqp"],
             "heads_missing_lost": self.heads_missing,
             "http_contexts_invalid": self._requests.contexts_invalid,
         }

@@ -24,11 +24,11 @@ from farcall_probes.dnsreading import DnsReader
 from farcall_probes.evidence import Evidence
 from farcall_probes.heads import Heads
 from farcall_probes.identity import Identities, Identity, Seen
-from farcall_probes.messages import Segments
 from farcall_probes.policy import Policy
 from farcall_probes.reading import Reader, read_status
 from farcall_probes.resolvers import address_text, speaks_for_all
 from farcall_probes.rests import ANSWERED, Ended, Rests, split_rests
+from farcall_probes.segments import Segments
 from farcall_probes.streamrows import Exchanges, select
 from farcall_probes.streams import Streams
 from farcall_probes.unanswered import Unanswered

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 from farcall_probes import events
-from farcall_probes.messages import DELIVERED, Messages
-from farcall_probes.multiplexed import MultiplexedReader
+from farcall_probes.messages import Messages
 from farcall_probes.probes import KernelCapture
 from farcall_probes.selftest import Pair
+from support_messages import Row, hear, say, see_messages
 from support_multiplexed import Exchange, MultiplexedWatch
 from support_nats import running_nats
 from support_probes import CLIENT, Watch, connection, make_request, port_of
-from support_rests import pass_on
 
 pytestmark = pytest.mark.bpf
 
@@ -40,45 +39,14 @@ def deliver(subject: str, payload: bytes) -> bytes:
     return b"MSG %s 12 %d\r\n%s\r\n" % (subject.encode(), len(payload), payload)
 
 
-def say(pair: Pair, *pieces: bytes) -> None:
-    for piece in pieces:
-        pass_on(pair.client, pair.server, piece)
-
-
-def hear(pair: Pair, *pieces: bytes) -> None:
-    for piece in pieces:
-        pass_on(pair.server, pair.client, piece)
-
-
 def begin(pair: Pair) -> None:
     hear(pair, INFO)
     say(pair, CONNECT, b"PING\r\n")
     hear(pair, b"PONG\r\n")
 
 
-def see(watch: Watch, port: int) -> tuple[list[tuple[str, str, int]], ...]:
-    """(operation, subject, size) of the messages at (client's, server's) end; what they have in common is checked."""
-    block = np.array(watch.segments(port), dtype=events.LARGE)
-    done = Messages().take(block)
-    if done is None:
-        return [], []
-    columns = MultiplexedReader(masking=True).read(events.PROTO_NATS, done)
-    assert len(columns.rows) == len(done)
-    assert columns.request_bytes is not None and columns.response_bytes is not None
-    sizes = (columns.request_bytes + columns.response_bytes).tolist()
-    rows = list(zip(columns.operation, columns.collection or (), sizes, strict=True))
-    roles = done["role"].tolist()
-    order = np.argsort(done["ts_req_ns"], kind="stable").tolist()
-    names = ("isn_client", "isn_server", "request_seq")
-    keys = [tuple(key) for key in np.stack([done[name] for name in names], 1).tolist()]
-    sides = [[at for at in order if roles[at] == wanted] for wanted in (0, 1)]
-    has_identity = (done["flags"] & events.FLAG_IDENTITY) != 0
-    assert {keys[at] for at in sides[0] if has_identity[at]} == {
-        keys[at] for at in sides[1] if has_identity[at]
-    }
-    assert (done["ts_req_ns"] <= done["ended_ns"]).all()
-    assert ((done["seq"] >= DELIVERED) == (done["resp_bytes"] > 0)).all()
-    return tuple([rows[at] for at in side] for side in sides)  # type: ignore[misc]
+def see(watch: Watch, port: int) -> tuple[list[Row], list[Row]]:
+    return see_messages(watch, port, events.PROTO_NATS)
 
 
 def test_every_message_is_one_at_both_ends_and_nothing_else_is(watch: Watch) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import kafka
 import nats
+import pika
 import pymongo
 import pytest
 from cassandra import InvalidRequest
@@ -25,6 +26,7 @@ from support_kafka import running_kafka
 from support_mongodb import running_mongodb
 from support_nats import running_nats
 from support_postgres import running_postgres
+from support_rabbitmq import connect, running_rabbitmq
 from support_secrets import Leavings, Secrets
 
 pytestmark = pytest.mark.bpf
@@ -226,6 +228,36 @@ def test_nats_messages(left: Leavings, secrets: Secrets) -> None:
         traced = ("orders.new", None, b"\xaa" * 16)
         wanted = [("error", None, "authorization_violation", None)]
         wanted += [("publish", *traced)] * 5 + [("receive", *traced)] * 5
+        left.scene.exporter.wait_for(lambda _: see(0) == see(1) == wanted, within_s=60)
+
+    assert not secrets.find_in(left.read())
+
+
+def test_amqps_messages(left: Leavings, secrets: Secrets) -> None:
+    password, wrong = secrets.word("AMQP"), secrets.word("wrong")
+    headers = {"token": secrets.word("header"), "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+    properties = pika.BasicProperties(headers=headers, reply_to=secrets.word("reply"))
+    with running_rabbitmq({"default_pass": password}) as port:
+        channel = connect(port, password=password).channel()
+        channel.queue_declare("orders", arguments={"x-why": secrets.word("argument")})
+        for _ in range(5):
+            channel.basic_publish("", "orders", secrets.odd("value").encode(), properties)
+        for at, _ in enumerate(channel.consume("orders", auto_ack=True), 1):
+            if at == 5:
+                break
+        channel.connection.close()
+        with pytest.raises(pika.exceptions.AMQPConnectionError):
+            connect(port, password=wrong)
+
+        def see(role: int) -> list[tuple[object, ...]]:
+            rows = left.rows(lambda r: r["role"] == role and r["protocol"] == "amqp")
+            names = ("operation", "collection", "error", "trace_id")
+            found = [tuple(r[name] for name in names) for r in rows]
+            return sorted((row for row in found if row[2] or row[3]), key=str)
+
+        wanted = [("connection.close", None, "access-refused", None)]
+        traced = ("orders", None, b"\xaa" * 16)
+        wanted += [("deliver", *traced)] * 5 + [("publish", *traced)] * 5
         left.scene.exporter.wait_for(lambda _: see(0) == see(1) == wanted, within_s=60)
 
     assert not secrets.find_in(left.read())

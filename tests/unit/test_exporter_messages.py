@@ -1,4 +1,4 @@
-"""Spans of NATS messages: named by what was done and the subject, with the message's size."""
+"""Spans of NATS and AMQP messages: named by what was done and where to, with the message's size."""
 
 from typing import Any
 
@@ -43,6 +43,47 @@ def test_a_message_is_named_by_what_was_done_and_its_subject(
         "messaging.destination.name": subject,
         "messaging.message.body.size": str(sum(sizes)),
     }
+
+
+def amqp_exchange(destination: str | None, key: str | None, **more: Any) -> dict[str, Any]:
+    said = {"target": destination, "collection": destination, "database": key, "host": None}
+    return exchange(protocol="amqp", status=None, **{"operation": "publish", **said, **more})
+
+
+@pytest.mark.parametrize(
+    ("operation", "destination", "name", "kind"),
+    [
+        ("publish", "shop:order.new", "publish shop:order.new", "send"),
+        ("deliver", "shop:order.81:orders", "deliver shop:order.{id}:orders", "process"),
+        ("get", "amq.gen-JzTYxBRgKO", "get amq.{id}", "receive"),
+    ],
+)
+def test_rabbitmqs_messages_are_named_by_exchange_routing_key_and_queue(
+    operation: str, destination: str, name: str, kind: str
+) -> None:
+    sizes = {"request_bytes": 5, "response_bytes": 0}
+    [span] = build(amqp_exchange(destination, "k", operation=operation, **sizes)).rows("spans")
+
+    assert span["SpanName"] == name and span["StatusCode"] == "Unset"
+    assert span["SpanAttributes"]["network.protocol.name"] == "amqp"
+    assert {k: v for k, v in span["SpanAttributes"].items() if k.startswith("messaging.")} == {
+        "messaging.system": "rabbitmq",
+        "messaging.operation.name": operation,
+        "messaging.operation.type": kind,
+        "messaging.destination.name": destination,
+        "messaging.message.body.size": "5",
+        "messaging.rabbitmq.destination.routing_key": "k",
+    }
+
+
+def test_what_is_asked_of_rabbitmq_moves_no_message() -> None:
+    row = amqp_exchange(None, None, operation="channel.close", error="not-found")
+    [span] = build(row).rows("spans")
+
+    assert span["SpanName"] == "channel.close" and span["StatusCode"] == "Error"
+    said = span["SpanAttributes"]
+    assert said["error.type"] == "not-found" and "messaging.message.body.size" not in said
+    assert "messaging.operation.type" not in said and "db.namespace" not in said
 
 
 def test_what_a_server_refuses_has_failed() -> None:

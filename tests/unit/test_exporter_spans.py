@@ -246,10 +246,10 @@ def test_every_key_is_in_the_registry_and_every_value_in_its_list() -> None:
         ),
         exchange(role=1, peer_address=OTHER_OUT),
         exchange(peer_address="2001:db8::1"),
-        *[exchange(protocol=p, operation="publish", target="a") for p in ("kafka", "nats")],
+        *[exchange(protocol=p, operation="publish", target="a") for p in ("kafka", "nats", "amqp")],
     )
     spans = writer.rows("spans")
-    assert len(spans) == 8
+    assert len(spans) == 9
     for span in spans:
         for key, value in {**span["SpanAttributes"], **span["ResourceAttributes"]}.items():
             assert key in REGISTRY

@@ -6,8 +6,9 @@ import pytest
 
 from farcall_probes import events
 from farcall_probes.capture import Records
-from farcall_probes.messages import DELIVERED, Messages, Segments
+from farcall_probes.messages import DELIVERED, Messages
 from farcall_probes.pairing import UNENDED_NS
+from farcall_probes.segments import Segments
 from support_pairing import Message, make_block
 from support_segments import CLOSED, REQUEST, RESPONSE, kafka_request, kafka_response
 
@@ -62,7 +63,7 @@ def test_one_whose_end_does_not_come_is_told_of_as_it_stands() -> None:
     assert list_rows(messages.take(make_block([closed]))) == stands
     assert list_rows(messages.take(make_block([LONG, LONG]))) == stands
     assert list_rows(messages.take(make_block([replace(LONG, conn_id=2)]))) == stands
-    assert list_rows(messages.tell_late(3001 + UNENDED_NS)) == stands
+    assert list_rows(messages.tell_late(3001 + UNENDED_NS, 0)) == stands
     assert messages.take(make_block([ITS_END])) is None
     assert messages.counters["messages_unended"] == 4
     assert messages.counters["messages_orphans"] == 1

@@ -41,8 +41,9 @@ enum fc_protocol {
 	FC_PROTO_KAFKA = 8,
 	FC_PROTO_MONGODB = 9,
 	FC_PROTO_CASSANDRA = 10,
-	FC_PROTO_NATS = 12,
 	FC_PROTO_GRPC = 11, /* never from the kernel: user space says so of HTTP/2 by its content type */
+	FC_PROTO_NATS = 12, /* from here on they have no numbers */
+	FC_PROTO_AMQP = 13,
 };
 
 enum fc_role {

@@ -98,7 +98,7 @@ FC_INLINE bool is_undecided(const struct conn *k)
 FC_INLINE void recognise(struct call *c, struct conn *k, u64 before)
 {
 	struct fc_exchange *x = &k->large.x;
-	u8 proto = may_be_followed(c, k) ? classify_multiplexed(c, k->large.req, x->req_cap, x->req_bytes) : FC_PROTO_UNKNOWN;
+	u8 proto = may_be_followed(c, k) ? classify_multiplexed(c, k->large.req, x->req_cap, x->req_bytes, k->connector) : FC_PROTO_UNKNOWN;
 
 	if (proto)
 		begin_frames(c, k, proto, (u16)before);
@@ -232,8 +232,8 @@ FC_INLINE void fill_segment(struct call *c, struct conn *k, struct framing *f, u
 	x->req_bytes = length;
 	x->resp_bytes = offset;
 	x->seq = f->seq++;
-	/* Cassandra's streams come again at once, and NATS has no numbers; of the others user space takes their numbers, which both ends see alike. */
-	x->request_seq = c->plain && x->proto != FC_PROTO_CASSANDRA && x->proto != FC_PROTO_NATS ? c->tls_seq + (f->boundary - c->position) : f->boundary;
+	/* Cassandra's streams come again at once, and some have no numbers; of the others user space takes them, which both ends see alike. */
+	x->request_seq = c->plain && x->proto != FC_PROTO_CASSANDRA && x->proto < FC_PROTO_NATS ? c->tls_seq + (f->boundary - c->position) : f->boundary;
 	x->req_cap = (u16)cap;
 	x->resp_cap = 0;
 	x->wrapped = k->wrapped && !f->inside;
@@ -287,11 +287,13 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 	struct framing *f = find_framing(k, half);
 	u8 *bytes = c->segment.req;
 	u64 held = f->held;
-	u64 line = 0;
-	u64 all, lo, hi, cap, later;
+	u64 sure = f->synced / SYNCED_YES; /* computed */
+	u64 mark = 0;
+	u64 all, lo, hi, cap, head, later, told;
 	u32 length;
 	s64 least, n;
 
+	FORGET(c, sure);
 	FC_CLAMP(held, FC_HOLD);
 	if (held)
 		read_kernel(bytes, (u32)held, find_hold(k, half));
@@ -302,9 +304,9 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 		return false;
 	}
 	all = c->unseen ? held : held + c->total - c->before;
-	least = is_nats(k) ? measure_nats(c, bytes, n, all, FC_HOLD, &line) : measure_header(k, half);
+	least = measure_message(c, k, half, sure, bytes, n, all, FC_HOLD, &mark);
 	FORGET(c, least);
-	FORGET(c, line);
+	FORGET(c, mark);
 	FORGET(c, half);
 	FORGET(c, n);
 	FC_CLAMP(n, FC_SEGMENT_BYTES);
@@ -315,17 +317,15 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 			hold_bytes(c, k, f, half, n);
 		return false;
 	}
-	lo = *(u64 *)bytes;
-	hi = *(u64 *)(bytes + 8);
-	if (is_nats(k))
-		length = weigh_nats(bytes, line, all, half == HALF_RESPONSES);
-	else
-		length = weigh_message(k, half, f->synced == SYNCED_YES, lo, hi);
+	length = weigh_begun(c, k, half, sure, bytes, n, all, mark, &head);
 	FORGET(c, length);
+	FORGET(c, head);
+	lo = *(volatile u64 *)bytes; /* what was found out of them is forgotten, too */
+	hi = *(volatile u64 *)(bytes + 8);
 	if (!length) {
-		/* In the middle of a NATS message: one may begin behind each line's end. */
-		if (line && f->synced == SYNCED_TRIAL) {
-			f->boundary += line;
+		/* In the middle of a message: one may begin behind each line's end, of NATS, or each frame's, of AMQP. */
+		if (mark && f->synced == SYNCED_TRIAL) {
+			f->boundary += mark;
 			f->held = 0;
 			c->before = f->boundary - c->position;
 			return c->before < c->total;
@@ -339,11 +339,13 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 		hold_bytes(c, k, f, half, n);
 		return false;
 	}
-	cap = n < length ? n : length;
+	cap = n < head ? n : head;
 	later = (s32)(f->boundary + length - c->position - (u32)c->total) > 0 && !k->wrapped &&
 		!(c->more && c->dir == DIR_OUT);
 	FORGET(c, later);
-	if (is_told(k, f, lo, hi, length))
+	told = is_told(k, f, lo, hi, length);
+	FORGET(c, told);
+	if (told)
 		ship_segment(c, k, f, half, cap, length, later);
 	else
 		later = 0;

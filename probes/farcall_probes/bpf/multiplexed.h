@@ -6,6 +6,7 @@
 #ifndef FARCALL_MULTIPLEXED_H
 #define FARCALL_MULTIPLEXED_H
 
+#include "amqp.h"
 #include "cassandra.h"
 #include "http2.h"
 #include "kafka.h"
@@ -17,13 +18,14 @@
 
 FC_INLINE bool is_multiplexed(u8 proto)
 {
-	return (proto >= FC_PROTO_HTTP2 && proto <= FC_PROTO_CASSANDRA) || proto == FC_PROTO_NATS;
+	return (proto >= FC_PROTO_HTTP2 && proto <= FC_PROTO_CASSANDRA) || proto >= FC_PROTO_NATS;
 }
 
 /* The first eight bytes may begin such a request: worth a closer look. */
 FC_INLINE bool may_be_multiplexed(u64 lo)
 {
-	return may_be_kafka(lo) || may_be_mongodb(lo) || may_be_cassandra(lo, false) || may_be_http2(lo) || may_be_nats(lo);
+	return may_be_kafka(lo) || may_be_mongodb(lo) || may_be_cassandra(lo, false) || may_be_http2(lo) || may_be_nats(lo) ||
+	       may_be_amqp(lo);
 }
 
 /* Fewer than eight bytes, of which `first` holds four if there are so many, else one. Brokers read the length alone. */
@@ -36,9 +38,12 @@ FC_INLINE bool may_begin_multiplexed(u32 first, u64 len)
 	return is_kafka_length(swap32(first)) || may_be_mongodb(first) || (c >= 3 && c <= 5);
 }
 
-/* Strictly: a connection that may be anything, and `n` bytes from `head` of `total` that were sent. */
-FC_INLINE u8 classify_multiplexed(struct call *c, const u8 *head, u64 n, u64 total)
+/* Strictly: a connection that may be anything, and `n` bytes from `head` of `total` that were sent, by the end that called connect, if that is
+ * known. */
+FC_INLINE u8 classify_multiplexed(struct call *c, const u8 *head, u64 n, u64 total, bool is_connectors)
 {
+	if (is_amqp_request(head, n, is_connectors))
+		return FC_PROTO_AMQP;
 	if (is_nats_request(c, head, n))
 		return FC_PROTO_NATS;
 	if (is_mongodb_request(head, n))
@@ -59,8 +64,6 @@ FC_INLINE u64 measure_header(struct conn *k, u64 half)
 {
 	u8 proto = k->large.x.proto;
 
-	if (proto == FC_PROTO_NATS)
-		return 0; /* see measure_nats */
 	if (proto == FC_PROTO_MONGODB)
 		return FC_MONGODB_HEADER;
 	if (proto == FC_PROTO_CASSANDRA)
@@ -76,6 +79,8 @@ FC_INLINE u32 weigh_message(struct conn *k, u64 half, bool sure, u64 lo, u64 hi)
 	u8 proto = k->large.x.proto;
 	u32 length;
 
+	if (proto == FC_PROTO_AMQP)
+		return weigh_amqp_frame(lo, hi);
 	if (proto == FC_PROTO_MONGODB)
 		return weigh_mongodb(lo, hi, half == HALF_RESPONSES);
 	if (proto == FC_PROTO_CASSANDRA && k->wrapped && !f->inside)
@@ -92,11 +97,43 @@ FC_INLINE u32 weigh_message(struct conn *k, u64 half, bool sure, u64 lo, u64 hi)
 	return length;
 }
 
+/* How many bytes of a message must be there before it can be weighed, of `n` of `all` that are. `mark`: behind the end of NATS' line; behind
+ * what may end a frame of AMQP's, when none must begin here. 0: there is none, or nobody needs it. */
+FC_INLINE u64 measure_message(struct call *c, struct conn *k, u64 half, u64 sure, const u8 *bytes, u64 n, u64 all, u64 hold, u64 *mark)
+{
+	/* Computed, not decided: one way to the verifier. */
+	u64 proto = *(const volatile u8 *)&k->large.x.proto;
+	u64 has_lines = is_below(proto ^ FC_PROTO_NATS, 1);
+	u64 byte = has_lines * '\n' + is_below((proto ^ FC_PROTO_AMQP) | sure, 1) * FC_AMQP_END;
+
+	*mark = byte ? find_mark(c, bytes, n, byte) : 0;
+	if (has_lines)
+		return *mark || n < all || n > hold ? 0 : n + 1;
+	return is_amqp(k) ? measure_amqp(bytes) : measure_header(k, half);
+}
+
+/* As weigh_message, by as much of the message as is there. `head`: what of it may be told. */
+FC_INLINE u32 weigh_begun(struct call *c, struct conn *k, u64 half, u64 sure, const u8 *bytes, u64 n, u64 all, u64 mark, u64 *head)
+{
+	u32 length;
+
+	if (is_amqp(k))
+		return weigh_amqp(c, bytes, n, sure, head);
+	if (is_nats(k))
+		length = weigh_nats(bytes, mark, all, half == HALF_RESPONSES);
+	else
+		length = weigh_message(k, half, sure, *(const u64 *)bytes, *(const u64 *)(bytes + 8));
+	*head = length;
+	return length;
+}
+
 /* Whether user space needs the message; others are only stepped over. */
 FC_INLINE bool is_told(struct conn *k, struct framing *f, u64 lo, u64 hi, u32 length)
 {
 	if (k->large.x.proto == FC_PROTO_NATS)
 		return is_nats_told((u32)lo);
+	if (k->large.x.proto == FC_PROTO_AMQP)
+		return is_amqp_told(lo, hi);
 	return !k->wrapped || is_cassandra_told(f, lo, hi, length);
 }
 

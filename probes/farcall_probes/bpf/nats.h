@@ -63,8 +63,8 @@ FC_INLINE bool is_nats_word(u32 word, bool is_response)
 	       word == (u32)FC_WORD('U', 'N', 'S', 'U') || word == (u32)FC_WORD('C', 'O', 'N', 'N');
 }
 
-/* Behind the first line end in these `n` bytes; 0 where there is none. Eight bytes at a time. */
-FC_INLINE u64 find_nats_line(struct call *c, const u8 *bytes, u64 n)
+/* Behind the first such byte in these `n`; 0 where there is none. Eight bytes at a time. */
+FC_INLINE u64 find_mark(struct call *c, const u8 *bytes, u64 n, u64 mark)
 {
 	const u64 ones = 0x0101010101010101ULL;
 	u64 end = 0;
@@ -72,7 +72,7 @@ FC_INLINE u64 find_nats_line(struct call *c, const u8 *bytes, u64 n)
 
 #pragma clang loop unroll(disable)
 	for (i = 0; i < FC_NATS_LINE / 8; i++) {
-		u64 w = *(const u64 *)(bytes + 8 * i) ^ '\n' * ones;
+		u64 w = *(const u64 *)(bytes + 8 * i) ^ mark * ones;
 		u64 found = (w - ones) & ~w & ones << 7;
 
 		if (found) {
@@ -108,15 +108,7 @@ FC_INLINE u64 read_nats_size(const u8 *bytes, u64 end)
 	return (u8)(word >> 56) - '0' > 9U ? FC_NATS_LONGEST + 1 : n;
 }
 
-/* How many bytes of a message must be there before it can be weighed, of `n` of `all` that are: as many, or one more. `line`: where
- * its line ends, 0 when that is longer than is looked at. */
-FC_INLINE u64 measure_nats(struct call *c, const u8 *bytes, u64 n, u64 all, u64 hold, u64 *line)
-{
-	*line = find_nats_line(c, bytes, n);
-	return *line || n < all || n > hold ? 0 : n + 1;
-}
-
-/* The length of the message that begins so; 0: none does. */
+/* The length of the message that begins so; 0: none does. `line`: where its line ends, 0 when that is longer than is looked at. */
 FC_INLINE u32 weigh_nats(const u8 *bytes, u64 line, u64 all, bool is_response)
 {
 	u32 word = *(const u32 *)bytes;
@@ -140,7 +132,7 @@ FC_INLINE bool is_nats_request(struct call *c, const u8 *head, u64 n)
 		return true;
 	if (!may_be_nats(*(const u64 *)head))
 		return false;
-	line = find_nats_line(c, head, n);
+	line = find_mark(c, head, n, '\n');
 	return line && head[(line - 2) & 511] == '\r' && weigh_nats(head, line, n, false);
 }
 

@@ -5,15 +5,20 @@
 
 #include "fc.h"
 
-/* 1 or 0, computed: a branch for each digit would be paths to the verifier. */
-FC_INLINE u64 is_below_ten(u64 d)
+/* Of small numbers 1 or 0, computed: a branch for each digit would be paths to the verifier. */
+FC_INLINE u64 is_below(u64 d, u64 bound)
 {
-	u64 n = d - 10;
+	u64 n = d - bound;
 
 	FC_HIDE(n);
 	n >>= 63;
 	FC_HIDE(n);
 	return n;
+}
+
+FC_INLINE u64 is_below_ten(u64 d)
+{
+	return is_below(d, 10);
 }
 
 FC_INLINE bool is_digit(u8 c)

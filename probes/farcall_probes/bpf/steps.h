@@ -114,7 +114,7 @@ FC_INLINE void message_step(void *ctx, struct call *c)
 		return;
 	tell_end(c, k);
 	more = take_messages(c, sk, k);
-	if (k->large.x.proto == FC_PROTO_NATS)
+	if (k->large.x.proto >= FC_PROTO_NATS)
 		before = ~0; /* what a broker does with a message is not its sender's */
 	if (c->segments > before && k->large.x.role == FC_ROLE_SERVER && which_half(c, k) == HALF_REQUESTS)
 		begin_serving_message(c, sk, k, c->segments);

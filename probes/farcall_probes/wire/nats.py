@@ -24,16 +24,6 @@ _PREFIXES = (b"PUB ", b"HPUB ", b"MSG ", b"HMSG ", b"-ERR")
 _ERROR = re.compile(rb"-ERR[ \t]+'([A-Za-z][A-Za-z -]*?)(?: (?:for|to) (?:[A-Za-z]+ )*(.*))?'")
 _HEADERS_BEGIN = re.compile(rb"NATS/1\.0[^\r\n]*\r\n")
 _HEADER = re.compile(rb"([^:\r\n]+):[ \t]*([^\r\n]*)\r\n")
-_CONTEXT = frozenset(
-    (
-        b"traceparent",
-        b"tracestate",
-        b"b3",
-        b"x-b3-traceid",
-        b"x-b3-spanid",
-        b"uber-trace-id",
-    )
-)
 
 
 class NatsMessage(NamedTuple):
@@ -128,21 +118,8 @@ def _add_context(message: NatsMessage, headers: bytes) -> NatsMessage:
     at = begin.end()
     while (line := _HEADER.match(headers, at)) is not None:
         name = line[1].strip().lower()
-        if name in _CONTEXT:
+        if name in tracecontext.CARRIERS:
             said.setdefault(name, line[2])
         at = line.end()
-    if not said:
-        return message
-    ids, form, state = tracecontext.NOBODY, tracecontext.W3C, None
-    if b"traceparent" in said:
-        ids = tracecontext.parse_traceparent(said[b"traceparent"])
-        if ids[0] is not None and b"tracestate" in said:
-            state = tracecontext.parse_tracestate(said[b"tracestate"])
-    if ids[0] is None:
-        ids, form, _ = tracecontext.choose(
-            b3=said.get(b"b3"),
-            b3_trace=said.get(b"x-b3-traceid"),
-            b3_span=said.get(b"x-b3-spanid"),
-            jaeger=said.get(b"uber-trace-id"),
-        )
+    ids, form, state = tracecontext.read_carrier(said)
     return message._replace(ids=ids, trace_format=form, trace_state=state)

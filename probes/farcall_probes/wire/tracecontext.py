@@ -9,6 +9,7 @@ counts. IDs of 64 bits are filled up with zeros on the left, as OpenTelemetry's 
 
 import re
 from binascii import unhexlify
+from collections.abc import Mapping
 
 W3C, B3, JAEGER = 0, 1, 2  # formats
 Ids = tuple[bytes | None, bytes | None]  # trace ID, span ID: both or neither
@@ -17,6 +18,9 @@ MAX_VALUE = (
     128  # bytes: the longest valid one of any format has 85, with its colons percent-encoded
 )
 
+CARRIERS = frozenset(  # headers of a message, in lower case
+    (b"traceparent", b"tracestate", b"b3", b"x-b3-traceid", b"x-b3-spanid", b"uber-trace-id")
+)
 _TRACEPARENT = re.compile(
     rb"[ \t]*(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?[ \t]*"
 )
@@ -118,6 +122,23 @@ def choose(
     valid = [each for each in given if each[1][0] is not None]
     form, ids = valid[0] if valid else (W3C, NOBODY)
     return ids, form, len(valid) < len(given)
+
+
+def read_carrier(said: Mapping[bytes, bytes]) -> tuple[Ids, int, str | None]:
+    """IDs, their format and tracestate of a message's headers, whose names are in lower case."""
+    ids, form, state = NOBODY, W3C, None
+    if b"traceparent" in said:
+        ids = parse_traceparent(said[b"traceparent"])
+        if ids[0] is not None and b"tracestate" in said:
+            state = parse_tracestate(said[b"tracestate"])
+    if ids[0] is None and not CARRIERS.isdisjoint(said):
+        ids, form, _ = choose(
+            b3=said.get(b"b3"),
+            b3_trace=said.get(b"x-b3-traceid"),
+            b3_span=said.get(b"x-b3-spanid"),
+            jaeger=said.get(b"uber-trace-id"),
+        )
+    return ids, form, state
 
 
 def _build(trace_id: bytes, span_id: bytes) -> Ids:

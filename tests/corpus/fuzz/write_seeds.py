@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from hpack import Encoder
 
+import support_amqp as amqp
 from farcall_probes.wire import cassandra, http2
 from farcall_probes.wire.outcomes import Outcome
 from support_agent import a_answer, dns_message, dns_record
@@ -149,6 +150,26 @@ def main() -> None:
             b"HPUB orders.new " + sizes + b"\r\n" + traced + b"hello\r\n",
             b"HMSG orders.new 1 _INBOX.a " + sizes + b"\r\n" + traced + b"hello\r\n",
             denied,
+        ],
+    )
+    traceparent = amqp.table(
+        {"traceparent": amqp.long_text("00-" + "a" * 32 + "-" + "b" * 16 + "-01")}
+    )
+    asked = [
+        amqp.declare("q"),
+        amqp.declared("q"),
+        amqp.consume("q", "t"),
+        amqp.deliver("t", "ex", "k") + amqp.content(2),
+    ]
+    write(
+        "amqp",
+        [
+            amqp.publish("ex", "k") + amqp.message(b"hello", traceparent),
+            amqp.deliver("t", "ex", "k") + amqp.message(b"hello", traceparent),
+            amqp.get_ok("ex", "k") + amqp.message(b"hello"),
+            amqp.close(404, (60, 40)),
+            # As a call's pieces, a frame each.
+            b"".join(bytes((len(piece),)) + piece for piece in asked),
         ],
     )
     write("http2", http2_seeds())
