@@ -2,7 +2,7 @@
 
 from farcall_probes.streamframes import Bodies, Other
 from farcall_probes.streamrows import Stream
-from farcall_probes.wire import hpack
+from farcall_probes.wire import hpackfields
 
 RESET = "reset"
 
@@ -34,7 +34,7 @@ def add_bodies(streams: dict[int, Stream], bodies: Bodies, ts_ns: int) -> None:
 
 def is_tunnel(stream: Stream) -> bool:
     """What follows the answer to CONNECT is no body (RFC 9113, 8.5)."""
-    return stream.fields[hpack.METHOD] == "CONNECT"
+    return stream.fields[hpackfields.METHOD] == "CONNECT"
 
 
 def name_reset(error: str) -> str:

@@ -5,8 +5,6 @@ counted. Its blocks are read one after the other, as their tables ask for; what 
 what an orderly connection has left over, is walked through frame by frame (streams.py).
 """
 
-from collections.abc import Sequence
-from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -16,13 +14,12 @@ from farcall_probes import events
 from farcall_probes.arraysets import distinct, is_among
 from farcall_probes.streamframes import ANSWERED, ASKED, ASKED_BODY, ENDED, ODD, Frames
 from farcall_probes.streamrows import Ended, StreamRows, set_identity
+from farcall_probes.streamsaid import Said, judge, number
 from farcall_probes.streamsessions import GRPC, Session, find_type
-from farcall_probes.wire import hpack
-from farcall_probes.wire.hpack import Fields, Value
+from farcall_probes.wire import hpack, hpackfields
+from farcall_probes.wire.hpackfields import Fields, Value
 
 Rows = npt.NDArray[np.intp]
-_METHOD, _STATUS = itemgetter(hpack.METHOD), itemgetter(hpack.STATUS)
-_TYPE = itemgetter(hpack.CONTENT_TYPE)
 
 
 class Connections(NamedTuple):
@@ -41,18 +38,43 @@ class Calls(NamedTuple):
     ended: Rows
 
 
+class Read(NamedTuple):
+    """What blocks say, by a frame's place."""
+
+    asked: Said  # requests, but for their traces
+    traces: list[Value]  # hpackfields.TRACEPARENT of requests
+    answered: Said
+    is_read: npt.NDArray[np.bool_]  # bodies are: they say nothing
+
+    def find(self, at: int, kind: int) -> Fields | None:
+        """Of a frame of that kind, None where it was not read."""
+        if not self.is_read[at]:
+            return None
+        if kind != ASKED:
+            return self.answered.fields[self.answered.which[at]] if kind < ASKED_BODY else []
+        fields, trace = self.asked.fields[self.asked.which[at]], self.traces[at]
+        if trace is not None:
+            fields = fields.copy()
+            fields[hpackfields.TRACEPARENT] = trace
+        return fields
+
+
 def take_calls(
-    frames: Frames, sessions: list[Session], which: Rows, rows: StreamRows
-) -> tuple[list[Fields | None], npt.NDArray[np.bool_], int]:
-    """Adds those of a drain that are whole to `rows`. Of each frame what its block says, None where it was not read; whether it is
-    left over; and how many blocks were none. `which`: the place of each frame's session."""
+    frames: Frames,
+    sessions: list[Session],
+    which: Rows,
+    texts: hpackfields.Texts,
+    rows: StreamRows,
+) -> tuple[Read, npt.NDArray[np.bool_], int]:
+    """Adds those of a drain that are whole to `rows`. Of each frame what its block says, and whether it is left over; and how many
+    blocks were none. `which`: the place of each frame's session."""
     connections = find_orderly(frames, sessions, which)
     learn_identities(frames, connections)
-    read, unread = read_blocks(frames, connections)
-    calls = pick_plain(find_calls(frames, connections), read)
+    read, unread = read_blocks(frames, connections, texts)
+    calls, is_grpc = pick_plain(find_calls(frames, connections), read)
     is_left = np.ones(len(frames), dtype=np.bool_)
     if len(calls.asked):
-        rows.add_calls(build_ended(frames, connections, calls, read))
+        rows.add_calls(build_ended(frames, connections, calls, is_grpc, read))
         for places in calls:
             is_left[places] = False
     return read, is_left, unread
@@ -91,31 +113,59 @@ def learn_identities(frames: Frames, connections: Connections) -> None:
             sessions[at].identity = frames.find_identity(row)
 
 
-def read_blocks(frames: Frames, connections: Connections) -> tuple[list[Fields | None], int]:
-    """By a frame's place, what the blocks of orderly connections say, nothing for a body, None for other connections; and how many
-    of the blocks are none."""
+def read_blocks(
+    frames: Frames, connections: Connections, texts: hpackfields.Texts
+) -> tuple[Read, int]:
+    """What the blocks of orderly connections say, and how many of them are none."""
     sessions, which, orderly = connections
-    is_orderly = orderly[which]
-    read: list[Fields | None] = [[] if one else None for one in is_orderly.tolist()]
-    rows = np.flatnonzero(is_orderly & (frames.kinds < ASKED_BODY))
-    lanes = which[rows] * 2 + (frames.kinds[rows] & 1)
-    decoders = [d.decoder for s in sessions for d in (s.response, s.request)]
-    columns = rows, frames.begins[rows], frames.ends[rows], lanes
+    is_read = orderly[which]
+    traces: list[Value] = [None] * len(frames)
+    requests: list[Fields] = []
     data, unread = frames.data, 0
-    for at, begin, end, lane in zip(*(column.tolist() for column in columns), strict=True):
+    decoders = [session.request.decoder for session in sessions]
+    asked = np.flatnonzero(is_read & (frames.kinds == ASKED))
+    for at, begin, end, lane in _list_blocks(frames, which, asked):
         decoder, block = decoders[lane], data[begin:end]
-        fields = decoder.known.get(block)
-        if not fields:
+        again = decoder.repeat(block)
+        if again is not None:
+            fields, traces[at] = again
+        else:
             fields, is_none = read_block(decoder, block)
             unread += is_none
-        read[at] = fields
-    return read, unread
+            traces[at], fields = fields[hpackfields.TRACEPARENT], texts.share(fields)
+        requests.append(fields)
+    answers: list[Fields] = []
+    decoders = [session.response.decoder for session in sessions]
+    answered = np.flatnonzero(is_read & (frames.kinds < ASKED_BODY) & (frames.kinds != ASKED))
+    for _, begin, end, lane in _list_blocks(frames, which, answered):
+        decoder, block = decoders[lane], data[begin:end]
+        known = decoder.known.get(block)
+        if not known:
+            known, is_none = read_block(decoder, block)
+            unread += is_none
+        answers.append(known)
+    asked_said, answered_said = _place(requests, asked, frames), _place(answers, answered, frames)
+    return Read(asked_said, traces, answered_said, is_read), unread
+
+
+def _list_blocks(frames: Frames, which: Rows, rows: Rows) -> "zip[tuple[int, int, int, int]]":
+    """Of these frames: their places, where their blocks begin and end, and their sessions' places."""
+    columns = rows, frames.begins[rows], frames.ends[rows], which[rows]
+    return zip(*(column.tolist() for column in columns), strict=True)
+
+
+def _place(fields: list[Fields], rows: Rows, frames: Frames) -> Said:
+    """By a frame's place; what other frames have there means nothing."""
+    said = number(fields)
+    which = np.zeros(len(frames), np.intp)
+    which[rows] = said.which
+    return Said(said.fields, which)
 
 
 def read_block(decoder: hpack.Decoder, block: bytes) -> tuple[Fields, bool]:
     """What a whole block says, and whether it is none."""
     fields = decoder.decode(block)
-    return (fields, False) if type(fields) is list else (hpack.make_unknown(), True)
+    return (fields, False) if type(fields) is list else (hpackfields.make_unknown(), True)
 
 
 def find_calls(frames: Frames, connections: Connections) -> Calls:
@@ -141,34 +191,39 @@ def find_calls(frames: Frames, connections: Connections) -> Calls:
     return Calls(rows[first[is_call]], rows[second[is_call]], rows[last[is_call]])
 
 
-def pick_plain(calls: Calls, read: Sequence[Fields | None]) -> Calls:
+def pick_plain(calls: Calls, read: Read) -> tuple[Calls, npt.NDArray[np.bool_]]:
     """Without those that an answer's first block makes another matter of: an interim one, a tunnel, or of which it is not known
-    whether they are gRPC's."""
-    asked, answers = pick(read, calls.asked), pick(read, calls.answered)
-    columns = map(_METHOD, asked), map(_TYPE, asked), map(_TYPE, answers), map(_STATUS, answers)
-    said = list(zip(*columns, strict=True))
-    others = {one for one in set(said) if not _is_plain(*one)}
-    if not others:
-        return calls
-    plain = np.array([one not in others for one in said])
-    return Calls(*(places[plain] for places in calls))
+    whether they are gRPC's. And which of them are."""
+    if not len(calls.asked):
+        return calls, np.zeros(0, np.bool_)
+    answers, trailers = read.answered.pick(calls.answered), read.answered.pick(calls.ended)
+    plain, is_grpc = judge(_judge, read.asked.pick(calls.asked), answers, trailers)
+    if plain.all():
+        return calls, is_grpc
+    return Calls(*(places[plain] for places in calls)), is_grpc[plain]
 
 
-def _is_plain(method: Value, asked_type: Value, answered_type: Value, status: Value) -> bool:
-    kind = answered_type if asked_type is None else asked_type
+def _judge(asked: Fields, answer: Fields, trailers: Fields) -> tuple[bool, bool]:
+    """Whether a call is plain, and whether it is gRPC's."""
+    kind, status = find_type(asked, answer), answer[hpackfields.STATUS]
     is_final = type(status) is str and status[:1] != "1"
-    return is_final and type(kind) is str and method != "CONNECT"
+    is_plain = is_final and type(kind) is str and asked[hpackfields.METHOD] != "CONNECT"
+    says_grpc = type(kind) is str and kind.startswith(GRPC)
+    return is_plain, says_grpc or trailers[hpackfields.GRPC_STATUS] is not None
 
 
 def build_ended(
-    frames: Frames, connections: Connections, calls: Calls, read: Sequence[Fields | None]
+    frames: Frames,
+    connections: Connections,
+    calls: Calls,
+    is_grpc: npt.NDArray[np.bool_],
+    read: Read,
 ) -> Ended:
     """Their columns. A connection that has gRPC's calls is marked."""
     sessions, which, _ = connections
-    asked, answers, trailers = (pick(read, places) for places in calls)
-    is_grpc = [_is_grpc(*said) for said in zip(asked, answers, trailers, strict=True)]
+    asked = read.asked.pick(calls.asked)
     owners = which[calls.asked]
-    for at in distinct(owners[np.array(is_grpc)]).tolist():
+    for at in distinct(owners[is_grpc]).tolist():
         sessions[at].has_grpc = True
     block = frames.heads[calls.asked].view(events.EXCHANGE)
     flags = frames.flags[calls.asked] & ~np.uint32(events.FLAG_CUT)
@@ -177,7 +232,9 @@ def build_ended(
             set_identity(block, row, identity)
             flags[row] |= events.FLAG_IDENTITY
     # Headers that a late joiner cannot know are said by LATE; any others that are unknown are cut.
-    unknown = np.array([fields[hpack.UNKNOWN] is not None for fields in asked])
+    unknown = np.array([fields[hpackfields.UNKNOWN] is not None for fields in asked.fields])[
+        asked.which
+    ]
     flags[unknown & (flags & events.FLAG_LATE == 0)] |= np.uint32(events.FLAG_CUT)
     begun = np.where(calls.answered == calls.ended, 0, frames.sizes[calls.answered])
     return Ended(
@@ -188,17 +245,9 @@ def build_ended(
         ended_ns=frames.times_ns[calls.ended],
         answer_bytes=(frames.sizes[calls.ended] + begun).astype(np.uint64),
         is_grpc=is_grpc,
-        fields=asked,
-        answers=answers,
-        trailers=trailers,
-        errors=[None] * len(asked),
+        asked=asked,
+        traces=[read.traces[at] for at in calls.asked.tolist()],
+        answers=read.answered.pick(calls.answered),
+        trailers=read.answered.pick(calls.ended),
+        errors=[None] * len(owners),
     )
-
-
-def _is_grpc(asked: Fields, answer: Fields, trailers: Fields) -> bool:
-    kind = find_type(asked, answer)
-    return trailers[hpack.GRPC_STATUS] is not None or (type(kind) is str and kind.startswith(GRPC))
-
-
-def pick(read: Sequence[Fields | None], places: Rows) -> list[Fields]:
-    return [read[at] or [] for at in places.tolist()]

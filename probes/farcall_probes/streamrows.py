@@ -1,20 +1,21 @@
 """Streams that have ended → the records and columns of their exchanges."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import numpy.typing as npt
 
-from farcall_probes import events
+from farcall_probes import events, streamsaid
 from farcall_probes.capture import Records
 from farcall_probes.readcolumns import NO_RESPONSE, TRACE_FLAGS, Columns
 from farcall_probes.records import join
-from farcall_probes.wire import hpack, tracecontext, traceparents
-from farcall_probes.wire.hpack import Fields, Value
+from farcall_probes.streamsaid import Said, number
+from farcall_probes.wire import hpackfields, tracecontext, traceparents
+from farcall_probes.wire.hpackfields import Fields, Value
 from farcall_probes.wire.http1 import MAX_WORD, drop_user
 from farcall_probes.wire.outcomes import MAX_TEXT, text
 
@@ -24,22 +25,19 @@ MAX_STATUS = 999
 STREAM_STEP = 1 << 15
 MAX_ASKED = 1024  # requests that say the same, as they are remembered; 0.5 kB each
 MAX_ASKED_PATH = 256  # characters of one that is remembered
-_NO_FIELDS: Fields = [None] * hpack.FIELDS
-_ASKED = (
-    hpack.METHOD,
-    hpack.PATH,
-    hpack.AUTHORITY,
-    hpack.HOST,
-    hpack.USER_AGENT,
-    hpack.CONTENT_TYPE,
+_NO_FIELDS: Fields = [None] * hpackfields.FIELDS
+_ASKED = itemgetter(
+    hpackfields.METHOD,
+    hpackfields.PATH,
+    hpackfields.AUTHORITY,
+    hpackfields.HOST,
+    hpackfields.USER_AGENT,
+    hpackfields.CONTENT_TYPE,
 )
-_STATUS = itemgetter(hpack.STATUS)
-_RPC_STATUS, _RPC_MESSAGE = itemgetter(hpack.GRPC_STATUS), itemgetter(hpack.GRPC_MESSAGE)
-_NOTHING: list[Value] = [None] * (hpack.UBER + 1 - hpack.B3)
+_STATE = itemgetter(hpackfields.TRACESTATE)
+_NOTHING: list[Value] = [None] * (hpackfields.UBER + 1 - hpackfields.B3)
 _MAX_ASKED_US = 2**32 - 1
 MAX_RPC_STATUS = 16  # UNAUTHENTICATED; what is beyond is nobody's
-T = TypeVar("T")
-U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +109,11 @@ class Ended(NamedTuple):
     answered_ns: npt.NDArray[np.uint64]
     ended_ns: npt.NDArray[np.uint64]
     answer_bytes: npt.NDArray[np.uint64]
-    is_grpc: list[bool]
-    fields: list[Fields]  # of requests, answers, and what answers ended with
-    answers: list[Fields]
-    trailers: list[Fields]
+    is_grpc: npt.NDArray[np.bool_]
+    asked: Said  # may leave out the traces
+    traces: list[Value]  # hpackfields.TRACEPARENT of requests
+    answers: Said
+    trailers: Said  # what answers ended with
     errors: list[str | None]
 
 
@@ -141,7 +140,7 @@ class StreamRows:
             flags |= events.FLAG_NO_RESPONSE
             error = NO_RESPONSE
         # Headers that a late joiner cannot know are said by LATE; any others that are unknown are cut.
-        if stream.is_cut or (stream.fields[hpack.UNKNOWN] and not flags & events.FLAG_LATE):
+        if stream.is_cut or (stream.fields[hpackfields.UNKNOWN] and not flags & events.FLAG_LATE):
             flags |= events.FLAG_CUT
         self._ended.append((stream, flags, end_ns, error))
 
@@ -170,19 +169,18 @@ class StreamRows:
             answered_ns=np.array(answered, dtype=np.uint64),
             ended_ns=np.array(ends, dtype=np.uint64),
             answer_bytes=np.array([stream.answer_bytes for stream in streams], dtype=np.uint64),
-            is_grpc=[bool(stream.is_grpc) for stream in streams],
-            fields=[stream.fields for stream in streams],
-            answers=[stream.answer for stream in streams],
-            trailers=[stream.trailers for stream in streams],
+            is_grpc=np.array([bool(stream.is_grpc) for stream in streams]),
+            asked=number([stream.fields for stream in streams]),
+            traces=[stream.fields[hpackfields.TRACEPARENT] for stream in streams],
+            answers=number([stream.answer for stream in streams]),
+            trailers=number([stream.trailers for stream in streams]),
             errors=list(errors),
         )
 
     def _build(self, calls: Ended) -> Exchanges:
-        fields = list(zip(*calls.fields, strict=True))
-        trace_ids, span_ids, states, formats = self._read_contexts(fields, calls.fields)
-        said = list(zip(*map(fields.__getitem__, _ASKED), strict=True))
-        asked = _translate(said, self._find_asked)
-        method, path, query, host, agent, kind = zip(*asked, strict=True)
+        trace_ids, span_ids, states, formats = self._read_contexts(calls.traces, calls.asked)
+        said = zip(*map(self._find_asked, calls.asked.fields), strict=True)
+        method, path, query, host, agent, kind = map(calls.asked.spread, said)
         block = calls.block
         block["proto"] = np.where(calls.is_grpc, events.PROTO_GRPC, events.PROTO_HTTP2)
         block["seq"] = number_streams(calls.numbers)
@@ -193,7 +191,7 @@ class StreamRows:
         block["segment"] = events.SEGMENT_NONE
         _number_sealed(block)
         nothing = [None] * len(block)
-        statuses = _translate(map(_STATUS, calls.answers), _read_http_status)
+        statuses = np.array([_read_http_status(said) for said in calls.answers.fields], np.int32)
         columns = Columns(
             rows=np.arange(len(block)),
             flags=block["flags"].copy(),
@@ -201,7 +199,7 @@ class StreamRows:
             target=path,
             query=query,
             host=host,
-            status=np.array(statuses, dtype=np.int32),
+            status=statuses[calls.answers.which],
             error=calls.errors,
             batch_size=nothing,
             user_agent=agent,
@@ -209,8 +207,8 @@ class StreamRows:
             trace_id=trace_ids,
             parent_span_id=span_ids,
             trace_state=states,
-            rpc_status=_translate(map(_RPC_STATUS, calls.trailers), _read_rpc_status),
-            message=_translate(map(_RPC_MESSAGE, calls.trailers), _read_message),
+            rpc_status=calls.trailers.say(_read_rpc_status),
+            message=calls.trailers.say(_read_message),
             ended_ns=calls.ended_ns,
         )
         return Exchanges(block=block, columns=columns)
@@ -230,7 +228,8 @@ class StreamRows:
         self._identities.clear()
         return block
 
-    def _find_asked(self, said: tuple[Value, ...]) -> _Asked:
+    def _find_asked(self, fields: Fields) -> _Asked:
+        said = _ASKED(fields)
         asked = self._asked.get(said)
         if asked is None:
             asked = _read_asked(*said)
@@ -241,22 +240,24 @@ class StreamRows:
         return asked
 
     def _read_contexts(
-        self, columns: Sequence[Sequence[Value]], fields: Sequence[Fields]
+        self, said: Sequence[Value], asked: Said
     ) -> tuple[Sequence[bytes | None], Sequence[bytes | None], Sequence[str | None], Sequence[int]]:
         """Of each its trace and span, its tracestate, and the flag that says in which format they were."""
-        said = traceparents.read_all(columns[hpack.TRACEPARENT])
-        formats = [0] * len(said)
-        states: Sequence[str | None] = (None,) * len(said)
-        given = columns[hpack.TRACESTATE]
-        traces = [ids or tracecontext.NOBODY for ids in said]
+        found = traceparents.read_all(said)
+        formats = [0] * len(found)
+        states: Sequence[str | None] = (None,) * len(found)
+        traces = [ids or tracecontext.NOBODY for ids in found]
         if tracecontext.NOBODY in traces:
-            traces = [self._read_other(at, ids, fields[at], formats) for at, ids in enumerate(said)]
-        if given.count(None) < len(given):
+            fields = asked.spread(asked.fields)
+            traces = [
+                self._read_other(at, ids, fields[at], formats) for at, ids in enumerate(found)
+            ]
+        if any(map(_STATE, asked.fields)):
             states = tuple(
                 self._read_state(state)
                 if state and ids is not None and ids[0] is not None
                 else None
-                for ids, state in zip(said, given, strict=True)
+                for ids, state in zip(found, asked.say(_STATE), strict=True)
             )
         trace_ids, span_ids = zip(*traces, strict=True)
         return trace_ids, span_ids, states, formats
@@ -284,19 +285,15 @@ def _join(one: Ended, other: Ended) -> Ended:
     joined: list[Any] = [join([one.block, other.block])]
     columns: list[tuple[Any, Any]] = list(zip(one[1:], other[1:], strict=True))
     for a, b in columns:
-        joined.append(a + b if isinstance(a, list) else np.concatenate((a, b)))
+        if isinstance(a, Said):
+            joined.append(streamsaid.join(a, b))
+        else:
+            joined.append(a + b if isinstance(a, list) else np.concatenate((a, b)))
     return Ended(*joined)
 
 
 def set_identity(block: Records, row: int, identity: bytes) -> None:
     block["isn_client"][row], block["isn_server"][row] = np.frombuffer(identity, dtype="<u4")
-
-
-def _translate(values: Iterable[T], read: Callable[[T], U]) -> list[U]:
-    """What is read of each; most of them are the same."""
-    given = list(values)
-    known = {value: read(value) for value in set(given)}
-    return list(map(known.__getitem__, given))
 
 
 def _read_asked(
@@ -317,7 +314,7 @@ def _read_asked(
 
 
 def _read_other_context(fields: Fields) -> tuple[tracecontext.Ids, int, bool]:
-    said = fields[hpack.B3 : hpack.UBER + 1]
+    said = fields[hpackfields.B3 : hpackfields.UBER + 1]
     if said == _NOTHING:  # nearly always
         return tracecontext.NOBODY, tracecontext.W3C, False
     b3, trace, span, uber = (value.encode() if isinstance(value, str) else None for value in said)
@@ -369,20 +366,21 @@ def _text(value: Value) -> str:
     return value if type(value) is str else ""
 
 
-def _read_message(value: Value) -> str | None:
+def _read_message(trailers: Fields) -> str | None:
     """gRPC's Status-Message: percent-encoded UTF-8."""
+    value = trailers[hpackfields.GRPC_MESSAGE]
     if not value or type(value) is not str:
         return None
     return text(unquote_to_bytes(value), MAX_WORD) if "%" in value else value
 
 
-def _read_http_status(value: Value) -> int:
+def _read_http_status(answer: Fields) -> int:
     """0: none."""
-    return int(_read_status(value, MAX_STATUS) or 0)
+    return int(_read_status(answer[hpackfields.STATUS], MAX_STATUS) or 0)
 
 
-def _read_rpc_status(value: Value) -> str | None:
-    return _read_status(value, MAX_RPC_STATUS)
+def _read_rpc_status(trailers: Fields) -> str | None:
+    return _read_status(trailers[hpackfields.GRPC_STATUS], MAX_RPC_STATUS)
 
 
 def _read_status(value: Value, most: int) -> str | None:

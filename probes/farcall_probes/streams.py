@@ -24,7 +24,7 @@ from farcall_probes.streambodies import (
     is_tunnel,
     name_reset,
 )
-from farcall_probes.streamcalls import read_block, take_calls
+from farcall_probes.streamcalls import Read, read_block, take_calls
 from farcall_probes.streamframes import (
     ASKED,
     ASKED_BODY,
@@ -41,8 +41,8 @@ from farcall_probes.streamframes import (
 )
 from farcall_probes.streamrows import Exchanges, Stream, StreamRows
 from farcall_probes.streamsessions import COUNTERS, Mark, Session, add_other_to, judge_grpc
-from farcall_probes.wire import hpack, http2
-from farcall_probes.wire.hpack import Fields
+from farcall_probes.wire import hpackfields, http2
+from farcall_probes.wire.hpackfields import Fields
 from farcall_probes.wire.http2blocks import Direction, Event
 
 MAX_SESSIONS = 2048  # in each of two generations; some 10 kB each, most of it tables
@@ -59,7 +59,7 @@ class Streams:
 
     def __init__(self, *, max_sessions: int = MAX_SESSIONS, max_in_flight: int = MAX_IN_FLIGHT):
         self._max_sessions, self._max_in_flight = max_sessions, max_in_flight
-        self._texts = hpack.Texts()
+        self._texts = hpackfields.Texts()
         self._young: dict[int, Session] = {}
         self._old: dict[int, Session] = {}
         self._in_flight = 0
@@ -84,18 +84,18 @@ class Streams:
         self._keep(frames, [stream for stream in self._fresh if stream.is_open])
         return ended
 
-    def _take_calls(self, frames: Frames) -> tuple[list[Fields | None], npt.NDArray[np.intp]]:
+    def _take_calls(self, frames: Frames) -> tuple[Read | None, npt.NDArray[np.intp]]:
         """Those that are whole. What blocks of other frames say as far as they were read, and which frames those are."""
         conn_ids, first, which = np.unique(frames.conn_ids, return_index=True, return_inverse=True)
         if len(conn_ids) + len(self._young) > self._max_sessions:  # some would go meanwhile
-            return [None] * len(frames), np.arange(len(frames))
+            return None, np.arange(len(frames))
         seen = zip(conn_ids.tolist(), frames.flags[first].tolist(), strict=True)
         sessions = [self._young.get(n) or self._find(n, flags) for n, flags in seen]
-        read, is_left, unread = take_calls(frames, sessions, which, self._rows)
+        read, is_left, unread = take_calls(frames, sessions, which, self._texts, self._rows)
         self.counters["http2_unread"] += unread
         return read, np.flatnonzero(is_left)
 
-    def _walk(self, frames: Frames, rows: npt.NDArray[np.intp], read: list[Fields | None]) -> None:
+    def _walk(self, frames: Frames, rows: npt.NDArray[np.intp], read: Read | None) -> None:
         """Through these frames. `read`: what blocks say whose connections were found orderly; those frames are next."""
         data, others = frames.data, frames.others
         odd, sessions = frames.list_odd(), self._young
@@ -112,7 +112,7 @@ class Streams:
                 )
                 continue
             direction = session.request if kind & 1 else session.response
-            fields = read[at]
+            fields = read.find(at, kind) if read is not None else None
             if fields is None:
                 if seq != direction.next_seq:
                     self._lose(session, direction)
@@ -304,10 +304,10 @@ class Streams:
         stream = session.streams.get(number)
         if stream is None:
             # One that was let go may have trailers, which have no status.
-            self.counters["http2_orphans"] += fields[hpack.STATUS] is not None
+            self.counters["http2_orphans"] += fields[hpackfields.STATUS] is not None
             return
         if not stream.answered_ns:
-            status = fields[hpack.STATUS]
+            status = fields[hpackfields.STATUS]
             if type(status) is str and status[:1] == "1" and not is_end:
                 return  # 100, 103: not the answer
             stream.answered_ns = ts_ns
@@ -317,7 +317,7 @@ class Streams:
                 if judge_grpc(session, stream, fields) or not is_tunnel(stream):
                     return
                 size = 0
-        if fields[hpack.GRPC_STATUS] is not None:
+        if fields[hpackfields.GRPC_STATUS] is not None:
             session.has_grpc = stream.is_grpc = True
         elif stream.is_grpc is None:
             judge_grpc(session, stream, fields)
@@ -392,4 +392,4 @@ class Streams:
         self._rows.add(stream, end_ns, error, session.identity)
 
 
-_NO_ANSWER = hpack.make_unknown()
+_NO_ANSWER = hpackfields.make_unknown()

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from farcall_probes.streambodies import add_other
 from farcall_probes.streamframes import Other
 from farcall_probes.streamrows import Stream
-from farcall_probes.wire import hpack
-from farcall_probes.wire.hpack import Fields, Value
+from farcall_probes.wire import hpack, hpackfields
+from farcall_probes.wire.hpackfields import Fields, Value
 from farcall_probes.wire.http2blocks import Direction
 
 GRPC = "application/grpc"
@@ -40,7 +40,7 @@ class Session:
 
     __slots__ = ("has_grpc", "identity", "request", "response", "streams")
 
-    def __init__(self, texts: hpack.Texts, *, complete: bool) -> None:
+    def __init__(self, texts: hpackfields.Texts, *, complete: bool) -> None:
         self.request: Direction[Mark] = Direction(hpack.Decoder(complete=complete, texts=texts))
         self.response: Direction[Mark] = Direction(hpack.Decoder(complete=complete, texts=texts))
         self.streams: dict[int, Stream] = {}
@@ -60,11 +60,11 @@ def judge_grpc(session: Session, stream: Stream, answer: Fields) -> bool:
         stream.is_grpc = kind.startswith(GRPC)
         session.has_grpc = session.has_grpc or stream.is_grpc
     else:
-        unknown = stream.fields[hpack.UNKNOWN] and answer[hpack.UNKNOWN]
+        unknown = stream.fields[hpackfields.UNKNOWN] and answer[hpackfields.UNKNOWN]
         stream.is_grpc = bool(unknown and session.has_grpc)
     return stream.is_grpc
 
 
 def find_type(asked: Fields, answer: Fields) -> Value:
-    kind = asked[hpack.CONTENT_TYPE]
-    return answer[hpack.CONTENT_TYPE] if kind is None else kind
+    kind = asked[hpackfields.CONTENT_TYPE]
+    return answer[hpackfields.CONTENT_TYPE] if kind is None else kind

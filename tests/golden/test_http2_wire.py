@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from farcall_probes.wire import hpack, http2, traceparents
+from farcall_probes.wire import hpack, hpackfields, http2, traceparents
 from farcall_probes.wire.http2blocks import Direction, Event
 from farcall_probes.wire.outcomes import NEED_MORE, Truncated
 from support_http2 import split_frames
@@ -32,7 +32,9 @@ def show(event: Event[None]) -> str:
     kinds = {http2.HEADERS: "headers", http2.RST_STREAM: "reset", http2.GOAWAY: "goaway"}
     values = [*event.fields]
     if values:
-        (values[hpack.TRACEPARENT],) = traceparents.read_all([values[hpack.TRACEPARENT]])
+        (values[hpackfields.TRACEPARENT],) = traceparents.read_all(
+            [values[hpackfields.TRACEPARENT]]
+        )
     fields = [
         f"{name}={value!r}"
         for name, value in zip(NAMES, values, strict=False)
@@ -85,8 +87,8 @@ def test_a_frame_that_is_cut_anywhere_leaves_out_and_makes_nothing_up(capture: P
                 piece = frame[:cut] if number == cut_frame else frame
                 (event,) = direction.feed(piece, None, cut=number == cut_frame)
                 whole = truth(frames)[number]
-                for at in range(hpack.UNWANTED):
-                    missing = event.fields[at] is None and event.fields[hpack.UNKNOWN]
+                for at in range(hpackfields.UNWANTED):
+                    missing = event.fields[at] is None and event.fields[hpackfields.UNKNOWN]
                     assert missing or event.fields[at] == whole[at]
 
 

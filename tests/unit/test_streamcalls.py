@@ -52,6 +52,14 @@ def make_call(talk: Talk, stream: int, rng: random.Random) -> list[list[Records]
     return frames
 
 
+def make_same_call(talk: Talk, stream: int, rng: random.Random) -> list[list[Records]]:
+    """As one client makes them all day."""
+    trace = f"00-{rng.getrandbits(128) or 1:032x}-{rng.getrandbits(64) or 1:016x}-01"
+    more = ("grpc-timeout", f"{rng.randrange(900_000)}u"), ("traceparent", trace)
+    answer = [talk.grpc_answer(stream), talk.trailers(stream)]
+    return [talk.ask(stream, grpc_headers("/shop.Cart/AddItem", *more)), *answer]
+
+
 def make_traffic(rng: random.Random) -> Iterator[list[Records]]:
     """Frames of calls on several connections, in the order of each connection, and now and then one is lost."""
     known = {"flags": events.FLAG_IDENTITY, "isn_client": 7, "isn_server": 8}
@@ -62,7 +70,8 @@ def make_traffic(rng: random.Random) -> Iterator[list[Records]]:
         at = rng.randrange(len(talks))
         begun = []
         for _ in range(rng.randrange(1, 4)):
-            begun.append(make_call(talks[at], streams[at], rng))
+            make = make_same_call if at == 0 else make_call
+            begun.append(make(talks[at], streams[at], rng))
             streams[at] += 2
         for frames in begun:
             for frame in frames:

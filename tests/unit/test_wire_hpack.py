@@ -7,8 +7,9 @@ from hpack import Encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farcall_probes.wire import hpack, huffman, traceparents
-from farcall_probes.wire.hpack import UNKNOWN, Decoder, Fields
+from farcall_probes.wire import hpack, hpackfields, huffman, traceparents
+from farcall_probes.wire.hpack import Decoder
+from farcall_probes.wire.hpackfields import UNKNOWN, Fields
 from farcall_probes.wire.outcomes import NOT_MINE, Outcome, Truncated
 from farcall_probes.wire.tracecontext import parse_traceparent
 
@@ -17,15 +18,15 @@ pytestmark = pytest.mark.unit
 Headers = Sequence[tuple[str, str]]
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 PLACES = {
-    ":method": hpack.METHOD,
-    ":path": hpack.PATH,
-    ":authority": hpack.AUTHORITY,
-    "host": hpack.HOST,
-    ":status": hpack.STATUS,
-    "content-type": hpack.CONTENT_TYPE,
-    "user-agent": hpack.USER_AGENT,
-    "grpc-status": hpack.GRPC_STATUS,
-    "grpc-message": hpack.GRPC_MESSAGE,
+    ":method": hpackfields.METHOD,
+    ":path": hpackfields.PATH,
+    ":authority": hpackfields.AUTHORITY,
+    "host": hpackfields.HOST,
+    ":status": hpackfields.STATUS,
+    "content-type": hpackfields.CONTENT_TYPE,
+    "user-agent": hpackfields.USER_AGENT,
+    "grpc-status": hpackfields.GRPC_STATUS,
+    "grpc-message": hpackfields.GRPC_MESSAGE,
 }
 
 
@@ -50,7 +51,7 @@ def read(decoder: Decoder, block: bytes) -> Fields:
 
 
 def expect(headers: Headers) -> Fields:
-    fields: Fields = [None] * hpack.FIELDS
+    fields: Fields = [None] * hpackfields.FIELDS
     for name, value in headers:
         if name in PLACES:
             fields[PLACES[name]] = value
@@ -99,7 +100,7 @@ def test_what_another_implementation_encodes_is_read(
     decoder = Decoder(complete=True)
     for (headers, _, _), block in zip(blocks, encode_all(blocks), strict=True):
         found = read(decoder, block)
-        assert found[: hpack.UNWANTED] == expect(headers)[: hpack.UNWANTED]
+        assert found[: hpackfields.UNWANTED] == expect(headers)[: hpackfields.UNWANTED]
         assert found[UNKNOWN] is None
 
 
@@ -114,7 +115,7 @@ def test_who_joins_late_or_loses_blocks_knows_less_and_nothing_wrong(
             continue
         found = read(decoder, block)
         expected = expect(headers)
-        for place in range(hpack.UNWANTED):
+        for place in range(hpackfields.UNWANTED):
             assert found[place] == expected[place] or (found[place] is None and found[UNKNOWN])
 
 
@@ -133,7 +134,7 @@ def test_a_cut_block_gives_what_was_there_and_shifts_nothing(
             found = outcome.partial
             assert found[UNKNOWN]
         expected = expect(headers)
-        for place in range(hpack.UNWANTED):
+        for place in range(hpackfields.UNWANTED):
             assert found[place] == expected[place] or (found[place] is None and found[UNKNOWN])
 
 
@@ -143,7 +144,7 @@ class ForgetfulDecoder(Decoder):
     __slots__ = ()
 
     def _read_run(self, run: bytes) -> Fields:
-        fields: Fields = [None] * hpack.FIELDS
+        fields: Fields = [None] * hpackfields.FIELDS
         self._read(run, fields, 0)
         return fields
 
@@ -189,7 +190,7 @@ def test_a_run_is_read_once_while_its_entries_last() -> None:
     decoder = CountingDecoder(complete=True)
     for number in range(300):
         found = read(decoder, encoder.encode(grpc_request(number)))
-        assert found[: hpack.TRACEPARENT] == expect(grpc_request())[: hpack.TRACEPARENT]
+        assert found[: hpackfields.TRACEPARENT] == expect(grpc_request())[: hpackfields.TRACEPARENT]
 
     assert reads < 100  # of the constant headers; the others stand behind them
     assert len(decoder._runs) <= hpack.RUN_ENTRIES
@@ -199,7 +200,7 @@ def test_late_joiners_know_a_path_again_once_the_table_has_turned_over() -> None
     encoder = Encoder()
     blocks = [encoder.encode(grpc_request(number)) for number in range(600)]
     decoder = Decoder(complete=False)
-    paths = [read(decoder, block)[hpack.PATH] for block in blocks[100:]]
+    paths = [read(decoder, block)[hpackfields.PATH] for block in blocks[100:]]
 
     assert set(paths) == {None, "/shop.Cart/AddItem"}
     assert paths.count("/shop.Cart/AddItem") > 300
@@ -210,8 +211,8 @@ def test_constant_headers_stay_unknown_and_are_said_to_be() -> None:
     encoder.encode(grpc_request())
     found = read(Decoder(complete=False), encoder.encode(grpc_request()))
 
-    assert found[hpack.METHOD] == "POST"  # of the static table
-    assert found[hpack.PATH] is None and found[UNKNOWN]
+    assert found[hpackfields.METHOD] == "POST"  # of the static table
+    assert found[hpackfields.PATH] is None and found[UNKNOWN]
 
 
 def test_a_block_of_a_connection_seen_whole_has_no_unknown_index() -> None:
@@ -267,9 +268,9 @@ def test_one_traceparent_counts_and_of_two_none() -> None:
     expected = parse_traceparent(TRACE.encode())
 
     found = read(decoder, Encoder().encode([("traceparent", TRACE)]))
-    assert traceparents.read_all([found[hpack.TRACEPARENT]]) == [expected]
+    assert traceparents.read_all([found[hpackfields.TRACEPARENT]]) == [expected]
     twice = Encoder().encode([("traceparent", TRACE), ("traceparent", TRACE.replace("0af", "1af"))])
-    assert read(Decoder(complete=True), twice)[hpack.TRACEPARENT] == (None, None)
+    assert read(Decoder(complete=True), twice)[hpackfields.TRACEPARENT] == (None, None)
 
 
 @given(

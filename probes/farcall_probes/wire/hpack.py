@@ -23,11 +23,32 @@ shift those bytes. So they are remembered by *which* entries they mean, and what
 
 from typing import Final
 
-from farcall_probes.wire import hpackruns, huffman
-from farcall_probes.wire.http1 import MAX_HOST, MAX_WORD
-from farcall_probes.wire.outcomes import MAX_TEXT, NOT_MINE, Outcome, Truncated, text
-from farcall_probes.wire.tracecontext import MAX_STATE_RAW, MAX_VALUE, NOBODY, Ids
-from farcall_probes.wire.traceparents import MAX_CODED, MIN_CODED, read_traceparent
+from farcall_probes.wire import hpackruns, hpackshapes, huffman
+from farcall_probes.wire.hpackfields import (
+    AUTHORITY,
+    B3,
+    CONTENT_TYPE,
+    FIELDS,
+    HOST,
+    METHOD,
+    NAMES,
+    PATH,
+    STATUS,
+    TRACEPARENT,
+    TRACESTATE,
+    UBER,
+    UNKNOWN,
+    UNWANTED,
+    USER_AGENT,
+    Entry,
+    Fields,
+    Texts,
+    Value,
+)
+from farcall_probes.wire.hpackintegers import EndError, MalformedError, read_integer
+from farcall_probes.wire.hpackshapes import Literal, Shape
+from farcall_probes.wire.outcomes import NOT_MINE, Outcome, Truncated
+from farcall_probes.wire.tracecontext import MAX_STATE_RAW, NOBODY
 
 DEFAULT_TABLE_BYTES = 4096  # RFC 9113, 6.5.2
 _TABLES_KEPT = (
@@ -35,70 +56,16 @@ _TABLES_KEPT = (
 )
 MAX_TABLE_BYTES = 65_536  # kept of any table; what an encoder keeps beyond is unknown here
 ENTRY_BYTES = 32  # RFC 7541, 4.1: of an entry beside its name and value
-MAX_INTEGER_BYTES = 4  # behind the prefix: 2^28 is beyond every length and index that can be meant
 MAX_MEMO_BLOCK = 256  # bytes of a block that is worth remembering
 MEMO_ENTRIES = 64
 MIN_RUN = 3  # fields: below it looking up costs what reading does
 MAX_RUN = 64
 RUN_ENTRIES = 16  # of a connection's direction; they last for hpackruns.EPOCH insertions at most
-TEXT_MEMO_ENTRIES = 2048
-
-# Places in `Fields`.
-METHOD = 0
-PATH = 1
-AUTHORITY = 2
-HOST = 3
-STATUS = 4
-CONTENT_TYPE = 5
-USER_AGENT = 6
-TRACEPARENT = 7
-GRPC_STATUS = 8
-GRPC_MESSAGE = 9
-B3 = 10  # this and what follows to UBER: other ways to name a trace, read when traceparent does not
-B3_TRACE = 11
-B3_SPAN = 12
-UBER = 13
-TRACESTATE = 14
-UNWANTED = 15  # a header that never leaves
-UNKNOWN = 16  # set: there were headers that nobody here knows, so what is missing may have been among them
-FIELDS = 17
-
-# Text, but for TRACEPARENT: (trace ID, span ID), or bytes that traceparents.read_all has yet to look at. None: not there.
-Value = str | Ids | bytes | bool | None
-Fields = list[Value]
-_Entry = tuple[int, Value]  # place and value
-
-_NAMES = {
-    b":method": METHOD,
-    b":path": PATH,
-    b":authority": AUTHORITY,
-    b"host": HOST,
-    b":status": STATUS,
-    b"content-type": CONTENT_TYPE,
-    b"user-agent": USER_AGENT,
-    b"traceparent": TRACEPARENT,
-    b"grpc-status": GRPC_STATUS,
-    b"grpc-message": GRPC_MESSAGE,
-    b"b3": B3,
-    b"x-b3-traceid": B3_TRACE,
-    b"x-b3-spanid": B3_SPAN,
-    b"uber-trace-id": UBER,
-    b"tracestate": TRACESTATE,
-}
-_LIMITS = {
-    METHOD: 32,
-    PATH: 2 * MAX_TEXT,  # the query is behind it
-    AUTHORITY: MAX_HOST,
-    HOST: MAX_HOST,
-    STATUS: 3,
-    CONTENT_TYPE: MAX_WORD,
-    USER_AGENT: MAX_WORD,
-    GRPC_STATUS: 10,
-    GRPC_MESSAGE: MAX_WORD,
-}
+MAX_VARIATION = 16  # bytes between blocks that may be alike but for values
+MAX_VAIN = 8  # shapes that nothing had, behind which one is tried now and then
 
 # RFC 7541, appendix A: what is wanted of it. The others are names alone or not wanted.
-_STATIC: list[_Entry] = [(UNWANTED, None)] * 62
+_STATIC: list[Entry] = [(UNWANTED, None)] * 62
 _STATIC[1] = (AUTHORITY, "")
 _STATIC[2:4] = [(METHOD, "GET"), (METHOD, "POST")]
 _STATIC[4:6] = [(PATH, "/"), (PATH, "/index.html")]
@@ -107,19 +74,13 @@ _STATIC[31] = (CONTENT_TYPE, "")
 _STATIC[38] = (HOST, "")
 _STATIC[58] = (USER_AGENT, "")
 
-_LITERAL_NAMES = {(name, False): place for name, place in _NAMES.items()} | {
-    (huffman.encode(name), True): place for name, place in _NAMES.items()
+_LITERAL_NAMES = {(name, False): place for name, place in NAMES.items()} | {
+    (huffman.encode(name), True): place for name, place in NAMES.items()
 }
 _TEXTS = (str, bytes)  # the second is still coded, and no longer than its text
-_UNKNOWN_ENTRY: Final[_Entry] = (UNKNOWN, True)
-
-
-class _End(Exception):
-    """The block ends within a field."""
-
-
-class _Malformed(Exception):
-    """No encoder makes such a block."""
+_UNKNOWN_ENTRY: Final[Entry] = (UNKNOWN, True)
+_UNWANTED_ENTRY: Final[Entry] = (UNWANTED, None)
+_SAID_TWICE = (NOBODY, "")
 
 
 class Decoder:
@@ -127,26 +88,39 @@ class Decoder:
 
     __slots__ = (
         "_entries",
+        "_epoch",
         "_inserted",
+        "_last",
+        "_literals",
         "_max_bytes",
         "_room",
         "_runs",
-        "_texts",
+        "_said",
+        "_shape",
+        "_vain",
         "complete",
         "known",
+        "texts",
     )
 
     def __init__(self, *, complete: bool, texts: "Texts | None" = None) -> None:
         self.complete = complete
-        self._entries: list[_Entry] = []  # newest last: index 62 is [-1]
+        self._entries: list[Entry] = []  # newest last: index 62 is [-1]
         self._max_bytes = DEFAULT_TABLE_BYTES
         self._room = _TABLES_KEPT * DEFAULT_TABLE_BYTES
         self._inserted = 0  # entries made so far; a reset begins no new count
+        self._epoch = 0
         # Blocks that leave the table as it is, until it changes. Hot paths may look here first.
         self.known: dict[bytes, Fields] = {}
         # What blocks begin with, by the entries that are meant, until one of those is gone.
         self._runs: dict[bytes, Fields] = {}
-        self._texts = texts if texts is not None else Texts()
+        # The last block that changed the table, and how one looks that says the same.
+        self._last: tuple[bytes, Fields, list[Literal]] | None = None
+        self._literals: list[Literal] = []
+        self._shape: Shape | None = None
+        self._said: tuple[Fields, Value] = ([], None)
+        self._vain = 0  # shapes that nothing had
+        self.texts = texts if texts is not None else Texts()
 
     def reset(self) -> None:
         """Blocks were lost: all older entries are unknown from now on."""
@@ -155,6 +129,7 @@ class Decoder:
         self.known.clear()
         self._runs.clear()
         self._room = _TABLES_KEPT * self._max_bytes
+        self._shape = self._last = None
 
     def decode(self, block: bytes, *, cut: bool = False) -> Fields | Truncated[Fields] | Outcome:
         """The wanted headers of a whole block, in their places; not to be changed, they may be remembered.
@@ -172,11 +147,11 @@ class Decoder:
             else:
                 fields, run = [None] * FIELDS, 0
             has_changed = self._read(block, fields, run)
-        except _End:
+        except EndError:
             self.reset()
             fields[UNKNOWN] = True
             return Truncated(fields) if cut else NOT_MINE
-        except _Malformed:
+        except MalformedError:
             self.reset()
             return NOT_MINE
         if cut:  # it was cut between two fields
@@ -184,6 +159,7 @@ class Decoder:
             fields[UNKNOWN] = True
             return Truncated(fields)
         if has_changed:
+            self._shape, self._last = None, (block, fields, self._literals)
             if self.known:
                 self.known.clear()
         elif len(block) <= MAX_MEMO_BLOCK:
@@ -194,6 +170,10 @@ class Decoder:
 
     def _read_run(self, run: bytes) -> Fields:
         """What fields of one byte each say; the caller's own."""
+        epoch = self._inserted // hpackruns.EPOCH
+        if epoch != self._epoch:
+            self._runs.clear()  # what a remembered run means could be meant by another one
+            self._epoch = epoch
         meant = run.translate(hpackruns.MEANINGS[self._inserted % hpackruns.AGES])
         known = self._runs.get(meant)
         if known is None:
@@ -209,7 +189,9 @@ class Decoder:
         has_changed = False
         made, end = 0, len(block)
         entries = self._entries
+        literals = self._literals = []
         while at < end:
+            start = at
             first = block[at]
             at += 1
             if first >= 0x80:  # indexed
@@ -220,7 +202,7 @@ class Decoder:
                 else:
                     index = first - 0x80
                     if index == 0x7F:
-                        index, at = _read_integer(block, at, 0x7F)
+                        index, at = read_integer(block, at, 0x7F)
                     place, value = self._find(index)
                 said = fields[place]
                 fields[place] = value if said is None else _combine(place, said, value)
@@ -230,7 +212,7 @@ class Decoder:
             elif first >= 0x20:
                 size = first & 0x1F
                 if size == 0x1F:
-                    size, at = _read_integer(block, at, 0x1F)
+                    size, at = read_integer(block, at, 0x1F)
                 self._resize(size)
                 has_changed = True
                 continue
@@ -245,7 +227,7 @@ class Decoder:
                         index += block[at]
                         at += 1
                     else:
-                        index, at = _read_integer(block, at, mask)
+                        index, at = read_integer(block, at, mask)
                 if index < 62:
                     place = _STATIC[index][0]
                 elif index - 62 < len(entries):
@@ -253,48 +235,111 @@ class Decoder:
                 else:
                     place = self._find(index)[0]
             if at >= end:
-                raise _End
+                raise EndError
+            name_end = at
             length = block[at]
             at += 1
             is_coded = length >= 0x80
             if is_coded:
                 length -= 0x80
             if length == 0x7F:
-                length, at = _read_integer(block, at, 0x7F)
+                length, at = read_integer(block, at, 0x7F)
             begin, at = at, at + length
             if at > end:
-                raise _End
+                raise EndError
             if place < UNWANTED:
-                if place == TRACEPARENT and is_coded and MIN_CODED <= length <= MAX_CODED:
-                    value = block[begin:at]
-                else:
-                    value = self._texts.read(place, block[begin:at], is_coded)
+                value = self.texts.read(place, block[begin:at], is_coded)
             else:
                 value = None if place == UNWANTED else True
             said = fields[place]
             fields[place] = value if said is None else _combine(place, said, value)
+            literals.append(Literal(start, name_end, at, place, mask == 0x3F, index, value))
             if mask == 0x3F:
                 made += 1
                 entries.append((place, value))
                 self._room -= ENTRY_BYTES + length if place < UNWANTED else ENTRY_BYTES
                 if self._room < 0:
                     self._evict()
-        if made:
-            has_changed = True
-            before, self._inserted = self._inserted, self._inserted + made
-            if before // hpackruns.EPOCH != self._inserted // hpackruns.EPOCH:
-                self._runs.clear()  # what a remembered run means could be meant by another one
-        return has_changed
+        self._inserted += made
+        return has_changed or made > 0
 
-    def _find(self, index: int) -> _Entry:
+    def repeat(self, block: bytes) -> tuple[Fields, Value] | None:
+        """What a block says and its trace, where it says the same as the last one but for values of literals (hpackshapes.py);
+        None, and nothing is done, where it does not look so. The fields leave the trace out, and are shared."""
+        shape = self._shape or self._learn(block)
+        if shape is None or not block.startswith(shape.beginning):
+            return None
+        at, end = len(shape.beginning), len(block)
+        said, trace = self._said
+        fields, made, size = said, [], 0
+        for name, before, place, is_inserted in shape.steps:
+            begin = at + before
+            if begin > end or not block.startswith(name, at):
+                return None
+            length = block[begin - 1]
+            at = begin + (length & 0x7F)
+            if at > end or length & 0x7F == 0x7F:
+                return None
+            if place >= UNWANTED:
+                entry = _UNWANTED_ENTRY if place == UNWANTED else _UNKNOWN_ENTRY
+            else:
+                try:
+                    value = self.texts.read(place, block[begin:at], length >= 0x80)
+                except MalformedError:
+                    return None
+                entry = place, value
+                size += at - begin
+                if place == TRACEPARENT:
+                    trace = value
+                else:
+                    fields = said.copy() if fields is said else fields
+                    fields[place] = value
+            if is_inserted:
+                made.append(entry)
+        if at != end:
+            return None
+        if made:
+            self._entries += made
+            self._inserted += len(made)
+            self._room -= ENTRY_BYTES * len(made) + size
+            if self._room < 0:
+                self._evict()
+            if self.known:
+                self.known.clear()
+            if shape.left:
+                shape.left -= 1
+                shape.beginning = shape.beginning.translate(shape.growth)
+            else:
+                shape.turn()
+        self._vain = 0
+        return self.texts.share(fields) if fields is not said else said, trace
+
+    def _learn(self, block: bytes) -> Shape | None:
+        """From the last block, if this one may be like it."""
+        if self._last is None or abs(len(self._last[0]) - len(block)) > MAX_VARIATION:
+            return None
+        (last, fields, literals), self._last = self._last, None
+        is_vain = self._vain >= MAX_VAIN and self._inserted % hpackruns.EPOCH >= MAX_VAIN
+        wanted = [one for one in literals if one.place < UNWANTED]
+        if is_vain or not literals or len({one.place for one in wanted}) < len(wanted):
+            return None
+        # What was said twice is not as this literal says it. Of some values that cannot be seen.
+        if any(one.value is not fields[one.place] or one.value in _SAID_TWICE for one in wanted):
+            return None
+        self._vain += 1
+        self._said = self.texts.share(fields), fields[TRACEPARENT]
+        self._shape = hpackshapes.learn(last, literals)
+        return self._shape
+
+    def _find(self, index: int) -> Entry:
         if index < 62:
             if index == 0:
-                raise _Malformed
+                raise MalformedError
             return _STATIC[index]
         if index - 61 <= len(self._entries):
             return self._entries[61 - index]
         if self.complete:
-            raise _Malformed  # an index that was never given: something was missed after all
+            raise MalformedError  # an index that was never given: something was missed after all
         return _UNKNOWN_ENTRY
 
     def _evict(self) -> None:
@@ -330,69 +375,17 @@ def _combine(place: int, said: Value, value: Value) -> Value:
     return "" if B3 <= place <= UBER else value
 
 
-class Texts:
-    """Values as text, remembered: the same paths and names come again and again. One for all connections."""
-
-    __slots__ = ("_known",)
-
-    def __init__(self) -> None:
-        # by place, plain ones before coded ones
-        self._known: list[dict[bytes, str]] = [{} for _ in range(2 * FIELDS)]
-
-    def read(self, place: int, raw: bytes, is_coded: bool) -> Value:
-        if place == TRACEPARENT:  # no two are the same
-            plain = huffman.decode(raw) if is_coded else raw
-            return read_traceparent(plain) if plain is not None else NOBODY
-        if place >= B3:  # nor of these
-            plain = huffman.decode(raw) if is_coded else raw
-            limit = MAX_VALUE if place <= UBER else MAX_STATE_RAW + 1
-            return text(plain, limit) if plain is not None else ""
-        known = self._known[place + FIELDS if is_coded else place]
-        value = known.get(raw)
-        if value is None:
-            plain = huffman.decode(raw) if is_coded else raw
-            if plain is None:
-                raise _Malformed
-            value = text(plain, _LIMITS[place])
-            if len(known) >= TEXT_MEMO_ENTRIES:
-                known.clear()
-            if len(raw) <= MAX_WORD:
-                known[raw] = value
-        return value
-
-
-def _read_integer(block: bytes, at: int, prefix: int) -> tuple[int, int]:
-    """RFC 7541, 5.1, behind a prefix of all ones: (value, where it ends)."""
-    value = prefix
-    for count in range(MAX_INTEGER_BYTES):
-        if at >= len(block):
-            raise _End
-        byte = block[at]
-        at += 1
-        value += (byte & 0x7F) << 7 * count
-        if byte < 0x80:
-            return value, at
-    raise _Malformed
-
-
 def _read_name(block: bytes, at: int) -> tuple[int, int]:
     """(place, where it ends) of a literal name; that of others is never decoded."""
     if at >= len(block):
-        raise _End
+        raise EndError
     length = block[at]
     at += 1
     is_coded = length >= 0x80
     length &= 0x7F
     if length == 0x7F:
-        length, at = _read_integer(block, at, 0x7F)
+        length, at = read_integer(block, at, 0x7F)
     end = at + length
     if end > len(block):
-        raise _End
+        raise EndError
     return _LITERAL_NAMES.get((block[at:end], is_coded), UNWANTED), end
-
-
-def make_unknown() -> Fields:
-    """What is known of a block that could not be read."""
-    fields: Fields = [None] * FIELDS
-    fields[UNKNOWN] = True
-    return fields

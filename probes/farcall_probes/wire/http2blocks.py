@@ -6,8 +6,8 @@ incomplete waits here, bounded; `forget` is for losses. No I/O, no clock: `mark`
 
 from typing import Generic, NamedTuple, TypeVar
 
-from farcall_probes.wire import hpack, http2
-from farcall_probes.wire.hpack import Fields
+from farcall_probes.wire import hpack, hpackfields, http2
+from farcall_probes.wire.hpackfields import Fields
 from farcall_probes.wire.http2 import Frame
 from farcall_probes.wire.outcomes import Outcome, Truncated
 
@@ -125,7 +125,7 @@ class Direction(Generic[M]):
             fields = fields.partial
         if isinstance(fields, Outcome):
             self.unread += 1
-            fields = hpack.make_unknown()
+            fields = hpackfields.make_unknown()
         frame = opened.frame
         events.append(Event(frame.kind, frame.stream, frame.flags, fields, "", is_cut, opened.mark))
 

@@ -30,7 +30,7 @@ _PADDING = "11"  # no code of ours begins so: only ones may follow
 
 
 def read_all(values: Sequence[object]) -> list[Ids | None]:
-    """Of hpack.TRACEPARENT's values in many Fields: the IDs of each; (None, None) for an invalid one, None where there is none."""
+    """Of hpackfields.TRACEPARENT's values in many Fields: the IDs of each; (None, None) for an invalid one, None where there is none."""
     coded = [value for value in values if type(value) is bytes]
     found: list[Ids | None] = [None] * len(coded)
     if len(coded) >= _MANY_TRACES:

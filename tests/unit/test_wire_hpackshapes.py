@@ -1,0 +1,117 @@
+"""Blocks that are read as repeating the last one say what reading each of them says."""
+
+import pytest
+from hpack import Encoder, NeverIndexedHeaderTuple
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farcall_probes.wire import hpackfields
+from farcall_probes.wire.hpack import MAX_VAIN, Decoder
+from farcall_probes.wire.hpackfields import Fields
+
+pytestmark = pytest.mark.unit
+
+TRACES = [f"00-{'ab' * 15}{i:02x}-{'cd' * 7}{i:02x}-01" for i in range(1, 4)]
+# Of a client: what it says always, and what it says anew each time.
+CONSTANT = [
+    [(":method", "POST"), (":path", "/shop.Cart/AddItem"), ("te", "trailers")],
+    [(":method", "GET"), (":authority", "api.example.com"), ("user-agent", "curl/8.5")],
+    [],
+]
+anew = st.sampled_from(
+    [
+        ("traceparent", *TRACES),
+        ("traceparent", *TRACES, "none"),
+        ("grpc-timeout", "900001u", "17m", "900001u", "3S"),
+        (":path", "/a", "/b?c=d", "/a"),
+        ("x-b3-traceid", "", "a" * 32, "b" * 16),
+        ("tracestate", "rojo=1", "", "congo=2"),
+        ("cookie", "", "a=b", "c=" + "d" * 200),
+        ("content-type", "application/grpc", "text/html"),
+        ("x-request-id", "1", "22", "333"),
+        ("x-" + "y" * 40, "1", "2"),
+    ]
+)
+
+
+@st.composite
+def clients(draw: st.DrawFn) -> list[tuple[bytes, bool]]:
+    """Blocks of one connection, and which of them are lost."""
+    encoder = Encoder()
+    if draw(st.booleans()):
+        encoder.header_table_size = draw(st.sampled_from([0, 100, 300, 8192]))
+    blocks = []
+    for _ in range(draw(st.integers(1, 4))):
+        constant = draw(st.sampled_from(CONSTANT))
+        others = draw(st.lists(anew, max_size=4))
+        is_coded, is_passing = draw(st.booleans()), draw(st.booleans())
+        for _ in range(draw(st.integers(1, 50))):
+            headers = [*constant, *((name, draw(st.sampled_from(said))) for name, *said in others)]
+            if is_passing:
+                headers = [NeverIndexedHeaderTuple(*header) for header in headers]
+            is_lost = draw(st.integers(0, 40)) == 0
+            blocks.append((encoder.encode(headers, huffman=is_coded), is_lost))
+    return blocks
+
+
+def read(decoder: Decoder, block: bytes, *, again: bool) -> Fields:
+    repeated = decoder.repeat(block) if again else None
+    if repeated is None:
+        fields = decoder.decode(block)
+        assert isinstance(fields, list)
+        return fields
+    fields = repeated[0].copy()
+    assert fields[hpackfields.TRACEPARENT] is None
+    fields[hpackfields.TRACEPARENT] = repeated[1]
+    return fields
+
+
+@given(clients(), st.booleans())
+def test_what_repeats_says_what_reading_it_says(
+    blocks: list[tuple[bytes, bool]], complete: bool
+) -> None:
+    quick, plain = Decoder(complete=complete), Decoder(complete=complete)
+    for block, is_lost in blocks:
+        if is_lost:
+            quick.reset()
+            plain.reset()
+        else:
+            assert read(quick, block, again=True) == read(plain, block, again=False)
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"\xbe\x7e\x01a", b"\x82\x04\x01a", b"\xff\x00\x7f\x00\x00"])
+        | st.binary(max_size=12),
+        max_size=20,
+    )
+)
+def test_any_bytes_repeat_or_do_not(blocks: list[bytes]) -> None:
+    decoder = Decoder(complete=False)
+    for block in blocks:
+        if decoder.repeat(block) is None:
+            decoder.decode(block)
+
+
+def test_calls_of_one_client_repeat_but_where_its_table_turns_over() -> None:
+    encoder, decoder, repeated = Encoder(), Decoder(complete=True), 0
+    for number in range(1000):
+        more = [("grpc-timeout", f"{900_000 + number}u"), ("traceparent", f"00-{number:0>55}")]
+        block = encoder.encode([*CONSTANT[0], ("user-agent", "grpc-go/1.76.0"), *more])
+        if decoder.repeat(block) is not None:
+            repeated += 1
+        else:
+            decoder.decode(block)
+
+    assert repeated > 800
+
+
+def test_a_client_that_never_repeats_is_not_compared_for_ever() -> None:
+    encoder, decoder, learned = Encoder(), Decoder(complete=True), 0
+    for number in range(1000):
+        block = encoder.encode([(":path", "/"), (f"x-{number}", "1")])
+        assert decoder.repeat(block) is None
+        learned += decoder._shape is not None
+        decoder.decode(block)
+
+    assert learned < 200 and decoder._vain >= MAX_VAIN
