@@ -109,6 +109,20 @@ class Talk:
         headers = [("grpc-status", str(status)), ("grpc-message", message)]
         return self.headers(1, stream, headers, end=True)
 
+    def whole_answer(
+        self, stream: int, kind: str = "application/grpc", *, has_priority: bool = False
+    ) -> list[Records]:
+        """With its trailers beside it, as one call brings them."""
+        headers = [(":status", "200"), ("content-type", kind)]
+        flags = http2.END_HEADERS | (http2.PRIORITY if has_priority else 0)
+        block = bytes(5 if has_priority else 0) + self._encoders[1].encode(headers)
+        first = frame(http2.HEADERS, flags, stream, block)
+        trailers = self._encoders[1].encode([("grpc-status", "0"), ("grpc-message", "")])
+        flags = http2.END_HEADERS | http2.END_STREAM
+        last = frame(http2.HEADERS, flags, stream, trailers)
+        values = {"resp_cap": len(last), "ended": events.ENDED_STREAM, "ts_resp_ns": 14}
+        return self.ship(1, first + last, **values)
+
     def body(self, direction: int, stream: int, size: int, *, end: bool = True) -> list[Records]:
         """As the kernel side tells of DATA that goes with no other frame's record."""
         values = {"ts_resp_ns": size, "ended": events.ENDED_STREAM if end else 0}

@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from farcall_probes import events
 from farcall_probes.arraysets import distinct, is_among
-from farcall_probes.streamframes import ANSWERED, ASKED, ASKED_BODY, ENDED, ODD, Frames
+from farcall_probes.streamframes import ANSWERED, ASKED, ASKED_BODY, ENDED, ODD, WHOLE, Frames
 from farcall_probes.streamrows import Ended, StreamRows, set_identity
 from farcall_probes.streamsaid import Said, judge, number
 from farcall_probes.streamsessions import GRPC, Session, find_type
-from farcall_probes.wire import hpack, hpackfields
+from farcall_probes.wire import hpack, hpackfields, http2
 from farcall_probes.wire.hpackfields import Fields, Value
 
 Rows = npt.NDArray[np.intp]
@@ -44,6 +44,7 @@ class Read(NamedTuple):
     asked: Said  # requests, but for their traces
     traces: list[Value]  # hpackfields.TRACEPARENT of requests
     answered: Said
+    ended: Said  # what answers ended with, which in a record of its own is the same
     is_read: npt.NDArray[np.bool_]  # bodies are: they say nothing
 
     def find(self, at: int, kind: int) -> Fields | None:
@@ -57,6 +58,9 @@ class Read(NamedTuple):
             fields = fields.copy()
             fields[hpackfields.TRACEPARENT] = trace
         return fields
+
+    def find_trailers(self, at: int) -> Fields | None:
+        return self.ended.fields[self.ended.which[at]] if self.is_read[at] else None
 
 
 def take_calls(
@@ -124,7 +128,7 @@ def read_blocks(
     data, unread = frames.data, 0
     decoders = [session.request.decoder for session in sessions]
     asked = np.flatnonzero(is_read & (frames.kinds == ASKED))
-    for at, begin, end, lane in _list_blocks(frames, which, asked):
+    for at, begin, end, _, lane in _list_blocks(frames, which, asked):
         decoder, block = decoders[lane], data[begin:end]
         again = decoder.repeat(block)
         if again is not None:
@@ -136,28 +140,39 @@ def read_blocks(
         requests.append(fields)
     answers: list[Fields] = []
     decoders = [session.response.decoder for session in sessions]
-    answered = np.flatnonzero(is_read & (frames.kinds < ASKED_BODY) & (frames.kinds != ASKED))
-    for _, begin, end, lane in _list_blocks(frames, which, answered):
-        decoder, block = decoders[lane], data[begin:end]
-        known = decoder.known.get(block)
-        if not known:
-            known, is_none = read_block(decoder, block)
-            unread += is_none
-        answers.append(known)
-    asked_said, answered_said = _place(requests, asked, frames), _place(answers, answered, frames)
-    return Read(asked_said, traces, answered_said, is_read), unread
+    kinds = frames.kinds
+    answered = np.flatnonzero(is_read & (kinds < ASKED_BODY) & (kinds != ASKED))
+    for _, begin, end, last, lane in _list_blocks(frames, which, answered):
+        decoder = decoders[lane]
+        while True:  # twice, where trailers stand beside it
+            block = data[begin:end]
+            known = decoder.known.get(block)
+            if not known:
+                known, is_none = read_block(decoder, block)
+                unread += is_none
+            answers.append(known)
+            if end == last:
+                break
+            begin, end = end + http2.HEADER_BYTES, last
+    asked_said = _place(number(requests), asked, len(frames))
+    said = number(answers)
+    # An answer's place among those, and behind it its trailers'.
+    more = kinds[answered] == WHOLE
+    ends = np.cumsum(1 + more) - 1
+    answered_said = _place(said.pick(ends - more), answered, len(frames))
+    ended_said = _place(said.pick(ends), answered, len(frames))
+    return Read(asked_said, traces, answered_said, ended_said, is_read), unread
 
 
-def _list_blocks(frames: Frames, which: Rows, rows: Rows) -> "zip[tuple[int, int, int, int]]":
-    """Of these frames: their places, where their blocks begin and end, and their sessions' places."""
-    columns = rows, frames.begins[rows], frames.ends[rows], which[rows]
+def _list_blocks(frames: Frames, which: Rows, rows: Rows) -> "zip[tuple[int, ...]]":
+    """Of these frames: their places, where their blocks begin and end, where their records do, and their sessions' places."""
+    columns = rows, frames.begins[rows], frames.ends[rows], frames.lasts[rows], which[rows]
     return zip(*(column.tolist() for column in columns), strict=True)
 
 
-def _place(fields: list[Fields], rows: Rows, frames: Frames) -> Said:
+def _place(said: Said, rows: Rows, count: int) -> Said:
     """By a frame's place; what other frames have there means nothing."""
-    said = number(fields)
-    which = np.zeros(len(frames), np.intp)
+    which = np.zeros(count, np.intp)
     which[rows] = said.which
     return Said(said.fields, which)
 
@@ -169,7 +184,7 @@ def read_block(decoder: hpack.Decoder, block: bytes) -> tuple[Fields, bool]:
 
 
 def find_calls(frames: Frames, connections: Connections) -> Calls:
-    """Request, answer and end, or request and end, with nothing else of the stream in this drain."""
+    """Request, answer and end, or request and end, or answer with its end, with nothing else of the stream in this drain."""
     sessions, which, orderly = connections
     keys = which.astype(np.uint64) << np.uint64(32) | frames.streams
     rows = np.flatnonzero(orderly[which])
@@ -181,8 +196,9 @@ def find_calls(frames: Frames, connections: Connections) -> Calls:
     counts = np.diff(first, append=len(keys))
     last = first + counts - 1
     second = np.minimum(first + 1, last)
-    is_call = (kinds[first] == ASKED) & (kinds[last] == ENDED)
-    is_call &= (counts == 2) | (counts == 3) & (kinds[second] == ANSWERED)
+    ends = kinds[last]
+    is_call = (kinds[first] == ASKED) & ((ends == ENDED) | (ends == WHOLE))
+    is_call &= (counts == 2) | (counts == 3) & (kinds[second] == ANSWERED) & (ends == ENDED)
     if frames.others:
         is_call &= ~np.logical_or.reduceat(np.isin(rows, list(frames.others)), first)
     begun = [at << 32 | number for at, session in enumerate(sessions) for number in session.streams]
@@ -196,7 +212,7 @@ def pick_plain(calls: Calls, read: Read) -> tuple[Calls, npt.NDArray[np.bool_]]:
     whether they are gRPC's. And which of them are."""
     if not len(calls.asked):
         return calls, np.zeros(0, np.bool_)
-    answers, trailers = read.answered.pick(calls.answered), read.answered.pick(calls.ended)
+    answers, trailers = read.answered.pick(calls.answered), read.ended.pick(calls.ended)
     plain, is_grpc = judge(_judge, read.asked.pick(calls.asked), answers, trailers)
     if plain.all():
         return calls, is_grpc
@@ -248,6 +264,6 @@ def build_ended(
         asked=asked,
         traces=[read.traces[at] for at in calls.asked.tolist()],
         answers=read.answered.pick(calls.answered),
-        trailers=read.answered.pick(calls.ended),
+        trailers=read.ended.pick(calls.ended),
         errors=[None] * len(owners),
     )

@@ -15,10 +15,11 @@ from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.wire import http2
 
-# Of a plain block: the request's, an answer's, an answer's whose stream ends with its record. Of no frame, but of a body that was
-# counted: the same, and of one that a request ends with. Those of requests are odd numbers.
-ODD, ASKED, ANSWERED, ENDED = 0, 1, 2, 4
-ASKED_BODY, ANSWERED_BODY, ASKED_ENDED_BODY, ENDED_BODY = 5, 6, 7, 8
+# Of a plain block: the request's, an answer's, an answer's whose stream ends with its record, an answer's with its trailers' block
+# beside it. Of no frame, but of a body that was counted: the same, and of one that a request ends with. Those of requests are
+# odd numbers.
+ODD, ASKED, ANSWERED, ENDED, WHOLE = 0, 1, 2, 4, 6
+ASKED_BODY, ANSWERED_BODY, ASKED_ENDED_BODY, ENDED_BODY = 7, 8, 9, 10
 
 HEAD_BYTES = events.EXCHANGE.itemsize
 HEADS = np.dtype(f"V{HEAD_BYTES}")
@@ -46,6 +47,7 @@ _WANTED = (
     "ts_resp_ns",
     "flags",
     "req_cap",
+    "resp_cap",
     "resp_bytes",
     "segment",
     "req_bytes",
@@ -92,11 +94,16 @@ NOTHING = Other(0, 0)
 Bodies = tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]
 
 
-class Frames:
-    """`begins`, `ends`: where in `data` the block of a plain frame lies, behind its header; so they stand for all frames.
-    `others`: by a frame's place here, where there is anything to say."""
+# Its place in Frames, connection, number, time, flags, kind, stream, size, begin, end, last
+Frame = tuple[int, int, int, int, int, int, int, int, int, int, int]
 
-    __slots__ = ("_view", "begins", "data", "ends", "kinds", "others", "sizes", "streams")
+
+class Frames:
+    """`begins`, `ends`: where in `data` the block of a plain frame lies, behind its header; so they stand for all frames. `lasts`:
+    where the frame's record ends, which is behind that only where trailers stand beside it. `others`: by a frame's place here,
+    where there is anything to say."""
+
+    __slots__ = ("_view", "begins", "data", "ends", "kinds", "lasts", "others", "sizes", "streams")
 
     def __init__(self, block: Records, rows: npt.NDArray[np.intp]) -> None:
         beginnings = block.view(_BEGINNINGS)["bytes"]
@@ -109,13 +116,15 @@ class Frames:
             begins[long] = begins[0] + len(data) + np.arange(len(long)) * events.LARGE.itemsize
             data += block.view(_WHOLE)[rows[long]].tobytes()
         self.data = data
-        self.kinds = _find_kinds(view, sizes)
+        beside = np.minimum(view["resp_cap"], sizes)
+        self.kinds = _find_kinds(view, sizes - beside)
         # With the bytes of DATA that go with it.
         self.sizes = np.where(self.kinds >= ASKED_BODY, 0, sizes) + view["ts_resp_ns"].astype(
             np.int64
         )
         self.streams = view["stream"] & np.uint32(0x7FFFFFFF)
-        self.begins, self.ends = begins, begins + (sizes - http2.HEADER_BYTES)
+        self.begins, self.lasts = begins, begins + (sizes - http2.HEADER_BYTES)
+        self.ends = self.lasts - beside
         self.others = _find_others(view)
 
     def __len__(self) -> int:
@@ -138,10 +147,7 @@ class Frames:
     def flags(self) -> npt.NDArray[np.uint32]:
         return self._view["flags"]
 
-    def list_some(
-        self, rows: npt.NDArray[np.intp]
-    ) -> Iterator[tuple[int, int, int, int, int, int, int, int, int, int]]:
-        """Of each of these frames: its place here, connection, number, time, flags, kind, stream, size, begin, end."""
+    def list_some(self, rows: npt.NDArray[np.intp]) -> Iterator[Frame]:
         columns = (
             self.conn_ids,
             self.numbers,
@@ -152,6 +158,7 @@ class Frames:
             self.sizes,
             self.begins,
             self.ends,
+            self.lasts,
         )
         return zip(rows.tolist(), *(column[rows].tolist() for column in columns), strict=True)
 
@@ -173,6 +180,7 @@ class Frames:
 
 
 def _find_kinds(view: npt.NDArray[np.void], sizes: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+    """`sizes`: of the frames, or of what was captured of them."""
     words, shapes = view["length_and_kind"], view["shape"]
     is_plain = (
         (sizes > http2.HEADER_BYTES)
@@ -184,7 +192,8 @@ def _find_kinds(view: npt.NDArray[np.void], sizes: npt.NDArray[np.intp]) -> npt.
     )
     is_request = view["segment"] == events.SEGMENT_REQUEST
     is_end = (view["ended"] == _ENDED) | (is_plain & (shapes & http2.END_STREAM != 0))
-    kinds = np.where(is_request, ASKED, np.where(is_end, ENDED, ANSWERED))
+    of_answers = np.where(view["resp_cap"] != 0, WHOLE, np.where(is_end, ENDED, ANSWERED))
+    kinds = np.where(is_request, ASKED, of_answers)
     kinds = np.where(is_plain, kinds, ODD)
     is_body = (view["resp_bytes"] == 0) & (words == http2.DATA) & (sizes == http2.HEADER_BYTES)
     if is_body.any():

@@ -33,7 +33,9 @@ from farcall_probes.streamframes import (
     ENDED_BODY,
     NOTHING,
     ODD,
+    WHOLE,
     Bodies,
+    Frame,
     Frames,
     Odd,
     Other,
@@ -99,20 +101,17 @@ class Streams:
         """Through these frames. `read`: what blocks say whose connections were found orderly; those frames are next."""
         data, others = frames.data, frames.others
         odd, sessions = frames.list_odd(), self._young
-        for at, conn_id, seq, ts_ns, flags, kind, number, size, begin, end in frames.list_some(
-            rows
-        ):
+        for frame in frames.list_some(rows):
+            at, conn_id, seq, ts_ns, flags, kind, number, size, begin, end, last = frame
             session = sessions.get(conn_id)
             if session is None:
                 session = self._find(conn_id, flags)
                 sessions = self._young
             if kind == ODD:
-                self._take_odd(
-                    session, frames, next(odd), (at, conn_id, seq, ts_ns, flags, size, begin, end)
-                )
+                self._take_odd(session, frames, next(odd), frame)
                 continue
             direction = session.request if kind & 1 else session.response
-            fields = read.find(at, kind) if read is not None else None
+            fields = read.find(at, kind) if read else None
             if fields is None:
                 if seq != direction.next_seq:
                     self._lose(session, direction)
@@ -126,24 +125,28 @@ class Streams:
                 continue
             if fields is None and not direction.is_idle:
                 is_end = kind == ENDED
-                frame = (at, ts_ns, flags, size, begin, end)
                 self._feed(session, frames, frame, 0, is_request=kind == ASKED, is_end=is_end)
                 continue
-            if fields is None:
-                fields, is_unread = read_block(direction.decoder, data[begin:end])
-                self.counters["http2_unread"] += is_unread
+            fields = fields or self._read(direction, data[begin:end])
             if kind == ASKED:
                 stream = Stream(number, at, flags, ts_ns, fields)
                 self._fresh.append(stream)
                 self._begin(session, number, stream)
-            else:
-                self._answer(session, number, fields, kind == ENDED, ts_ns, size)
+                continue
+            self._answer(session, number, fields, kind == ENDED, ts_ns, size - (last - end))
+            if kind == WHOLE:
+                trailers = read.find_trailers(at) if read else None
+                trailers = trailers or self._read(direction, data[end + http2.HEADER_BYTES : last])
+                self._answer(session, number, trailers, True, ts_ns, last - end)
 
-    def _take_odd(
-        self, session: Session, frames: Frames, what: Odd, frame: tuple[int, ...]
-    ) -> None:
+    def _read(self, direction: Direction[Mark], block: bytes) -> Fields:
+        fields, is_none = read_block(direction.decoder, block)
+        self.counters["http2_unread"] += is_none
+        return fields
+
+    def _take_odd(self, session: Session, frames: Frames, what: Odd, frame: Frame) -> None:
         """A frame that is anything but a whole block of headers, or the connection's end."""
-        at, conn_id, seq, ts_ns, flags, size, begin, end = frame
+        at, conn_id, seq, ts_ns, flags, _, _, _, begin, end, _ = frame
         if what.segment == events.SEGMENT_CLOSED:
             bodies = read_bodies(frames.data[begin - http2.HEADER_BYTES : end])
             self._close(conn_id, ts_ns, bodies, requests=what.requests, responses=what.offset)
@@ -158,7 +161,7 @@ class Streams:
         self._feed(
             session,
             frames,
-            (at, ts_ns, flags, size, begin, end),
+            frame,
             what.offset,
             is_request=is_request,
             is_end=what.is_end,
@@ -168,23 +171,27 @@ class Streams:
         self,
         session: Session,
         frames: Frames,
-        frame: tuple[int, int, int, int, int, int],
+        frame: Frame,
         offset: int,
         *,
         is_request: bool,
         is_end: bool,
     ) -> None:
-        at, ts_ns, flags, size, begin, end = frame
+        at, _, _, ts_ns, flags, _, _, size, begin, end, last = frame
         direction = session.request if is_request else session.response
         unread = direction.unread
         data = frames.data[begin - http2.HEADER_BYTES : end]
         mark = Mark(ts_ns, flags, frames.heads[at].tobytes(), size)
-        cut = bool(flags & events.FLAG_CUT)
-        direction.size += size
+        direction.size += size - (last - end)
         other = frames.others.get(at, NOTHING)
-        for event in direction.feed(data, mark, offset=offset, cut=cut):
-            self._take_event(session, event, is_request, is_end, other, direction.size)
+        for event in direction.feed(data, mark, offset=offset, cut=bool(flags & events.FLAG_CUT)):
+            self._take_event(
+                session, event, is_request, is_end and end == last, other, direction.size
+            )
             direction.size = 0
+        if last > end:  # trailers stand beside it
+            for event in direction.feed(frames.data[end:last], mark):
+                self._take_event(session, event, is_request, True, NOTHING, last - end)
         self.counters["http2_unread"] += direction.unread - unread
 
     def _keep(self, frames: Frames, streams: list[Stream]) -> None:
@@ -263,13 +270,7 @@ class Streams:
         session.streams.clear()
 
     def _close(
-        self,
-        conn_id: int,
-        ts_ns: int,
-        bodies: Bodies,
-        *,
-        requests: int,
-        responses: int,
+        self, conn_id: int, ts_ns: int, bodies: Bodies, *, requests: int, responses: int
     ) -> None:
         """The numbers: how many segments there were; if the last ones were lost, so may answers have been."""
         session = self._young.pop(conn_id)

@@ -18,6 +18,7 @@ from support_segments import REQUEST, RESPONSE, list_segments
 pytestmark = pytest.mark.bpf
 
 SIDES = (CLIENT, SERVER)
+END_OF_STREAM = http2.END_HEADERS | http2.END_STREAM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +105,31 @@ def test_what_comes_in_one_call_takes_no_further_record(watch: Watch) -> None:
             assert {end.last_ns - end.first_ns for end in tell(watch, port, role).values()} == {0}
         assert tell(watch, port, CLIENT)[5].answered == len(call)
         assert tell(watch, port, SERVER)[5].asked == len(asked)
+
+
+def test_an_answer_with_its_trailers_is_one_record_when_one_call_brings_both(watch: Watch) -> None:
+    with connection() as pair:
+        peers = begin(pair)
+        streams = range(1, 200, 2)
+        sizes = []
+        for stream in streams:
+            peers.send(REQUEST, peers.ask(stream))
+            parts = [peers.answer(stream), data(stream, 300), data(stream, 0)]
+            trailers = [("grpc-status", "0"), ("x", "y" * stream)]
+            parts.append(peers.headers(RESPONSE, stream, trailers, END_OF_STREAM))
+            answer = b"".join(parts)
+            at = stream * 3 % len(answer)
+            peers.send(RESPONSE, *([answer] if stream % 4 == 1 else cut(answer, at)))
+            sizes.append(len(answer))
+        port = port_of(pair)
+        for role in SIDES:
+            found = tell(watch, port, role)
+            assert [found[stream].answered for stream in streams] == sizes
+            segments = [s for s in list_segments(watch, port, role=role) if s.kind == RESPONSE]
+            beside = [s.record for s in segments if s.record["resp_cap"]]
+            assert 50 <= len(beside) < 100 and len(segments) == 200 - len(beside)
+            assert {int(r["ended"]) for r in beside} == {events.ENDED_STREAM}
+            assert [s.seq for s in segments] == list(range(len(segments)))
 
 
 def test_the_end_of_a_request_takes_no_further_record(watch: Watch) -> None:

@@ -16,6 +16,7 @@ from support_http2 import TRACE, Talk, get_headers, grpc_headers
 pytestmark = pytest.mark.unit
 
 Row = tuple[Any, ...]
+ANSWER = [(":status", "200"), ("content-type", "application/grpc")]
 
 
 def make_call(talk: Talk, stream: int, rng: random.Random) -> list[list[Records]]:
@@ -43,7 +44,10 @@ def make_call(talk: Talk, stream: int, rng: random.Random) -> list[list[Records]
     if rng.random() < 0.1:
         frames.append(talk.answer(stream, 103, end=False))
     kind = rng.choice(["application/grpc", "text/html"])
-    form = rng.choice(["trailers", "trailers", "trailers", "body", "alone", "never"])
+    form = rng.choice(["trailers", "trailers", "beside", "body", "alone", "never"])
+    if form == "beside":
+        frames.append(talk.whole_answer(stream, kind, has_priority=rng.random() < 0.2))
+        return frames
     frames.append(talk.answer(stream, 200, ("content-type", kind), end=form == "alone"))
     if form == "trailers":
         frames.append(talk.trailers(stream, rng.randrange(3), "oh"))
@@ -57,6 +61,8 @@ def make_same_call(talk: Talk, stream: int, rng: random.Random) -> list[list[Rec
     trace = f"00-{rng.getrandbits(128) or 1:032x}-{rng.getrandbits(64) or 1:016x}-01"
     more = ("grpc-timeout", f"{rng.randrange(900_000)}u"), ("traceparent", trace)
     answer = [talk.grpc_answer(stream), talk.trailers(stream)]
+    if rng.random() < 0.5:
+        answer = [talk.whole_answer(stream)]
     return [talk.ask(stream, grpc_headers("/shop.Cart/AddItem", *more)), *answer]
 
 
@@ -112,3 +118,32 @@ def test_one_drain_of_many_frames_says_what_a_drain_for_each_frame_says(seed: in
     assert sorted(map(repr, found)) == sorted(map(repr, expected)) and len(found) > 20
     assert together.counters == apart.counters
     assert len(together) == len(apart)
+
+
+@pytest.mark.parametrize("has_priority", [False, True])
+@pytest.mark.parametrize("is_apart", [False, True])
+def test_trailers_beside_an_answer_are_read_as_behind_it(
+    has_priority: bool, is_apart: bool
+) -> None:
+    rows = []
+    for is_beside in (False, True):
+        talk, streams, found = Talk(conn_id=7), Streams(), []
+        for stream in range(1, 41, 2):
+            asked = talk.ask(stream, grpc_headers())
+            if is_beside:
+                answer = talk.whole_answer(stream, has_priority=has_priority)
+            else:
+                answer = talk.headers(1, stream, ANSWER, ts_resp_ns=14)
+                talk.now_ns -= 1_000
+                answer += talk.trailers(stream)
+            found.append([*asked, *answer])
+        drains = found if is_apart else [[record for call in found for record in call]]
+        made = [streams.take(np.concatenate(d), np.arange(len(d))) for d in drains]
+        rows.append([row for exchanges in made for row in list_rows(exchanges)])
+        assert not streams.counters["http2_unread"] and not len(streams)
+
+    assert len(rows[0]) == 20
+    if has_priority:  # five bytes more
+        assert [row[1:] for row in rows[0]] == [row[1:] for row in rows[1]]
+    else:
+        assert rows[0] == rows[1]

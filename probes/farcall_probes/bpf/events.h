@@ -82,6 +82,8 @@ enum fc_flag {
  * ts_resp_ns is that time.
  * A frame of HTTP/2 that does not fit one record, or comes in several calls, is several records: resp_bytes is where in the
  * frame their bytes begin, FC_FLAG_CUT on the last one says that the rest is not shipped.
+ * The answer's HEADERS and its trailers are one record of HTTP/2 when one call brings both: resp_cap of the captured bytes, the
+ * last ones, are the trailers' frame, which ends the stream.
  * A connection that was followed so and closes says it in a record of its own, with FC_FLAG_NO_RESPONSE: ts_req_ns is the time,
  * req_bytes and resp_bytes are how many requests and responses were numbered on it, seq is what the next response's would
  * have been. Of HTTP/2 its bytes are two tables of struct fc_body, the requests' and the responses'.

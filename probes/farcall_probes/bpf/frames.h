@@ -16,6 +16,8 @@
 #define FC_HTTP2_FRAMES 16 /* and pieces, that one run takes */
 #define FC_HTTP2_RUNS 28   /* the kernel allows 33 steps from program to program */
 #define FC_HTTP2_CHAIN 4   /* frames that must follow each other, as far as the call holds them */
+#define FC_HTTP2_TRAILERS (HTTP2_HEADERS | 0x05 << 8) /* type and flags: END_STREAM, END_HEADERS, nothing else */
+#define FC_BESIDE 256 /* bytes, of each of two frames in one record */
 
 /* Bytes of the pieces at hand. */
 FC_INLINE u64 measure_pieces(const struct call *c)
@@ -244,6 +246,33 @@ FC_INLINE u64 pass_frame(struct call *c, struct conn *k, struct framing *f, u64 
 	return told;
 }
 
+/* Trailers in the call that brought the HEADERS before them, and DATA maybe: as an answer of gRPC mostly comes. They go into
+ * the record of those. */
+FC_INLINE bool add_trailers(struct call *c, struct framing *f, u64 half, u64 lo, u64 hi)
+{
+	struct fc_exchange *x = &c->segment.x;
+	u64 length = swap32((u32)lo) >> 8;
+	u64 have = x->req_cap;
+
+	if (half != HALF_RESPONSES || c->pending != load_http2_stream(lo, hi) || (lo >> 24 & 0xffff) != FC_HTTP2_TRAILERS)
+		return false;
+	length += FC_HTTP2_HEADER;
+	FORGET(c, length);
+	FORGET(c, have);
+	if (length > FC_BESIDE || have > FC_BESIDE || c->before + length > c->piece_bytes || x->ts_req_ns != c->now)
+		return false;
+	if (read_user(c->segment.req + have, (u32)length, (void *)(c->piece_base + c->before)))
+		return false;
+	x->req_cap += (u16)length;
+	x->req_bytes += length;
+	x->resp_cap = (u16)length;
+	x->ended = FC_ENDED_STREAM;
+	c->pending = FC_NO_STREAM;
+	f->boundary += (u32)length;
+	c->before += length;
+	return true;
+}
+
 /* The frame at hand: stepped over, or told. False at the call's end, or where the place is lost. */
 FC_INLINE bool take_frame(struct call *c, u64 sk, struct conn *k, struct framing *f)
 {
@@ -263,7 +292,7 @@ FC_INLINE bool take_frame(struct call *c, u64 sk, struct conn *k, struct framing
 		/* What cannot be read makes no sense as a frame either. */
 		read_user(head, FC_HTTP2_HEADER, (void *)(c->piece_base + c->before));
 		told = pass_frame(c, k, f, which_half(c, k), head[0], head[1]);
-		if (!told)
+		if (!told || (told == FC_TOLD_PART && add_trailers(c, f, which_half(c, k), head[0], head[1])))
 			return true;
 	}
 	FORGET(c, told);
