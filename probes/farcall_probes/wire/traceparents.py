@@ -26,6 +26,7 @@ _AT_ONCE = 1024
 _MADE = 0x80  # of a character: this, whether its code has six bits, whether it is a dash, else its value
 _SIX = 0x20
 _DASH = 0x10
+_DASHES = [2, 35, 52]
 _PADDING = "11"  # no code of ours begins so: only ones may follow
 
 
@@ -69,43 +70,38 @@ def read_coded(raws: Sequence[bytes]) -> list[Ids | None]:
 
 
 def _read_some(raws: Sequence[bytes]) -> list[Ids | None]:
-    states, made = _build_machine()
-    padded = b"".join([raw.ljust(_STEPS, b"\xff") for raw in raws])
-    steps = (
-        np.frombuffer(padded, np.uint8).reshape(len(raws), _STEPS).T.astype(np.uint16, order="C")
-    )
+    states, made, tallies = _build_machine()
+    sizes = np.fromiter(map(len, raws), np.intp, len(raws))
     state = np.zeros(len(raws), np.uint16)
+    steps = np.ascontiguousarray(_pad(raws, sizes).T, np.uint16)
     for step in steps:
         step |= state
         states.take(step, out=state, mode="clip")
+    tally = tallies.take(steps, mode="clip").sum(axis=0, dtype=np.uint32)
+    bits = 5 * _LENGTH + (tally >> 8 & 0xFF)
+    is_whole = (tally & 0xFF == _LENGTH) & (tally >> 16 == len(_DASHES))
+    # No byte more than the code needs.
+    rows = np.flatnonzero(is_whole & (bits + 7 >> 3 == sizes) & (state == _find_state(_PADDING)))
     # Two characters a step at most, the first in the lower byte.
-    found = np.ascontiguousarray(made.take(steps, mode="clip").T).view(np.uint8)
-    is_whole = (found >> 7).sum(axis=1, dtype=np.uint8) == _LENGTH
-    rows = np.flatnonzero(is_whole & (state == _find_state(_PADDING)))
-    if len(rows) < len(raws):
-        found = found[rows]
-    characters = found.tobytes().translate(None, b"\0")
-    sizes = np.fromiter(map(len, raws), np.intp, len(raws))[rows]
-    return _split(np.frombuffer(characters, np.uint8).reshape(-1, _LENGTH), sizes, rows, len(raws))
+    characters = np.ascontiguousarray(made.take(steps, mode="clip").T)[rows].tobytes()
+    characters = characters.translate(None, b"\0")
+    return _split(np.frombuffer(characters, np.uint8).reshape(-1, _LENGTH), rows, len(raws))
+
+
+def _pad(raws: Sequence[bytes], sizes: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+    padded = np.full((len(raws), _STEPS), 0xFF, np.uint8)
+    padded[np.arange(_STEPS) < sizes[:, None]] = np.frombuffer(b"".join(raws), np.uint8)
+    return padded
 
 
 def _split(
-    characters: npt.NDArray[np.uint8],
-    sizes: npt.NDArray[np.intp],
-    rows: npt.NDArray[np.intp],
-    count: int,
+    characters: npt.NDArray[np.uint8], rows: npt.NDArray[np.intp], count: int
 ) -> list[Ids | None]:
     values = characters & 0x0F
     traces = values[:, 3:35:2] << 4 | values[:, 4:35:2]
     spans = values[:, 36:52:2] << 4 | values[:, 37:52:2]
-    bits = 5 * _LENGTH + (characters & _SIX).sum(axis=1) // _SIX
-    valid = (
-        ((characters & _DASH) == _DASHES).all(axis=1)
-        & ~values[:, :2].any(axis=1)
-        & traces.any(axis=1)
-        & spans.any(axis=1)
-        & (bits + 7 >> 3 == sizes)  # no byte more than the code needs
-    )
+    has_dashes = (characters[:, _DASHES] & _DASH).all(axis=1)
+    valid = has_dashes & ~values[:, :2].any(axis=1) & traces.any(axis=1) & spans.any(axis=1)
     if not valid.all():
         traces, spans, rows = traces[valid], spans[valid], rows[valid]
     ids: list[Ids | None] = [None] * count
@@ -113,10 +109,6 @@ def _split(
     for row, one in zip(rows.tolist(), zip(trace_ids, span_ids, strict=True), strict=True):
         ids[row] = one
     return ids
-
-
-_DASHES = np.zeros(_LENGTH, np.uint8)
-_DASHES[[2, 35, 52]] = _DASH
 
 
 # ---- the machine ----------------------------------------------------------------------------------------------------
@@ -145,18 +137,27 @@ def _find_state(name: str) -> int:
 
 
 @cache
-def _build_machine() -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
-    """By state and byte: the next state, and the characters that are made."""
+def _build_machine() -> tuple[
+    npt.NDArray[np.uint16], npt.NDArray[np.uint16], npt.NDArray[np.uint32]
+]:
+    """By state and byte: the next state; the characters that are made; and how many those are, how many of them of six bits (in the
+    second byte), and dashes (in the third)."""
     names = _list_states()
     places = {name: place << 8 for place, name in enumerate(names)}
     states = np.zeros(len(names) << 8, np.uint16)
     made = np.zeros(len(names) << 8, np.uint16)
+    tallies = np.zeros(len(names) << 8, np.uint32)
     for name, place in places.items():
         for byte in range(256):
             after, characters = _step(name, byte)
             states[place | byte] = places[after]
             made[place | byte] = int.from_bytes(characters, "little")
-    return states, made
+            tallies[place | byte] = sum(map(_tally, characters))
+    return states, made, tallies
+
+
+def _tally(character: int) -> int:
+    return 1 + (character & _SIX != 0) * 0x100 + (character & _DASH != 0) * 0x10000
 
 
 def _step(name: str, byte: int) -> tuple[str, bytes]:
