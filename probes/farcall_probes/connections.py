@@ -11,7 +11,6 @@ The rows are arrays, not objects: 20,000 connections take 3 MB instead of 10. A 
 row until `settle`, because exchanges that wait for their batch know their connection by its place.
 """
 
-import mmap
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -19,7 +18,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from farcall_probes import events
+from farcall_probes import events, records
 from farcall_probes.arraysets import distinct
 from farcall_probes.capture import Records
 from farcall_probes.evidence import Bound
@@ -160,7 +159,7 @@ class _Index:
 
 class Connections:
     def __init__(self, *, max_generation: int = MAX_GENERATION) -> None:
-        self.rows = _make_rows(2 * max_generation + _SLACK)
+        self.rows = records.make_room(2 * max_generation + _SLACK, _ROW)
         self.identities: Shared[Identity] = Shared()
         self.bounds: Shared[Bound | None] = Shared(None)
         self._rows_there = _Index()
@@ -264,7 +263,7 @@ class Connections:
         again, self._free = self._free[:count], self._free[count:]
         first, self._top = self._top, self._top + count - len(again)
         if self._top > len(self.rows):
-            grown = _make_rows(self._top + self._max_generation)
+            grown = records.make_room(self._top + self._max_generation, _ROW)
             grown[:first] = self.rows[:first]
             self.rows = grown
         return np.concatenate((again, np.arange(first, self._top, dtype=np.int32)))
@@ -348,12 +347,6 @@ class Connection:
 
     def _read(self, name: str) -> int:
         return int(self._all.rows[name][self.place])
-
-
-def _make_rows(count: int) -> Records:
-    """Zeroes, of which only those that are used take memory."""
-    memory = mmap.mmap(-1, count * _ROW.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return np.frombuffer(memory, dtype=_ROW)
 
 
 def keys_of(block: Records) -> Keys:

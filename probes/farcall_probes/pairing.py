@@ -21,7 +21,7 @@ from farcall_probes.capture import Records
 from farcall_probes.envelopes import Unwrapped, unwrap_frames
 from farcall_probes.numbering import read_numbers
 from farcall_probes.places import number_sealed
-from farcall_probes.records import as_bytes
+from farcall_probes.records import Slots, as_bytes, make_room
 
 CAPTURED = events.LARGE_REQ + events.LARGE_RESP
 # What comes out: like events.LARGE, with all that was captured of both.
@@ -117,10 +117,8 @@ class Pairer:
         self._max_in_flight, self._max_connections = max_in_flight, max_connections
         self._young: dict[int, _Connection] = {}
         self._old: dict[int, _Connection] = {}
-        self._kept = np.zeros(max_in_flight, dtype=events.LARGE)
-        self._free = list(
-            range(max_in_flight - 1, -1, -1)
-        )  # the lowest first: few pages are touched
+        self._kept = make_room(max_in_flight, events.LARGE)
+        self._free = Slots(max_in_flight)
         self._freed: list[int] = []  # of this drain: their records are read at its end
         self._fresh: list[_Entry] = []  # of this drain
         self._in_flight = 0
@@ -157,7 +155,7 @@ class Pairer:
             block = np.concatenate([block, *self._late])
         ended = self._build(block) if self._ended else None
         self._ended, self._late, self._size = [], [], 0
-        self._free.extend(self._freed)
+        self._free.give_back(self._freed)
         self._freed = []
         self._keep(block)
         return ended
@@ -394,7 +392,7 @@ class Pairer:
         self._fresh = []
         if not entries:
             return
-        slots = [self._free.pop() for _ in entries]
+        slots = self._free.take(len(entries))
         self._kept[slots] = block[[entry.at for entry in entries]]
         for entry, slot in zip(entries, slots, strict=True):
             entry.at = -1 - slot

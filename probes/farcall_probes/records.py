@@ -1,11 +1,40 @@
 """Records copied whole. numpy copies a record field by field, unless it does not know of the fields: a tenth of the time."""
 
-from collections.abc import Sequence
+import mmap
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from farcall_probes.capture import Records
+
+
+def make_room(count: int, layout: np.dtype[np.void]) -> Records:
+    """Zeroes, of which only those that are used take memory. The C library would cut them out of what it has free, and write them."""
+    memory = mmap.mmap(-1, count * layout.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory, dtype=layout)
+
+
+class Slots:
+    """Rows of such a room that are free. The lowest are given out first: few pages are touched."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._next = 0  # of those that were never used: a list of all of them would be as large as hundreds of records
+        self._back: list[int] = []
+
+    def __len__(self) -> int:
+        return self._count - self._next + len(self._back)
+
+    def take(self, count: int) -> list[int]:
+        """No more than there are."""
+        kept = max(0, len(self._back) - count)
+        self._back, again = self._back[:kept], self._back[kept:]
+        first, self._next = self._next, self._next + count - len(again)
+        return again + list(range(first, self._next))
+
+    def give_back(self, slots: Iterable[int]) -> None:
+        self._back.extend(slots)
 
 
 def pack(block: Records) -> Records:

@@ -65,8 +65,8 @@ class _Row:
 class Rests:
     def __init__(self, *, max_held: int = MAX_HELD, hold_ns: int = HOLD_NS) -> None:
         self._hold_ns = hold_ns
-        self._kept = np.zeros(max_held, dtype=events.LARGE)
-        self._free = list(range(max_held - 1, -1, -1))  # the lowest first: few pages are touched
+        self._kept = records.make_room(max_held, events.LARGE)
+        self._free = records.Slots(max_held)
         self._rows: dict[int, _Row] = {}  # by slot
         self._slots: dict[tuple[int, int], int] = {}  # by conn_id and seq
         self._due: list[tuple[int, int, tuple[int, int]]] = []  # a heap: when, slot, key
@@ -107,7 +107,7 @@ class Rests:
         held[beyond] = False
         self.counters["responses_unended"] += len(beyond)
         rows = rows[: len(rows) - len(beyond)]
-        slots = [self._free.pop() for _ in rows]
+        slots = self._free.take(len(rows))
         self._kept[slots] = widen(block[rows])
         names = ("conn_id", "seq", "sk", "ts_resp_ns")
         columns = [block[name][rows].tolist() for name in names]
@@ -202,7 +202,7 @@ class Rests:
             np.array([row.size for _, row in done], dtype=np.uint64),
             np.array([row.last_ns for _, row in done], dtype=np.uint64),
         )
-        self._free.extend(slots)
+        self._free.give_back(slots)
         return ended
 
 

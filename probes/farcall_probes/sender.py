@@ -172,6 +172,7 @@ class Sender:
                 self._send_batch(task)
             else:
                 self._send_status()
+            del task  # what was sent is not kept until there is something else
         self._link.close()
 
     def _next(self) -> Batch | str | None:
@@ -218,6 +219,8 @@ class Sender:
     def _settle(self, batch: Batch, counter: str) -> None:
         """The batch is done with, unless it was dropped while it was under way: then it is counted there."""
         with self._changed:
+            if self._tried is batch:
+                self._tried = None
             if self._queue and self._queue[0] is batch:
                 self._queue.popleft()
                 self._queue_bytes -= len(batch.payload)
