@@ -10,6 +10,7 @@ import pytest
 from farcall_probes import events
 from farcall_probes.events import Flag
 from farcall_probes.selftest import Pair
+from farcall_probes.wire import cassandra
 from support_probes import CLIENT, SERVER, Watch, port_of, receive
 
 REQUEST, RESPONSE, CLOSED = (
@@ -58,6 +59,15 @@ def cassandra_response(
     stream: int, opcode: int = 8, body: bytes = b"\0\0\0\1", version: int = 4
 ) -> bytes:
     return struct.pack(">BBhBi", version | 0x80, 0, stream, opcode, len(body)) + body
+
+
+def cassandra_frame(*messages: bytes, whole: bool = True, packed: bool = False) -> bytes:
+    """An outer frame of version 5. `packed`: as those of connections that compress, though this one says that it is not."""
+    payload = b"".join(messages)
+    head = (len(payload) | whole << 17).to_bytes(3, "little")
+    if packed:
+        head = (len(payload) | whole << 34).to_bytes(5, "little")
+    return head + cassandra._crc24(head).to_bytes(3, "little") + payload + b"\0" * 4
 
 
 Make = Callable[..., bytes]

@@ -11,7 +11,6 @@ its end are copied, into an array of a fixed size.
 """
 
 from collections import Counter
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.envelopes import Unwrapped, unwrap_frames
+from farcall_probes.inflight import Connection, Done, Entry, Late
 from farcall_probes.numbering import read_numbers
 from farcall_probes.places import number_sealed
 from farcall_probes.records import Slots, as_bytes, make_room
@@ -59,53 +59,6 @@ _COUNTERS = (
 )
 
 
-class _Connection:
-    __slots__ = ("asking", "in_flight", "late", "requests", "responses")
-
-    def __init__(self) -> None:
-        self.requests = 0  # the next segment's number
-        self.responses = 0
-        self.in_flight: dict[int, _Entry] = {}
-        self.asking: _Entry | None = None  # the request that goes on in later calls
-        self.late: _Late | None = None  # the response that does
-
-
-class _Entry:
-    """A request in flight. `at`: its record's index in this drain's block, or -1 - slot in the array of those kept."""
-
-    __slots__ = ("asked_us", "at", "is_open", "is_patient", "ts_ns")
-
-    def __init__(self, at: int, ts_ns: int, is_patient: bool) -> None:
-        self.at = at
-        self.ts_ns = ts_ns
-        self.is_patient = is_patient
-        self.is_open = True
-        self.asked_us = 0  # to its last byte, where that came later
-
-    def end(self, ended_ns: int) -> None:
-        if ended_ns:
-            self.asked_us = min(max(ended_ns - self.ts_ns, 0) // 1000, 2**32 - 1)
-
-
-class _Late(NamedTuple):
-    """A response whose end is waited for."""
-
-    entry: _Entry
-    record: Records  # of one
-    ts_ns: int
-
-
-class _Done(NamedTuple):
-    """What ended."""
-
-    place: int  # the request's
-    answer: int  # the response's index; -1: none
-    ts_ns: int
-    end: int = 0  # why there is no response (events.END_*)
-    ended_ns: int = 0  # its last byte, where that came later
-    asked_us: int = 0
-
-
 class Pairer:
     """All such connections. `take` is given the records in the order in which the kernel made them."""
 
@@ -115,15 +68,15 @@ class Pairer:
         self, *, max_in_flight: int = MAX_IN_FLIGHT, max_connections: int = MAX_CONNECTIONS
     ) -> None:
         self._max_in_flight, self._max_connections = max_in_flight, max_connections
-        self._young: dict[int, _Connection] = {}
-        self._old: dict[int, _Connection] = {}
+        self._young: dict[int, Connection] = {}
+        self._old: dict[int, Connection] = {}
         self._kept = make_room(max_in_flight, events.LARGE)
         self._free = Slots(max_in_flight)
         self._freed: list[int] = []  # of this drain: their records are read at its end
-        self._fresh: list[_Entry] = []  # of this drain
+        self._fresh: list[Entry] = []  # of this drain
         self._in_flight = 0
         self._swept_ns = 0
-        self._ended: list[_Done] = []
+        self._ended: list[Done] = []
         # Responses that ended behind their drain: they stand behind its records.
         self._late: list[Records] = []
         self._size = 0  # of this drain
@@ -145,8 +98,8 @@ class Pairer:
         for connection in self._all():
             for entry in self._take_older(connection, now_ns - limit_ns, patient_ns):
                 self.counters["multiplexed_timeouts"] += 1
-                self._ended.append(_Done(entry.at, -1, now_ns, events.END_TIMEOUT))
-            if connection.late is not None and connection.late.ts_ns < now_ns - UNENDED_NS:
+                self._ended.append(Done(entry.at, -1, now_ns, events.END_TIMEOUT))
+            if connection.late and connection.late[0].ts_ns < now_ns - UNENDED_NS:
                 self._end_late(connection)
         return self._end_drain(_NOTHING)
 
@@ -206,23 +159,25 @@ class Pairer:
                 if is_unread:
                     pass
                 elif not size:
-                    if connection.asking is not None:
-                        connection.asking.end(ts_ns)
-                    connection.asking = None
+                    for entry in connection.asking:
+                        entry.end(ts_ns)
+                    connection.asking.clear()
                 elif is_silent:
                     counters["multiplexed_unanswered"] += 1
-                    self._ended.append(_Done(row, -1, ts_ns))
+                    self._ended.append(Done(row, -1, ts_ns))
                 else:
-                    entry = _Entry(row, ts_ns, is_patient)
+                    entry = Entry(row, ts_ns, is_patient)
                     entry.end(ended_ns)
                     self._begin(connection, number, entry)
                     if ended == events.ENDED_LATER:
-                        connection.asking = entry
+                        if is_first:
+                            connection.asking.clear()
+                        connection.asking.append(entry)
             elif segment == events.SEGMENT_RESPONSE:
                 if seq != connection.responses and is_first:
                     self._lose(connection)
                 connection.responses = seq + 1 & 0xFFFFFFFF
-                if connection.late is not None:
+                if connection.late and is_first:
                     self._end_late(connection, 0 if size else ts_ns)
                 if not size:
                     continue
@@ -230,9 +185,9 @@ class Pairer:
                 if answered is None:
                     counters["multiplexed_orphans"] += 1
                 elif ended == events.ENDED_LATER:
-                    connection.late = _Late(answered, block[row : row + 1].copy(), ts_ns)
+                    connection.late.append(Late(answered, block[row : row + 1].copy(), ts_ns))
                 else:
-                    done = _Done(answered.at, row, ts_ns, 0, ended_ns, answered.asked_us)
+                    done = Done(answered.at, row, ts_ns, 0, ended_ns, answered.asked_us)
                     self._ended.append(done)
                     self._release(answered)
             else:
@@ -244,16 +199,17 @@ class Pairer:
                 del connections[conn_id]
             if is_lost and segment == events.SEGMENT_REQUEST:
                 self._miss(1)  # or more: how many lie behind what was captured is not known
-            elif is_lost:
-                self._lose(connection)
+            elif is_lost:  # what goes on is the frame that they are in: its end comes
+                self._lose(connection, is_late_lost=False)
 
     # ---- connections ------------------------------------------------------------------------------------------
 
-    def _find(self, conn_id: int) -> _Connection:
-        connection = self._old.pop(conn_id, None) or _Connection()
+    def _find(self, conn_id: int) -> Connection:
+        connection = self._old.pop(conn_id, None) or Connection()
         if len(self._young) >= self._max_connections:
             for gone in self._old.values():
                 self.counters["multiplexed_dropped"] += len(gone.in_flight)
+                self._end_late(gone)
                 self._give_up(gone)
             self._old, self._young = self._young, {}
         self._young[conn_id] = connection
@@ -264,22 +220,23 @@ class Pairer:
         self.counters["multiplexed_gaps"] += 1
         self.counters["multiplexed_requests_lost"] += count & 0xFFFFFFFF
 
-    def _lose(self, connection: _Connection) -> None:
+    def _lose(self, connection: Connection, *, is_late_lost: bool = True) -> None:
         """Responses were not seen, of requests that may be in flight."""
         self.counters["multiplexed_gaps"] += 1
         self.counters["multiplexed_requests_lost"] += len(connection.in_flight)
+        if is_late_lost:
+            self._end_late(connection)
         self._give_up(connection)
 
-    def _end_late(self, connection: _Connection, ended_ns: int = 0) -> None:
-        """The response that is waited for has ended, or is told of as it stands."""
-        if connection.late is None:
-            return
-        (entry, record, ts_ns), connection.late = connection.late, None
-        self.counters["multiplexed_unended"] += not ended_ns
-        answer = self._size + len(self._late)
-        self._late.append(record)
-        self._ended.append(_Done(entry.at, answer, ts_ns, 0, ended_ns, entry.asked_us))
-        self._release(entry)
+    def _end_late(self, connection: Connection, ended_ns: int = 0) -> None:
+        """The responses that are waited for have ended, or are told of as they stand."""
+        for entry, record, ts_ns in connection.late:
+            self.counters["multiplexed_unended"] += not ended_ns
+            answer = self._size + len(self._late)
+            self._late.append(record)
+            self._ended.append(Done(entry.at, answer, ts_ns, 0, ended_ns, entry.asked_us))
+            self._release(entry)
+        connection.late.clear()
 
     def let_go(self) -> Records | None:
         """All responses that are waited for, as they stand."""
@@ -287,23 +244,22 @@ class Pairer:
             self._end_late(connection)
         return self._end_drain(_NOTHING)
 
-    def _give_up(self, connection: _Connection) -> None:
-        self._end_late(connection)
+    def _give_up(self, connection: Connection) -> None:
         for entry in connection.in_flight.values():
             self._release(entry)
         connection.in_flight.clear()
 
-    def _end_all(self, connection: _Connection, ts_ns: int, end: int) -> None:
+    def _end_all(self, connection: Connection, ts_ns: int, end: int) -> None:
         self._end_late(connection)
         for entry in connection.in_flight.values():
             why, us = end or events.END_SERVER_CLOSED, entry.asked_us
-            self._ended.append(_Done(entry.at, -1, ts_ns, why, asked_us=us))
+            self._ended.append(Done(entry.at, -1, ts_ns, why, asked_us=us))
             self._release(entry)
         connection.in_flight.clear()
 
     # ---- requests ---------------------------------------------------------------------------------------------
 
-    def _begin(self, connection: _Connection, number: int, entry: _Entry) -> None:
+    def _begin(self, connection: Connection, number: int, entry: Entry) -> None:
         before = connection.in_flight.pop(number, None)
         if before is not None:  # its answer was lost, and its number is in use again
             self.counters["multiplexed_requests_lost"] += 1
@@ -315,7 +271,7 @@ class Pairer:
         self._fresh.append(entry)
         self._in_flight += 1
 
-    def _release(self, entry: _Entry) -> None:
+    def _release(self, entry: Entry) -> None:
         entry.is_open = False
         self._in_flight -= 1
         if entry.at < 0:
@@ -331,12 +287,10 @@ class Pairer:
         )
         return self._in_flight < self._max_in_flight
 
-    def _all(self) -> list[_Connection]:
+    def _all(self) -> list[Connection]:
         return [*self._old.values(), *self._young.values()]
 
-    def _take_older(
-        self, connection: _Connection, limit_ns: int, patient_ns: int
-    ) -> list["_Entry"]:
+    def _take_older(self, connection: Connection, limit_ns: int, patient_ns: int) -> list["Entry"]:
         """Those that are gone with it. The oldest stand first, so nearly always the first decides."""
         numbers = []
         for number, entry in connection.in_flight.items():

@@ -10,7 +10,16 @@ from farcall_probes import events
 from farcall_probes.pairing import Pairer
 from support_probes import CLIENT, SERVER, Watch, connection, port_of, receive
 from support_rests import pass_on
-from support_segments import Make, each_protocol, kafka_request, kafka_response, list_segments
+from support_segments import (
+    Make,
+    cassandra_frame,
+    cassandra_request,
+    cassandra_response,
+    each_protocol,
+    kafka_request,
+    kafka_response,
+    list_segments,
+)
 
 pytestmark = pytest.mark.bpf
 
@@ -68,6 +77,48 @@ def test_what_follows_in_the_call_that_ends_a_message_is_taken_too(
             one, two = pair_up(watch, port_of(pair), role)
             assert is_within(int(one["ended_ns"]), last)
             assert two["resp_bytes"] == len(answer(2))
+
+
+def frames_of(message: bytes, sizes: list[int], *, packed: bool) -> bytes:
+    """The message in frames of so many bytes and a last one."""
+    parts = [message[sum(sizes[:at]) :][:size] for at, size in enumerate(sizes)]
+    parts.append(message[sum(sizes) :])
+    whole = len(parts) == 1
+    return b"".join(cassandra_frame(part, whole=whole, packed=packed) for part in parts)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("sizes", [[], [131_071], [131_060, 131_060]])
+@pytest.mark.parametrize("step", [30_000, 43_699])
+def test_a_message_of_cassandra_5_ends_with_the_last_byte_of_its_last_frame(
+    watch: Watch, packed: bool, sizes: list[int], step: int
+) -> None:
+    startup = cassandra_request(0, 1, b"\0\1\0\x0bCQL_VERSION\0\x053.4.5", version=5)
+    body = b"x" * (sum(sizes) + 80_000)
+    asked = cassandra_request(1, body=body, version=5)
+    answered = cassandra_response(1, body=body, version=5)
+    small = [cassandra_request(2, version=5), cassandra_response(2, version=5)]
+    with connection() as pair:
+        pass_on(pair.client, pair.server, startup)
+        pass_on(pair.server, pair.client, cassandra_response(0, 2, b"", version=5))
+        calls = []
+        for sender, receiver, message in (
+            (pair.client, pair.server, asked),
+            (pair.server, pair.client, answered),
+        ):
+            data = frames_of(message, sizes, packed=packed)
+            pieces = [data[at : at + step] for at in range(0, len(data), step)]
+            calls.append([pass_on(sender, receiver, piece) for piece in pieces])
+        pass_on(pair.client, pair.server, cassandra_frame(small[0], packed=packed))
+        pass_on(pair.server, pair.client, cassandra_frame(small[1], packed=packed))
+        for role in (CLIENT, SERVER):
+            _, large, last = pair_up(watch, port_of(pair), role)
+            assert (large["req_bytes"], large["resp_bytes"]) == (len(asked), len(answered))
+            assert is_within(int(large["ts_resp_ns"]), calls[1][0])
+            assert is_within(int(large["ended_ns"]), calls[1][-1])
+            asked_ns = int(large["ts_req_ns"]) + 1_000 * int(large["asked_us"])
+            assert is_within(asked_ns, calls[0][-1])
+            assert last["asked_us"] == 0 and last["ended_ns"] == last["ts_resp_ns"]
 
 
 def test_what_a_broker_sends_by_the_kernel_ends_where_it_does(watch: Watch) -> None:

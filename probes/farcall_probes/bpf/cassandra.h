@@ -78,6 +78,7 @@ FC_INLINE bool is_cassandra_request(const u8 *head, u64 n, u64 total)
 #define FC_CASSANDRA_FRAME_HEADER 6
 #define FC_CASSANDRA_CRC_BYTES 4 /* behind the payload */
 #define FC_CASSANDRA_PAYLOAD 0x1ffff
+#define FC_CASSANDRA_FULL ((1 << 17) - 12) /* payload of a frame that is as long as can be: of Cassandra itself with what is around it, of drivers without */
 
 #define FC_CASSANDRA_FRAME_BYTES 3 /* of a header, that its check value is of */
 #define FC_CASSANDRA_PACKED_BYTES 5
@@ -122,6 +123,7 @@ FC_INLINE bool is_cassandra_told(struct framing *f, u64 lo, u64 hi, u32 weight)
 {
 	u32 payload = (u32)lo & FC_CASSANDRA_PAYLOAD;
 	u32 length = swap32((u32)(hi >> 24)) + FC_CASSANDRA_HEADER;
+	u32 unpacked;
 	bool is_first;
 
 	if (f->inside)
@@ -132,8 +134,9 @@ FC_INLINE bool is_cassandra_told(struct framing *f, u64 lo, u64 hi, u32 weight)
 		return false;
 	if (weight != FC_CASSANDRA_FRAME_HEADER + payload + FC_CASSANDRA_CRC_BYTES) {
 		is_first = !f->left;
-		/* How long the message is lies in what is packed; all of its frames but the last are full. */
-		f->left = !(lo >> 34 & 1) && (lo >> 17 & FC_CASSANDRA_PAYLOAD) == FC_CASSANDRA_PAYLOAD;
+		/* How long the message is lies in what is packed; all of its frames but the last are full. What does not get shorter is left as it is. */
+		unpacked = lo >> 17 & FC_CASSANDRA_PAYLOAD;
+		f->left = !(lo >> 34 & 1) && (unpacked ? unpacked : payload) >= FC_CASSANDRA_FULL;
 		return lo >> 34 & 1 || is_first;
 	}
 	if (f->left) {

@@ -167,7 +167,7 @@ FC_INLINE bool place_call(struct call *c, u64 sk, struct conn *k)
 		return true;
 	}
 	c->before = ahead;
-	return c->before < c->total || (f->inside && c->before == c->total);
+	return c->before < c->total || (goes_on_later(k, f) && c->before == c->total);
 }
 
 /* Copies the call's bytes from `at` on to `to` behind `have` bytes, up to FC_SEGMENT_BYTES in all; as many again must lie
@@ -227,7 +227,7 @@ FC_INLINE void fill_segment(struct call *c, struct conn *k, struct framing *f, u
 	x->who.cause_seq = 0;
 	if (half == HALF_REQUESTS && x->role == FC_ROLE_CLIENT)
 		add_cause(c, &x->who);
-	x->ts_req_ns = f->held ? f->first_ns : c->now;
+	x->ts_req_ns = f->held && length ? f->first_ns : c->now;
 	x->ts_resp_ns = 0;
 	x->req_bytes = length;
 	x->resp_bytes = offset;
@@ -236,7 +236,7 @@ FC_INLINE void fill_segment(struct call *c, struct conn *k, struct framing *f, u
 	x->request_seq = c->plain && x->proto != FC_PROTO_CASSANDRA && x->proto < FC_PROTO_NATS ? c->tls_seq + (f->boundary - c->position) : f->boundary;
 	x->req_cap = (u16)cap;
 	x->resp_cap = 0;
-	x->wrapped = k->wrapped && !f->inside;
+	x->wrapped = k->wrapped && !f->inside && length;
 	x->segment = half == HALF_REQUESTS ? FC_SEGMENT_REQUEST : FC_SEGMENT_RESPONSE;
 	x->ended = FC_ENDED_NOT;
 	if (cap < length)
@@ -274,9 +274,9 @@ FC_INLINE void tell_end(struct call *c, struct conn *k)
 	u64 half = which_half(c, k);
 	struct framing *f = find_framing(k, half);
 
-	if (k->wrapped || !f->inside || c->before > c->total)
+	if (!goes_on_later(k, f) || c->before > c->total)
 		return;
-	f->inside = 0;
+	forget_rest(k, f);
 	ship_segment(c, k, f, half, 0, 0, 0);
 }
 
@@ -289,7 +289,7 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 	u64 held = f->held;
 	u64 sure = f->synced / SYNCED_YES; /* computed */
 	u64 mark = 0;
-	u64 all, lo, hi, cap, head, later, told;
+	u64 all, lo, hi, cap, head, later, told, ends;
 	u32 length;
 	s64 least, n;
 
@@ -340,19 +340,18 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 		return false;
 	}
 	cap = n < head ? n : head;
-	later = (s32)(f->boundary + length - c->position - (u32)c->total) > 0 && !k->wrapped &&
-		!(c->more && c->dir == DIR_OUT);
+	later = (s32)(f->boundary + length - c->position - (u32)c->total) > 0 && !(c->more && c->dir == DIR_OUT);
 	FORGET(c, later);
 	told = is_told(k, f, lo, hi, length);
 	FORGET(c, told);
-	if (told)
-		ship_segment(c, k, f, half, cap, length, later);
-	else
-		later = 0;
-	if (!k->wrapped) {
-		f->inside = (u32)later;
+	ends = !told && ends_split(k, f, later, length);
+	FORGET(c, ends);
+	later = told ? note_rest(k, f, later) : 0;
+	FORGET(c, later);
+	if (told || ends)
+		ship_segment(c, k, f, half, ends ? 0 : cap, ends ? 0 : length, later);
+	if (!k->wrapped)
 		heed_message(k, half, lo);
-	}
 	length = pass_message(k, f, lo, length);
 	FORGET(c, length);
 	f->boundary += length;

@@ -73,7 +73,7 @@ struct framing {
 	u64 first_ns; /* of the first of the bytes that are held */
 	u32 boundary; /* where the message begins that is held, or is to come next */
 	u32 seq;      /* of the next segment; a number that is left out is a loss */
-	u32 mark;     /* requests: Kafka's last correlation ID */
+	u32 mark;     /* requests: Kafka's last correlation ID; in outer frames, whether a told message goes on */
 	u32 left;     /* of a message that goes on in further frames */
 	u16 held;     /* bytes of its beginning that came in earlier calls */
 	u8 synced;    /* boundary is right */

@@ -137,6 +137,39 @@ FC_INLINE bool is_told(struct conn *k, struct framing *f, u64 lo, u64 hi, u32 le
 	return !k->wrapped || is_cassandra_told(f, lo, hi, length);
 }
 
+/* ---- a message that was told and goes on in later calls, or, in Cassandra's outer frames, in further ones ---------------------------- */
+
+/* In outer frames `inside` says something else, and `mark` nothing. */
+FC_INLINE u32 note_rest(struct conn *k, struct framing *f, u64 later)
+{
+	if (!k->wrapped)
+		return f->inside = (u32)later;
+	return f->mark = later || f->left;
+}
+
+/* All of its frames have begun. */
+FC_INLINE bool goes_on_later(struct conn *k, struct framing *f)
+{
+	return k->wrapped ? f->mark && !f->left : f->inside;
+}
+
+FC_INLINE void forget_rest(struct conn *k, struct framing *f)
+{
+	if (k->wrapped)
+		f->mark = 0;
+	else
+		f->inside = 0;
+}
+
+/* A frame that is not told is the last one of such a message, and all there. `later`: the next calls have its rest. */
+FC_INLINE bool ends_split(struct conn *k, struct framing *f, u64 later, u32 length)
+{
+	if (!k->wrapped || length <= FC_CASSANDRA_FRAME_HEADER + FC_CASSANDRA_CRC_BYTES || later || !f->mark || f->left)
+		return false;
+	f->mark = 0;
+	return true;
+}
+
 /* It is done with; how far it is from its beginning to the next one's. */
 FC_INLINE u32 pass_message(struct conn *k, struct framing *f, u64 lo, u32 length)
 {
