@@ -3,6 +3,7 @@
 An agent before it wrote them. Who holds them can write them again when Redis comes back empty. Knows no clock and no thread.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -106,7 +107,7 @@ def _build(ends: Ends, raw: object, expiry_ms: object, ttl_s: int) -> Binding | 
     return Binding(
         client_key=ends.client_key,
         local=ends.local,
-        peer=ends.peer,
+        peer=sys.intern(ends.peer),
         name=named.name,
         answered_at=named.answered_at,
         tcp_identity=tcp_identity,

@@ -4,6 +4,7 @@ Those that were open before this agent are held as an agent before it wrote them
 again after Redis lost its memory. Pure; the tracer asks, and hands on what is due.
 """
 
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -141,7 +142,8 @@ def _key_of(connection: Connection) -> Key:
     return (
         connection.identity.client_key,
         format_endpoint(address_text(sight.laddr), sight.lport),
-        format_endpoint(address_text(sight.raddr), sight.rport),
+        # Many have the same peer, and thousands of them wait where Redis is away.
+        sys.intern(format_endpoint(address_text(sight.raddr), sight.rport)),
     )
 
 
