@@ -5,29 +5,43 @@ What each answer means is in farcall.envelope. The status is posted on its own c
 have to wait; and once more at the end, behind the last batch.
 """
 
+import http.client
 import json
 import random
+import socket
+import ssl
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from farcall import journal
 from farcall.envelope import BATCH_CONTENT_TYPE, BATCH_PATH, STATUS_PATH, AgentStatus
 from farcall.exchange import BatchKind
 from farcall.secretfiles import INGEST_TOKEN, SecretError, read_secret
-from farcall.tlsfiles import CA
-from farcall_probes.posting import TIMEOUT_S, Answer, PostLink
+from farcall.tlsfiles import CA, PinnedAuthority, TlsFault, TlsFileError, find_tls_fault
 
 MAX_QUEUE_BYTES = 32 * 1024 * 1024
 MAX_QUEUE_BATCHES = 512
 BEHIND_BATCHES = 6  # two rounds of the three kinds: below it an exporter is merely answering
+TIMEOUT_S = 10.0
 BACKOFF_FIRST_S = 0.2
 BACKOFF_LAST_S = 15.0
+MAX_RETRY_AFTER_S = 60.0
+MAX_ANSWER_BYTES = 4096
 STATUS_EVERY_S = 3.0
 _REFUSED = frozenset((400, 413, 415, 422))
+# What a connection that the server has closed looks like when it is used once more.
+_CLOSED = (
+    http.client.RemoteDisconnected,
+    ConnectionError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +50,15 @@ class Batch:
     number: int
     rows: int
     payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    status: int  # 0: no answer
+    retry_after_s: float | None
+    detail: str
+    tls: TlsFault | None = None
+    may_have_arrived: bool = True
 
 
 class Sender:
@@ -54,7 +77,7 @@ class Sender:
         max_queue_bytes: int = MAX_QUEUE_BYTES,
         max_queue_batches: int = MAX_QUEUE_BATCHES,
     ) -> None:
-        self._link = PostLink(url, address, ca_file or Path(secrets_dir) / CA)
+        self._link = _Link(url, address, ca_file or Path(secrets_dir) / CA)
         self._secrets_dir = secrets_dir
         self._token: str | None = None
         self._make_status = make_status
@@ -203,7 +226,7 @@ class Sender:
                 self._queue_bytes -= len(batch.payload)
                 self._counters[counter] += batch.rows
 
-    def _back_off(self, answer: Answer) -> None:
+    def _back_off(self, answer: _Answer) -> None:
         if answer.status in (401, 403):
             self._token = None  # the file may hold a new one
         self._failures += 1
@@ -233,17 +256,17 @@ class Sender:
         if answer.status in (401, 403):
             self._token = None
 
-    def _post(self, path: str, content_type: str, body: bytes) -> Answer:
+    def _post(self, path: str, content_type: str, body: bytes) -> _Answer:
         if self._token is None:
             try:
                 self._token = read_secret(self._secrets_dir, INGEST_TOKEN)
             except SecretError as e:
-                return Answer(status=0, retry_after_s=None, detail=str(e))
+                return _Answer(status=0, retry_after_s=None, detail=str(e))
         answer = self._link.post(path, content_type, body, self._token)
         self._note_tls(answer)
         return answer
 
-    def _note_tls(self, answer: Answer) -> None:
+    def _note_tls(self, answer: _Answer) -> None:
         """Says at once that the certificates are at fault: waiting does not mend that, and the status cannot be sent."""
         if answer.tls is None:
             if answer.status and self._tls_cause:
@@ -259,3 +282,92 @@ class Sender:
                 cause=answer.tls.cause,
                 why=answer.tls.sentence,
             )
+
+
+class _Link:
+    """One kept-alive connection, opened anew after any fault. With an address, that is dialled, and the certificate is still
+    to be for the URL's host."""
+
+    def __init__(self, url: str, address: str | None, ca_file: Path) -> None:
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname or "127.0.0.1", parts.port
+        self._address = address
+        self._authority = PinnedAuthority(ca_file) if parts.scheme == "https" else None
+        self._connection: http.client.HTTPConnection | None = None
+
+    def post(self, path: str, content_type: str, body: bytes, token: str) -> _Answer:
+        headers = {"Content-Type": content_type, "Authorization": f"Bearer {token}"}
+        if self._authority is not None and self._authority.has_changed():
+            self.close()  # whom we trusted then may not be trusted any more
+        fresh = self._connection is None
+        try:
+            if self._connection is None:
+                self._connection = self._open()
+                self._connection.connect()
+        except (OSError, TlsFileError) as e:
+            self.close()
+            return self._fault(e, may_have_arrived=False)
+        try:
+            return self._exchange(self._connection, path, body, headers)
+        except (OSError, http.client.HTTPException) as e:
+            self.close()
+            # The server may close an idle connection at any time; that is no fault of the exporter's.
+            if not fresh and isinstance(e, _CLOSED):
+                return self.post(path, content_type, body, token)
+            return self._fault(e, may_have_arrived=True)
+
+    def _fault(self, error: Exception, *, may_have_arrived: bool) -> _Answer:
+        tls = find_tls_fault(error)
+        detail = tls.sentence if tls else f"{type(error).__name__}: {error}"
+        return _Answer(
+            status=0,
+            retry_after_s=None,
+            detail=detail[:256],
+            tls=tls,
+            may_have_arrived=may_have_arrived,
+        )
+
+    def _exchange(
+        self,
+        connection: http.client.HTTPConnection,
+        path: str,
+        body: bytes,
+        headers: dict[str, str],
+    ) -> _Answer:
+        connection.request("POST", path, body=body, headers=headers)
+        response = connection.getresponse()
+        detail = response.read(MAX_ANSWER_BYTES)
+        if not response.isclosed():  # a longer answer than ours ever is: do not read on
+            self.close()
+        return _Answer(
+            status=response.status,
+            retry_after_s=_retry_after(response.getheader("Retry-After")),
+            detail=detail[:256].decode("utf-8", "backslashreplace"),
+        )
+
+    def _open(self) -> http.client.HTTPConnection:
+        made: http.client.HTTPConnection
+        if self._authority is None:
+            made = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
+        else:
+            context = self._authority.context()
+            made = http.client.HTTPSConnection(
+                self._host, self._port, timeout=TIMEOUT_S, context=context
+            )
+        if self._address is not None:
+            made._create_connection = self._dial  # type: ignore[attr-defined]
+        return made
+
+    def _dial(self, end: tuple[str, int], *rest: Any) -> socket.socket:
+        return socket.create_connection((self._address, end[1]), *rest)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _retry_after(value: str | None) -> float | None:
+    if value is None or not value.isdigit() or len(value) > 6:
+        return None
+    return min(float(value), MAX_RETRY_AFTER_S)

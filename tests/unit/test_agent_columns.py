@@ -153,15 +153,7 @@ def test_the_agent_loads_nothing_that_costs_more_memory_than_it_is_worth() -> No
     """pyarrow alone is 26 MB. A process of its own: the tests here load it."""
     code = "import sys, farcall_probes.agent, farcall_probes.starting\nprint(sorted(HEAVY & sys.modules.keys()))"
     heavy = {"asyncio", "pyarrow", "pydantic", "redis", "structlog"}
-    heavy |= {
-        "concurrent",
-        "email",
-        "importlib.metadata",
-        "logging",
-        "numpy.ma",
-        "shutil",
-        "tempfile",
-    }
+    heavy |= {"concurrent", "importlib.metadata", "logging", "numpy.ma", "shutil", "tempfile"}
     done = subprocess.run(
         [sys.executable, "-c", code.replace("HEAVY", repr(heavy))],
         capture_output=True,
