@@ -101,32 +101,61 @@ def _find_table(code: bytes, address: int) -> int | None:
 def _find_member(code: bytes, body: list[x86.Instruction]) -> int | None:
     """The nearest member beyond 1 KiB whose address is taken of the object that came as the first argument. (The other one that
     is, handshake_fragment, lies behind the records.)"""
-    taken = {at for opcode, at in _list_members(code, body) if opcode == _ADDRESS}
-    return min(taken, default=None)
+    return min(_list_addresses(code, body), default=None)
 
 
 def _find_behind_counts(code: bytes, body: list[x86.Instruction]) -> int | None:
-    """Before the records lie their number and which of them is next, two words that are compared at each read."""
-    members = list(_list_members(code, body))
-    compared = {at for opcode, at in members if opcode in _COMPARE}
-    next_at = {at for opcode, at in members if opcode == _LOAD and at - 8 in compared}
-    return next_at.pop() + 8 if len(next_at) == 1 else None
+    """Before the records lie their number and which of them is next: two words, of which the second is loaded and compared with
+    the first at each read. (The object is in a copy of the register that it came in, in some compilers' code.)"""
+    found: set[int] = set()
+    loaded: dict[int, tuple[int, int]] = {}  # register → (register, displacement)
+    for instruction in body:
+        if instruction.kind == x86.CALL:
+            loaded.clear()
+        if instruction.kind != x86.OTHER:
+            continue
+        register, base = _name_registers(instruction)
+        member = _read_member(code, instruction)
+        if instruction.opcode in _COMPARE:
+            if member is not None and loaded.get(register) == (base, member + 8):
+                found.add(member + 16)
+            continue
+        loaded = {r: at for r, at in loaded.items() if not _touches(instruction, (r, at[0]))}
+        if instruction.opcode == _LOAD and member is not None and register != base:
+            loaded[register] = base, member
+    return found.pop() if len(found) == 1 else None
 
 
-def _list_members(code: bytes, body: list[x86.Instruction]) -> Iterator[tuple[int, int]]:
-    """(opcode, displacement) of what is done with far members of the object that came as the first argument, 64 bits wide."""
+def _list_addresses(code: bytes, body: list[x86.Instruction]) -> Iterator[int]:
+    """Where far members lie of the object that came as the first argument, whose addresses are taken."""
     holder = None
     for instruction in body:
-        modrm, rex = instruction.modrm, instruction.rex
-        base = modrm & 7 | (8 if rex & 1 else 0)
-        if holder is None and instruction.opcode == _STORE and rex & 12 == 8:
-            if modrm >> 6 == 3 and modrm >> 3 & 7 == _RDI and base in _KEPT:
+        register, base = _name_registers(instruction)
+        if holder is None and instruction.opcode == _STORE and instruction.rex & 12 == 8:
+            if instruction.modrm >> 6 == 3 and register == _RDI and base in _KEPT:
                 holder = base
-        elif holder is not None and rex & 8 and modrm >> 6 == 2 and base == holder:
-            is_indexed = modrm & 7 == 4 and not (base == _R12 and code[instruction.at + 3] == 0x24)
-            displacement = _read_displacement(code, instruction)
-            if not is_indexed and _LEAST_MEMBER < displacement < _MOST_MEMBER:
-                yield instruction.opcode, displacement
+        elif holder is not None and instruction.opcode == _ADDRESS and base == holder:
+            member = _read_member(code, instruction)
+            if member is not None:
+                yield member
+
+
+def _name_registers(instruction: x86.Instruction) -> tuple[int, int]:
+    """ModRM's `reg` and `rm`."""
+    modrm, rex = instruction.modrm, instruction.rex
+    return modrm >> 3 & 7 | (8 if rex & 4 else 0), modrm & 7 | (8 if rex & 1 else 0)
+
+
+def _read_member(code: bytes, instruction: x86.Instruction) -> int | None:
+    """Where a far member lies that is an operand of 64 bits, without an index."""
+    modrm = instruction.modrm
+    if modrm < 0 or modrm >> 6 != 2 or not instruction.rex & 8:
+        return None
+    _, base = _name_registers(instruction)
+    if modrm & 7 == 4 and not (base == _R12 and code[instruction.at + 3] == 0x24):
+        return None
+    displacement = _read_displacement(code, instruction)
+    return displacement if _LEAST_MEMBER < displacement < _MOST_MEMBER else None
 
 
 def _read_displacement(code: bytes, instruction: x86.Instruction) -> int:
