@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
+import numpy.typing as npt
 
 from farcall_probes import events, records
 from farcall_probes.capture import Records
 from farcall_probes.messages import build_messages
-from farcall_probes.pairing import CAPTURED, PAIRED, UNENDED_NS
+from farcall_probes.pairing import CAPTURED, UNENDED_NS, lend_identity
 from farcall_probes.records import as_bytes
 from farcall_probes.wire import amqp
 
@@ -26,6 +27,7 @@ MAX_KEPT = 4096  # requests without their answer, and messages without their end
 MAX_CONNECTIONS = 8192
 _HEAD = events.EXCHANGE.itemsize
 _RECORD = events.LARGE.itemsize
+_NOTHING = np.zeros(0, dtype=events.LARGE)
 _ASKING, _TELLING = events.SEGMENT_REQUEST, events.SEGMENT_RESPONSE
 
 _COUNTERS = (
@@ -44,21 +46,25 @@ _COUNTERS = (
 class _Call:
     """A method of one end, and the message behind it."""
 
-    record: Records  # of one, its first
+    row: int  # of its first record in this drain's block
     kind: amqp.Kind
     data: bytes  # captured
     half: int
     left: int | None  # bytes of its message that are to come; None: nobody said how many
     ends_later: bool  # of its newest frame
+    begun_ns: int
     ended_ns: int = 0
+    is_waiting: bool = False  # for its answer
+    is_joined: bool = False  # not all of `data` is in that record
+    record: Records | None = None  # a copy of it, of what is kept longer than the drain
+
+    def keep(self, block: Records) -> None:
+        if self.record is None:
+            self.record = block[self.row : self.row + 1].copy()
 
     @property
     def is_whole(self) -> bool:
         return self.left is not None and self.left <= 0 and not self.ends_later
-
-    @property
-    def begun_ns(self) -> int:
-        return int(self.record["ts_req_ns"][0])
 
 
 class _Connection:
@@ -92,6 +98,8 @@ class Channels:
         self._connections: dict[int, _Connection] = {}
         self._kept = 0
         self._done: list[_Done] = []
+        self._block = _NOTHING  # this drain's
+        self._asked: list[_Call] = []  # in it
         self.counters: Counter[str] = Counter(dict.fromkeys(_COUNTERS, 0))
 
     def __len__(self) -> int:
@@ -100,7 +108,7 @@ class Channels:
 
     def take(self, block: Records) -> Records | None:
         """`block`: segments as events.LARGE, contiguous. What ended with them, as PAIRED with `segment` 0, or None."""
-        raw = as_bytes(block)
+        self._block, raw = block, as_bytes(block)
         names = ("conn_id", "segment", "seq", "req_bytes", "resp_bytes", "req_cap", "ended", "end")
         times = ("ts_req_ns", "ts_resp_ns")
         columns = [block[name].tolist() for name in (*names, *times)]
@@ -120,62 +128,66 @@ class Channels:
             if not size:
                 continue
             data = raw[row, _HEAD : _HEAD + cap].tobytes()
-            ends_later = ended == events.ENDED_LATER
-            call = self._take_frame(connection, half, block[row : row + 1], data, ends_later)
-            if call is not None:
-                call.ended_ns = whole_ns or ts_ns
-                self._settle(connection, call)
+            frame = amqp.parse_frame(data)
+            if frame is None:
+                continue
+            if frame.type == amqp.METHOD:
+                call = self._begin_call(connection, half, frame.channel, data, size)
+            else:
+                call = self._continue_call(connection, half, frame, data)
+            if call is None:
+                continue
+            if frame.type == amqp.METHOD:
+                call.row, call.begun_ns = row, ts_ns
+            call.ended_ns, call.ends_later = whole_ns or ts_ns, ended == events.ENDED_LATER
+            if call.ends_later:
+                connection.late[half] = (half, frame.channel)
+            self._settle(connection, frame.channel, call)
         return self._build()
 
     # ---- frames -----------------------------------------------------------------------------------------------
 
-    def _take_frame(
-        self, connection: _Connection, half: int, record: Records, data: bytes, ends_later: bool
+    def _begin_call(
+        self, connection: _Connection, half: int, channel: int, data: bytes, size: int
     ) -> _Call | None:
-        """The call that the frame belongs to."""
-        frame = amqp.parse_frame(data)
-        if frame is None:
+        """`size`: bytes of the method and what was told with it."""
+        self._give_up(connection, (half, channel))
+        kind = amqp.read_kind(data)
+        if kind is None:
             return None
-        key = (half, frame.channel)
-        if frame.type == amqp.METHOD:
-            self._give_up(connection, key)
-            kind = amqp.read_kind(data)
-            if kind is None:
-                return None
-            size = int(record["req_bytes"][0])
-            left = amqp.count_message(data, size) if kind in amqp.CARRIES else 0
-            call = _Call(record, kind, data, half, left, ends_later)
-        else:
-            known = connection.coming.get(key)
-            if known is None:
-                self.counters["messages_orphans"] += 1
-                return None
-            call = known
-            call.ends_later = ends_later
-            if frame.type == amqp.HEAD:
-                call.data += data
-                call.left = amqp.read_size(data)
-            elif call.left is not None:
-                call.left -= frame.bytes - amqp.FRAME
-        if ends_later:
-            connection.late[half] = key
+        left = amqp.count_message(data, size) if kind in amqp.CARRIES else 0
+        return _Call(0, kind, data, half, left, ends_later=False, begun_ns=0)
+
+    def _continue_call(
+        self, connection: _Connection, half: int, frame: amqp.Frame, data: bytes
+    ) -> _Call | None:
+        """The message that the frame belongs to."""
+        call = connection.coming.get((half, frame.channel))
+        if call is None:
+            self.counters["messages_orphans"] += 1
+            return None
+        if frame.type == amqp.HEAD:
+            call.data += data
+            call.is_joined = True
+            call.left = amqp.read_size(data)
+        elif call.left is not None:
+            call.left -= frame.bytes - amqp.FRAME
         return call
 
     def _end_frame(self, connection: _Connection, half: int, ended_ns: int) -> None:
         """The newest frame of this direction, if it went on. `ended_ns` 0: its end was not told."""
         key = connection.late.pop(half, None)
         call = connection.coming.get(key) if key is not None else None
-        if call is None:
+        if key is None or call is None:
             return
-        if not ended_ns and key is not None:
+        if not ended_ns:
             self._give_up(connection, key)
             return
         call.ends_later, call.ended_ns = False, ended_ns
-        self._settle(connection, call)
+        self._settle(connection, key[1], call)
 
-    def _settle(self, connection: _Connection, call: _Call) -> None:
+    def _settle(self, connection: _Connection, channel: int, call: _Call) -> None:
         """Goes on with a call that is whole, and keeps any other until the rest comes."""
-        channel = call.data[1] << 8 | call.data[2]
         key = (call.half, channel)
         is_kept = connection.coming.get(key) is call
         if call.is_whole:
@@ -184,7 +196,7 @@ class Channels:
                 self._kept -= 1
             self._end_call(connection, channel, call)
         elif not is_kept and self._has_room():
-            call.record = call.record.copy()
+            call.keep(self._block)
             connection.coming[key] = call
             self._kept += 1
 
@@ -224,8 +236,9 @@ class Channels:
             self.counters["multiplexed_unanswered"] += 1
             self._done.append(_Done(call))
         elif self._has_room():
-            call.record = call.record.copy()
             connection.waiting.setdefault(channel, deque()).append(call)
+            call.is_waiting = True
+            self._asked.append(call)
             self._kept += 1
 
     def _answer(self, connection: _Connection, channel: int, call: _Call) -> None:
@@ -237,6 +250,7 @@ class Channels:
 
     def _pair(self, connection: _Connection, channel: int, answer: _Call) -> None:
         asked = connection.waiting[channel].popleft()
+        asked.is_waiting = False
         if not connection.waiting[channel]:
             del connection.waiting[channel]
         self._kept -= 1
@@ -259,7 +273,9 @@ class Channels:
     def _end_waiting(self, connection: _Connection, channel: int, ts_ns: int, end: int) -> None:
         gone = connection.waiting.pop(channel, ())
         self._kept -= len(gone)
-        self._done += [_Done(call, None, ts_ns, end) for call in gone]
+        for call in gone:
+            call.is_waiting = False
+            self._done.append(_Done(call, None, ts_ns, end))
 
     # ---- connections ------------------------------------------------------------------------------------------
 
@@ -315,43 +331,60 @@ class Channels:
     # ---- records ----------------------------------------------------------------------------------------------
 
     def _build(self) -> Records | None:
-        if not self._done:
-            return None
+        """What ended becomes rows; what is waited for is kept by itself from here on."""
         done, self._done = self._done, []
-        block = records.join([each.call.record for each in done])
-        raw = as_bytes(block)
-        for row, each in enumerate(done):
-            data = each.call.data[:CAPTURED]
-            raw[row, _HEAD : _HEAD + len(data)] = np.frombuffer(data, dtype=np.uint8)
-            block["req_cap"][row] = len(data)
-        ended = np.array([each.call.ended_ns for each in done], dtype=np.uint64)
-        block["ts_resp_ns"] = ended
-        out = build_messages(block)
-        for row, each in enumerate(done):
-            if each.answer is not None:
-                _add_answer(out[row : row + 1], each.answer)
-            elif each.end:
-                out["ts_resp_ns"][row] = out["ended_ns"][row] = each.ended_ns
-                out["end"][row] = each.end
-                out["flags"][row] |= np.uint32(events.FLAG_NO_RESPONSE)
+        out = _build(self._block, done) if done else None
+        for call in self._asked:
+            if call.is_waiting:
+                call.keep(self._block)
+        self._block, self._asked = _NOTHING, []
         return out
 
 
-def _add_answer(out: Records, answer: _Call) -> None:
-    """`out`: PAIRED of one."""
-    record, data = answer.record, answer.data[:CAPTURED]
-    at = _RECORD
-    as_bytes(out)[0, at : at + len(data)] = np.frombuffer(data, dtype=np.uint8)
-    asked_us = max(int(out["ended_ns"][0]) - int(out["ts_req_ns"][0]), 0) // 1000
-    out["asked_us"] = min(asked_us, 2**32 - 1)
-    out["resp_cap"] = len(data)
-    out["resp_bytes"] = record["req_bytes"]
-    out["ts_resp_ns"] = record["ts_req_ns"]
-    out["ended_ns"] = answer.ended_ns
-    if not int(out["flags"][0]) & events.FLAG_IDENTITY:
-        for name in ("isn_client", "isn_server"):
-            out[name] = record[name]
-        out["flags"] |= record["flags"] & np.uint32(events.FLAG_IDENTITY)
+def _build(block: Records, done: list[_Done]) -> Records:
+    calls = _gather(block, [each.call for each in done])
+    calls["ts_resp_ns"] = [each.call.ended_ns for each in done]
+    out = build_messages(calls)
+    for row, each in enumerate(done):
+        if each.end:
+            out["ts_resp_ns"][row] = out["ended_ns"][row] = each.ended_ns
+            out["end"][row] = each.end
+            out["flags"][row] |= np.uint32(events.FLAG_NO_RESPONSE)
+    answers = [(row, each.answer) for row, each in enumerate(done) if each.answer is not None]
+    if answers:
+        rows = np.array([row for row, _ in answers])
+        found = _gather(block, [answer for _, answer in answers])
+        ended = np.array([answer.ended_ns for _, answer in answers], dtype=np.uint64)
+        _add_answers(out, rows, found, ended)
+    return out
 
 
-assert PAIRED.fields is not None and PAIRED.fields["resp"][1] == _RECORD
+def _gather(block: Records, calls: list[_Call]) -> Records:
+    """Their first records, in this order, with all that was captured of each."""
+    rows = [call.row for call in calls if call.record is None]
+    own = [call.record for call in calls if call.record is not None]
+    found = records.join([records.pick(block, rows), *own]) if own else records.pick(block, rows)
+    if own and rows:
+        order = np.argsort([call.record is not None for call in calls], kind="stable")
+        found = records.pick(found, np.argsort(order))
+    raw = as_bytes(found)
+    for row, call in enumerate(calls):
+        if call.is_joined:
+            data = call.data[:CAPTURED]
+            raw[row, _HEAD : _HEAD + len(data)] = np.frombuffer(data, dtype=np.uint8)
+            found["req_cap"][row] = len(data)
+    return found
+
+
+def _add_answers(
+    out: Records, rows: npt.NDArray[np.intp], answers: Records, ended_ns: npt.NDArray[np.uint64]
+) -> None:
+    """`out`: PAIRED; `ended_ns`: the answers' last bytes."""
+    as_bytes(out)[rows, _RECORD : _RECORD + CAPTURED] = as_bytes(answers)[:, _HEAD:]
+    asked_us = (out["ended_ns"][rows] - out["ts_req_ns"][rows]) // np.uint64(1000)
+    out["asked_us"][rows] = np.minimum(asked_us, 2**32 - 1)
+    out["resp_cap"][rows] = answers["req_cap"]
+    out["resp_bytes"][rows] = answers["req_bytes"]
+    out["ts_resp_ns"][rows] = answers["ts_req_ns"]
+    out["ended_ns"][rows] = ended_ns
+    lend_identity(out, rows, answers, np.arange(len(answers)))

@@ -326,20 +326,9 @@ class Pairer:
         out["end"] = ends
         out["segment"] = events.SEGMENT_NONE
         out["flags"][ends > 0] |= np.uint32(events.FLAG_NO_RESPONSE)
-        self._add_identity(out, block, answered, rows)
+        lend_identity(out, answered, block, rows)
         number_sealed(out, raw)
         return out
-
-    @staticmethod
-    def _add_identity(
-        out: Records, block: Records, answered: npt.NDArray[np.intp], rows: npt.NDArray[np.int64]
-    ) -> None:
-        """The first request of a connection goes out before a second sight of its identity was had; its answer has it."""
-        missing = ~out["flags"][answered] & block["flags"][rows] & events.FLAG_IDENTITY != 0
-        at, source = answered[missing], rows[missing]
-        for name in ("isn_client", "isn_server"):
-            out[name][at] = block[name][source]
-        out["flags"][at] |= np.uint32(events.FLAG_IDENTITY)
 
     def _keep(self, block: Records) -> None:
         entries = [entry for entry in self._fresh if entry.is_open]
@@ -350,3 +339,15 @@ class Pairer:
         self._kept[slots] = block[[entry.at for entry in entries]]
         for entry, slot in zip(entries, slots, strict=True):
             entry.at = -1 - slot
+
+
+def lend_identity(
+    out: Records, answered: npt.NDArray[np.intp], block: Records, rows: npt.NDArray[np.integer]
+) -> None:
+    """The first request of a connection goes out before a second sight of its identity was had; its answer, of these rows of
+    `block`, has it."""
+    missing = ~out["flags"][answered] & block["flags"][rows] & events.FLAG_IDENTITY != 0
+    at, source = answered[missing], rows[missing]
+    for name in ("isn_client", "isn_server"):
+        out[name][at] = block[name][source]
+    out["flags"][at] |= np.uint32(events.FLAG_IDENTITY)

@@ -138,12 +138,12 @@ def read_kind(data: bytes) -> Kind | None:
 def count_message(data: bytes, begun: int) -> int | None:
     """How many bytes of a message are still to come, when `begun` bytes began with this method and what followed it; None: so much that its
     head has not come."""
-    method = parse_frame(data)
-    head = parse_frame(data[method.bytes :]) if method is not None else None
-    if method is None or head is None or head.type != HEAD or len(data) < method.bytes + 19:
+    at = int.from_bytes(data[3:_BEGIN], "big") + FRAME
+    if len(data) < at + 19 or data[at] != HEAD:
         return None
-    there = begun - method.bytes - head.bytes - FRAME
-    return read_size(data[method.bytes :]) - max(there, 0)
+    head = int.from_bytes(data[at + 3 : at + _BEGIN], "big") + FRAME
+    there = begun - at - head - FRAME
+    return int.from_bytes(data[at + 11 : at + 19], "big") - max(there, 0)
 
 
 def read_size(data: bytes) -> int:
