@@ -79,14 +79,18 @@ def test_copies_are_calls_of_memcpy_with_the_record_in_a_register(
     assert seen >= len(copies) - (version == "4.0")
 
 
-@pytest.mark.parametrize("at", range(2))
-def test_when_one_of_the_copies_looks_otherwise_the_called_functions_are_probed(at: int) -> None:
-    raw = find_libssl().read_bytes()
+@pytest.mark.parametrize(
+    ("version", "at", "data"), [("3.0", 0, 0x20), ("3.0", 1, 0x20), ("3.5", 0, 0x10)]
+)
+def test_when_one_of_the_copies_looks_otherwise_the_called_functions_are_probed(
+    version: str, at: int, data: int
+) -> None:
+    raw = find_library(version).read_bytes()
     point = [p for p in points_of(raw) if p.program == "uprobe__tls_copy"][at]
-    member = raw.rindex(b"\x20", 0, point.offset)  # of add 0x20(…),%rsi
+    member = raw.rindex(data, 0, point.offset)  # of add data(…),%rsi
 
     damaged = bytearray(raw)
-    damaged[member] = 0x28
+    damaged[member] = 0x38
 
     assert points_of(bytes(damaged)) == points_of(raw, at_copies=False)
     assert {p.program for p in points_of(raw, at_copies=False)} >= {
