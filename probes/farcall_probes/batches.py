@@ -6,14 +6,13 @@ Monotonic times become Unix times here and nowhere else. Schemas: farcall.exchan
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from farcall.exchange import LEFT_OUT_MASK, BatchHeader, ExchangeFlag
-from farcall_probes import columns, events, records
+from farcall_probes import coded, columns, events, records
 from farcall_probes.arrowstream import Batch, make_batch, render_stream
 from farcall_probes.capture import Records
 from farcall_probes.columns import Indices, Numbers, Values, Words
@@ -221,12 +220,10 @@ def _since(begin: npt.NDArray[np.uint64], end: npt.NDArray[np.uint64]) -> npt.ND
 
 def _text_columns(texts: list[Columns]) -> dict[str, Values]:
     def joined(name: str) -> Sequence[Any]:
-        if len(texts) == 1:
-            return cast("Sequence[Any]", getattr(texts[0], name))
-        return list(chain.from_iterable(getattr(t, name) for t in texts))
+        return coded.join([getattr(t, name) for t in texts])
 
     def joined_or_null(name: str) -> Sequence[Any]:
-        return list(chain.from_iterable(getattr(t, name) or [None] * len(t.rows) for t in texts))
+        return coded.join([getattr(t, name) or [None] * len(t.rows) for t in texts])
 
     status = np.concatenate([t.status for t in texts])
     return {

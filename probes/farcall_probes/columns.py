@@ -9,6 +9,8 @@ from typing import Protocol, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
+from farcall_probes.coded import Coded
+
 Indices = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
@@ -171,6 +173,8 @@ def optional_numbers(values: Sequence[int | None], dtype: type[np.generic]) -> N
 
 def texts(values: Sequence[str | None]) -> Texts:
     """A string column."""
+    if isinstance(values, Coded):
+        return _coded_texts(values.drop_unused())
     if values.count(None) == len(values):
         nothing = np.zeros(len(values) + 1, dtype=np.int32)
         return Texts(nothing, b"", np.ones(len(values), dtype=np.bool_))
@@ -186,6 +190,17 @@ def texts(values: Sequence[str | None]) -> Texts:
     offsets = np.zeros(len(values) + 1, dtype=np.int32)
     np.cumsum(lengths, out=offsets[1:])
     return Texts(offsets, data, missing)
+
+
+def _coded_texts(values: Coded) -> Texts:
+    encoded = [(name or "").encode("utf-8", "replace") for name in values.names]
+    offsets = np.zeros(len(values) + 1, dtype=np.int32)
+    np.cumsum(
+        np.array([len(name) for name in encoded], dtype=np.int32)[values.which], out=offsets[1:]
+    )
+    missing = np.array([name is None for name in values.names], dtype=np.bool_)[values.which]
+    data = b"".join(map(encoded.__getitem__, values.which.tolist()))
+    return Texts(offsets, data, missing if missing.any() else None)
 
 
 def fixed(values: Sequence[bytes | None], width: int) -> Numbers:
@@ -213,6 +228,9 @@ def _without_nulls(values: Sequence[T | None], nothing: T) -> tuple[Sequence[T],
 
 def words(values: Sequence[str | None], owners: Indices | None = None) -> Words:
     """A dictionary column. With owners: words by owner, and one index per row."""
+    if isinstance(values, Coded):
+        used = values.drop_unused()
+        values, owners = used.names, used.which.astype(np.int32)
     if owners is None and values.count(None) == len(values):
         nothing = np.zeros(len(values), dtype=np.int32)
         return words_of_codes(nothing, [], np.ones(len(values), dtype=np.bool_))

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from farcall.exchange import ExchangeFlag
 from farcall_probes import events, records
 from farcall_probes.capture import Records
+from farcall_probes.coded import Coded
 from farcall_probes.databases import DatabaseReader
 from farcall_probes.heads import Heads
 from farcall_probes.masking import mask_query
@@ -144,6 +145,8 @@ class Reader:
         return replace(columns, query=self._mask(columns.query))
 
     def _mask(self, queries: Text) -> Text:
+        if isinstance(queries, Coded):
+            return Coded([self._query(q) if q else q for q in queries.names], queries.which)
         masked = {q: self._query(q) if q else q for q in set(queries)}
         return list(map(masked.__getitem__, queries))
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from farcall_probes import events, streamsaid
 from farcall_probes.capture import Records
+from farcall_probes.coded import Coded
 from farcall_probes.readcolumns import NO_RESPONSE, TRACE_FLAGS, Columns
 from farcall_probes.records import join
 from farcall_probes.streamsaid import Said, number
@@ -180,7 +181,8 @@ class StreamRows:
     def _build(self, calls: Ended) -> Exchanges:
         trace_ids, span_ids, states, formats = self._read_contexts(calls.traces, calls.asked)
         said = zip(*map(self._find_asked, calls.asked.fields), strict=True)
-        method, path, query, host, agent, kind = map(calls.asked.spread, said)
+        texts = [Coded(names, calls.asked.which) for names in said]
+        method, path, query, host, agent, kind = texts
         block = calls.block
         block["proto"] = np.where(calls.is_grpc, events.PROTO_GRPC, events.PROTO_HTTP2)
         block["seq"] = number_streams(calls.numbers)
@@ -207,8 +209,8 @@ class StreamRows:
             trace_id=trace_ids,
             parent_span_id=span_ids,
             trace_state=states,
-            rpc_status=calls.trailers.say(_read_rpc_status),
-            message=calls.trailers.say(_read_message),
+            rpc_status=calls.trailers.write(_read_rpc_status),
+            message=calls.trailers.write(_read_message),
             ended_ns=calls.ended_ns,
         )
         return Exchanges(block=block, columns=columns)
@@ -351,6 +353,8 @@ def select(exchanges: Exchanges, rows: np.ndarray[Any, np.dtype[np.intp]]) -> Ex
         value = getattr(columns, name)
         if isinstance(value, np.ndarray):
             taken[name] = value[rows]
+        elif isinstance(value, Coded):
+            taken[name] = Coded(value.names, value.which[rows])
         elif value is not None:
             taken[name] = [value[row] for row in kept]
     taken["rows"] = np.arange(len(kept))

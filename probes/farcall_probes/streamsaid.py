@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from farcall_probes.coded import Coded
 from farcall_probes.wire.hpackfields import Fields
 
 T = TypeVar("T")
@@ -23,6 +24,10 @@ class Said(NamedTuple):
     def say(self, read: Callable[[Fields], T]) -> list[T]:
         """What is read of each row."""
         return self.spread([read(fields) for fields in self.fields])
+
+    def write(self, read: Callable[[Fields], str | None]) -> Coded:
+        """A column of what is read of each row."""
+        return Coded([read(fields) for fields in self.fields], self.which)
 
     def spread(self, values: Sequence[T]) -> list[T]:
         """Of each row the one that belongs to what it says."""
