@@ -5,6 +5,7 @@ counted. Its blocks are read one after the other, as their tables ask for; what 
 what an orderly connection has left over, is walked through frame by frame (streams.py).
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -123,21 +124,10 @@ def read_blocks(
     """What the blocks of orderly connections say, and how many of them are none."""
     sessions, which, orderly = connections
     is_read = orderly[which]
-    traces: list[Value] = [None] * len(frames)
-    requests: list[Fields] = []
-    data, unread = frames.data, 0
-    decoders = [session.request.decoder for session in sessions]
-    asked = np.flatnonzero(is_read & (frames.kinds == ASKED))
-    for at, begin, end, _, lane in _list_blocks(frames, which, asked):
-        decoder, block = decoders[lane], data[begin:end]
-        again = decoder.repeat(block)
-        if again is not None:
-            fields, traces[at] = again
-        else:
-            fields, is_none = read_block(decoder, block)
-            unread += is_none
-            traces[at], fields = fields[hpackfields.TRACEPARENT], texts.share(fields)
-        requests.append(fields)
+    asked, requests, traces, unread = _read_requests(
+        frames, connections, np.flatnonzero(is_read & (frames.kinds == ASKED)), texts
+    )
+    data = frames.data
     answers: list[Fields] = []
     decoders = [session.response.decoder for session in sessions]
     kinds = frames.kinds
@@ -162,6 +152,37 @@ def read_blocks(
     answered_said = _place(said.pick(ends - more), answered, len(frames))
     ended_said = _place(said.pick(ends), answered, len(frames))
     return Read(asked_said, traces, answered_said, ended_said, is_read), unread
+
+
+def _read_requests(
+    frames: Frames, connections: Connections, rows: Rows, texts: hpackfields.Texts
+) -> tuple[Rows, list[Fields], list[Value], int]:
+    """These, connection by connection; what they say but for their traces, those by a frame's place, and how many are none."""
+    sessions, which, _ = connections
+    rows = rows[np.argsort(which[rows], kind="stable")]
+    owners, data = which[rows], frames.data
+    bounds = [0, *(np.flatnonzero(owners[1:] != owners[:-1]) + 1).tolist(), len(rows)]
+    begins, ends = frames.begins[rows].tolist(), frames.ends[rows].tolist()
+    said: list[Fields] = []
+    found: list[Value] = []
+    unread = 0
+    for first, last in pairwise(bounds if len(rows) else ()):
+        decoder = sessions[owners[first]].request.decoder
+        some = begins[first:last], ends[first:last]
+        at = 0
+        while at < last - first:
+            at = decoder.repeat(data, *some, at, said, found)
+            if at == last - first:
+                break
+            fields, is_none = read_block(decoder, data[some[0][at] : some[1][at]])
+            unread += is_none
+            said.append(texts.share(fields))
+            found.append(fields[hpackfields.TRACEPARENT])
+            at += 1
+    traces: list[Value] = [None] * len(frames)
+    for place, trace in zip(rows.tolist(), found, strict=True):
+        traces[place] = trace
+    return rows, said, traces, unread
 
 
 def _list_blocks(frames: Frames, which: Rows, rows: Rows) -> "zip[tuple[int, ...]]":

@@ -21,29 +21,24 @@ Calls of one kind begin with the same headers, which are one byte each once they
 shift those bytes. So they are remembered by *which* entries they mean, and what they say is copied (`_read_run`).
 """
 
+from collections.abc import Sequence
 from typing import Final
 
-from farcall_probes.wire import hpackruns, hpackshapes, huffman
+from farcall_probes.wire import hpackruns, hpackshapes
 from farcall_probes.wire.hpackfields import (
-    AUTHORITY,
     B3,
-    CONTENT_TYPE,
     FIELDS,
-    HOST,
-    METHOD,
-    NAMES,
-    PATH,
-    STATUS,
+    STATIC_TABLE,
     TRACEPARENT,
     TRACESTATE,
     UBER,
     UNKNOWN,
     UNWANTED,
-    USER_AGENT,
     Entry,
     Fields,
     Texts,
     Value,
+    read_name,
 )
 from farcall_probes.wire.hpackintegers import EndError, MalformedError, read_integer
 from farcall_probes.wire.hpackshapes import Literal, Shape
@@ -52,10 +47,11 @@ from farcall_probes.wire.tracecontext import MAX_STATE_RAW, NOBODY
 
 DEFAULT_TABLE_BYTES = 4096  # RFC 9113, 6.5.2
 _TABLES_KEPT = (
-    3  # so many tables of entries are there before those are dropped that the encoder has dropped
+    3  # of long entries so much is there before those are dropped that the encoder has dropped
 )
 MAX_TABLE_BYTES = 65_536  # kept of any table; what an encoder keeps beyond is unknown here
 ENTRY_BYTES = 32  # RFC 7541, 4.1: of an entry beside its name and value
+LONG_BYTES = 64  # a longer value is counted, because a table's worth of them would be much
 MAX_MEMO_BLOCK = 256  # bytes of a block that is worth remembering
 MEMO_ENTRIES = 64
 MIN_RUN = 3  # fields: below it looking up costs what reading does
@@ -64,19 +60,6 @@ RUN_ENTRIES = 16  # of a connection's direction; they last for hpackruns.EPOCH i
 MAX_VARIATION = 16  # bytes between blocks that may be alike but for values
 MAX_VAIN = 8  # shapes that nothing had, behind which one is tried now and then
 
-# RFC 7541, appendix A: what is wanted of it. The others are names alone or not wanted.
-_STATIC: list[Entry] = [(UNWANTED, None)] * 62
-_STATIC[1] = (AUTHORITY, "")
-_STATIC[2:4] = [(METHOD, "GET"), (METHOD, "POST")]
-_STATIC[4:6] = [(PATH, "/"), (PATH, "/index.html")]
-_STATIC[8:15] = [(STATUS, s) for s in "200 204 206 304 400 404 500".split()]
-_STATIC[31] = (CONTENT_TYPE, "")
-_STATIC[38] = (HOST, "")
-_STATIC[58] = (USER_AGENT, "")
-
-_LITERAL_NAMES = {(name, False): place for name, place in NAMES.items()} | {
-    (huffman.encode(name), True): place for name, place in NAMES.items()
-}
 _TEXTS = (str, bytes)  # the second is still coded, and no longer than its text
 _UNKNOWN_ENTRY: Final[Entry] = (UNKNOWN, True)
 _UNWANTED_ENTRY: Final[Entry] = (UNWANTED, None)
@@ -93,6 +76,7 @@ class Decoder:
         "_last",
         "_literals",
         "_max_bytes",
+        "_most",
         "_room",
         "_runs",
         "_said",
@@ -107,6 +91,8 @@ class Decoder:
         self.complete = complete
         self._entries: list[Entry] = []  # newest last: index 62 is [-1]
         self._max_bytes = DEFAULT_TABLE_BYTES
+        # When entries are dropped that no index can reach: when there are twice as many as can be, or long ones take so much more.
+        self._most = 2 * DEFAULT_TABLE_BYTES // ENTRY_BYTES
         self._room = _TABLES_KEPT * DEFAULT_TABLE_BYTES
         self._inserted = 0  # entries made so far; a reset begins no new count
         self._epoch = 0
@@ -196,7 +182,7 @@ class Decoder:
             at += 1
             if first >= 0x80:  # indexed
                 if first < 0xBE:
-                    place, value = _STATIC[first - 0x80] if first > 0x80 else self._find(0)
+                    place, value = STATIC_TABLE[first - 0x80] if first > 0x80 else self._find(0)
                 elif first - 0xBE < len(entries) and first < 0xFF:
                     place, value = entries[0xBD - first]
                 else:
@@ -220,7 +206,7 @@ class Decoder:
                 mask = 0x0F
             index = first & mask
             if index == 0:
-                place, at = _read_name(block, at)
+                place, at = read_name(block, at)
             else:
                 if index == mask:
                     if at < end and block[at] < 0x80:
@@ -229,7 +215,7 @@ class Decoder:
                     else:
                         index, at = read_integer(block, at, mask)
                 if index < 62:
-                    place = _STATIC[index][0]
+                    place = STATIC_TABLE[index][0]
                 elif index - 62 < len(entries):
                     place = entries[61 - index][0]
                 else:
@@ -257,66 +243,82 @@ class Decoder:
             if mask == 0x3F:
                 made += 1
                 entries.append((place, value))
-                self._room -= ENTRY_BYTES + length if place < UNWANTED else ENTRY_BYTES
-                if self._room < 0:
-                    self._evict()
+                if length > LONG_BYTES and place < UNWANTED:
+                    self._count_long(length)
         self._inserted += made
+        if len(entries) > self._most:
+            self._drop(len(entries) - self._most // 2)
         return has_changed or made > 0
 
-    def repeat(self, block: bytes) -> tuple[Fields, Value] | None:
-        """What a block says and its trace, where it says the same as the last one but for values of literals (hpackshapes.py);
-        None, and nothing is done, where it does not look so. The fields leave the trace out, and are shared."""
-        shape = self._shape or self._learn(block)
-        if shape is None or not block.startswith(shape.beginning):
-            return None
-        at, end = len(shape.beginning), len(block)
+    def repeat(
+        self,
+        data: bytes,
+        begins: Sequence[int],
+        ends: Sequence[int],
+        first: int,
+        found: list[Fields],
+        traces: list[Value],
+    ) -> int:
+        """Reads blocks of `data`, from the first on, as long as each says the same as the one before it but for values of literals
+        (hpackshapes.py). Adds what they say, which leaves the trace out and is shared, and their traces. The block that is next."""
+        shape = self._shape or self._learn(ends[first] - begins[first])
+        if shape is None:
+            return first
         said, trace = self._said
-        fields, made, size = said, [], 0
-        for name, before, place, is_inserted in shape.steps:
-            begin = at + before
-            if begin > end or not block.startswith(name, at):
-                return None
-            length = block[begin - 1]
-            at = begin + (length & 0x7F)
-            if at > end or length & 0x7F == 0x7F:
-                return None
-            if place >= UNWANTED:
-                entry = _UNWANTED_ENTRY if place == UNWANTED else _UNKNOWN_ENTRY
+        starts, read, entries = data.startswith, self.texts.read, self._entries
+        known, inserted = len(found), self._inserted
+        for at, end in zip(begins[first:], ends[first:], strict=True):
+            if not starts(shape.beginning, at):
+                break
+            at += len(shape.beginning)
+            fields, made = said, []
+            for name, before, place, is_inserted in shape.steps:
+                begin = at + before
+                if begin > end or not starts(name, at):
+                    break
+                length = data[begin - 1]
+                at = begin + (length & 0x7F)
+                if at > end or length & 0x7F == 0x7F:
+                    break
+                entry = _UNWANTED_ENTRY
+                if place < UNWANTED:
+                    try:
+                        value = read(place, data[begin:at], length >= 0x80)
+                    except MalformedError:
+                        break
+                    entry = place, value
+                    if at - begin > LONG_BYTES and is_inserted:
+                        self._count_long(at - begin)
+                    if place == TRACEPARENT:
+                        trace = value
+                    else:
+                        fields = said.copy() if fields is said else fields
+                        fields[place] = value
+                elif place == UNKNOWN:
+                    entry = _UNKNOWN_ENTRY
+                if is_inserted:
+                    made.append(entry)
             else:
-                try:
-                    value = self.texts.read(place, block[begin:at], length >= 0x80)
-                except MalformedError:
-                    return None
-                entry = place, value
-                size += at - begin
-                if place == TRACEPARENT:
-                    trace = value
-                else:
-                    fields = said.copy() if fields is said else fields
-                    fields[place] = value
-            if is_inserted:
-                made.append(entry)
-        if at != end:
-            return None
-        if made:
-            self._entries += made
-            self._inserted += len(made)
-            self._room -= ENTRY_BYTES * len(made) + size
-            if self._room < 0:
-                self._evict()
-            if self.known:
-                self.known.clear()
-            if shape.left:
-                shape.left -= 1
-                shape.beginning = shape.beginning.translate(shape.growth)
-            else:
-                shape.turn()
-        self._vain = 0
-        return self.texts.share(fields) if fields is not said else said, trace
+                if at == end:
+                    found.append(said if fields is said else self.texts.share(fields))
+                    traces.append(trace)
+                    if made:
+                        entries += made
+                        self._inserted += len(made)
+                        shape.turn()
+                    continue
+            break
+        if len(found) > known:
+            self._vain = 0
+        if self._inserted > inserted:
+            if len(entries) > self._most:
+                self._drop(len(entries) - self._most // 2)
+            self.known.clear()
+        return first + len(found) - known
 
-    def _learn(self, block: bytes) -> Shape | None:
-        """From the last block, if this one may be like it."""
-        if self._last is None or abs(len(self._last[0]) - len(block)) > MAX_VARIATION:
+    def _learn(self, size: int) -> Shape | None:
+        """From the last block, if one of this size may be like it."""
+        if self._last is None or abs(len(self._last[0]) - size) > MAX_VARIATION:
             return None
         (last, fields, literals), self._last = self._last, None
         is_vain = self._vain >= MAX_VAIN and self._inserted % hpackruns.EPOCH >= MAX_VAIN
@@ -335,25 +337,37 @@ class Decoder:
         if index < 62:
             if index == 0:
                 raise MalformedError
-            return _STATIC[index]
+            return STATIC_TABLE[index]
         if index - 61 <= len(self._entries):
             return self._entries[61 - index]
         if self.complete:
             raise MalformedError  # an index that was never given: something was missed after all
         return _UNKNOWN_ENTRY
 
+    def _count_long(self, size: int) -> None:
+        """Entries are few, but some may be long."""
+        self._room -= size
+        if self._room < 0:
+            self._evict()
+
     def _evict(self) -> None:
         """Drops entries that the encoder has dropped for sure: of each, no more than 32 and its text are counted."""
-        kept = total = 0
+        kept = total = long = 0
         for _, value in reversed(self._entries):
-            total += ENTRY_BYTES + (len(value) if value.__class__ in _TEXTS else 0)
+            size = len(value) if value.__class__ in _TEXTS else 0
+            total += ENTRY_BYTES + size
             if total > self._max_bytes:
                 break
+            long += size if size > LONG_BYTES else 0
             kept += 1
-        if kept < len(self._entries):
-            del self._entries[: len(self._entries) - kept]
+        self._drop(len(self._entries) - kept)
+        self._room = _TABLES_KEPT * self._max_bytes - long
+
+    def _drop(self, count: int) -> None:
+        """The oldest ones."""
+        if count > 0:
+            del self._entries[:count]
             self._runs.clear()
-        self._room = _TABLES_KEPT * self._max_bytes - min(total, self._max_bytes)
 
     def _resize(self, size: int) -> None:
         if size > MAX_TABLE_BYTES:
@@ -361,6 +375,7 @@ class Decoder:
                 False  # what is not kept here is unknown, and no mistake of the encoder's
             )
         self._max_bytes = min(size, MAX_TABLE_BYTES)
+        self._most = 2 * self._max_bytes // ENTRY_BYTES
         self._evict()
 
 
@@ -373,19 +388,3 @@ def _combine(place: int, said: Value, value: Value) -> Value:
     if place == TRACEPARENT:  # of two, neither can be believed
         return NOBODY
     return "" if B3 <= place <= UBER else value
-
-
-def _read_name(block: bytes, at: int) -> tuple[int, int]:
-    """(place, where it ends) of a literal name; that of others is never decoded."""
-    if at >= len(block):
-        raise EndError
-    length = block[at]
-    at += 1
-    is_coded = length >= 0x80
-    length &= 0x7F
-    if length == 0x7F:
-        length, at = read_integer(block, at, 0x7F)
-    end = at + length
-    if end > len(block):
-        raise EndError
-    return _LITERAL_NAMES.get((block[at:end], is_coded), UNWANTED), end

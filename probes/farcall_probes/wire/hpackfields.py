@@ -1,7 +1,7 @@
 """What is wanted of a header block, in places of a list; and values as text."""
 
 from farcall_probes.wire import huffman
-from farcall_probes.wire.hpackintegers import MalformedError
+from farcall_probes.wire.hpackintegers import EndError, MalformedError, read_integer
 from farcall_probes.wire.http1 import MAX_HOST, MAX_WORD
 from farcall_probes.wire.outcomes import MAX_TEXT, text
 from farcall_probes.wire.tracecontext import MAX_STATE_RAW, MAX_VALUE, NOBODY, Ids
@@ -35,7 +35,7 @@ Value = str | Ids | bytes | bool | None
 Fields = list[Value]
 Entry = tuple[int, Value]  # place and value
 
-NAMES = {
+_NAMES = {
     b":method": METHOD,
     b":path": PATH,
     b":authority": AUTHORITY,
@@ -52,6 +52,9 @@ NAMES = {
     b"uber-trace-id": UBER,
     b"tracestate": TRACESTATE,
 }
+_LITERAL_NAMES = {(name, False): place for name, place in _NAMES.items()} | {
+    (huffman.encode(name), True): place for name, place in _NAMES.items()
+}
 _LIMITS = {
     METHOD: 32,
     PATH: 2 * MAX_TEXT,  # the query is behind it
@@ -63,6 +66,16 @@ _LIMITS = {
     GRPC_STATUS: 10,
     GRPC_MESSAGE: MAX_WORD,
 }
+
+# RFC 7541, appendix A: what is wanted of it. The others are names alone or not wanted.
+STATIC_TABLE: list[Entry] = [(UNWANTED, None)] * 62
+STATIC_TABLE[1] = (AUTHORITY, "")
+STATIC_TABLE[2:4] = [(METHOD, "GET"), (METHOD, "POST")]
+STATIC_TABLE[4:6] = [(PATH, "/"), (PATH, "/index.html")]
+STATIC_TABLE[8:15] = [(STATUS, s) for s in "200 204 206 304 400 404 500".split()]
+STATIC_TABLE[31] = (CONTENT_TYPE, "")
+STATIC_TABLE[38] = (HOST, "")
+STATIC_TABLE[58] = (USER_AGENT, "")
 
 
 class Texts:
@@ -117,3 +130,19 @@ def make_unknown() -> Fields:
     fields: Fields = [None] * FIELDS
     fields[UNKNOWN] = True
     return fields
+
+
+def read_name(block: bytes, at: int) -> tuple[int, int]:
+    """(place, where it ends) of a name that is written out; that of others is never decoded. Raises EndError, MalformedError."""
+    if at >= len(block):
+        raise EndError
+    length = block[at]
+    at += 1
+    is_coded = length >= 0x80
+    length &= 0x7F
+    if length == 0x7F:
+        length, at = read_integer(block, at, 0x7F)
+    end = at + length
+    if end > len(block):
+        raise EndError
+    return _LITERAL_NAMES.get((block[at:end], is_coded), UNWANTED), end

@@ -16,14 +16,13 @@ from functools import cache
 from typing import NamedTuple
 
 from farcall_probes.wire.hpackintegers import write_integer
+from farcall_probes.wire.hpackruns import ONE_BYTE
 
 STATIC = 62  # indices below are of the static table
 _NEWEST, _OLDEST = (
     0xBE,
     0xFE,
 )  # indices of one byte that are of the dynamic table; 0xFF begins a longer one
-
-_FOR_EVER = 1 << 62
 
 
 class Literal(NamedTuple):
@@ -48,38 +47,43 @@ class Step(NamedTuple):
 
 
 class Shape:
-    """What the next block looks like: `beginning`, and then `steps`. Whoever has read it makes it what the one after it looks like:
-    `left` times by `growth`, a table for bytes.translate, and then by `turn`."""
+    """What the next block looks like: `beginning`, and then `steps`."""
 
-    __slots__ = ("_made", "beginning", "growth", "left", "steps")
+    __slots__ = ("_growth", "_left", "_made", "beginning", "steps")
 
     def __init__(self, beginning: bytes, steps: tuple[Step, ...]) -> None:
         self.steps = steps
-        self._made = sum(step.is_inserted for step in steps)
-        self.growth = _find_growth(self._made)
-        self.left = 0
+        self._made = sum([step.is_inserted for step in steps])
+        self._growth = _find_growth(self._made)
         self.beginning = beginning
-        self.turn()
+        self._left = self._measure()
+        if self._made:
+            self.turn()
+
+    def _measure(self) -> int:
+        """Blocks whose beginnings are as long as this one, and longer by no index."""
+        oldest = max(self.beginning, default=0)
+        return (_OLDEST - oldest) // self._made if self._made and oldest <= _OLDEST else 0
 
     def turn(self) -> None:
-        """For beginnings that become longer."""
+        """One block further, which has made its entries."""
+        if self._left:
+            self._left -= 1
+            self.beginning = self.beginning.translate(self._growth)
+            return
         indices = [
             index + self._made if index >= STATIC else index
             for index in _read_indices(self.beginning) or ()
         ]
         self.beginning = b"".join([write_integer(0x80, 0x7F, index) for index in indices])
-        oldest = 0x80 | max(indices, default=0)
-        if not self._made:
-            self.left = _FOR_EVER
-        elif oldest <= _OLDEST:
-            self.left = (_OLDEST - oldest) // self._made
+        self._left = self._measure()
 
 
 def learn(block: bytes, literals: Sequence[Literal]) -> Shape | None:
     """None where the block has anything but indices and then these literals."""
     begin = literals[0].begin
     beginning = block[:begin]
-    if _read_indices(beginning) is None:
+    if beginning.lstrip(ONE_BYTE) and _read_indices(beginning) is None:
         return None
     made = sum(literal.is_inserted for literal in literals)
     steps = []
