@@ -23,6 +23,7 @@ _DNS_SERVER = "127.53.53.53"  # nobody else's
 _DNS_DOMAIN = ".shop.example.com"
 _ENDS = 2
 _SAMPLE_S = 5.0
+_LOOP = 200_000  # additions of Python; some 5 ms
 _MANY = 10_000
 # Of these each stands for one exchange that is no row.
 _COUNTED = (
@@ -48,6 +49,7 @@ class _Taken:
     us_per_row: float
     us_by_sample: list[float]
     rss_mb: float
+    loop_ms: list[float]  # see _time_loop
     lost: int = 0
     posts_lost: int = 0
     counted: int = 0
@@ -119,11 +121,11 @@ def _take(agent: Agent, plans: Sequence[Plan], known: Counter[str]) -> _Taken:
     begin_ns = agent.cpu_ns()
     with ExitStack() as stack:
         loads = [stack.enter_context(loading(plan)) for plan in plans]
-        samples = _sample(agent, loads[0])
+        samples, loop_ms = _sample(agent, loads[0])
         outcomes = [read_outcome(p, plan) for p, plan in zip(loads, plans, strict=True)]
         rss_mb = agent.rss_mb()
     rows = _ENDS * sum(o.answered for o in outcomes)
-    taken = _Taken(outcomes, 0.0, [], rss_mb)
+    taken = _Taken(outcomes, 0.0, [], rss_mb, loop_ms)
     if isinstance(agent, Farcall):
         arrived = agent.take_rows()
         used_ns = agent.cpu_ns() - begin_ns
@@ -143,16 +145,29 @@ def _take(agent: Agent, plans: Sequence[Plan], known: Counter[str]) -> _Taken:
     return taken
 
 
-def _sample(agent: Agent, load: "subprocess.Popen[str]") -> list[tuple[int, float]]:
-    """The agent's ns of CPU in each few seconds of the load, and how many seconds they were."""
-    samples = []
+def _sample(
+    agent: Agent, load: "subprocess.Popen[str]"
+) -> tuple[list[tuple[int, float]], list[float]]:
+    """The agent's ns of CPU in each few seconds of the load, and how many seconds they were. And what a fixed loop took meanwhile."""
+    samples, loop_ms = [], []
     while True:
         cpu, at = agent.cpu_ns(), time.monotonic()
+        loop_ms.append(_time_loop())
         try:
             load.wait(_SAMPLE_S)
-            return samples
+            return samples, loop_ms
         except subprocess.TimeoutExpired:
             samples.append((agent.cpu_ns() - cpu, time.monotonic() - at))
+
+
+def _time_loop() -> float:
+    """The ms of CPU that the same work takes here and now. Who shares the core or its caches makes it half as dear again, and the
+    agent's rows with it: figures of two runs are comparable as far as this is the same."""
+    begin_ns = time.thread_time_ns()
+    total = 0
+    for number in range(_LOOP):
+        total += number
+    return (time.thread_time_ns() - begin_ns) / 1e6
 
 
 def _judge(taken: dict[str, _Taken], *, known: bool) -> list[Metric]:
@@ -166,6 +181,7 @@ def _judge(taken: dict[str, _Taken], *, known: bool) -> list[Metric]:
         one = taken[name]
         values = one.us_by_sample or [one.us_per_row]
         metrics.append(make_metric(key, values, "µs", limit, value=one.us_per_row))
+        metrics.append(make_metric(f"a fixed loop meanwhile, {name}", one.loop_ms, "ms"))
     if not known:
         return metrics
     steady = [t for name, t in taken.items() if name != "overload"]
