@@ -167,7 +167,9 @@ class Channels:
             self.counters["messages_orphans"] += 1
             return None
         if frame.type == amqp.HEAD:
-            call.data += data
+            call.data = (call.data + data)[
+                :CAPTURED
+            ]  # heads that never end their message are bounded, too
             call.is_joined = True
             call.left = amqp.read_size(data)
         elif call.left is not None:

@@ -1,5 +1,6 @@
 """AMQP's frames become exchanges: a method with its answer, a message from its first frame to its last."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -21,10 +22,12 @@ from support_amqp import (
     frame,
     get,
     get_ok,
+    long_text,
     message,
     method,
     publish,
     short,
+    table,
 )
 from support_pairing import Message, make_block
 from support_segments import CLOSED, REQUEST, RESPONSE
@@ -260,6 +263,19 @@ def test_what_waits_too_long_is_told_of() -> None:
     talk.say(REQUEST, publish("ex", "k"))
     talk.take(talk.channels.let_go())
     assert len(talk.found) == 3 and len(talk.channels) == 0
+
+
+def test_heads_without_end_are_of_bounded_memory() -> None:
+    talk = Talk()
+    talk.say(REQUEST, publish("ex", "k"))
+    head = content(20, table({"why": long_text("x" * 200)}))
+    tracemalloc.start()
+    for _ in range(2000):
+        talk.say(REQUEST, head)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert held < 100 * len(head)
 
 
 def test_no_more_is_kept_than_there_is_room_for() -> None:
