@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from farcall_probes import events
+from farcall_probes.capture import Records
 from farcall_probes.multiplexed import MultiplexedReader
 from farcall_probes.probes import KernelCapture
 from farcall_probes.segments import Segments
@@ -34,6 +35,7 @@ class MultiplexedWatch:
         self.pairer = Segments()
         self._reader = MultiplexedReader(masking=True)
         self._found: list[Exchange] = []
+        self._known: set[int] = set()  # connections of which a message came
         capture.drain()
         self._before = capture.read_counters()
 
@@ -44,7 +46,7 @@ class MultiplexedWatch:
         large = self._capture.drain().large
         own = (large["lport"] == self._port) | (large["rport"] == self._port)
         own &= (large["segment"] != events.SEGMENT_NONE) & (large["proto"] == self._proto)
-        ended = self.pairer.take(np.ascontiguousarray(large[own]))
+        ended = self.pairer.take(self._without_former(np.ascontiguousarray(large[own])))
         if ended is None:
             return
         columns = self._reader.read(self._proto, ended)
@@ -72,6 +74,13 @@ class MultiplexedWatch:
                     ),
                 )
             )
+
+    def _without_former(self, block: Records) -> Records:
+        """A connection of the test before may close only now: all that it had would count as a gap."""
+        is_closed = block["segment"] == events.SEGMENT_CLOSED
+        self._known.update(block["conn_id"][~is_closed].tolist())
+        is_known = [number in self._known for number in block["conn_id"].tolist()]
+        return np.ascontiguousarray(block[~is_closed | np.array(is_known, dtype=np.bool_)])
 
     def sides(self) -> tuple[list[Exchange], list[Exchange]]:
         """(client's, server's), in the order in which they ended"""
