@@ -355,7 +355,7 @@ def mask_subject(subject: str) -> str:
     words = subject.split(".")
     if words[0] == "_INBOX":
         return "_INBOX.{id}"
-    if words[:1] == ["amq"] and words[-1].startswith("gen-"):  # a queue that RabbitMQ named
+    if words[0] == "amq" and words[-1].startswith("gen-"):  # a queue that RabbitMQ named
         return "amq.{id}"
     return ".".join("{id}" if _IDENTIFIER.match(word) else word for word in words)
 

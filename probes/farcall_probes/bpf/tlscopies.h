@@ -73,8 +73,10 @@ FC_INLINE bool is_seen(struct tls_call *t, u64 from, u64 bytes)
 	return false;
 }
 
-/* Each is false where that is no record of what an application wrote. An object of OpenSSL 1.1 and 3.0 begins with the negotiated version; where that is not so (a record behind the first, which only
- * pipelines have) the record itself is what it is known by. */
+/* Each of these is false where that is no record of what an application wrote. */
+
+/* An object of OpenSSL 1.1 and 3.0 begins with the negotiated version; where that is not so (a record behind the first, which
+ * only pipelines have) the record itself is what it is known by. */
 FC_INLINE bool load_old_record(u64 record, struct copied *to)
 {
 	u64 ssl = record - NUM(NUM_RECORD_AT);
