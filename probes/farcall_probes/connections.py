@@ -270,7 +270,10 @@ class Connections:
 
     def note_use(self, block: Records, places: Places) -> None:
         """When each was last used, and its identity in TCP sequence space where that is known."""
-        np.maximum.at(self.rows["seen_ns"], places, block["ts_req_ns"])
+        asked_ns, seen_ns = block["ts_req_ns"], self.rows["seen_ns"]
+        order = np.argsort(asked_ns, kind="stable")  # of one that is used twice the later use stays
+        used = places[order]
+        seen_ns[used] = np.maximum(seen_ns[used], asked_ns[order])
         known = np.flatnonzero(block["flags"] & events.FLAG_IDENTITY)
         number = block["isn_client"].astype(np.uint64) << np.uint64(32) | block["isn_server"]
         self.rows["tcp_identity"][places[known]] = number[known]

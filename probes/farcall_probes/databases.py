@@ -1,4 +1,4 @@
-"""Exchanges with databases and caches → columns. One loop for all but Redis, whose records come a hundred times as often.
+"""Exchanges with databases and caches → columns. One loop for all but Redis (rediscommands.py).
 
 The captured bytes are all there will ever be, so parsers are called with cut=True.
 """
@@ -12,28 +12,26 @@ import numpy as np
 import numpy.typing as npt
 
 from farcall.exchange import ExchangeFlag
-from farcall_probes import events, records
+from farcall_probes import events, records, rediscommands
 from farcall_probes.capture import Records
-from farcall_probes.masking import CommandText
+from farcall_probes.coded import Coded
 from farcall_probes.readcolumns import Columns, Text, captured, mark_pipelined, name_ends
+from farcall_probes.rediscommands import RedisCommands
 from farcall_probes.statements import Call, MysqlStatements, PostgresStatements
-from farcall_probes.wire import clienthello, memcached, mysql, postgresql, redis
+from farcall_probes.wire import clienthello, memcached, mysql, postgresql
 from farcall_probes.wire.outcomes import Outcome, Truncated
 
-MAX_FORMS = 2048
 MAX_OFFER = 255  # characters of a TLS client's list of protocols
 
 # (connection, request, response) → the call and whether its request was cut; None when it is no message of the protocol
 Read = Callable[[int, bytes, bytes], tuple[Call, bool] | None]
 FindError = Callable[[bytes], str | None]
-_Said = tuple[str, str, int]  # command, text, how many commands
 T = TypeVar("T")
 
 
 class DatabaseReader:
     def __init__(self, *, masking: bool) -> None:
-        self._commands = CommandText(masking=masking)
-        self._forms: dict[redis.Form, _Said] = {}  # commands whose text their form tells
+        self._redis = RedisCommands(masking=masking)
         self._postgres = PostgresStatements(masking=masking)
         self._mysql = MysqlStatements(masking=masking)
         self._readers: dict[int, tuple[str, Read, FindError]] = {
@@ -97,18 +95,6 @@ class DatabaseReader:
         request, is_cut = found
         return self._mysql.find(connection, request, response), is_cut
 
-    def _read_redis(self, data: bytes, form: redis.Form | None) -> tuple[_Said, bool] | None:
-        found = unwrap(redis.parse_commands(data, cut=True))
-        if found is None:
-            return None
-        command, is_cut = found
-        said = command.name, self._commands.render(command), command.commands
-        if form is not None and self._commands.has_form(command):
-            if len(self._forms) >= MAX_FORMS:
-                self._forms.clear()
-            self._forms[form] = said
-        return said, is_cut
-
     def _read_memcached(
         self, _connection: int, data: bytes, _response: bytes
     ) -> tuple[Call, bool] | None:
@@ -119,40 +105,23 @@ class DatabaseReader:
         return Call(request.name, memcached.mask_request(request), request.commands), is_cut
 
     def read_redis(self, block: Records) -> Columns:
-        rows: list[int] = []
-        found: list[_Said] = []
-        # Whole commands of this drain: both ends of a call say the same, and so do many calls.
-        known: dict[bytes, _Said] = {}
-        cut = np.zeros(len(block), dtype=np.uint32)
-        find_form, forms = redis.find_form, self._forms
-        for row, data in enumerate(captured(block, "req", "req_cap")):
-            said = known.get(data)
-            if said is None:
-                form = find_form(data)
-                said = forms.get(form) if form is not None else None
-                is_cut = False
-                if said is None:
-                    read = self._read_redis(data, form)
-                    if read is None:
-                        continue
-                    said, is_cut = read
-                if is_cut:
-                    cut[row] = ExchangeFlag.CUT
-                else:
-                    known[data] = said
-            rows.append(row)
-            found.append(said)
-        names, texts, sizes = list(zip(*found, strict=True)) or [()] * 3
-        self.dropped["redis"] += len(block) - len(rows)
-        kept = np.array(rows, dtype=np.intp)
-        flags = block["flags"][kept] & ~np.uint32(ExchangeFlag.CUT) | cut[kept]
+        said, which, cut = self._redis.read(block)
+        kept = np.flatnonzero(which >= 0)
+        if len(kept) < len(block):
+            self.dropped["redis"] += len(block) - len(kept)
+            block, which, cut = records.pick(block, kept), which[kept], cut[kept]
+        names, texts, sizes = list(zip(*said, strict=True)) or [()] * 3
+        counts = np.array(sizes, dtype=np.int64)[which]
+        flags = block["flags"] & ~np.uint32(ExchangeFlag.CUT)
+        flags[cut] |= np.uint32(ExchangeFlag.CUT)
+        flags[counts > 1] |= np.uint32(ExchangeFlag.PIPELINED)
         return _build_columns(
             kept,
-            mark_pipelined(flags, sizes),
-            operation=names,
-            target=texts,
-            error=_redis_errors(records.pick(block, kept) if len(rows) < len(block) else block),
-            sizes=sizes,
+            flags,
+            operation=Coded(names, which),
+            target=Coded(texts, which),
+            error=rediscommands.find_errors(block),
+            sizes=counts,
         )
 
 
@@ -191,10 +160,12 @@ def _build_columns(
     operation: Text,
     target: Text,
     error: Text,
-    sizes: Sequence[int],
+    sizes: Sequence[int] | npt.NDArray[np.int64],
 ) -> Columns:
     """What a database's exchange has none of is null."""
     nothing = [None] * len(rows)
+    counts = np.asarray(sizes, dtype=np.int64)
+    is_any = bool((counts > 1).any())
     return Columns(
         rows=rows,
         flags=flags,
@@ -204,26 +175,9 @@ def _build_columns(
         host=nothing,
         status=np.zeros(len(rows), dtype=np.int32),
         error=error,
-        batch_size=[n if n > 1 else None for n in sizes],
+        batch_size=[n if n > 1 else None for n in counts.tolist()] if is_any else nothing,
         user_agent=nothing,
         content_type=nothing,
         trace_id=nothing,
         parent_span_id=nothing,
     )
-
-
-def _redis_errors(block: Records) -> Text:
-    """Only replies that begin as an error are parsed: one byte decides for the rest."""
-    errors = list(name_ends(block))
-    offset = block.dtype.fields["resp"][1] if block.dtype.fields else 0
-    raw = records.as_bytes(np.ascontiguousarray(block))
-    first = raw[:, offset]
-    failed = ((first == ord("-")) | (first == ord("!"))) & (block["resp_cap"] > 0)
-    for row in np.flatnonzero(failed).tolist():
-        data = block["resp"][row].tobytes()[: int(block["resp_cap"][row])]
-        reply = redis.parse_reply(data, cut=True)
-        if isinstance(reply, Truncated):
-            reply = reply.partial
-        if not isinstance(reply, Outcome):
-            errors[row] = reply.error
-    return errors

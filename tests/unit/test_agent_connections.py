@@ -216,3 +216,16 @@ def test_processes_and_names_that_no_connection_has_are_forgotten() -> None:
 
     assert len(connections.identities.values) < 2_000
     assert len(connections.bounds.values) < 2_000
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(50, 60)), min_size=1, max_size=12))
+def test_a_connection_was_seen_at_its_newest_request(used: list[tuple[int, int]]) -> None:
+    connections = Connections(max_generation=MOST)
+    meet(connections, make_block([1, 2, 3], ts_req_ns=55))
+    block = make_block([id_ for id_, _ in used])
+    block["ts_req_ns"] = [ts_ns for _, ts_ns in used]
+    places = meet(connections, block)
+
+    for place, id_ in zip(places.tolist(), block["conn_id"].tolist(), strict=True):
+        newest = max(55, *(ts_ns for other, ts_ns in used if other == id_))
+        assert Connection(connections, place).seen_ns == newest
