@@ -45,7 +45,7 @@ class DatabaseReader:
     def read(self, code: int, block: Records) -> Columns:
         """`code`: events.PROTO_*, the same for the whole block."""
         if code == events.PROTO_REDIS:
-            return self.read_redis(block)
+            return count_commands(self.read_redis(block), block)
         if code == events.PROTO_TCP:
             return read_tcp(block)
         name, read, find_error = self._readers[code]
@@ -130,6 +130,19 @@ def unwrap(outcome: T | Truncated[T] | Outcome) -> tuple[T, bool] | None:
     if isinstance(outcome, Truncated):
         return outcome.partial, True
     return None if isinstance(outcome, Outcome) else (outcome, False)
+
+
+def count_commands(columns: Columns, block: Records) -> Columns:
+    """Of Redis' pipelines that are longer than their records: the kernel side counts their commands."""
+    counted = block["commands"][columns.rows]
+    rows = np.flatnonzero(counted > 1).tolist()
+    if not rows:
+        return columns
+    sizes = list(columns.batch_size)
+    for row, commands in zip(rows, counted[rows].tolist(), strict=True):
+        sizes[row] = commands
+    flags = columns.flags | np.where(counted > 1, np.uint32(ExchangeFlag.PIPELINED), np.uint32(0))
+    return replace(columns, batch_size=sizes, flags=flags)
 
 
 def read_tcp(block: Records) -> Columns:

@@ -25,7 +25,7 @@ _DEAREST = ("step__pass", "step__message", "step__http2")
 _VERIFIERS = 3
 # The steps that plaintext goes through: loaded once more for bytes that lie in the kernel's memory (bpf/tls.h).
 _PLAINTEXT_STEPS = frozenset(
-    "plaintext turned begin continue head answer reply recognise frames message pass http2 rest tell".split()
+    "plaintext turned begin continue head commands answer reply recognise frames message pass http2 rest tell".split()
 )
 _OP_LOAD_64 = 0x18  # lddw, two slots
 _CALL = 0x85  # BPF_JMP | BPF_CALL

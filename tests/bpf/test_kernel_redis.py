@@ -13,14 +13,10 @@ from farcall_probes.events import PROTO_REDIS, SMALL_REQ, Flag
 from farcall_probes.probes import open_probes
 from farcall_probes.selftest import open_pair
 from support_probes import CLIENT, SERVER, Seen, Watch, connection, port_of, receive
+from support_redis import command
 from support_rests import tell
 
 pytestmark = pytest.mark.bpf
-
-
-def command(*words: str | bytes) -> bytes:
-    encoded = [w.encode() if isinstance(w, str) else w for w in words]
-    return b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in encoded)
 
 
 @pytest.fixture(scope="module")

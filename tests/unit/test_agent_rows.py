@@ -189,13 +189,16 @@ def test_redis_errors_and_pipelines(room: Room) -> None:
         make_redis(PING * 3, b"+PONG\r\n"),
         make_redis(PING, b"-NOAUTH Authentication required.\r\n", seq=1),
         make_redis(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$900\r\n" + b"v" * 900, seq=2),
+        make_redis(PING * 40, b"+PONG\r\n", seq=3, commands=40),
     ]
-    piped, failed, cut = room.take(make_drained(small=records))["exchanges"]
+    piped, failed, cut, long = room.take(make_drained(small=records))["exchanges"]
 
     assert (piped["batch_size"], piped["target"]) == (3, "PING")
     assert piped["flags"] & ExchangeFlag.PIPELINED
     assert (failed["error"], failed["batch_size"]) == ("NOAUTH", None)
     assert cut["target"] == "SET ? ?" and cut["flags"] & ExchangeFlag.CUT
+    assert not cut["flags"] & ExchangeFlag.PIPELINED and cut["batch_size"] is None
+    assert long["batch_size"] == 40 and long["flags"] & ExchangeFlag.PIPELINED
 
 
 def test_statements_of_a_database_with_their_errors(room: Room) -> None:

@@ -54,6 +54,7 @@
 #define STEP_REST 19
 #define STEP_TELL 20
 #define STEP_FIND 21
+#define STEP_COMMANDS 22
 
 /* OFF_*: a member's offset, added to a pointer. */
 #define OFF_TASK_FILES 1

@@ -4,6 +4,7 @@
 #define FARCALL_REQUEST_H
 
 #include "cause.h"
+#include "commands.h"
 #include "databases.h"
 #include "emit.h"
 #include "framing.h"
@@ -77,11 +78,16 @@ FC_INLINE void settle_request(struct call *c, u64 sk, struct conn *k)
 	see_identity(c, sk, k);
 }
 
-/* Whether this call brought bytes of a head that the record does not hold. */
-FC_INLINE bool has_head_left(struct call *c, struct conn *k, u64 before)
+/* Whether this call brought bytes of a head, or commands, that the record does not hold. */
+FC_INLINE bool has_more(struct call *c, struct conn *k, u64 before)
 {
-	return k->large.x.proto == FC_PROTO_HTTP1 && k->head != HEAD_ENDED && before + c->total > FC_LARGE_REQ &&
-	       k->share != SHARE_LOST;
+	u64 end = before + c->total;
+
+	if (k->share == SHARE_LOST)
+		return false;
+	if (k->large.x.proto == FC_PROTO_REDIS)
+		return end > FC_SMALL_REQ || c->more;
+	return k->large.x.proto == FC_PROTO_HTTP1 && k->head != HEAD_ENDED && end > FC_LARGE_REQ;
 }
 
 /* Bytes that begin no request, whatever follows them. An end that is asked may write by itself while another thread reads the
@@ -111,12 +117,14 @@ FC_INLINE void note_request(struct call *c, u64 sk, struct conn *k, u64 n)
 	x->req_cap = (u16)n;
 	x->resp_cap = 0;
 	x->resp_more = 0;
+	x->who.commands = 0;
+	*(u64 *)find_commands(k) = 0;
 	x->flags = c->plain ? FC_FLAG_TLS : 0;
 	x->request_seq = locate_call(c, sk);
 	k->tls_begin = c->place;
 }
 
-/* True when there is a head to follow. */
+/* True when there is a head to follow, or commands. */
 FC_INLINE bool begin_request(struct call *c, u64 sk, struct conn *k)
 {
 	s64 n;
@@ -150,7 +158,7 @@ FC_INLINE bool begin_request(struct call *c, u64 sk, struct conn *k)
 	confirm_request(c, k, proto);
 	note_health(k);
 	settle_request(c, sk, k);
-	return has_head_left(c, k, 0);
+	return has_more(c, k, 0);
 }
 
 /* What of a connection that was answered last is a program of its own, or is to be looked up: rare. */
@@ -176,7 +184,7 @@ FC_INLINE bool begin_next(void *ctx, struct call *c, u64 sk, struct conn *k)
 	note_request(c, sk, k, n);
 	confirm_request(c, k, proto);
 	settle_request(c, sk, k);
-	if (has_head_left(c, k, 0)) {
+	if (has_more(c, k, 0)) {
 		c->before = 0;
 		go_to(ctx, STEP_HEAD);
 	}
@@ -242,7 +250,7 @@ FC_INLINE bool continue_request(struct call *c, u64 sk, struct conn *k)
 		note_health(k);
 		settle_request(c, sk, k);
 	}
-	return has_head_left(c, k, at);
+	return has_more(c, k, at);
 }
 
 #endif

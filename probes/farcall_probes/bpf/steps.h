@@ -136,9 +136,23 @@ FC_INLINE void head_step(void *ctx, struct call *c)
 	u64 sk;
 	struct conn *k = find_conn(c, &sk);
 
+	if (k && k->large.x.proto == FC_PROTO_REDIS) {
+		find_commands(k)->chunk = 0;
+		find_commands(k)->chunk_bytes = 0;
+		go_to(ctx, STEP_COMMANDS);
+	}
 	c->now = read_clock();
 	if (k)
 		follow_head(c, k, c->before);
+}
+
+FC_INLINE void commands_step(void *ctx, struct call *c)
+{
+	u64 sk;
+	struct conn *k = find_conn(c, &sk);
+
+	if (k && count_commands(c, k))
+		go_to(ctx, STEP_COMMANDS);
 }
 
 FC_INLINE void rest_step(void *ctx, struct call *c)
@@ -301,6 +315,7 @@ FC_INLINE void stream_step(void *ctx, struct call *c)
 STEP(begin)
 STEP(continue)
 STEP(head)
+STEP(commands)
 STEP(answer)
 STEP(datagram)
 STEP(stream)

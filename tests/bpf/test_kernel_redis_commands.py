@@ -1,0 +1,111 @@
+"""Pipelines of Redis that are longer than a record: how many commands they have is counted in the kernel."""
+
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from farcall_probes.events import SMALL_REQ
+from farcall_probes.selftest import Pair
+from support_agent_live import target_redis
+from support_probes import CLIENT, Seen, Watch, connection, port_of, receive
+from support_redis import command
+
+pytestmark = pytest.mark.bpf
+
+DECOY = b"\r\n*3\r\n$3\r\nSET\r\n"  # a value may hold what looks like commands
+
+
+def counts(side: list[Seen]) -> list[int]:
+    return [int(seen.record["commands"]) for seen in side]
+
+
+def make_pipeline(shape: random.Random, commands: int, longest: int) -> bytes:
+    values = [
+        DECOY + shape.randbytes(shape.choice((0, 1, 9, 10, 99, 100, longest)))
+        for _ in range(commands)
+    ]
+    return b"".join(
+        command("GET", value) if number % 3 else command("SET", f"key{number}", value)
+        for number, value in enumerate(values)
+    )
+
+
+def ask(pair: Pair, *pieces: bytes) -> None:
+    """All in one write; the answer comes when all was read."""
+    size = sum(map(len, pieces))
+    assert pair.client.sendmsg(pieces) == size
+    receive(pair.server, size)
+    pair.server.sendall(b"+OK\r\n")
+    receive(pair.client, 5)
+
+
+@pytest.mark.parametrize("longest", [1, 250, 5000])
+def test_commands_of_one_write_are_counted_whatever_their_values_hold(
+    watch: Watch, longest: int
+) -> None:
+    shape = random.Random(longest)
+    sent = [1, 2, 16, 60, 150] if longest < 5000 else [1, 2, 16, 60]
+    with connection() as pair:
+        for commands in sent:
+            request = make_pipeline(shape, commands, longest)
+            ask(pair, request + command("SET", "last", "v" * SMALL_REQ))
+        client, server = watch.sides(port_of(pair))
+
+    assert counts(client) == [commands + 1 for commands in sent]
+    assert counts(server) == counts(client)
+
+
+def test_commands_are_counted_over_the_seams_of_writes_and_their_pieces(watch: Watch) -> None:
+    shape = random.Random(7)
+    with connection() as pair:
+        for size in (1, 7, 100, 231, 233, 700, 4096):
+            request = make_pipeline(shape, 40, 300) if size > 7 else make_pipeline(shape, 8, 60)
+            for at in range(0, len(request), size):
+                pair.client.sendall(request[at : at + size])
+            receive(pair.server, len(request))
+            pair.server.sendall(b"+OK\r\n")
+            receive(pair.client, 5)
+        client, _ = watch.sides(port_of(pair))
+    assert counts(client) == [8, 8, *[40] * 5]
+
+
+def test_commands_are_counted_over_the_pieces_of_one_write(watch: Watch) -> None:
+    """As Node.js and Netty write them: each command, or each argument, a buffer of its own."""
+    whole = [command("GET", f"key{number}") for number in range(50)]
+    heads = [b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$300\r\n", b"v" * 300 + b"\r\n"] * 30
+    with connection() as pair:
+        for pieces in (whole, heads):
+            ask(pair, *pieces)
+        client, server = watch.sides(port_of(pair))
+    assert counts(client) == counts(server) == [50, 30]
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"*3\r\n$3\r\nSET\r\n$x\r\n", b"*3\r\n$99999999999\r\n", b"*3\r\n*3\r\n", b"*3\r\n"]
+)
+def test_what_is_no_command_ends_the_count(watch: Watch, garbage: bytes) -> None:
+    whole = command("SET", "k", "v" * 150) * 2
+    with connection() as pair:
+        ask(pair, whole + garbage + whole)
+        client, server = watch.sides(port_of(pair))
+    assert counts(client) == counts(server) == [3]
+
+
+def test_more_commands_than_steps_are_counted_in_part(watch: Watch) -> None:
+    request = command("SET", "k", "v") * 3000
+    with connection() as pair:
+        ask(pair, request)
+        client, _ = watch.sides(port_of(pair))
+    assert 400 <= counts(client)[0] < 3000
+
+
+def test_a_benchmarks_pipelines_are_counted_whole(watch: Watch, tmp_path: Path) -> None:
+    with target_redis(tmp_path, "127.0.0.1") as port:
+        words = ["-p", str(port), "-q", "-t", "set", "-n", "3200", "-c", "2", "-P", "16"]
+        subprocess.run(["redis-benchmark", *words, "-d", "40"], check=True, capture_output=True)
+        sets = [s for s in watch.exchanges(port) if s.request.startswith(b"*3\r\n$3\r\nSET")]
+
+    for side in ([s for s in sets if s.role == CLIENT], [s for s in sets if s.role != CLIENT]):
+        assert sum(counts(side)) == 3200
