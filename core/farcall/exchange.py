@@ -101,7 +101,7 @@ EXCHANGES = (
     Column("connection_id", "uint64", nullable=False),  # unique per agent boot
     Column(
         "sequence", "uint32", nullable=False
-    ),  # exchange number on this connection, from 0: gaps show losses
+    ),  # exchange number on this connection, from 0: gaps show losses, or that it was forgotten for others meanwhile
     Column("flags", "uint32", nullable=False),
     *_IDENTITY,
     *_ENDS,

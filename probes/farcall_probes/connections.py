@@ -3,9 +3,9 @@
 A connection belongs to the process that used it: a descriptor shared over fork gives one entry per process, since each has
 its own identity. The name is bound when a connection is first seen, from answers before its connect, and never again.
 Bounded by two generations: when there is no room, what was not used for a whole generation goes, and is bound anew if it comes
-back. Where more are in use than the kernel side has room for, each comes with another number time and again: who has the same
-ends and was opened at the same moment is the same one, and keeps what is known of it. Of two that are older than the agent's
-watch that is not certain: they have no name, and the second one takes over no more than whose it is.
+back. Where more are in use than the kernel side has room for, those that are followed message by message come with another number
+time and again: who has the same ends and was opened at the same moment is the same one, and keeps what is known of it. Of two that
+are older than the agent's watch that is not certain: they have no name, and the second one takes over no more than whose it is.
 
 The rows are arrays, not objects: 20,000 connections take 3 MB instead of 10. A place is a row's number. What has gone keeps its
 row until `settle`, because exchanges that wait for their batch know their connection by its place.

@@ -39,4 +39,5 @@ KERNEL_COUNTERS = (
     "kernel_capped_lost",  # beyond what one container may have
     "kernel_sampled_dropped",  # left out so that the agent stays below its CPU ceiling
     "kernel_rest",  # rests of responses that were told
+    "kernel_opened_dropped",  # openings of connections forgotten for others'
 )

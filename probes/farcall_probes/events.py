@@ -122,9 +122,10 @@ class Counter(IntEnum):
     CAPPED_LOST = 31
     SAMPLED_DROPPED = 32
     REST = 33
+    OPENED_DROPPED = 34
 
 
-COUNT_MAX = 34
+COUNT_MAX = 35
 
 
 class Flag(IntFlag):

@@ -22,7 +22,7 @@ _WORKSPACES = 6  # enum workspace, and UPROBE_WORKSPACES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapSizes:
-    """Bytes of rings (powers of two), entries of tables: 38 MiB of kernel memory in all.
+    """Bytes of rings (powers of two), entries of tables: 39.5 MB of kernel memory in all, with opened.h's table.
 
     A ring holds rate x stall x stride: 4 MiB of large records are a stall of 0.4 s at 10,000 records/s. Rings count in the
     kernel alone: ring.py maps no more of them than it reads. Tables evict what was used least: a connection in flight is then
@@ -35,7 +35,6 @@ class MapSizes:
     ring_dns: int = 4 * MIB
     connections: int = 13_300  # so that all are below 40 MB
     descriptors: int = 16_384
-    opened: int = 16_384
     asked: int = 8_192  # questions: a second of them at the highest rate of DNS that is measured
     policies: int = 4_096
     serving: int = 8_192
@@ -165,7 +164,7 @@ def _list_maps(
     return [
         ("MAP_FDS", MapType.LRU_HASH, 8, constants["SIZE_FDENT"], sizes.descriptors),
         ("MAP_CONNS", MapType.LRU_HASH, 8, constants["SIZE_CONN"], sizes.connections),
-        ("MAP_OPENS", MapType.LRU_HASH, 8, constants["SIZE_OPENED"], sizes.opened),
+        ("MAP_OPENS", MapType.ARRAY, 4, constants["SIZE_OPENED"], constants["SIZE_OPENED_ROWS"]),
         ("MAP_BUCKETS", MapType.LRU_HASH, 8, constants["SIZE_BUCKET"], sizes.buckets),
         ("MAP_DIALS", MapType.LRU_HASH, 8, constants["SIZE_WHO"], sizes.dials),
         ("MAP_SERVING", MapType.LRU_HASH, 8, constants["SIZE_SERVING"], sizes.serving),

@@ -9,10 +9,11 @@
 
 FC_INLINE void remember_open(u64 sk, u32 connector)
 {
-	struct opened o = {.ts_ns = read_clock(), .connector = connector};
+	struct opened *o = place_opened(sk);
 
 	map_delete(MAP(MAP_CONNS), &sk);
-	map_update(MAP(MAP_OPENS), &sk, &o, 0);
+	if (o)
+		take_place(find_workspace(WORKSPACE_CLOSE), o, sk, connector, read_clock());
 }
 
 /* The peer's FIN, which the kernel has just taken as the last thing to come: nobody has read it yet. */
@@ -61,7 +62,7 @@ FC_INLINE void close_conn(u64 sk, u32 old, u32 new, bool unread)
 	struct call *c;
 
 	if (!unread)
-		map_delete(MAP(MAP_OPENS), &sk);
+		forget_opened(sk);
 	if (!k)
 		return;
 	c = find_workspace(WORKSPACE_CLOSE);

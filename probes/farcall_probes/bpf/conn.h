@@ -8,6 +8,7 @@
 #ifndef FARCALL_CONN_H
 #define FARCALL_CONN_H
 
+#include "opened.h"
 #include "walk.h"
 
 FC_INLINE u8 load_state(u64 sk)
@@ -83,7 +84,7 @@ FC_INLINE bool is_of_asked_end(const struct call *c, const struct conn *k)
 	return k->connector == (c->dir == DIR_OUT ? CONNECTOR_PEER : CONNECTOR_SELF);
 }
 
-/* The time it was made, and unique: per CPU it only grows, and the CPU is in it. */
+/* For what is no connection, or is to be another one: the time it was made, and unique: per CPU it only grows, and the CPU is in it. */
 FC_INLINE u64 make_conn_id(struct call *c)
 {
 	u64 id = c->now >> 10;
@@ -94,12 +95,34 @@ FC_INLINE u64 make_conn_id(struct call *c)
 	return id << 10 | (read_cpu() & 1023);
 }
 
-FC_INLINE void fill_opened(u64 sk, struct conn *k)
+/* Its number is the same whenever it is met, and no other's, but for the chance of two numbers of 64 bits to be equal. */
+FC_INLINE bool fill_opened(struct call *c, u64 sk, struct conn *k)
 {
-	struct opened *o = map_lookup(MAP(MAP_OPENS), &sk);
+	struct fc_who *w = &k->large.x.who;
+	struct opened *o = place_opened(sk);
 
-	k->large.x.who.conn_open_ns = o ? o->ts_ns : 0;
-	k->connector = o ? (u8)o->connector : guess_connector(sk);
+	if (!o)
+		return false;
+	if (!is_opened(o, sk))
+		take_place(c, o, sk, OPENED_LATE, c->now);
+	w->conn_id = o->ts_ns * FC_SPREAD_TIME + sk * FC_SPREAD_SOCK;
+	w->conn_open_ns = o->sk & OPENED_LATE ? 0 : o->ts_ns;
+	k->connector = o->sk & OPENED_LATE ? guess_connector(sk) : find_connector(o);
+	if (o->sk & OPENED_MET) {
+		k->again = 1;
+		k->next_seq = (u32)((c->now - o->ts_ns) >> FC_AGE_SHIFT);
+	}
+	o->sk |= OPENED_MET;
+	return true;
+}
+
+/* Of a connection that is followed message by message those are numbered from 0, and what was in flight when it was forgotten is not
+ * known any more: to user space it is another one. */
+FC_INLINE void name_anew(struct call *c, struct conn *k)
+{
+	if (k->again)
+		k->large.x.who.conn_id = make_conn_id(c);
+	k->again = 0;
 }
 
 FC_INLINE void reset_framing(struct framing *f)
@@ -148,6 +171,7 @@ FC_INLINE void reset_conn(struct conn *k)
 	k->told_received = 0;
 	k->rest_ns = 0;
 	k->follow = 0;
+	k->again = 0;
 	k->dull_ns = 0;
 	k->share = SHARE_UNASKED;
 	k->full_window = 0;
@@ -187,8 +211,8 @@ FC_INLINE struct conn *make_conn(struct call *c, u64 sk)
 	k->policies = c->policies;
 	k->tgid = (u32)(c->pid_tgid >> 32);
 	fill_addresses(sk, &k->large.x.who);
-	fill_opened(sk, k);
-	k->large.x.who.conn_id = make_conn_id(c);
+	if (!fill_opened(c, sk, k))
+		return NULL;
 	k->ports = load_ports(sk);
 	if (map_update(MAP(MAP_CONNS), &sk, k, 0)) {
 		count(c, FC_COUNT_CONN_LOST);

@@ -145,7 +145,7 @@ FC_INLINE void await_dial(struct call *c, u64 sk, struct opened *o)
 {
 	u8 state = load_state(sk);
 
-	if (!o || o->connector != CONNECTOR_SELF || (state != TCP_SYN_SENT && state != TCP_CLOSE))
+	if (!o || find_connector(o) != CONNECTOR_SELF || (state != TCP_SYN_SENT && state != TCP_CLOSE))
 		return;
 	if (!describe_dial(c, sk, o->ts_ns))
 		return;
@@ -153,7 +153,7 @@ FC_INLINE void await_dial(struct call *c, u64 sk, struct opened *o)
 	/* decided already, or meanwhile? Then one of both takes the entry out. */
 	if (load_state(sk) != TCP_CLOSE || map_delete(MAP(MAP_DIALS), &sk))
 		return;
-	o->connector = CONNECTOR_TOLD;
+	set_connector(o, CONNECTOR_TOLD);
 	submit_failure(c, read_clock(), name_failure(load_error(sk)));
 }
 
@@ -172,14 +172,15 @@ FC_INLINE void end_connect(struct call *c, u32 error)
 	if (family != AF_INET && family != AF_INET6)
 		return;
 	c->now = read_clock();
-	o = map_lookup(MAP(MAP_OPENS), &sk);
+	o = find_opened(sk);
 	if (is_pending(error)) {
 		await_dial(c, sk, o);
 		return;
 	}
 	opened_ns = o ? o->ts_ns : c->now;
-	connector = o ? o->connector : CONNECTOR_UNKNOWN;
-	map_delete(MAP(MAP_OPENS), &sk);
+	connector = o ? find_connector(o) : CONNECTOR_UNKNOWN;
+	if (o)
+		set_opened(o, 0, 0, 0);
 	if (connector == CONNECTOR_TOLD)
 		return;
 	/* No IPv6 here: programs try it all the same, and then IPv4. */
@@ -206,9 +207,9 @@ FC_INLINE void fail_dial(u64 sk)
 	c->fresh.small.x.who = *w;
 	if (map_delete(MAP(MAP_DIALS), &sk))
 		return;
-	o = map_lookup(MAP(MAP_OPENS), &sk);
+	o = find_opened(sk);
 	if (o)
-		o->connector = CONNECTOR_TOLD;
+		set_connector(o, CONNECTOR_TOLD);
 	if (!end && now - c->fresh.small.x.who.conn_open_ns >= FC_GIVEN_UP_NS)
 		end = FC_END_CONNECT_TIMEOUT;
 	if (end)

@@ -151,7 +151,7 @@ enum fc_end {
 
 /* Who, where and which connection: the first part of every record. 128 bytes. */
 struct fc_who {
-	u64 conn_id;      /* unique per agent boot: time the agent first saw the connection, made unique by the kernel side */
+	u64 conn_id;      /* unique per agent boot, and the connection's as long as it lives; but see name_anew */
 	u64 conn_open_ns; /* connect's or accept's time; 0 when older than the agent's watch */
 	u64 cgroup_id;    /* v2 ID unless that is the root's, else the memory controller's (facts of hybrid nodes) */
 	u64 proc_start_ns; /* group leader's start_boottime: with tgid the identity of a process (CLOCK_BOOTTIME) */
@@ -181,7 +181,7 @@ struct fc_exchange {
 	u64 ts_resp_ns; /* of the first response byte */
 	u64 req_bytes;  /* all bytes of the request so far */
 	u64 resp_bytes; /* bytes of the first response call */
-	u32 seq;        /* exchange number on this connection, from 0: a gap is a loss */
+	u32 seq;        /* exchange number on this connection, from 0: a gap is a loss, or it was forgotten meanwhile (opened.h) */
 	u32 isn_client; /* TCP sequence number of the first client byte; see FC_FLAG_IDENTITY */
 	u32 isn_server;
 	u32 request_seq; /* of the request's first byte */
@@ -291,7 +291,8 @@ enum fc_counter {
 	FC_COUNT_CAPPED_LOST = 31, /* beyond what one container may have: not submitted */
 	FC_COUNT_SAMPLED_DROPPED = 32, /* left out so that the agent stays below its CPU ceiling: not submitted */
 	FC_COUNT_REST = 33, /* rests of responses that were told: records submitted or lost like any other */
-	FC_COUNT_MAX = 34,
+	FC_COUNT_OPENED_DROPPED = 34, /* openings of connections that were forgotten for others' */
+	FC_COUNT_MAX = 35,
 };
 
 /* Flags of the policy map (cgroup ID → u32) and of the default for cgroups it does not hold. */

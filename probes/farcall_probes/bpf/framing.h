@@ -52,6 +52,7 @@ FC_INLINE void begin_frames(struct call *c, struct conn *k, u8 proto, u16 held)
 	struct framing *r = &k->framing[HALF_RESPONSES];
 
 	k->told_ns = 0;
+	name_anew(c, k);
 	x->who.asked_us = 0;
 	x->proto = proto;
 	x->role = k->dir == DIR_OUT ? FC_ROLE_CLIENT : FC_ROLE_SERVER;

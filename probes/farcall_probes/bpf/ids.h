@@ -11,7 +11,7 @@
 /* MAP_*: lddw of a map descriptor. */
 #define MAP_FDS 1        /* (tgid, fd) → struct fdent */
 #define MAP_CONNS 2      /* sock → struct conn */
-#define MAP_OPENS 3      /* sock → struct opened */
+#define MAP_OPENS 3      /* a hash of a sock → struct opened_row */
 #define MAP_CALL 4       /* per CPU, two of them: struct call */
 #define MAP_SETTINGS 5   /* struct settings */
 #define MAP_POLICY 6     /* cgroup ID → enum fc_policy */
@@ -130,10 +130,11 @@
 /* SIZE_*: what the loader makes maps with; held against sizeof in maps.h. */
 #define SIZE_FDENT 24
 #define SIZE_CONN 1256
-#define SIZE_OPENED 16
+#define SIZE_OPENED 128
+#define SIZE_OPENED_ROWS 8192 /* a power of two */
 #define SIZE_ASKED 136
 #define SIZE_SETTINGS 32
-#define SIZE_CALL 5088
+#define SIZE_CALL 5096
 #define SIZE_SERVING 32
 #define SIZE_WHO 128
 #define SIZE_BUCKET 24

@@ -63,7 +63,7 @@ enum connector {
 	CONNECTOR_UNKNOWN = 0,
 	CONNECTOR_SELF = 1,
 	CONNECTOR_PEER = 2,
-	CONNECTOR_TOLD = 3, /* of struct opened: connect failed, and that was told */
+	CONNECTOR_TOLD = 3, /* in struct opened: connect failed, and that was told */
 };
 enum head_state { HEAD_UNKNOWN = 0, HEAD_ENDED = 1, HEAD_SHIPPING = 2 };
 
@@ -142,7 +142,8 @@ struct conn {
 	u32 rest_seq;
 	u8 follow;      /* enum follow */
 	u8 share;       /* enum share, of the request at hand */
-	u8 spare[2];
+	u8 again;       /* it was known before, and forgotten for others: see opened.h */
+	u8 spare;
 	u64 dull_ns;    /* until then it is left alone while it is idle: struct fdent's `until`, which takes a look-up */
 	u32 full_window; /* in which its container has had its share of the rings, see caps.h */
 	u32 capped;      /* records that it lost in it, which its bucket does not have yet */
@@ -164,12 +165,6 @@ struct serving {
 	u32 seq;
 	u32 loop; /* this thread reads requests before earlier ones are answered: never certain again */
 	u32 answers; /* of struct conn, when the request was read */
-	u32 spare;
-};
-
-struct opened {
-	u64 ts_ns;
-	u32 connector;
 	u32 spare;
 };
 
@@ -256,7 +251,6 @@ struct call {
 _Static_assert(sizeof(struct fdent) == SIZE_FDENT, "SIZE_FDENT");
 _Static_assert(sizeof(struct conn) == SIZE_CONN, "SIZE_CONN");
 _Static_assert(__builtin_offsetof(struct conn, state) == SIZE_BEFORE_STATE, "SIZE_BEFORE_STATE");
-_Static_assert(sizeof(struct opened) == SIZE_OPENED, "SIZE_OPENED");
 _Static_assert(sizeof(struct asked) == SIZE_ASKED, "SIZE_ASKED");
 _Static_assert(sizeof(struct settings) == SIZE_SETTINGS, "SIZE_SETTINGS");
 _Static_assert(sizeof(struct fc_who) == SIZE_WHO, "SIZE_WHO");
