@@ -68,7 +68,7 @@ class DatabaseReader:
         flags = block["flags"][kept] & ~np.uint32(ExchangeFlag.CUT) | cut[kept]
         sizes = [call.executions for call in calls]
         silent = name_ends(records.pick(block, kept))
-        return _build_columns(
+        columns = _build_columns(
             kept,
             mark_pipelined(flags, sizes),
             operation=[call.operation for call in calls],
@@ -76,6 +76,7 @@ class DatabaseReader:
             error=[none or error for none, error in zip(silent, errors, strict=True)],
             sizes=sizes,
         )
+        return count_commands(columns, block)
 
     def _read_postgres(
         self, connection: int, data: bytes, _response: bytes
@@ -133,7 +134,7 @@ def unwrap(outcome: T | Truncated[T] | Outcome) -> tuple[T, bool] | None:
 
 
 def count_commands(columns: Columns, block: Records) -> Columns:
-    """Of Redis' pipelines that are longer than their records: the kernel side counts their commands."""
+    """Of pipelines that are longer than their records the kernel side counts the commands, of Redis and PostgreSQL."""
     counted = block["commands"][columns.rows]
     rows = np.flatnonzero(counted > 1).tolist()
     if not rows:

@@ -210,12 +210,14 @@ def test_statements_of_a_database_with_their_errors(room: Room) -> None:
         make_http(query, b"T\0\0\0\4", **whole),
         make_http(trip, error, seq=1, **whole),
         make_http(b"rubbish", b"", seq=2, **whole),
+        make_http(trip, b"1\0\0\0\4", seq=3, commands=100, **whole),
     ]
-    plain, failed = room.take(make_drained(large=records))["exchanges"]
+    plain, failed, batch = room.take(make_drained(large=records))["exchanges"]
 
     assert (plain["protocol"], plain["operation"]) == ("postgresql", "SELECT")
     assert (plain["target"], plain["error"]) == ("SELECT * FROM item WHERE id = ?;", None)
     assert (failed["target"], failed["error"]) == ("SELECT $1, ?", "22P02")
+    assert (failed["batch_size"], batch["batch_size"]) == (None, 100)
     assert room.tracer.counters()["postgresql_unread_dropped"] == 1
 
 

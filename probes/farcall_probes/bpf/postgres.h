@@ -7,6 +7,7 @@
 #define FARCALL_POSTGRES_H
 
 #include "fc.h"
+#include "redis.h"
 
 /* Some readers fetch type and length alone. */
 #define FC_POSTGRES_HEADER 5
@@ -28,6 +29,12 @@ FC_INLINE bool is_postgres_type(u8 c)
 {
 	return c == 'Q' || c == 'P' || c == 'B';
 }
+
+/* What a client sends once it has logged in, and what of that has an answer of its own: letters, as bits of their lower six. */
+#define FC_POSTGRES_ASKS (FC_BIT('Q') | FC_BIT('E'))
+#define FC_POSTGRES_FRONT                                                                                \
+	(FC_POSTGRES_ASKS | FC_BIT('P') | FC_BIT('B') | FC_BIT('D') | FC_BIT('C') | FC_BIT('S') | FC_BIT('H') | \
+	 FC_BIT('F') | FC_BIT('d') | FC_BIT('c') | FC_BIT('f'))
 
 /* A simple query is alone in its call; behind Parse and Bind others follow. */
 FC_INLINE bool is_postgres_request(u64 head, u64 total)

@@ -87,6 +87,8 @@ FC_INLINE bool has_more(struct call *c, struct conn *k, u64 before)
 		return false;
 	if (k->large.x.proto == FC_PROTO_REDIS)
 		return end > FC_SMALL_REQ || c->more;
+	if (k->large.x.proto == FC_PROTO_POSTGRES)
+		return end > FC_LARGE_REQ || c->more;
 	return k->large.x.proto == FC_PROTO_HTTP1 && k->head != HEAD_ENDED && end > FC_LARGE_REQ;
 }
 

@@ -136,7 +136,7 @@ FC_INLINE void head_step(void *ctx, struct call *c)
 	u64 sk;
 	struct conn *k = find_conn(c, &sk);
 
-	if (k && k->large.x.proto == FC_PROTO_REDIS) {
+	if (k && k->large.x.proto != FC_PROTO_HTTP1) {
 		find_commands(k)->chunk = 0;
 		find_commands(k)->chunk_bytes = 0;
 		go_to(ctx, STEP_COMMANDS);

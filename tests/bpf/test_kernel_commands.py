@@ -1,14 +1,16 @@
-"""Pipelines of Redis that are longer than a record: how many commands they have is counted in the kernel."""
+"""Pipelines of Redis and PostgreSQL that are longer than a record: how many commands they have is counted in the kernel."""
 
 import random
+import struct
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from farcall_probes.events import SMALL_REQ
+from farcall_probes.events import LARGE_REQ, SMALL_REQ
 from farcall_probes.selftest import Pair
 from support_agent_live import target_redis
+from support_postgres import running_postgres
 from support_probes import CLIENT, Seen, Watch, connection, port_of, receive
 from support_redis import command
 
@@ -109,3 +111,51 @@ def test_a_benchmarks_pipelines_are_counted_whole(watch: Watch, tmp_path: Path) 
 
     for side in ([s for s in sets if s.role == CLIENT], [s for s in sets if s.role != CLIENT]):
         assert sum(counts(side)) == 3200
+
+
+def message(kind: bytes, content: bytes = b"") -> bytes:
+    return kind + struct.pack(">I", len(content) + 4) + content
+
+
+def make_batch(shape: random.Random, executions: int) -> bytes:
+    """As drivers write a batch: one statement, many values."""
+    binds = [
+        message(b"B", b"\0s\0" + shape.randbytes(shape.choice((8, 100, 900))))
+        for _ in range(executions)
+    ]
+    executes = [bind + message(b"E", b"\0" + bytes(4)) for bind in binds]
+    return message(b"P", b"s\0INSERT INTO t VALUES ($1)\0\0\0") + b"".join(executes) + message(b"S")
+
+
+def test_statements_of_a_batch_are_counted_over_the_seams_of_writes(watch: Watch) -> None:
+    shape = random.Random(3)
+    with connection() as pair:
+        for size in (1 << 20, 4096, 700):
+            request = make_batch(shape, 50)
+            for at in range(0, len(request), size):
+                pair.client.sendall(request[at : at + size])
+            receive(pair.server, len(request))
+            pair.server.sendall(message(b"C", b"INSERT 0 1\0") + message(b"Z", b"I"))
+            receive(pair.client, 22)
+        client, _ = watch.sides(port_of(pair))
+    assert counts(client) == [50] * 3
+
+
+def test_a_long_query_is_one_and_a_short_batch_is_not_counted(watch: Watch) -> None:
+    answer = message(b"C", b"INSERT 0 1\0") + message(b"Z", b"I")
+    with connection() as pair:
+        pair.exchange(message(b"Q", b"SELECT '" + b"E" * LARGE_REQ + b"'\0"), answer)
+        pair.exchange(make_batch(random.Random(1), 1)[:LARGE_REQ], answer)
+        client, server = watch.sides(port_of(pair))
+    assert counts(client) == counts(server) == [1, 0]
+
+
+def test_a_benchmarks_batches_are_counted_whole(watch: Watch, tmp_path: Path) -> None:
+    script = tmp_path / "batch.sql"
+    script.write_text("\\startpipeline\n" + "SELECT 1 + 1, 'abcdefgh';\n" * 100 + "\\endpipeline\n")
+    with running_postgres() as server:
+        watch.restart()
+        server.run("pgbench", "-n", "-M", "extended", "-f", str(script), "-t", "20")
+        seen = [s for s in watch.exchanges(server.port) if s.request_bytes > LARGE_REQ]
+    for side in ([s for s in seen if s.role == CLIENT], [s for s in seen if s.role != CLIENT]):
+        assert counts(side) == [100] * 20
