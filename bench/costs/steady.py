@@ -135,6 +135,8 @@ def _take(agent: Agent, plans: Sequence[Plan], known: Counter[str]) -> _Taken:
         now = agent.read_losses()
         taken.losses = now - known
         known.update(taken.losses)
+        if taken.losses:  # of posts too, that were made meanwhile: those behind them show them
+            taken.posts_lost += agent.take_rows().posts_lost
         if taken.lost or taken.posts_lost:
             taken.counted = sum(taken.losses[name] for name in _COUNTED)
     else:
