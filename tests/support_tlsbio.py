@@ -20,6 +20,13 @@ class End:
     coming: ssl.MemoryBIO
     going: ssl.MemoryBIO
 
+    def begin(self) -> None:
+        """As much of the handshake as can be had."""
+        try:
+            self.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            pass
+
     def send(self, *pieces: bytes) -> int:
         """Each piece is a write to the library, all of it one call of the kernel. Returns how many bytes that was of."""
         for piece in pieces:
@@ -65,14 +72,11 @@ def _open_end(sock: socket.socket, context: ssl.SSLContext, name: str | None) ->
     return End(sock, tls, coming, going)
 
 
-def _shake_hands(one: End, other: End) -> None:
+def shake_hands(one: End, other: End) -> None:
     """In one thread, by turns, until neither has anything to say."""
     silent = 0
     while silent < 2:
-        try:
-            one.tls.do_handshake()
-        except ssl.SSLWantReadError:
-            pass
+        one.begin()
         sealed = one.flush()
         if sealed:
             other.coming.write(receive(other.sock, sealed))
@@ -81,18 +85,29 @@ def _shake_hands(one: End, other: End) -> None:
 
 
 @contextmanager
-def bio_pair(certificate: tuple[Path, Path]) -> Iterator[BioPair]:
+def open_pair(certificate: tuple[Path, Path], cipher: str = "") -> Iterator[BioPair]:
+    """Before their handshake. `cipher`: of TLS 1.2."""
     server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server_side.load_cert_chain(*certificate)
     client_side = ssl.create_default_context(cafile=str(certificate[0]))
+    if cipher:
+        client_side.maximum_version = ssl.TLSVersion.TLSv1_2
+        client_side.set_ciphers(cipher)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         plain = socket.create_connection(listener.getsockname())
         accepted, _ = listener.accept()
     with plain, accepted:
         client = _open_end(plain, client_side, "localhost")
         server = _open_end(accepted, server_side, None)
-        _shake_hands(client, server)
         yield BioPair(client, server, int(plain.getsockname()[1]))
+
+
+@contextmanager
+def bio_pair(certificate: tuple[Path, Path], cipher: str = "") -> Iterator[BioPair]:
+    """After their handshake."""
+    with open_pair(certificate, cipher) as pair:
+        shake_hands(pair.client, pair.server)
+        yield pair
 
 
 def talk_by_asyncio(requests: Sequence[Sequence[bytes]], certificate: tuple[Path, Path]) -> int:

@@ -43,6 +43,13 @@ def pair(reading: None, certificate: tuple[Path, Path]) -> Iterator[BioPair]:
         yield pair
 
 
+@pytest.fixture
+def older_pair(capture: KernelCapture, certificate: tuple[Path, Path]) -> Iterator[BioPair]:
+    """Whose handshake was not seen."""
+    with bio_pair(certificate) as pair, probed(capture, find_own_libssl().path):
+        yield pair
+
+
 def get_keys(number: int) -> list[bytes]:
     return [b"*2\r\n$3\r\nGET\r\n$%d\r\n%s\r\n" % (n, b"k" * n) for n in range(1, number + 1)]
 
@@ -137,58 +144,11 @@ def test_messages_of_a_connections_first_call_are_seen_as_far_as_there_is_room(
         assert side == ([*said, publish("last", b"")], [])
 
 
-def test_requests_of_several_connections_that_leave_in_turn_are_their_own(
-    watch: Watch, reading: None, certificate: tuple[Path, Path]
-) -> None:
-    """As of a loop that sends at its turn's end: of the first turn what waited is lost, and counted."""
-    with bio_pair(certificate) as one, bio_pair(certificate) as other:
-        for pair in (one, other):
-            exchange(pair, make_request("/first"), OK)
-        for turn in range(5):
-            for pair in (one, other):
-                pair.client.tls.write(make_request(f"/turn/{pair.port}/{turn}"))
-            for pair in (one, other):
-                pair.server.take(pair.client.flush())
-            for pair in (one, other):
-                pair.server.tls.write(OK)
-            for pair in (one, other):
-                pair.client.take(pair.server.flush())
-
-        for pair, lost in ((one, 1), (other, 0)):
-            client, server = watch.sides(pair.port)
-            turns = [f"/turn/{pair.port}/{n}" for n in range(5)]
-            assert [s.path for s in client] == ["/first", *turns[lost:]]
-            assert [s.path for s in server] == ["/first", *turns[lost:]]
-            assert [s.key for s in client] == [s.key for s in server]
-            assert {s.response for s in client + server} == {OK}
-    assert watch.count("tls_unowned") == 2  # the first one's request, and its answer
-
-
-def test_first_requests_whose_connection_does_not_show_are_lost_and_counted(
-    watch: Watch, reading: None, certificate: tuple[Path, Path]
-) -> None:
-    """Better than another's: records are of one length."""
-    with bio_pair(certificate) as one, bio_pair(certificate) as other:
-        one.client.tls.write(make_request("/one"))
-        other.client.tls.write(make_request("/two"))
-        for pair in (one, other):
-            pair.server.take(pair.client.flush())
-            pair.hear(OK)
-        for pair in (one, other):
-            exchange(pair, make_request("/next"), OK)
-
-        for pair, name in ((one, "one"), (other, "two")):
-            client, server = watch.sides(pair.port)
-            assert [s.path for s in client] == ["/next"]
-            assert [s.path for s in server] == [f"/{name}", "/next"]
-            assert client[0].key == server[1].key
-    assert watch.count("tls_unowned") == 2
-
-
 def test_what_the_program_gave_back_before_it_could_be_taken_is_counted(
-    watch: Watch, pair: BioPair
+    watch: Watch, older_pair: BioPair
 ) -> None:
     """Nothing behind it is placed otherwise than at the other end."""
+    pair = older_pair
     exchange(pair, CONNECT + b"PING\r\n", b"PONG\r\n")
     said = [bytearray(publish(f"a.{n}", b"y" * 10)) for n in range(3)]
     wanted = [bytes(piece) for piece in said]

@@ -166,6 +166,7 @@ FC_INLINE void reset_conn(struct conn *k)
 	k->tls_fresh = 0;
 	k->tls_wrote = 0;
 	k->tls_cipher = 0;
+	k->tls_stage = STAGE_UNKNOWN;
 	k->told_ns = 0;
 	k->told_sent = 0;
 	k->told_received = 0;

@@ -143,7 +143,7 @@ struct conn {
 	u8 follow;      /* enum follow */
 	u8 share;       /* enum share, of the request at hand */
 	u8 again;       /* it was known before, and forgotten for others: see opened.h */
-	u8 spare;
+	u8 tls_stage;   /* enum tls_stage */
 	u64 dull_ns;    /* until then it is left alone while it is idle: struct fdent's `until`, which takes a look-up */
 	u32 full_window; /* in which its container has had its share of the rings, see caps.h */
 	u32 capped;      /* records that it lost in it, which its bucket does not have yet */

@@ -15,6 +15,7 @@
 #ifndef FARCALL_TLS_H
 #define FARCALL_TLS_H
 
+#include "tlshello.h"
 #include "tlswrites.h"
 
 /* The running thread's entry, made when there is none. */
@@ -48,6 +49,13 @@ FC_INLINE bool seal(struct call *c, struct conn *k)
 	return true;
 }
 
+/* Who wrote this has no use for what was read before: where a record of that begins is not where the next plaintext does. */
+FC_INLINE void forget_read(struct conn *k)
+{
+	k->tls_fresh = 0;
+	k->tls_in_len = 0;
+}
+
 /* Plaintext's place, and whether it is new: the same library may be probed twice through two file systems, and a write
  * that had to wait is made again. */
 FC_INLINE bool accept_plaintext(struct call *c, u64 sk, struct conn *k)
@@ -57,6 +65,8 @@ FC_INLINE bool accept_plaintext(struct call *c, u64 sk, struct conn *k)
 	if (!k->tls)
 		return false;
 	c->place = *place;
+	if (c->dir == DIR_OUT && k->tls == TLS_SEALED) /* that was the handshake, or nobody took it */
+		forget_read(k);
 	if (c->dir == DIR_OUT && c->tls_skip == TLS_UNSENT) {
 		c->tls_seq = place_unsent(c, sk, k);
 	} else if (c->dir == DIR_OUT) {
@@ -82,8 +92,10 @@ FC_INLINE bool accept_plaintext(struct call *c, u64 sk, struct conn *k)
 
 /* Where the bytes that were read came to lie. OpenSSL reads a record's header and then its body, both into the same buffer, and
  * decrypts there: so what it copies out of that buffer is this connection's. */
-FC_INLINE void note_read(struct call *c, struct tls_call *t, bool is_header)
+FC_INLINE void note_read(struct call *c, struct tls_call *t, const struct conn *k, bool is_header)
 {
+	u64 tag;
+
 	if (is_header) {
 		t->last_buf = c->base[0];
 		t->last_len = TLS_HEADER;
@@ -91,6 +103,9 @@ FC_INLINE void note_read(struct call *c, struct tls_call *t, bool is_header)
 		t->last_len += c->len[0];
 	} else {
 		t->last_len = 0;
+		tag = find_tag(c, k);
+		if (tag || t->last_sk != c->sk)
+			t->last_tag = tag;
 	}
 	t->has_read = 1;
 	t->last_sk = c->sk;
@@ -118,6 +133,8 @@ FC_INLINE enum passed pass_sealed(struct call *c, u64 sk, struct conn *k)
 	bool is_named = k->tls == TLS_NAMED;
 	struct tls_call *t = is_named ? NULL : map_lookup(MAP(MAP_TLS_CALLS), &c->pid_tgid);
 
+	if (c->dir == DIR_OUT && k->tls_stage == STAGE_READ)
+		k->tls_stage = STAGE_SENT;
 	if (c->dir == DIR_IN) {
 		/* Only a library reads a header alone. */
 		bool is_header = !k->tls_left && c->total == TLS_HEADER;
@@ -127,14 +144,17 @@ FC_INLINE enum passed pass_sealed(struct call *c, u64 sk, struct conn *k)
 		/* One that asks for a new record has used the ones before; so has one that nobody listened to. */
 		if (is_header || (!k->tls_left && (k->tls == TLS_SEALED || (t && t->read_ssl))))
 			k->tls_fresh = 0;
-		follow_records(c, sk, k);
+		if (follow_records(c, sk, k) && t)
+			note_hello(c, t);
 		if (t)
-			note_read(c, t, is_header);
+			note_read(c, t, k, is_header);
 	} else if (t && t->waits >= WAITS) {
 		struct tls_session *s = lookup_session(c->pid_tgid, t->write_ssl);
 		struct tls_kept *kept = find_kept(c, t);
 
 		if (leaves(c, sk, k, t, s, kept)) {
+			if (!s || s->sk != sk)
+				forget_read(k);
 			renew_session(c, t->write_ssl, s);
 			return pass_plaintext(c, k, t, kept);
 		}
@@ -147,8 +167,8 @@ FC_INLINE enum passed pass_sealed(struct call *c, u64 sk, struct conn *k)
 /* ---- in uprobes ---------------------------------------------------------------------------------------------- */
 
 /* The connection of plaintext that was read without a system call inside the library: the one that this thread read a
- * record from last, if it is as long as this plaintext makes it. */
-FC_INLINE struct fdent *adopt_session(struct call *c, struct tls_call *t, u64 ssl, u64 len)
+ * record from last, if it is as long as this plaintext makes it, and the same that is copied from `data`, where that is known. */
+FC_INLINE struct fdent *adopt_session(struct call *c, struct tls_call *t, u64 ssl, u64 len, u64 data)
 {
 	u64 sk = t->last_sk;
 	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
@@ -156,7 +176,11 @@ FC_INLINE struct fdent *adopt_session(struct call *c, struct tls_call *t, u64 ss
 
 	if (!k || !k->tls_fresh || len > TLS_MAX_PLAIN || k->tls_in_len < len + TLS_LEAST_EXTRA)
 		return NULL;
+	if (k->tls == TLS_SEALED && k->tls_stage) /* another object's */
+		return NULL;
 	if (len < t->read_len && !fits_record(k->tls_in_len, len))
+		return NULL;
+	if (data && !has_tag(k, data, t->last_tag))
 		return NULL;
 	c->fd = t->last_fd;
 	c->file = 0;
@@ -168,7 +192,7 @@ FC_INLINE struct fdent *adopt_session(struct call *c, struct tls_call *t, u64 ss
 }
 
 /* What the descriptor of a library's connection leads to, or NULL: it was closed, or is another one's now. */
-FC_INLINE struct fdent *find_session(struct call *c, struct tls_call *t, u64 ssl, u64 len)
+FC_INLINE struct fdent *find_session(struct call *c, struct tls_call *t, u64 ssl, u64 len, u64 data)
 {
 	struct tls_session *s = lookup_session(c->pid_tgid, ssl);
 	struct fdent *e;
@@ -182,7 +206,7 @@ FC_INLINE struct fdent *find_session(struct call *c, struct tls_call *t, u64 ssl
 			return e;
 		}
 	}
-	return adopt_session(c, t, ssl, len);
+	return adopt_session(c, t, ssl, len, data);
 }
 
 /* Pieces of plaintext of a process that is not left out on purpose. */

@@ -34,6 +34,7 @@ struct tls_record {
 /* Either of them. */
 struct copied {
 	u64 ssl; /* what the connection is known by: the SSL object that the record lies in */
+	u64 type;
 	u64 length;
 	u64 offset;
 	u64 data;
@@ -73,7 +74,12 @@ FC_INLINE bool is_seen(struct tls_call *t, u64 from, u64 bytes)
 	return false;
 }
 
-/* Each of these is false where that is no record of what an application wrote. */
+FC_INLINE bool is_copied(u32 type)
+{
+	return type == TLS_DATA || type == TLS_HANDSHAKE;
+}
+
+/* Each of these is false where that is no record of what an application wrote, or of a handshake. */
 
 /* An object of OpenSSL 1.1 and 3.0 begins with the negotiated version; where that is not so (a record behind the first, which
  * only pipelines have) the record itself is what it is known by. */
@@ -83,10 +89,11 @@ FC_INLINE bool load_old_record(u64 record, struct copied *to)
 	struct ssl_record s = {};
 	u32 version = 0;
 
-	if (read_user(&s, sizeof(s), (void *)record) || s.type != TLS_DATA)
+	if (read_user(&s, sizeof(s), (void *)record) || !is_copied(s.type))
 		return false;
 	read_user(&version, 4, (void *)ssl);
 	to->ssl = version >> 8 == 3 ? ssl : record;
+	to->type = s.type;
 	to->length = s.length;
 	to->offset = s.offset;
 	to->data = s.data;
@@ -98,9 +105,10 @@ FC_INLINE bool load_new_record(u64 record, struct copied *to)
 {
 	struct tls_record s = {};
 
-	if (read_user(&s, sizeof(s), (void *)(record - TLS_RECORD_BEFORE)) || s.type != TLS_DATA)
+	if (read_user(&s, sizeof(s), (void *)(record - TLS_RECORD_BEFORE)) || !is_copied(s.type))
 		return false;
 	to->ssl = !s.next && s.records && s.records <= TLS_MAX_RECORDS ? record - NUM(NUM_RECORD_AT) : record;
+	to->type = s.type;
 	to->length = s.length;
 	to->offset = s.offset;
 	to->data = s.data;
@@ -125,10 +133,10 @@ FC_INLINE bool find_copied(struct call *c, struct tls_call *t, const struct copi
 		return true;
 	}
 	t->read_len = ~0ULL;
-	return find_session(c, t, s->ssl, s->offset ? ~0ULL : s->length) != NULL;
+	return find_session(c, t, s->ssl, s->offset ? ~0ULL : s->length, s->data) != NULL;
 }
 
-/* memcpy(to, record's bytes, length), about to be called. Other copies in the same function are of handshake messages. */
+/* memcpy(to, record's bytes, length), about to be called. Handshake messages are copied so too, their headers by themselves. */
 FC_INLINE int on_tls_copy(struct user_regs *r)
 {
 	u64 record = pick_register(r);
@@ -143,7 +151,14 @@ FC_INLINE int on_tls_copy(struct user_regs *r)
 	if (s.data + s.offset != from || bytes > s.length)
 		return 0;
 	t = enter_library();
-	if (!t || t->peeks || is_seen(t, from, bytes))
+	if (!t)
+		return 0;
+	if (s.type == TLS_HANDSHAKE) {
+		if (bytes == TLS_MESSAGE_HEADER)
+			follow_handshake(read_pid_tgid(), s.ssl, from, s.length);
+		return 0;
+	}
+	if (t->peeks || is_seen(t, from, bytes))
 		return 0;
 	c = open_plaintext(DIR_IN, from, bytes);
 	if (!c)

@@ -12,8 +12,8 @@
 #define TLS_HEADER 5
 #define TLS_MAX_PLAIN 16384
 #define TLS_MAX_SEALED (TLS_MAX_PLAIN + 2048)
-/* What sealing adds: a tag of 16 bytes and a type in 1.3; an IV, a MAC and padding before it. */
-#define TLS_LEAST_EXTRA 17
+/* What sealing adds: a tag of 16 bytes, and a type in 1.3 (ChaCha20 before it has nothing else); an IV, a MAC and padding with CBC. */
+#define TLS_LEAST_EXTRA 16
 #define TLS_MOST_EXTRA 256
 /* The smallest fragment that a library can be told to make (RFC 6066, 4). */
 #define TLS_LEAST_FRAGMENT 512
@@ -65,13 +65,16 @@ FC_INLINE u64 peek_record(struct call *c, u64 at)
 }
 
 /* Steps over the records of a read and remembers where the first one begins that holds what an application wrote. In 1.3
- * the client's Finished has the type of data too; ChangeCipherSpec before it gives it away. */
-FC_INLINE void follow_records(struct call *c, u64 sk, struct conn *k)
+ * the client's Finished has the type of data too; ChangeCipherSpec before it gives it away. Returns whether a handshake record is
+ * the first of all. */
+FC_INLINE bool follow_records(struct call *c, u64 sk, struct conn *k)
 {
+	bool is_handshake = false;
 	u32 begin = locate_read(sk, c->total);
 	u64 at = k->tls_left;
 	u32 i;
 
+	c->position = begin;
 	k->tls_left = 0;
 #pragma unroll
 	for (i = 0; i < TLS_RECORDS; i++) {
@@ -79,11 +82,13 @@ FC_INLINE void follow_records(struct call *c, u64 sk, struct conn *k)
 
 		if (at >= c->total) {
 			k->tls_left = (u32)(at - c->total);
-			return;
+			break;
 		}
 		head = peek_record(c, at);
 		if (!is_tls_record(head)) /* in step again at the next read that begins with one */
-			return;
+			break;
+		if (at == 0)
+			is_handshake = (u8)head == TLS_HANDSHAKE;
 		if ((u8)head == TLS_DATA && !k->tls_cipher && !k->tls_fresh) {
 			k->tls_fresh = 1;
 			k->tls_in_seq = begin + (u32)at;
@@ -92,6 +97,35 @@ FC_INLINE void follow_records(struct call *c, u64 sk, struct conn *k)
 		k->tls_cipher = (u8)head == TLS_CHANGE_CIPHER;
 		at += TLS_HEADER + record_length(head);
 	}
+	return is_handshake;
+}
+
+/* The last bytes of the oldest record that was not taken yet, if they lie in this read: a part of its authentication tag, which no
+ * other record has and decrypting leaves where it is. 0: unknown. */
+FC_INLINE u64 find_tag(struct call *c, const struct conn *k)
+{
+	u32 end = k->tls_in_seq + TLS_HEADER + k->tls_in_len - c->position;
+	u64 left = 0, tag = 0;
+	u64 at;
+
+	if (!k->tls_fresh || end < 8 || end > c->total)
+		return 0;
+	at = find_byte(c, end - 8, &left);
+	if (left >= 8)
+		read_user(&tag, 8, (void *)at);
+	return tag;
+}
+
+/* Whether a record of OpenSSL's, decrypted where it lies, is the one that `tag` was read of. Before 1.3 ciphers may have a nonce of
+ * eight bytes before the data. */
+FC_INLINE bool has_tag(const struct conn *k, u64 data, u64 tag)
+{
+	u64 end = data + k->tls_in_len - 8;
+	u64 last[2] = {};
+
+	if (!tag || read_user(last, sizeof(last), (void *)(end - 8)))
+		return false;
+	return last[0] == tag || last[1] == tag;
 }
 
 FC_INLINE bool fits_record(u64 sealed, u64 plain)

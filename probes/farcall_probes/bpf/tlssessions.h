@@ -35,14 +35,22 @@ FC_INLINE void remember_session(struct call *c, u64 ssl)
 	renew_session(c, ssl, lookup_session(c->pid_tgid, ssl));
 }
 
-/* The connection that plaintext of this SSL object was seen on, if it is still the one it was then: objects that are freed
- * leave their address to the next. */
-FC_INLINE struct conn *find_open(const struct tls_session *s)
+/* The connection that is known to be this SSL object's, if it is still the one it was then: objects that are freed leave their
+ * address to the next. */
+FC_INLINE struct conn *find_tied(const struct tls_session *s)
 {
 	u64 sk = s ? s->sk : 0;
 	struct conn *k = sk ? map_lookup(MAP(MAP_CONNS), &sk) : NULL;
 
-	return k && k->tls == TLS_OPEN && k->ports == (u32)s->ports ? k : NULL;
+	return k && (k->tls == TLS_OPEN || k->tls_stage) && k->ports == (u32)s->ports ? k : NULL;
+}
+
+/* The same, of which the next thing that leaves is what was written: after plaintext was seen on it, or all of its handshake. */
+FC_INLINE struct conn *find_open(const struct tls_session *s)
+{
+	struct conn *k = find_tied(s);
+
+	return k && (k->tls == TLS_OPEN || k->tls_stage == STAGE_SENT) ? k : NULL;
 }
 
 #endif

@@ -23,7 +23,9 @@ struct tls_call {
 	u32 last_ports;
 	u8 speaks : 1;   /* it has called the library at least once */
 	u8 has_read : 1; /* a sealed connection, since its last write */
-	u8 peeks;  /* inside of SSL_peek, which takes nothing away */
+	u8 hellos : 6;   /* noted for it before it did, see tlshello.h */
+	u8 peeks : 1;      /* inside of SSL_peek, which takes nothing away */
+	u8 copy_again : 1; /* the copy below was seen by another program of ours too */
 	u8 waits;  /* enum tls_waits, of the newest write */
 	u8 kept;   /* enum tls_kept_as, of the same */
 	u16 write_owner; /* NUM_OWNER of the program that saw it */
@@ -31,7 +33,7 @@ struct tls_call {
 	/* The newest copy of plaintext to the caller: */
 	u64 copy_from;
 	u64 copy_bytes;
-	u64 copy_again; /* it was seen by another program of ours too */
+	u64 last_tag; /* what the record ends with that was read last, see find_tag; 0: unknown */
 };
 
 enum tls_waits {
@@ -69,17 +71,26 @@ enum tls_wrote {
 	WROTE_AHEAD = 2, /* where the next one's will, at the least: plaintext was taken before it was sent */
 };
 
-/* An SSL object of a process. */
+/* Of struct conn: how far its SSL object's handshake is known, see tlshello.h. */
+enum tls_stage {
+	STAGE_UNKNOWN = 0,
+	STAGE_TIED = 1, /* which object it is */
+	STAGE_FULL = 2, /* and that the client has nothing to say after the server's Finished, before TLS 1.3 */
+	STAGE_READ = 3, /* or all of the other end's handshake was read */
+	STAGE_SENT = 4, /* and what there was to say to that was sent: what is written next is sent next */
+};
+
+/* An SSL object of a process; or a hello, see tlshello.h. */
 struct tls_key {
 	u64 ssl;
 	u64 tgid;
 };
 
-/* The connection of an SSL object, as a system call inside the library showed it. */
+/* The connection of an SSL object, as a system call inside the library or a hello showed it. */
 struct tls_session {
 	u64 sk;
 	u32 fd;
-	u32 fills; /* buffers, several of them before they are sent: what is written is taken at once */
+	u32 fills; /* buffers: what is written is taken at once. Of a hello: where it was read to, the address' lower half */
 	u64 ports;
 };
 

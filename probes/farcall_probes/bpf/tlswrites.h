@@ -161,7 +161,7 @@ FC_INLINE bool leaves(struct call *c, u64 sk, struct conn *k, struct tls_call *t
 	}
 	if (!is_own && (t->waits == WAITS_BLIND || (t->waits == WAITS_LAST && t->last_sk != sk)))
 		return false;
-	if (!is_own && s && find_open(s) && is_held(c, s))
+	if (!is_own && s && find_tied(s) && is_held(c, s))
 		return false;
 	if (carries(c, kept ? kept->first : t->write_len))
 		return true;

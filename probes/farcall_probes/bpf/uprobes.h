@@ -141,7 +141,7 @@ FC_INLINE int on_read_return(void *ctx, struct tls_call *t, u64 len)
 	c = open_plaintext(DIR_IN, t->read_buf, len);
 	if (!c)
 		return 0;
-	return take_plaintext(ctx, c, find_session(c, t, ssl, len));
+	return take_plaintext(ctx, c, find_session(c, t, ssl, len, 0));
 }
 
 /* ---- a read's return ------------------------------------------------------------------------------------------- */
