@@ -146,10 +146,10 @@ class _Owners:
         rows = connections.rows
         self._opened_ns = rows["conn_open_ns"][places]
         self._watched = rows["watched"][places]
-        used, which = np.unique(rows["identity"][places], return_inverse=True)
+        used, which = _number(rows["identity"][places])
         self._identities = [connections.identities.values[at] for at in used.tolist()]
         self._identity = which.astype(np.int32)
-        used, self._bound = np.unique(rows["bound"][places], return_inverse=True)
+        used, self._bound = _number(rows["bound"][places])
         self._bounds = [connections.bounds.values[at] for at in used.tolist()]
 
     def find_marks(self, lost_dns: Callable[[Identity], bool]) -> npt.NDArray[np.uint32]:
@@ -177,6 +177,13 @@ class _Owners:
         if len(of_bounds) == 1:
             return of_bounds * len(self._bound)
         return [of_bounds[at] for at in self._bound.tolist()]
+
+
+def _number(values: npt.NDArray[np.uint32]) -> tuple[Indices, npt.NDArray[np.intp]]:
+    """Those that there are, in ascending order, and which of them each is. They are small numbers: nothing is sorted."""
+    is_used = np.zeros(int(values.max(initial=0)) + 1, dtype=np.bool_)
+    is_used[values] = True
+    return np.flatnonzero(is_used).astype(np.int32), (np.cumsum(is_used) - 1)[values]
 
 
 def _numeric_columns(numbers: Records, offset_ns: int) -> dict[str, Values]:
@@ -242,8 +249,8 @@ def _text_columns(texts: list[Columns]) -> dict[str, Values]:
         "alpn": columns.words(joined_or_null("alpn")),
         "user_agent": columns.words(joined("user_agent")),
         "content_type": columns.words(joined("content_type")),
-        "trace_id": columns.fixed(joined("trace_id"), 16),
-        "parent_span_id": columns.fixed(joined("parent_span_id"), 8),
+        "trace_id": columns.join_fixed([t.trace_id for t in texts], 16),
+        "parent_span_id": columns.join_fixed([t.parent_span_id for t in texts], 8),
         "trace_state": columns.texts(joined_or_null("trace_state")),
     }
 

@@ -47,9 +47,15 @@ class Coded(Sequence[str | None]):
 
 def join(columns: Sequence[Texts]) -> Texts:
     """Their rows, one column after the other."""
-    coded = [column for column in columns if isinstance(column, Coded)]
-    if len(coded) < len(columns):
-        return columns[0] if len(columns) == 1 else list(chain.from_iterable(columns))
+    if len(columns) == 1:
+        return columns[0]
+    if not any(isinstance(column, Coded) for column in columns):
+        return list(chain.from_iterable(columns))
+    coded = [column if isinstance(column, Coded) else _code(column) for column in columns]
     begins = np.cumsum([0, *(len(column.names) for column in coded)])
     which = [column.which + begin for column, begin in zip(coded, begins[:-1], strict=True)]
     return Coded([name for column in coded for name in column.names], np.concatenate(which))
+
+
+def _code(column: Texts) -> Coded:
+    return Coded(column, np.arange(len(column), dtype=np.intp))

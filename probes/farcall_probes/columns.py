@@ -193,14 +193,32 @@ def texts(values: Sequence[str | None]) -> Texts:
 
 
 def _coded_texts(values: Coded) -> Texts:
-    encoded = [(name or "").encode("utf-8", "replace") for name in values.names]
+    names, missing = _without_nulls(values.names, "")
+    which = values.which.tolist()
+    data = "".join(map(names.__getitem__, which))
+    if data.isascii():
+        lengths = np.fromiter(map(len, names), np.int32, len(names))
+        made = data.encode("ascii")
+    else:
+        encoded = [name.encode("utf-8", "replace") for name in names]
+        lengths = np.fromiter(map(len, encoded), np.int32, len(names))
+        made = b"".join(map(encoded.__getitem__, which))
     offsets = np.zeros(len(values) + 1, dtype=np.int32)
-    np.cumsum(
-        np.array([len(name) for name in encoded], dtype=np.int32)[values.which], out=offsets[1:]
-    )
-    missing = np.array([name is None for name in values.names], dtype=np.bool_)[values.which]
-    data = b"".join(map(encoded.__getitem__, values.which.tolist()))
-    return Texts(offsets, data, missing if missing.any() else None)
+    np.cumsum(lengths[values.which], out=offsets[1:])
+    return Texts(offsets, made, missing[values.which] if missing is not None else None)
+
+
+def join_fixed(some: Sequence[Numbers | Sequence[bytes | None]], width: int) -> Numbers:
+    """A column of binaries of one width, of which some are made already."""
+    made = [each if isinstance(each, Numbers) else fixed(each, width) for each in some]
+    if len(made) == 1:
+        return made[0]
+    missing = None
+    if any(each.missing is not None for each in made):
+        missing = np.concatenate(
+            [np.zeros(len(m), np.bool_) if m.missing is None else m.missing for m in made]
+        )
+    return Numbers(np.concatenate([each.values for each in made]), missing)
 
 
 def fixed(values: Sequence[bytes | None], width: int) -> Numbers:

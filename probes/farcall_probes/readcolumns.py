@@ -7,7 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from farcall.exchange import ExchangeFlag
+from farcall_probes import records
 from farcall_probes.capture import Records
+from farcall_probes.columns import Numbers
 
 NO_RESPONSE = "no_response"
 # By events.END_*: why there is no answer, as `error.type` says it.
@@ -26,6 +28,7 @@ ENDS: tuple[str | None, ...] = (
 # By tracecontext's formats: what a row says of where its trace was read.
 TRACE_FLAGS = (0, int(ExchangeFlag.TRACE_B3), int(ExchangeFlag.TRACE_JAEGER))
 Text = Sequence[str | None]
+Ids = Numbers | Sequence[bytes | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +46,8 @@ class Columns:
     batch_size: Sequence[int | None]
     user_agent: Text
     content_type: Text
-    trace_id: Sequence[bytes | None]
-    parent_span_id: Sequence[bytes | None]
+    trace_id: Ids
+    parent_span_id: Ids
     trace_state: Text | None = None
     rpc_status: Text | None = None  # None: the protocol has none
     message: Text | None = None
@@ -78,6 +81,12 @@ def captured(block: Records, field: str, length: str) -> list[bytes]:
         data[at : at + cap]
         for at, cap in zip(begins, np.minimum(caps, width).tolist(), strict=True)
     ]
+
+
+def raw_column(block: Records, field: str) -> npt.NDArray[np.uint8]:
+    """All bytes of that field, a row of each record. A view, of a block that lies in one piece."""
+    whole, offset = block.dtype.fields[field][:2] if block.dtype.fields else (block.dtype, 0)
+    return records.as_bytes(block)[:, offset : offset + whole.itemsize]
 
 
 def mark_pipelined(flags: npt.NDArray[np.uint32], sizes: Sequence[int]) -> npt.NDArray[np.uint32]:

@@ -15,13 +15,15 @@ from farcall.exchange import ExchangeFlag
 from farcall_probes import events, records
 from farcall_probes.capture import Records
 from farcall_probes.coded import Coded
+from farcall_probes.columns import Numbers
 from farcall_probes.databases import DatabaseReader
 from farcall_probes.heads import Heads
 from farcall_probes.masking import mask_query
 from farcall_probes.multiplexed import MultiplexedReader
-from farcall_probes.readcolumns import TRACE_FLAGS, Columns, Text, captured, name_ends
+from farcall_probes.readcolumns import TRACE_FLAGS, Columns, Text, name_ends
 from farcall_probes.requestheads import HeadReader
 from farcall_probes.responses import Sizes, measure_responses
+from farcall_probes.stencils import as_column
 from farcall_probes.wire.http1 import RequestParser
 
 T = TypeVar("T")
@@ -94,43 +96,47 @@ class Reader:
     ) -> Columns:
         """HTTP/1 exchanges, of either stride. `sizes` and `statuses` of their responses; `ended_ns`: when those ended, where that was
         waited for."""
-        heads = self._head_reader.read(self._requests_of(block))
-        self._http_dropped += len(block) - len(heads.rows)
-        kept = np.array(heads.rows, dtype=np.intp)
+        heads = self._head_reader.read(block, self._take_heads(block))
+        kept = heads.rows
+        self._http_dropped += len(block) - len(kept)
         if len(kept) < len(block):
-            cut = np.isin(kept, heads.cut)
             block = records.pick(block, kept)
-        else:
-            cut = np.zeros(len(block), dtype=np.bool_)
-            cut[heads.cut] = True
         flags = block["flags"] & ~np.uint32(ExchangeFlag.CUT)
-        flags |= np.where(cut, np.uint32(ExchangeFlag.CUT), np.uint32(0))
-        for at, form in heads.formats.items():
-            flags[at] |= np.uint32(TRACE_FLAGS[form])
+        flags |= np.where(heads.is_cut, np.uint32(ExchangeFlag.CUT), np.uint32(0))
         for at in heads.requests:
             flags[at] |= np.uint32(ExchangeFlag.PIPELINED)
+        method, path, query, authority = zip(*heads.lines, strict=True) if heads.lines else [()] * 4
+        host, user_agent, content_type, form, state = (
+            zip(*heads.words, strict=True) if heads.words else [()] * 5
+        )
+        if any(form):
+            flags |= np.array([TRACE_FLAGS[each] for each in form], dtype=np.uint32)[heads.word]
+        hosts: Text = Coded(host, heads.word)
+        if any(authority):
+            hosts = [a or h for a, h in zip(Coded(authority, heads.line), hosts, strict=True)]
+        missing = None if heads.has_trace.all() else ~heads.has_trace
         return Columns(
             rows=kept,
             flags=flags,
-            operation=heads.method,
-            target=heads.path,
-            query=self._mask(heads.query),
-            host=heads.host,
+            operation=Coded(method, heads.line),
+            target=Coded(path, heads.line),
+            query=Coded(self._mask(query), heads.line),
+            host=hosts,
             status=statuses[kept],
             error=name_ends(block),
             response_bytes=sizes[kept],
             ended_ns=None if ended_ns is None else ended_ns[kept],
             batch_size=_scatter(heads.requests, len(kept)),
-            user_agent=heads.user_agent,
-            content_type=heads.content_type,
-            trace_id=heads.trace_id,
-            parent_span_id=heads.parent_span_id,
-            trace_state=_scatter(heads.states, len(kept)) if heads.states else None,
+            user_agent=Coded(user_agent, heads.word),
+            content_type=Coded(content_type, heads.word),
+            trace_id=Numbers(as_column(heads.ids[:, :16]), missing),
+            parent_span_id=Numbers(as_column(heads.ids[:, 16:]), missing),
+            trace_state=Coded(state, heads.word) if any(state) else None,
         )
 
-    def _requests_of(self, block: Records) -> list[bytes]:
-        """The captured requests, each replaced by its long head where it came in a record of its own."""
-        found = captured(block, "req", "req_cap")
+    def _take_heads(self, block: Records) -> dict[int, bytes]:
+        """Long heads that came in records of their own, by the row of their exchange."""
+        found: dict[int, bytes] = {}
         for row in np.flatnonzero(block["flags"] & events.FLAG_HEAD).tolist():
             head = self._heads.take(
                 int(block["conn_id"][row]), int(block["seq"][row]), int(block["role"][row])
@@ -146,7 +152,7 @@ class Reader:
 
     def _mask(self, queries: Text) -> Text:
         if isinstance(queries, Coded):
-            return Coded([self._query(q) if q else q for q in queries.names], queries.which)
+            return Coded(self._mask(queries.names), queries.which)
         masked = {q: self._query(q) if q else q for q in set(queries)}
         return list(map(masked.__getitem__, queries))
 

@@ -24,7 +24,7 @@ from farcall_probes.capture import Records
 from farcall_probes.connections import Places
 from farcall_probes.lengths import ANSWERED, measure_answers, widen
 from farcall_probes.reading import read_status
-from farcall_probes.responses import End, Sizes, measure_responses
+from farcall_probes.responses import End, KnownResponses, Sizes, measure_responses
 
 __all__ = ["ANSWERED", "Ended", "Rests", "split_rests"]
 
@@ -65,6 +65,7 @@ class _Row:
 class Rests:
     def __init__(self, *, max_held: int = MAX_HELD, hold_ns: int = HOLD_NS) -> None:
         self._hold_ns = hold_ns
+        self._known = KnownResponses()
         self._kept = records.make_room(max_held, events.LARGE)
         self._free = records.Slots(max_held)
         self._rows: dict[int, _Row] = {}  # by slot
@@ -85,7 +86,9 @@ class Rests:
         self, block: Records, now_ns: int, statuses: npt.NDArray[np.int32] | None = None
     ) -> tuple[Sizes, npt.NDArray[np.bool_]]:
         """Sizes of the responses of these records, and which are held from here on; others are as whole as they will ever be."""
-        measured = measure_responses(block, read_status(block) if statuses is None else statuses)
+        if statuses is None:
+            statuses = read_status(block)
+        measured = measure_responses(block, statuses, self._known)
         return self._hold(block, now_ns, *measured)
 
     def hold_answers(self, block: Records, places: Places, now_ns: int) -> tuple[Records, Places]:

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from farcall_probes import events
-from farcall_probes.responses import LARGE_WRITE, End, measure_responses
+from farcall_probes.responses import LARGE_WRITE, End, KnownResponses, measure_responses
+from farcall_probes.stencils import MIN_ROWS
 
 pytestmark = pytest.mark.unit
 
@@ -140,3 +143,85 @@ def test_a_long_write_is_not_taken_to_have_left() -> None:
         block["role"] = role
         assert look(block) == (len(data), end)
     assert len(data) > LARGE_WRITE
+
+
+_HEADERS = st.lists(
+    st.sampled_from(
+        [b"Content-Length: 5", b"content-length:\t17 ", b"Content-Length: -5", b"Content-Length: 5000000", b"Server: nginx",
+         b"Date: Sat, 28 Nov 2026 05:48:42 GMT", b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip", b"no colon", b":", b"X: y"]
+    ),
+    max_size=5,
+)  # fmt: skip
+_BODIES = st.sampled_from([b"", b"x", b"x" * 5, b"x" * 17, b"x" * 90, b"y" * 400, LAST, b"2\r\nhi\r\n" + LAST, b"r\n" + LAST[:4]])  # fmt: skip
+_RESPONSES = st.builds(
+    lambda headers, body: b"\r\n".join([b"HTTP/1.1 200 OK", *headers, b"", body]),
+    _HEADERS, _BODIES,
+)  # fmt: skip
+_BYTES = st.sampled_from([b"\n", b"\r", b"\r\n", b":", b" ", b"x", b"0", b"7", b"", b"\r\n\r\n"])
+
+
+def check(block: np.ndarray, known: KnownResponses) -> None:
+    statuses = np.full(len(block), 200, dtype=np.int32)
+    alone = [measure_responses(block[at : at + 1], statuses[:1]) for at in range(len(block))]
+    sizes, ends = measure_responses(block, statuses, known)
+    assert sizes.tolist() == [int(each.sizes[0]) for each in alone]
+    assert ends.tolist() == [int(each.ends[0]) for each in alone]
+
+
+_PLAIN = b"HTTP/1.1 200 OK\r\nServer: nginx\r\n"
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        NGINX,
+        _PLAIN + b"Content-Length:  10 \r\nX-Id: 1234\r\n\r\n0123456789",
+        _PLAIN + b"X-Id: 1234Content-Length: 5\r\nX: 1234Transfer-Encoding: chunked\r\n\r\n",
+        _PLAIN + b"Content-Length: x\r\ncontent-length: 12\r\n\r\n",
+        _PLAIN + b"Content-Length: 12\r\nTransfer-Encoding: chunked\r\n\r\n" + LAST,
+        _PLAIN + b"X-Id: 12345678\r\nConnection: close\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("room", [True, False])
+def test_of_responses_that_differ_in_a_byte_each_is_measured_as_it_is_alone(
+    response: bytes, room: bool
+) -> None:
+    known = KnownResponses()
+    for _ in range(3):
+        check(np.concatenate([record(response, room=room)] * MIN_ROWS), known)
+    changed = [
+        response[:at] + byte + response[at + 1 :]
+        for at in range(len(response))
+        for byte in (b"\n", b"\r", b"\r\n", b":", b"x", b"7", b"", b"\r\n\r\n")
+    ]
+    for end in (b"\r\n", b"\r\n\r\n"):
+        changed += [response[:at] + end + response[at + len(end) :] for at in range(len(response))]
+    changed += [response[:end] for end in range(len(response))]
+    block = np.concatenate([record(data, room=room) for data in changed])
+    before = np.roll(block["resp"], 1)
+    check(block, known)
+    # What is behind a response's end in its record may be anything, the rest of a head as well.
+    block["resp"] = np.where(block["resp_cap"] < 100, before, block["resp"])
+    check(block, known)
+
+
+@given(st.lists(_RESPONSES, min_size=1, max_size=5), st.data())
+def test_of_many_responses_each_is_measured_as_it_is_alone(
+    kinds: list[bytes], data: st.DataObject
+) -> None:
+    """So many that those which begin at one place are read together, and then each with some of its bytes changed."""
+    responses = [kind for kind in kinds for _ in range(2 * MIN_ROWS)]
+    places = st.tuples(st.integers(0, len(responses) - 1), st.integers(0, 200), _BYTES)
+    for row, at, byte in data.draw(st.lists(places, max_size=60)):
+        former = responses[row]
+        responses[row] = former[:at] + byte + former[at + 1 :]
+    seen = st.sampled_from([None, 100, 100_000])
+    blocks = [
+        record(response, data.draw(seen), data.draw(st.booleans()))
+        for response in data.draw(st.permutations(responses))
+    ]
+    block = np.concatenate(blocks)
+    block["ended"] = data.draw(st.sampled_from([events.ENDED_NOT, events.ENDED_CHUNKS]))
+    known = KnownResponses()
+    for _ in range(4):
+        check(block, known)

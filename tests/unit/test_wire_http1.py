@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farcall_probes.wire.http1 import HttpRequest, RequestParser, parse_status
+from farcall_probes.wire.http1 import HttpRequest, RequestParser, parse_lines, parse_status
 from farcall_probes.wire.outcomes import NEED_MORE, NOT_MINE, Outcome, Truncated
 from farcall_probes.wire.tracecontext import parse_traceparent
 
@@ -214,3 +214,14 @@ def test_a_status_line_is_read() -> None:
 @given(st.binary(max_size=40))
 def test_any_bytes_give_a_declared_outcome_for_a_status(data: bytes) -> None:
     assert isinstance(parse_status(data), int | Outcome)
+
+
+_LINE_PART = st.sampled_from(
+    [b"GET", b"PURGE", b"CONNECT", b" ", b" ", b"/", b"/a?b", b"?", b"*", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2", b"\n", b"\r", b"\x85",
+     b"\xff", b"\0", b"~", b"http://u:p@a.example.com/", b"GET /cart?id=42 HTTP/1.1", b"POST /orders HTTP/1.0", b"PUT /? HTTP/1.1"]
+)  # fmt: skip
+
+
+@given(st.lists(st.lists(_LINE_PART, max_size=6).map(b"".join), max_size=8))
+def test_many_request_lines_say_what_each_says_alone(raws: list[bytes]) -> None:
+    assert parse_lines(raws) == [RequestParser().read_line(raw) for raw in raws]

@@ -8,7 +8,7 @@ agent. Lines end with CR LF; bare LF, which a recipient MAY accept (2.2), is not
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from farcall_probes.wire import tracecontext
@@ -26,6 +26,11 @@ _ABSOLUTE = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]{0,15}://([^/?#]*)(.*)", re.DOTA
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?= |\r\n)")
 _VERSIONS = frozenset((b"HTTP/1.1", b"HTTP/1.0"))
 _STATE = b"\r\ntracestate:"
+# Nearly every line, among many; another one matches as nothing.
+_PLAIN_LINES = re.compile(
+    r"^(?:(GET|POST|PUT|DELETE|HEAD|PATCH|OPTIONS) (/[!->@-~]*)(\?[!-~]*)? HTTP/1\.[01]|.*)$",
+    re.MULTILINE,
+)
 _METHODS = {m.encode(): m for m in "GET POST PUT DELETE HEAD PATCH OPTIONS".split()}
 
 
@@ -47,7 +52,7 @@ class HttpRequest(NamedTuple):
 
 
 # method, path, query, authority. A plain tuple: made once per record when targets differ.
-_Line = tuple[str, str, str | None, str | None]
+Line = tuple[str, str, str | None, str | None]
 
 
 # trace ID, parent span ID, the format of these two, tracestate
@@ -62,7 +67,7 @@ class RequestParser:
 
     def __init__(self, extra_headers: Iterable[str] = ()) -> None:
         self._extra = tuple((n, b"\r\n" + n.encode("ascii") + b":") for n in extra_headers)
-        self.lines: dict[bytes, _Line] = {}  # what read_line remembers
+        self.lines: dict[bytes, Line] = {}  # what read_line remembers
         self._words: dict[bytes, str] = {}
         self.shapes = Shapes()
         self.contexts_invalid = 0  # headers that name a trace, and are not as their format says
@@ -98,7 +103,7 @@ class RequestParser:
         lines = data[line_end:whole_end] if line_end >= 0 else b""
         return Truncated(self._build(line, lines, 1))
 
-    def _build(self, line: _Line, block: bytes, requests: int) -> HttpRequest:
+    def _build(self, line: Line, block: bytes, requests: int) -> HttpRequest:
         method, path, query, authority = line
         host, agent, kind, trace_id, span_id, trace_format, state = self._read_headers(block)
         extra = self._read_extra(block) if self._extra else ()
@@ -121,12 +126,12 @@ class RequestParser:
             ),
         )
 
-    def read_line(self, raw: bytes) -> _Line | None:
+    def read_line(self, raw: bytes) -> Line | None:
         """Method, path, query, authority of a request line without its end; None for anything else."""
         line = self.lines.get(raw)
         return line if line is not None else self.learn_line(raw)
 
-    def learn_line(self, raw: bytes) -> _Line | None:
+    def learn_line(self, raw: bytes) -> Line | None:
         """The same, of one that `lines` does not have."""
         line = _parse_line(raw)
         if line is not None:
@@ -153,6 +158,10 @@ class RequestParser:
         lines = shape.cut_contexts(block)
         return shape.words + self._read_context(lines, lines.lower())
 
+    def read_words(self, block: bytes) -> Words:
+        """Of header lines, as they lie between two line ends."""
+        return self._read_words(block, block.lower())
+
     def _read_words(self, block: bytes, lowered: bytes) -> Words:
         """`block` begins and ends with CR LF, so each line is found by CR LF and its name. Written out, not looped: it is hot."""
         host = agent = kind = None
@@ -175,22 +184,11 @@ class RequestParser:
                 trace_id, span_id = tracecontext.parse_traceparent(block[at + 14 : end])
             self.contexts_invalid += trace_id is None
             if trace_id is not None and (at := lowered.find(_STATE)) >= 0:
-                state = self._read_state(block, lowered, at)
+                state, is_invalid = read_state(_list_states(block, lowered, at))
+                self.contexts_invalid += is_invalid
         if trace_id is None and (b"b3" in lowered or b"\r\nuber-trace-id:" in lowered):
             (trace_id, span_id), trace_format = self._read_other_context(block, lowered)
         return trace_id, span_id, trace_format, state
-
-    def _read_state(self, block: bytes, lowered: bytes, at: int) -> str | None:
-        """It may be spread over several headers (RFC 9110, 5.3)."""
-        found: list[bytes] = []
-        while at >= 0 and len(found) <= tracecontext.MAX_MEMBERS:
-            end = block.find(b"\r\n", at + len(_STATE))
-            found.append(block[at + len(_STATE) : end])
-            at = lowered.find(_STATE, end)
-        raw = b",".join(found)
-        state = tracecontext.parse_tracestate(raw)
-        self.contexts_invalid += state is None and bool(raw.strip(b" \t,"))
-        return state
 
     def _read_other_context(self, block: bytes, lowered: bytes) -> tuple[tracecontext.Ids, int]:
         ids, form, is_invalid = tracecontext.choose(
@@ -236,6 +234,22 @@ class RequestParser:
         return MAX_PIPELINED
 
 
+def read_state(raw: bytes) -> tuple[str | None, bool]:
+    """What a tracestate says, and whether it says something that is none."""
+    state = tracecontext.parse_tracestate(raw)
+    return state, state is None and bool(raw.strip(b" \t,"))
+
+
+def _list_states(block: bytes, lowered: bytes, at: int) -> bytes:
+    """It may be spread over several headers (RFC 9110, 5.3)."""
+    found: list[bytes] = []
+    while at >= 0 and len(found) <= tracecontext.MAX_MEMBERS:
+        end = block.find(b"\r\n", at + len(_STATE))
+        found.append(block[at + len(_STATE) : end])
+        at = lowered.find(_STATE, end)
+    return b",".join(found)
+
+
 def _only(block: bytes, lowered: bytes, needle: bytes) -> bytes | None:
     """The header's value; None where it is not there, and an empty one, which no format allows, where it is there twice."""
     at = lowered.find(needle)
@@ -271,7 +285,7 @@ def _is_status_beginning(data: bytes) -> bool:
     )
 
 
-def _parse_line_beginning(data: bytes) -> _Line | None:
+def _parse_line_beginning(data: bytes) -> Line | None:
     match = _LINE_BEGINNING.match(data)
     if match is None:
         return None
@@ -283,7 +297,7 @@ def _parse_line_beginning(data: bytes) -> _Line | None:
     return _split_target(match[1].decode("ascii"), match[2])
 
 
-def _parse_line(raw: bytes) -> _Line | None:
+def _parse_line(raw: bytes) -> Line | None:
     words = raw.split(b" ")
     if len(words) == 3 and words[2] in _VERSIONS and words[1][:1] == b"/":
         method, target = _METHODS.get(words[0]), words[1]
@@ -299,7 +313,19 @@ def _parse_line(raw: bytes) -> _Line | None:
     return _split_target(match[1].decode("ascii"), match[2]) if match else None
 
 
-def _split_target(method: str, target: bytes) -> _Line:
+def parse_lines(raws: Sequence[bytes]) -> list[Line | None]:
+    """The same of many request lines, none of them longer than MAX_TEXT. In one go: a call for each costs twice as much."""
+    joined = b"\n".join(raws)
+    if joined.count(b"\n") >= len(raws):
+        return [_parse_line(raw) for raw in raws]
+    found = _PLAIN_LINES.findall(joined.decode("latin-1"))
+    return [
+        (method, path, query[1:] if query else None, None) if method else _parse_line(raw)
+        for raw, (method, path, query) in zip(raws, found, strict=True)
+    ]
+
+
+def _split_target(method: str, target: bytes) -> Line:
     """RFC 9112, 3.2: origin, absolute, authority (CONNECT) and asterisk form."""
     authority: bytes | None = None
     if method == "CONNECT":

@@ -20,7 +20,7 @@ Key = tuple[int, bytes]
 Words = tuple[str | None, str | None, str | None]  # host, user agent, content type
 _READ = frozenset((b"host", b"user-agent", b"content-type"))
 _TRACEPARENT = b"traceparent"
-_CONTEXT = frozenset(
+CONTEXTS = frozenset(
     (_TRACEPARENT, b"tracestate", b"b3", b"x-b3-traceid", b"x-b3-spanid", b"uber-trace-id")
 )
 _LINE_END = b"\r\n"
@@ -139,7 +139,7 @@ def _widen(
         if old[: len(name) + 1] != name + mark:
             return None
         lowered = name.lower()
-        if mark and lowered in _CONTEXT:
+        if mark and lowered in CONTEXTS:
             free.add(at)
             contexts.append((at, lowered))
         elif old != new:
