@@ -175,15 +175,14 @@ FC_INLINE bool answer_http(void *ctx, struct call *c, u64 sk, struct conn *k)
 /* How many bytes an interim response takes when the answer follows in the same call, else 0. */
 FC_INLINE u64 skip_interim(const struct conn *k)
 {
+	const u64 end = FC_CRLFCRLF | FC_WORD('H', 'T', 'T', 'P') << 32;
 	const u8 *r = find_response(k);
 	u32 i;
 
 	for (i = FC_STATUS_LINE; i + 8 <= FC_LARGE_RESP; i++)
-		if (i + 8 <= k->large.x.resp_cap && *(u16 *)(r + i) == ('\n' << 8 | '\r') &&
-		    *(u32 *)(r + i + 4) == (u32)FC_WORD('H', 'T', 'T', 'P') &&
-		    *(u16 *)(r + i + 2) == ('\n' << 8 | '\r'))
-			return i + 4;
-	return 0;
+		if (*(u64 *)(r + i) == end)
+			break;
+	return i + 8 <= k->large.x.resp_cap ? i + 4 : 0;
 }
 
 /* Whether the answer follows in the same call. */

@@ -5,8 +5,8 @@
 
 #include "framing.h"
 
-/* Of one call, behind those that are taken. */
-#define FC_PASSED_PER_CALL 128
+/* The kernel allows two such steps behind those that take messages, and a third on most ways. */
+#define FC_PASSED_PER_STEP 64
 
 /* The next message's header is read, no more. False at the call's end, or where there is none. */
 FC_INLINE bool pass_header(struct call *c, struct conn *k)
@@ -34,14 +34,16 @@ FC_INLINE bool pass_header(struct call *c, struct conn *k)
 }
 
 /* Messages past the bound. */
-FC_INLINE void pass_messages(struct call *c, u64 sk, struct conn *k)
+FC_INLINE void pass_messages(void *ctx, struct call *c, u64 sk, struct conn *k)
 {
 	struct framing *f;
 	u32 i;
 
-	for (i = 0; i < FC_PASSED_PER_CALL; i++)
+	for (i = 0; i < FC_PASSED_PER_STEP; i++)
 		if (!pass_header(c, k))
 			break;
+	if (i == FC_PASSED_PER_STEP)
+		go_to(ctx, STEP_PASS);
 	f = find_framing(k, which_half(c, k));
 	if ((u32)(f->boundary - c->position) < c->total)
 		lose_place(c, f);

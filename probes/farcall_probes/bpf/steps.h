@@ -128,7 +128,7 @@ FC_INLINE void pass_step(void *ctx, struct call *c)
 	struct conn *k = find_conn(c, &sk);
 
 	if (k)
-		pass_messages(c, sk, k);
+		pass_messages(ctx, c, sk, k);
 }
 
 FC_INLINE void head_step(void *ctx, struct call *c)
