@@ -116,6 +116,7 @@ class Loaded:
         self.attached: list[Attached] = []
         self._fds: list[int] = []
         self._run_fds: dict[str, int] = {}
+        self._hooked: list[int] = []
         self._artefact, self._values, self._maps = artefact, dict(values), maps
         fds = maps.list_fds()
         self._map_fds_of = {
@@ -233,12 +234,18 @@ class Loaded:
 
     def _attach(self, root: Path, name: str, loading: Result[int]) -> None:
         kind, _, rest = name.partition("__")
+        program = loading.wait()
+        self._hooked.append(program)
         if kind == "raw":
-            self._fds.append(bpfsys.attach_raw_tracepoint(rest, loading.wait()))
+            self._fds.append(bpfsys.attach_raw_tracepoint(rest, program))
             return
         category, _, event = rest.partition("__")
         event_id = tracefs.read_event_id(root, category, event)
-        self._fds.append(bpfsys.attach_tracepoint(event, loading.wait(), event_id))
+        self._fds.append(bpfsys.attach_tracepoint(event, program, event_id))
+
+    def count_misses(self) -> int:
+        """Times that a hook came by and its program did not run."""
+        return sum(bpfsys.read_misses(program) for program in self._hooked)
 
     def close(self) -> None:
         while self._fds:

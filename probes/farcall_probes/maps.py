@@ -17,7 +17,7 @@ MIB = 1024 * 1024
 UPROBE_STEPS = "MAP_STEPS_UPROBE"
 KEPT_STEPS = "MAP_STEPS_KEPT"
 _TLS_USERS = 1024  # processes that began with TLS between two looks
-_WORKSPACES = 6  # enum workspace, and UPROBE_WORKSPACES
+_WORKSPACES = 7  # enum workspace, and UPROBE_WORKSPACES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

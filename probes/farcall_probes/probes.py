@@ -25,6 +25,7 @@ _FULL = 0.25  # of a ring: so much came while this drain copied that another one
 _BLOCK = 256  # connections read at once
 _WINDOW_BITS = 27  # caps.h
 _WAITING = (2, 3)  # CONN_REQUEST, CONN_RESPONSE
+_MISSES_EVERY_S = 10.0  # a file of /proc for each hook: 0.4 ms
 
 # Without these nothing is paired; the others cost one kind of caller each.
 ESSENTIAL = frozenset(
@@ -94,6 +95,7 @@ class KernelCapture:
     ) -> None:
         self._settings = Settings()
         self._closed = False
+        self._misses, self._misses_due = 0, 0.0
         self._rings: list[Ring] = []
         self.maps = Maps(compiled.constants, sizes)
         self._connection = _connection_layout(compiled.constants)
@@ -172,7 +174,11 @@ class KernelCapture:
     # ---- reading ----
 
     def read_counters(self) -> dict[str, int]:
-        return dict(zip(counters.KERNEL_COUNTERS, self.maps.read_counts(), strict=False))
+        if time.monotonic() >= self._misses_due:
+            self._misses = self._loaded.count_misses()
+            self._misses_due = time.monotonic() + _MISSES_EVERY_S
+        counts = zip(counters.KERNEL_COUNTERS, self.maps.read_counts(), strict=False)
+        return {**dict(counts), "kernel_missed_lost": self._misses}
 
     def drain(self, most: int | None = None) -> Drained:
         """The exchange rings' ends first, then DNS whole, then the rest up to those ends: an answer that was read before
@@ -225,6 +231,7 @@ class KernelCapture:
     # ---- end ----
 
     def stop_recording(self) -> None:
+        self._misses_due = 0.0
         self._change(replace(self._settings, enabled=False))
 
     def close(self) -> None:

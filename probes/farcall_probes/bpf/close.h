@@ -95,7 +95,7 @@ FC_INLINE void close_conn(u64 sk, u32 old, u32 new, bool unread)
 FC_INLINE bool tell_late(u64 sk, u64 limit_ns)
 {
 	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
-	struct call *c = find_workspace(WORKSPACE_CLOSE);
+	struct call *c = find_workspace(WORKSPACE_RUN);
 	u64 now = read_clock();
 	struct fc_exchange *x;
 

@@ -277,9 +277,9 @@ FC_INLINE void count(struct call *c, u32 which)
 	c->counts[which]++;
 }
 
-/* Two a CPU: connections also close in interrupts, in the middle of a system call's program. System calls' programs never
- * meet on one CPU: the kernel lets only one program of a perf event run there at a time. */
-enum workspace { WORKSPACE_CALL = 0, WORKSPACE_CLOSE = 1, WORKSPACE_UPROBE = 2 };
+/* One a CPU for each kind: connections also close in interrupts, in the middle of a system call's program, or of one that the loader
+ * runs. System calls' programs never meet on one CPU: the kernel lets only one program of a perf event run there at a time. */
+enum workspace { WORKSPACE_CALL = 0, WORKSPACE_CLOSE = 1, WORKSPACE_RUN = 2, WORKSPACE_UPROBE = 3 };
 
 /* Uprobes' programs can be preempted, by each other too, and stay on their CPU: each claims one of a few. */
 #define UPROBE_WORKSPACES 4

@@ -301,7 +301,7 @@ FC_INLINE bool is_rest_over(u64 sk, const struct conn *k)
 FC_INLINE bool ask_rest(u64 sk, u64 conn_id, u32 seq)
 {
 	struct conn *k = map_lookup(MAP(MAP_CONNS), &sk);
-	struct call *c = find_workspace(WORKSPACE_CLOSE);
+	struct call *c = find_workspace(WORKSPACE_RUN);
 	bool is_over;
 	u8 ended;
 
