@@ -38,7 +38,7 @@ def check_tls(probes: TlsProbes | None) -> Iterator[Finding]:
     yield Finding(
         name="TLS probes",
         on=True,
-        note=f"{cost_ns / 1000:.1f} µs a hit, two hits a request and side, up to five where the copy of the plaintext is not found (BoringSSL)",
+        note=f"{cost_ns / 1000:.1f} µs a hit, two hits a request and side, up to five where the copy of the plaintext is not found",
     )
     libraries = Libraries(probes.attach)
     try:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from farcall.envelope import Capability
+from farcall_probes.boringssl import find_boring_points
 from farcall_probes.bpfsys import BpfError
 from farcall_probes.capture import Attached
 from farcall_probes.elf import ElfError, ElfFile
@@ -370,6 +371,8 @@ def find_points(elf: ElfFile) -> tuple[str, list[Point]] | None:
         return "openssl", points
     if is_go(elf) and (points := find_go_points(elf)):
         return "go", points
+    if points := find_boring_points(elf):
+        return "openssl", points
     return None
 
 

@@ -5,16 +5,20 @@ import ssl
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from farcall_probes.events import PROTO_HTTP1, PROTO_POSTGRES, Flag
+from farcall_probes.events import PROTO_HTTP1, PROTO_HTTP2, PROTO_POSTGRES, Flag
 from farcall_probes.probes import KernelCapture
+from farcall_probes.wire.http2 import HEADERS
+from support_ports import find_free_port
 from support_postgres import USER, running_postgres
-from support_probes import OK, Watch
+from support_probes import CLIENT, OK, SERVER, Watch
+from support_segments import REQUEST, RESPONSE, Segment, list_segments
 from support_tlslib import libraries_of, make_certificate
 
 pytestmark = pytest.mark.bpf
@@ -30,6 +34,27 @@ with psycopg.connect(f'host=127.0.0.1 port={sys.argv[1]} user={sys.argv[3]} sslm
     for i in range(int(sys.argv[2])):
         connection.execute('SELECT %s::int AS wheel', (i,), prepare=False).fetchone()
 """
+# Both ends; as many connections at once as calls, each with two.
+GRPC = """
+import sys, grpc
+from concurrent.futures import ThreadPoolExecutor
+certificate, key = (open(path, 'rb').read() for path in sys.argv[4:6])
+server = grpc.server(ThreadPoolExecutor(8))
+echo = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler('wheel.Echo', {'Say': echo})])
+server.add_secure_port(f'127.0.0.1:{sys.argv[1]}', grpc.ssl_server_credentials([(key, certificate)]))
+server.start()
+print('ready', flush=True); sys.stdin.readline()
+credentials = grpc.ssl_channel_credentials(certificate)
+def call(number):
+    with grpc.secure_channel(f'localhost:{sys.argv[1]}', credentials, [('grpc.use_local_subchannel_pool', 1)]) as channel:
+        for turn in range(2):
+            said = b'%d/%d' % (number, turn)
+            assert channel.unary_unary('/wheel.Echo/Say')(said) == said
+with ThreadPoolExecutor(int(sys.argv[2])) as pool:
+    list(pool.map(call, range(int(sys.argv[2]))))
+server.stop(0).wait()
+"""
 PYOPENSSL = """
 import socket, sys
 from OpenSSL import SSL
@@ -44,13 +69,24 @@ for i in range(int(sys.argv[2])):
 """
 
 
+def identify(segment: Segment) -> tuple[int, int]:
+    """The connection, the same at both ends."""
+    return int(segment.record["isn_client"]), int(segment.record["isn_server"])
+
+
 @contextmanager
 def found(
-    capture: KernelCapture, watch: Watch, directory: Path, script: str, port: int, library: str
+    capture: KernelCapture,
+    watch: Watch,
+    directory: Path,
+    script: str,
+    port: int,
+    library: str,
+    *more: str | Path,
 ) -> Iterator[int]:
     """The ID of a process that has done what `script` says, with the `library` that it loaded read meanwhile."""
     client = subprocess.Popen(
-        [sys.executable, "-c", script, str(port), str(COUNT), USER],
+        [sys.executable, "-c", script, str(port), str(COUNT), USER, *more],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -86,6 +122,28 @@ def test_psycopgs_own_libssl_gives_the_statements_inside_of_tls(
 
     assert len(statements) == COUNT
     assert all(s.flags & Flag.TLS and s.response for s in statements)
+
+
+def test_the_boringssl_that_is_linked_into_grpcio_is_read_at_both_ends(
+    capture: KernelCapture, watch: Watch, tmp_path: Path
+) -> None:
+    port = find_free_port()
+    certificate = make_certificate(tmp_path)
+    watch.restart()
+    with found(capture, watch, tmp_path, GRPC, port, "_cython/cygrpc", *certificate):
+        sides = [list_segments(watch, port, role=role) for role in (CLIENT, SERVER)]
+
+    for kind in (REQUEST, RESPONSE):
+        client, server = (
+            [s for s in side if s.kind == kind and s.data[3] == HEADERS] for side in sides
+        )
+        # Each connection's first and second stream, each with its answer.
+        for side in (client, server):
+            streams = Counter(s.conn_id for s in side)
+            assert sorted(streams.values()) == [2] * COUNT
+            assert all(s.proto == PROTO_HTTP2 for s in side)
+        assert set(map(identify, client)) == set(map(identify, server))
+    assert watch.count("tls_unowned") == watch.count("segment_resync_lost") == 0
 
 
 def test_the_openssl_that_is_linked_into_cryptography_is_read(

@@ -1,25 +1,17 @@
 """Where OpenSSL copies plaintext to its caller is found in its code, or nothing is."""
 
-import importlib.util
 import os
 import random
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from farcall_probes.elf import ElfError, ElfFile
 from farcall_probes.tlspoints import Point, find_ssl_points
+from support_tlscode import disassemble_before, find_in_package
 from support_tlsproc import find_libssl
 
 pytestmark = pytest.mark.unit
-
-
-def find_in_package(name: str, pattern: str) -> Path:
-    spec = importlib.util.find_spec(name)
-    assert spec is not None and spec.submodule_search_locations
-    (found,) = Path(spec.submodule_search_locations[0]).parent.glob(pattern)
-    return found
 
 
 def find_library(version: str) -> Path:
@@ -38,22 +30,6 @@ def points_of(raw: bytes, *, at_copies: bool = True) -> list[Point]:
         return find_ssl_points(ElfFile(fd), at_copies=at_copies)
     finally:
         os.close(fd)
-
-
-def disassemble_before(path: Path, offset: int) -> list[str]:
-    """The instructions up to the one at a file offset, that one included; those of another branch may stand between."""
-    fd = os.open(path, os.O_RDONLY)
-    (segment,) = (s for s in ElfFile(fd).segments if s.offset <= offset < s.offset + s.size)
-    os.close(fd)
-    address = offset - segment.offset + segment.address
-    command = ["objdump", "-d", "--no-show-raw-insn", f"--stop-address={address + 5}"]
-    printed = subprocess.run(
-        [*command, f"--start-address={address - 64}", str(path)],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    return [" ".join(x.split("\t")[1].split()) for x in printed.splitlines() if "\t" in x]
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,25 @@ FC_INLINE int on_tls_copy(struct user_regs *r)
 	return take_plaintext(r, c, find_copied(c, t, &s, from, bytes));
 }
 
+/* memcpy(to, decrypted bytes, length) in BoringSSL's SSL_read, about to be called (boringssl.py). The register holds the SSL object.
+ * What it was decrypted from ends with the record's tag still. */
+FC_INLINE int on_boring_copy(struct user_regs *r)
+{
+	struct tls_call *t = enter_library();
+	u64 ssl = pick_register(r);
+	u64 from = r->si;
+	u64 bytes = r->dx;
+	struct call *c;
+
+	if (!t || !bytes || bytes > TLS_MAX_PLAIN || is_seen(t, from, bytes))
+		return 0;
+	c = open_plaintext(DIR_IN, from, bytes);
+	if (!c)
+		return 0;
+	t->read_len = 0; /* a part of the record, perhaps: the tag tells whether it is that one */
+	return take_plaintext(r, c, find_session(c, t, ssl, bytes, from) != NULL);
+}
+
 FC_INLINE int on_tls_peek(struct user_regs *r)
 {
 	struct tls_call *t = enter_library();
