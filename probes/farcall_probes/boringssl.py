@@ -27,12 +27,13 @@ from farcall_probes.elf import ElfFile, Section
 from farcall_probes.tlspoints import Point
 
 _SOURCE = b"ssl/ssl_lib.cc\0"
-_MAX_TEXT, _MAX_DATA = 256 << 20, 64 << 20
+_MAX_TEXT, _MAX_DATA = 128 << 20, 64 << 20
+_MAX_STARTS = 4 << 20  # half a million functions
 _MAX_NAME = 256  # of a path before it
 _CHUNK = 1 << 20
 _OVERLAP = 8
-_MAX_FUNCTIONS = 512  # 50 in 2025
-_MAX_BODY = 4096
+_MAX_FUNCTIONS = 128  # 46 in 2025
+_MAX_BODY = 1024  # 416 and 288 bytes; of longer ones none is looked at
 _KEPT = frozenset((3, 5, 12, 13, 14, 15))  # rbx, rbp, r12 to r15
 _RCX, _RSI, _RDI, _R8 = 1, 6, 7, 8
 _LOAD, _STORE, _ADD_TO = 0x8B, 0x89, 0x01
@@ -51,7 +52,7 @@ def find_boring_points(elf: ElfFile) -> list[Point]:
     writes: list[int] = []
     copies: list[tuple[int, int]] = []
     for address, size in _list_functions(elf, text, name):
-        code = elf.read_code(address, min(size, _MAX_BODY))
+        code = elf.read_code(address, size)
         body = list(x86.decode(code))
         if _is_write(body):
             writes.append(address)
@@ -91,39 +92,48 @@ def _find_name(elf: ElfFile) -> int | None:
 
 
 def _list_functions(elf: ElfFile, text: Section, name: int) -> Iterator[tuple[int, int]]:
-    """(address, bytes to the next one's)"""
-    starts = _read_starts(elf)
-    users = np.array(list(_find_users(elf, text, name)), dtype=np.int64)
-    places = np.unique(np.searchsorted(starts, users, side="right") - 1)
-    if len(places) > _MAX_FUNCTIONS:
-        return
-    for place in places.tolist():
-        if 0 <= place < len(starts) - 1:
-            yield int(starts[place]), int(starts[place + 1] - starts[place])
-
-
-def _read_starts(elf: ElfFile) -> "np.ndarray":
+    """(address, bytes to the next one's) of those that are short enough; none where there are too many."""
     header = elf.find_section(".eh_frame_hdr")
-    if header is None or header.size > _MAX_DATA or header.size < 12:
-        return np.zeros(0, dtype=np.int64)
+    if header is None:
+        return
+    starts = _read_starts(elf, header)
+    places: set[int] = set()
+    for users in _find_users(elf, text, name):
+        at = np.searchsorted(starts, users - header.address, side="right") - 1
+        places.update(np.unique(at).tolist())
+        if len(places) > _MAX_FUNCTIONS:
+            return
+    for place in sorted(places):
+        if 0 <= place < len(starts) - 1:
+            size = int(starts[place + 1]) - int(starts[place])
+            if 0 < size <= _MAX_BODY:
+                yield header.address + int(starts[place]), size
+
+
+def _read_starts(elf: ElfFile, header: Section) -> "np.ndarray":
+    """Where functions begin, in ascending order, counted from the table."""
+    if not 12 <= header.size <= _MAX_STARTS:
+        return np.zeros(0, dtype="<i4")
     raw = elf.read(header.offset, header.size)
     count = int.from_bytes(raw[8:12], "little")
     if raw[:4] != _HEADER or 12 + 8 * count > len(raw):
-        return np.zeros(0, dtype=np.int64)
-    table = np.frombuffer(raw, dtype="<i4", count=2 * count, offset=12)
-    return np.sort(table[::2].astype(np.int64) + header.address)
+        return np.zeros(0, dtype="<i4")
+    return np.frombuffer(raw, dtype="<i4", count=2 * count, offset=12)[::2]
 
 
-def _find_users(elf: ElfFile, text: Section, name: int) -> Iterator[int]:
-    """Where `lea name(%rip),%rcx` stands."""
+def _find_users(elf: ElfFile, text: Section, name: int) -> Iterator["np.ndarray"]:
+    """Where `lea name(%rip),%rcx` stands, piece by piece."""
     for at in range(0, text.size, _CHUNK):
         raw = elf.read(text.offset + at, min(_CHUNK + _OVERLAP, text.size - at))
         code = np.frombuffer(raw, dtype=np.uint8)
-        hits = np.flatnonzero((code[:-6] == 0x48) & (code[1:-5] == 0x8D) & (code[2:-4] == 0x0D))
-        for hit in hits[hits < _CHUNK].tolist():
-            distance = int.from_bytes(raw[hit + 3 : hit + 7], "little", signed=True)
-            if text.address + at + hit + 7 + distance == name:
-                yield text.address + at + hit
+        begins = (code[:-6] == 0x48) & (code[1:-5] == 0x8D) & (code[2:-4] == 0x0D)
+        hits = np.flatnonzero(begins[:_CHUNK])
+        distance = np.zeros(len(hits), dtype=np.int64)
+        for n in range(4):
+            distance |= code[hits + 3 + n].astype(np.int64) << 8 * n
+        distance -= (distance >> 31) << 32
+        places = hits + (text.address + at)
+        yield places[places + 7 + distance == name]
 
 
 # ---- which they are ---------------------------------------------------------------------------------------------------
