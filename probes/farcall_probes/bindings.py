@@ -107,10 +107,12 @@ class Bindings:
         """What the cache holds of connections that were open when the agent started."""
         self._recalled.update({(b.client_key, b.local, b.peer): b for b in found})
 
-    def notice_open(self, connection: Connection) -> None:
-        """A connect that we have seen: what was read back under its addresses is of the connection before it."""
-        if self._recalled and connection.is_client and connection.opened_ns:
-            self._recalled.pop(_key_of(connection), None)
+    def notice_open(self, connections: Connections, places: Places) -> None:
+        """Connects that we have seen: what was read back under their addresses is of the connections before them."""
+        for place in places.tolist() if self._recalled else ():
+            connection = Connection(connections, place)
+            if connection.is_client and connection.opened_ns:
+                self._recalled.pop(_key_of(connection), None)
 
     def expire(self, now: float) -> None:
         """`now`: Unix seconds. What Redis has given up by now."""

@@ -11,7 +11,7 @@ The rows are arrays, not objects: 20,000 connections take 3 MB instead of 10. A 
 row until `settle`, because exchanges that wait for their batch know their connection by its place.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -22,7 +22,7 @@ from farcall_probes import events, records
 from farcall_probes.arraysets import distinct
 from farcall_probes.capture import Records
 from farcall_probes.evidence import Bound
-from farcall_probes.identity import Identity, Seen
+from farcall_probes.identity import Identity
 
 MAX_GENERATION = 16_384  # entries
 _SLACK = 4096  # rows beyond two generations before the table grows: of those that have gone and are not settled
@@ -64,6 +64,7 @@ _ROW = np.dtype(
         ("kept", "?"),  # by policy
     ]
 )
+_DESCRIBED = np.dtype([(name, _ROW[name]) for name in ("identity", "bound", "watched", "kept")])
 # What says that two connections are one, and what is known of it then.
 _ENDS = (
     "conn_open_ns",
@@ -76,7 +77,7 @@ _ENDS = (
     "raddr",
     "role",
 )
-_OF_ENDS = ("identity", "bound", "watched", "kept")
+_OF_ENDS = _DESCRIBED.names or ()
 _OF_ONE = ("written_ns", "tcp_identity")
 Keys = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int32]
@@ -104,10 +105,6 @@ class Sight:
     role: int
     flags: int
     ts_req_ns: int
-
-    @property
-    def seen(self) -> Seen:
-        return Seen(self.tgid, self.proc_start_ns, self.parent_tgid, self.cgroup_id, self.comm)
 
 
 class Shared(Generic[T]):
@@ -249,15 +246,11 @@ class Connections:
     def sight(self, place: int) -> Sight:
         return Sight(*self.rows[_NAMES][place].item())
 
-    def describe(
-        self, place: int, identity: Identity, bound: Bound | None, *, watched: bool, kept: bool
-    ) -> "Connection":
-        row = self.rows[place]
-        row["identity"] = self.identities.number(identity)
-        row["bound"] = self.bounds.number(bound)
-        row["watched"] = watched
-        row["kept"] = kept
-        return Connection(self, place)
+    def describe(self, places: Places, described: Sequence[tuple[int, int, bool, bool]]) -> None:
+        """Of each, in the order of _DESCRIBED, with the numbers of its identity and its bound."""
+        told = np.array(described, dtype=_DESCRIBED)
+        for name in _DESCRIBED.names or ():
+            self.rows[name][places] = told[name]
 
     def _take_free(self, count: int) -> Places:
         again, self._free = self._free[:count], self._free[count:]

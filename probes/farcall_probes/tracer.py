@@ -24,6 +24,7 @@ from farcall_probes.dnsreading import DnsReader
 from farcall_probes.evidence import Evidence
 from farcall_probes.heads import Heads
 from farcall_probes.identity import Identities, Identity, Seen
+from farcall_probes.newcomers import Newcomers
 from farcall_probes.policy import Policy
 from farcall_probes.reading import Reader, read_status
 from farcall_probes.resolvers import address_text, speaks_for_all
@@ -67,6 +68,7 @@ class Tracer:
         self._watched_since_ns = watched_since_ns  # monotonic
         self.evidence = Evidence()
         self.connections = Connections()
+        self._newcomers = Newcomers(self.connections, identities, policy, self.evidence)
         self.bindings = Bindings()
         self._heads = Heads()
         self._streams = Streams()
@@ -261,29 +263,15 @@ class Tracer:
         if len(missing):
             fresh, first, which = np.unique(keys[missing], return_index=True, return_inverse=True)
             opened, new = self.connections.add(fresh, block[missing[first]])
-            for place in new.tolist():
-                self._open(place, now_ns)
+            since_ns = self._watched_since_ns + self.offsets.boot_ns
+            self._newcomers.describe(new, now_ns, since_ns=since_ns, ttl_ns=self._ttl_ns)
+            self.bindings.notice_open(self.connections, new)
             self._new_connections += opened[self.connections.rows["kept"][opened]].tolist()
             places[missing] = opened[which]
         self.connections.note_use(block, places)
         for connection in self.bindings.find_due(self.connections, places):
             self.bindings.bind(connection, self.offsets.unix_ns)
         return places
-
-    def _open(self, place: int, now_ns: int) -> None:
-        sight = self.connections.sight(place)
-        identity = self._identities.find(sight.seen, now_ns=now_ns)
-        bound = None
-        if sight.role == events.ROLE_CLIENT:
-            bound = self.evidence.bind(
-                identity.client_key, sight.raddr, sight.conn_open_ns, ttl_ns=self._ttl_ns
-            )
-        watched = identity.client_started_ns > self._watched_since_ns + self.offsets.boot_ns
-        kept = self._policy.keeps(identity)
-        connection = self.connections.describe(place, identity, bound, watched=watched, kept=kept)
-        self.bindings.notice_open(connection)
-        if not kept:
-            self._policy.learn(sight.cgroup_id, identity)
 
     # ---- out --------------------------------------------------------------------------------------------------
 

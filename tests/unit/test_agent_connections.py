@@ -55,9 +55,11 @@ def meet(connections: Connections, block: Records) -> Places:
         fresh, first, which = np.unique(keys[missing], return_index=True, return_inverse=True)
         rows = missing[first]
         opened, new = connections.add(fresh, block[rows])
-        for place, id_ in zip(new.tolist(), connections.rows["conn_id"][new].tolist(), strict=True):
-            described = make_identity(id_), make_bound(f"{id_}.example")
-            connections.describe(place, *described, watched=False, kept=True)
+        ids = connections.rows["conn_id"][new].tolist()
+        owners = [connections.identities.number(make_identity(id_)) for id_ in ids]
+        names = [connections.bounds.number(make_bound(f"{id_}.example")) for id_ in ids]
+        described = [(*both, False, True) for both in zip(owners, names, strict=True)]
+        connections.describe(new, described)
         places[missing] = opened[which]
     connections.note_use(block, places)
     return places
