@@ -21,6 +21,10 @@
 #define FC_SEGMENTS_PER_CALL (28 * FC_SEGMENTS_PER_STEP)
 #define FC_MISSES_MAX 250
 
+/* Bounds what a direction holds, which is never more than FC_HOLD. */
+#define FC_HOLD_MASK 511
+_Static_assert(FC_HOLD <= FC_HOLD_MASK && FC_HOLD_MASK <= FC_SEGMENT_BYTES, "FC_HOLD_MASK");
+
 enum synced { SYNCED_NO = 0, SYNCED_TRIAL = 1, SYNCED_YES = 2 };
 
 /* Computed, not decided, and so is what it picks: to the verifier one way, not two that never meet again. */
@@ -295,9 +299,11 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 	s64 least, n;
 
 	FORGET(c, sure);
-	FC_CLAMP(held, FC_HOLD);
+	held &= FC_HOLD_MASK; /* not clamped, and forgotten: one way for the verifier, not three for each message */
 	if (held)
 		read_kernel(bytes, (u32)held, find_hold(k, half));
+	FORGET(c, held);
+	held &= FC_HOLD_MASK;
 	n = c->unseen ? held : gather(c, bytes, held, c->before);
 	if (n < 0) {
 		count(c, FC_COUNT_READ_FAULT);
@@ -305,6 +311,8 @@ FC_INLINE bool take_message(struct call *c, u64 sk, struct conn *k)
 		return false;
 	}
 	all = c->unseen ? held : held + c->total - c->before;
+	FORGET(c, n);
+	FORGET(c, all);
 	least = measure_message(c, k, half, sure, bytes, n, all, FC_HOLD, &mark);
 	FORGET(c, least);
 	FORGET(c, mark);
