@@ -14,7 +14,7 @@ import lz4.frame
 import numpy as np
 
 from farcall.exchange import COLUMNS, BatchKind, Column
-from farcall_probes.columns import Rows, Values, Words
+from farcall_probes.columns import Rows, Texts, Values, Words
 from farcall_probes.flatbuffer import OFFSET, Builder
 
 _CONTINUATION = b"\xff\xff\xff\xff"
@@ -24,6 +24,7 @@ _SCHEMA, _DICTIONARY, _RECORDS = 1, 2, 3  # union MessageHeader
 _INT, _UTF8, _TIMESTAMP, _LIST, _FIXED = 2, 5, 10, 12, 15  # union Type
 _NANOSECOND = 3
 _WORTH_BYTES = 64  # a shorter buffer gains nothing from compression, and costs 3 µs
+_KNOWN_BYTES = 2048  # of a dictionary's words; there may be as many words as rows
 _NOT_COMPRESSED = struct.pack("<q", -1)
 
 
@@ -74,7 +75,7 @@ def render_stream(
     parts = [_schema_message(batch.kind, metadata or {})]
     words = [column for column in batch.columns if isinstance(column, Words)]
     for number, column in enumerate(words):
-        parts += _data_message([column.names], len(column.names), compressed, number)
+        parts += _dictionary_message(column.names, compressed, number)
     parts += _data_message(batch.columns, batch.rows, compressed, None)
     parts.append(_END)
     return b"".join(parts)
@@ -106,6 +107,19 @@ def _data_message(
     _fill(head, layout.nodes, nodes)
     _fill(head, layout.buffers, spans)
     return [_frame(bytes(head)), *body]
+
+
+def _dictionary_message(names: Texts, compressed: bool, number: int) -> list[bytes]:
+    """Those of few words are made once: there is one for each column of words, and they are nearly always the same."""
+    if len(names.data) > _KNOWN_BYTES:
+        return _data_message([names], len(names), compressed, number)
+    return [_known_dictionary(names.offsets.tobytes(), names.data, compressed, number)]
+
+
+@lru_cache(maxsize=64)
+def _known_dictionary(offsets: bytes, data: bytes, compressed: bool, number: int) -> bytes:
+    names = Texts(np.frombuffer(offsets, dtype=np.int32), data)
+    return b"".join(_data_message([names], len(names), compressed, number))
 
 
 def _compress(buffer: bytes) -> bytes:

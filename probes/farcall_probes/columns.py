@@ -4,6 +4,7 @@ What reads them: farcall_probes.arrowstream. A column knows its parts for a mess
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol, TypeVar, cast
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from farcall_probes.coded import Coded
 
+_FEW = 16  # words, which are nearly always the same as before
 Indices = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
@@ -267,7 +269,13 @@ def words(values: Sequence[str | None], owners: Indices | None = None) -> Words:
 
 
 def words_of_codes(codes: Indices, names: Sequence[str], missing: Mask | None = None) -> Words:
-    return Words(np.ascontiguousarray(codes), texts(names), missing)
+    few = len(names) <= _FEW
+    return Words(np.ascontiguousarray(codes), _few_texts(*names) if few else texts(names), missing)
+
+
+@lru_cache(maxsize=128)
+def _few_texts(*names: str) -> Texts:
+    return texts(names)
 
 
 def lists_of_texts(values: Sequence[Sequence[str]]) -> Lists:

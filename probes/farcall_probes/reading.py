@@ -23,11 +23,13 @@ from farcall_probes.multiplexed import MultiplexedReader
 from farcall_probes.readcolumns import TRACE_FLAGS, Columns, Text, name_ends
 from farcall_probes.requestheads import HeadReader
 from farcall_probes.responses import Sizes, measure_responses
-from farcall_probes.stencils import as_column
+from farcall_probes.stencils import as_column, find_begins, read_windows
 from farcall_probes.wire.http1 import RequestParser
 
 T = TypeVar("T")
-_STATUS_BEGIN = np.frombuffer(b"HTTP/1.", dtype=np.uint8)
+_STATUS_BEGIN = np.uint64(int.from_bytes(b"HTTP/1.", "little"))
+_BEGIN_MASK = np.uint64((1 << 56) - 1)
+_STATUS_BYTES = 16  # to the end of the code, and to the end of a word
 
 
 class Reader:
@@ -178,21 +180,17 @@ def _scatter(values: Mapping[int, T], length: int) -> list[T | None]:
 
 def read_status(block: Records) -> npt.NDArray[np.int32]:
     """HTTP status codes of a whole block at once; 0 where the response does not begin with a status line."""
-    offset = block.dtype.fields["resp"][1] if block.dtype.fields else 0
-    raw = records.as_bytes(np.ascontiguousarray(block))
-    more = block["resp_more"].astype(np.intp)
-    if len(more) and (more == more[0]).all():
-        at = offset - int(more[0])
-        line = raw[:, at : at + 12]
-    else:
-        line = np.take_along_axis(raw, (offset - more)[:, None] + np.arange(12), axis=1)
-    digits = line[:, 9:12].astype(np.int32) - 48
+    whole = np.ascontiguousarray(block)
+    begins = find_begins(whole, "resp") - np.minimum(block["resp_more"], events.RESP_MORE)
+    lines = read_windows(whole, begins, _STATUS_BYTES)
+    hundreds, tens, ones = (lines[:, at] - np.uint8(ord("0")) for at in (9, 10, 11))
     valid = (
-        (line[:, :7] == _STATUS_BEGIN).all(axis=1)
-        & (line[:, 8] == 32)
-        & ((digits >= 0) & (digits <= 9)).all(axis=1)
-        & (digits[:, 0] >= 1)
+        (lines.view("<u8")[:, 0] & _BEGIN_MASK == _STATUS_BEGIN)
+        & (lines[:, 8] == ord(" "))
+        & (hundreds - np.uint8(1) <= 8)
+        & (tens <= 9)
+        & (ones <= 9)
         & (block["resp_cap"] >= 12)
     )
-    codes = digits @ np.array([100, 10, 1], dtype=np.int32)
+    codes = hundreds.astype(np.int32) * 100 + tens.astype(np.int32) * 10 + ones
     return np.where(valid, codes, 0).astype(np.int32)

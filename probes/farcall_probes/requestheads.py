@@ -278,8 +278,7 @@ def _parse_alike(values: Bytes) -> Bytes | None:
         packed = np.frombuffer(unhexlify(digits), dtype=np.uint8).reshape(len(values), -1)
     except ValueError:
         return None
-    ids = packed[:, 1 : 1 + _ID_BYTES]
-    trace, span = ids[:, : len(_NO_TRACE)], ids[:, len(_NO_TRACE) :]
-    if packed[:, 0].any() or not (trace.any(axis=1) & span.any(axis=1)).all():
-        return None
-    return ids
+    ids = np.ascontiguousarray(packed[:, 1 : 1 + _ID_BYTES])
+    words = ids.view(np.uint64)
+    is_zero = (words[:, 0] | words[:, 1] == 0) | (words[:, 2] == 0)
+    return None if packed[:, 0].any() or is_zero.any() else ids

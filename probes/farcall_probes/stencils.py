@@ -121,7 +121,10 @@ class Stencils:
 
 def make_keys(begins: Bytes, lengths: Places | None = None) -> Places:
     """Of KEY_BYTES of each, and a length."""
-    sums = (np.ascontiguousarray(begins).view("<u8") * _SPREAD).sum(axis=1)
+    words = begins.view("<u8")
+    sums = words[:, 0] * _SPREAD[0]
+    for at in range(1, len(_SPREAD)):
+        sums += words[:, at] * _SPREAD[at]
     if lengths is not None:
         sums += lengths.astype(np.uint64) * _SPREAD[0]
     keys: Places = (sums * _SPREAD[1] >> np.uint64(64 - _KEY_BITS)).astype(np.intp)
