@@ -168,11 +168,14 @@ FC_INLINE bool take_part(struct call *c, u64 sk, struct conn *k, struct framing 
 	u64 cap, length;
 	u32 offset = 0;
 
-	FC_CLAMP(held, FC_HTTP2_HOLD);
+	held &= FC_HOLD_MASK; /* see take_message */
 	if (held)
 		read_kernel(bytes, (u32)held, hold);
+	FORGET(c, held);
+	held &= FC_HOLD_MASK;
 	if (n > FC_SEGMENT_BYTES - held)
 		n = FC_SEGMENT_BYTES - held;
+	FORGET(c, n);
 	FC_CLAMP(n, FC_SEGMENT_BYTES);
 	if (read_user(bytes + held, (u32)n, (void *)base)) {
 		count(c, FC_COUNT_READ_FAULT);
