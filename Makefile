@@ -103,13 +103,19 @@ cluster-down: ## remove that cluster, and our Docker daemon; fails when anything
 
 # ---- check ------------------------------------------------------------------------------------------------------
 
-.PHONY: test
+# What the small tests find is found first. The others go two at a time, for each waits for half of its time; sed gives what
+# two of them say line by line.
+.PHONY: test tiers tier-bpf tier-servers tier-browser tier-apiserver
 test: setup-test lint ## every tier that needs no cluster
 	$(PY) -m pytest -m "unit or golden"
-	$(PY) -m pytest -m bpf
-	$(PY) -m pytest -m servers
-	$(PY) -m pytest -m browser
-	@if { $(KUBE) --check && $(HELM) --check; } >/dev/null 2>&1; then $(APISERVER_TIER) && touch $(APISERVER_STAMP); \
+	$(MAKE) --no-print-directory -j2 tiers
+
+tiers: tier-bpf tier-apiserver tier-servers tier-browser
+tier-bpf tier-servers tier-browser:
+	$(PY) -m pytest -m $(@:tier-%=%) 2>&1 | sed --unbuffered ""
+tier-apiserver:
+	@if { $(KUBE) --check && $(HELM) --check; } >/dev/null 2>&1; then \
+		$(APISERVER_TIER) 2>&1 | sed --unbuffered "" && touch $(APISERVER_STAMP); \
 	else echo "test: left out are the tests against a real API server; \`make e2e\` builds it and runs them, \`make kube\` builds it alone"; fi
 
 .PHONY: e2e
