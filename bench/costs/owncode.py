@@ -45,7 +45,7 @@ def _http() -> Drained:
         large=[
             make_http(
                 _HEAD % (i, i % 7, i, i + 1, i + 1),
-                conn_id=100 + i % 64,
+                **_connection(i),
                 seq=i,
                 ts_req_ns=10_000 + i * 1_000,
                 ts_resp_ns=20_000 + i * 1_000,
@@ -53,6 +53,12 @@ def _http() -> Drained:
             for i in range(_RECORDS)
         ]
     )
+
+
+def _connection(i: int) -> dict[str, int]:
+    """Of 64, each with ends of its own."""
+    number = i % 64
+    return {"conn_id": 100 + number, "lport": 40_000 + number, "conn_open_ns": 1_000 + number}
 
 
 def _redis() -> Drained:
@@ -64,7 +70,7 @@ def _redis() -> Drained:
 
     return make_drained(
         small=[
-            make_redis(command(i), conn_id=100 + i % 64, seq=i, ts_req_ns=10_000 + i * 1_000)
+            make_redis(command(i), **_connection(i), seq=i, ts_req_ns=10_000 + i * 1_000)
             for i in range(_RECORDS)
         ]
     )
