@@ -9,6 +9,7 @@ from hpack import Encoder
 
 from farcall_probes import events
 from farcall_probes.capture import Records
+from farcall_probes.columns import Numbers
 from farcall_probes.selftest import Pair
 from farcall_probes.wire import http2
 from support_agent import make_segment
@@ -55,6 +56,15 @@ def get_headers(path: str = "/a?b=c", *more: tuple[str, str]) -> Headers:
         ("user-agent", "curl/8.5"),
         *more,
     ]
+
+
+def list_fixed(column: Numbers | Sequence[bytes | None]) -> list[bytes | None]:
+    """Row by row."""
+    if not isinstance(column, Numbers):
+        return list(column)
+    missing = column.missing if column.missing is not None else [False] * len(column)
+    values = column.values.tolist()
+    return [None if none else value for value, none in zip(values, missing, strict=True)]
 
 
 class Talk:

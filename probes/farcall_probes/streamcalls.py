@@ -1,11 +1,10 @@
 """Calls of HTTP/2 that one drain has whole, which nearly all are: found with numpy, and nothing is remembered of them one by one.
 
 A connection is orderly in a drain if nothing of it is missing, and each frame is a whole block of headers or a body that was
-counted. Its blocks are read one after the other, as their tables ask for; what remains is who answered whom. All else, and
-what an orderly connection has left over, is walked through frame by frame (streams.py).
+counted. What its blocks say is read first (streamblocks.py); what remains is who answered whom. All else, and what an orderly
+connection has left over, is walked through frame by frame (streams.py).
 """
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +12,13 @@ import numpy.typing as npt
 
 from farcall_probes import events
 from farcall_probes.arraysets import distinct, is_among
-from farcall_probes.streamframes import ANSWERED, ASKED, ASKED_BODY, ENDED, ODD, WHOLE, Frames
+from farcall_probes.streamblocks import Read, read_blocks
+from farcall_probes.streamframes import ANSWERED, ASKED, ENDED, ODD, WHOLE, Frames
 from farcall_probes.streamrows import Ended, StreamRows, set_identity
-from farcall_probes.streamsaid import Said, judge, number
+from farcall_probes.streamsaid import judge
 from farcall_probes.streamsessions import GRPC, Session, find_type
-from farcall_probes.wire import hpack, hpackfields, http2
-from farcall_probes.wire.hpackfields import Fields, Value
+from farcall_probes.wire import hpackfields
+from farcall_probes.wire.hpackfields import Fields
 
 Rows = npt.NDArray[np.intp]
 
@@ -39,31 +39,6 @@ class Calls(NamedTuple):
     ended: Rows
 
 
-class Read(NamedTuple):
-    """What blocks say, by a frame's place."""
-
-    asked: Said  # requests, but for their traces
-    traces: list[Value]  # hpackfields.TRACEPARENT of requests
-    answered: Said
-    ended: Said  # what answers ended with, which in a record of its own is the same
-    is_read: npt.NDArray[np.bool_]  # bodies are: they say nothing
-
-    def find(self, at: int, kind: int) -> Fields | None:
-        """Of a frame of that kind, None where it was not read."""
-        if not self.is_read[at]:
-            return None
-        if kind != ASKED:
-            return self.answered.fields[self.answered.which[at]] if kind < ASKED_BODY else []
-        fields, trace = self.asked.fields[self.asked.which[at]], self.traces[at]
-        if trace is not None:
-            fields = fields.copy()
-            fields[hpackfields.TRACEPARENT] = trace
-        return fields
-
-    def find_trailers(self, at: int) -> Fields | None:
-        return self.ended.fields[self.ended.which[at]] if self.is_read[at] else None
-
-
 def take_calls(
     frames: Frames,
     sessions: list[Session],
@@ -75,7 +50,7 @@ def take_calls(
     blocks were none. `which`: the place of each frame's session."""
     connections = find_orderly(frames, sessions, which)
     learn_identities(frames, connections)
-    read, unread = read_blocks(frames, connections, texts)
+    read, unread = read_blocks(frames, sessions, which, connections.orderly[which], texts)
     calls, is_grpc = pick_plain(find_calls(frames, connections), read)
     is_left = np.ones(len(frames), dtype=np.bool_)
     if len(calls.asked):
@@ -118,92 +93,6 @@ def learn_identities(frames: Frames, connections: Connections) -> None:
             sessions[at].identity = frames.find_identity(row)
 
 
-def read_blocks(
-    frames: Frames, connections: Connections, texts: hpackfields.Texts
-) -> tuple[Read, int]:
-    """What the blocks of orderly connections say, and how many of them are none."""
-    sessions, which, orderly = connections
-    is_read = orderly[which]
-    asked, requests, traces, unread = _read_requests(
-        frames, connections, np.flatnonzero(is_read & (frames.kinds == ASKED)), texts
-    )
-    data = frames.data
-    answers: list[Fields] = []
-    decoders = [session.response.decoder for session in sessions]
-    kinds = frames.kinds
-    answered = np.flatnonzero(is_read & (kinds < ASKED_BODY) & (kinds != ASKED))
-    for _, begin, end, last, lane in _list_blocks(frames, which, answered):
-        decoder = decoders[lane]
-        while True:  # twice, where trailers stand beside it
-            block = data[begin:end]
-            known = decoder.known.get(block)
-            if not known:
-                known, is_none = read_block(decoder, block)
-                unread += is_none
-            answers.append(known)
-            if end == last:
-                break
-            begin, end = end + http2.HEADER_BYTES, last
-    asked_said = _place(number(requests), asked, len(frames))
-    said = number(answers)
-    # An answer's place among those, and behind it its trailers'.
-    more = kinds[answered] == WHOLE
-    ends = np.cumsum(1 + more) - 1
-    answered_said = _place(said.pick(ends - more), answered, len(frames))
-    ended_said = _place(said.pick(ends), answered, len(frames))
-    return Read(asked_said, traces, answered_said, ended_said, is_read), unread
-
-
-def _read_requests(
-    frames: Frames, connections: Connections, rows: Rows, texts: hpackfields.Texts
-) -> tuple[Rows, list[Fields], list[Value], int]:
-    """These, connection by connection; what they say but for their traces, those by a frame's place, and how many are none."""
-    sessions, which, _ = connections
-    rows = rows[np.argsort(which[rows], kind="stable")]
-    owners, data = which[rows], frames.data
-    bounds = [0, *(np.flatnonzero(owners[1:] != owners[:-1]) + 1).tolist(), len(rows)]
-    begins, ends = frames.begins[rows].tolist(), frames.ends[rows].tolist()
-    said: list[Fields] = []
-    found: list[Value] = []
-    unread = 0
-    for first, last in pairwise(bounds if len(rows) else ()):
-        decoder = sessions[owners[first]].request.decoder
-        some = begins[first:last], ends[first:last]
-        at = 0
-        while at < last - first:
-            at = decoder.repeat(data, *some, at, said, found)
-            if at == last - first:
-                break
-            fields, is_none = read_block(decoder, data[some[0][at] : some[1][at]])
-            unread += is_none
-            said.append(texts.share(fields))
-            found.append(fields[hpackfields.TRACEPARENT])
-            at += 1
-    traces: list[Value] = [None] * len(frames)
-    for place, trace in zip(rows.tolist(), found, strict=True):
-        traces[place] = trace
-    return rows, said, traces, unread
-
-
-def _list_blocks(frames: Frames, which: Rows, rows: Rows) -> "zip[tuple[int, ...]]":
-    """Of these frames: their places, where their blocks begin and end, where their records do, and their sessions' places."""
-    columns = rows, frames.begins[rows], frames.ends[rows], frames.lasts[rows], which[rows]
-    return zip(*(column.tolist() for column in columns), strict=True)
-
-
-def _place(said: Said, rows: Rows, count: int) -> Said:
-    """By a frame's place; what other frames have there means nothing."""
-    which = np.zeros(count, np.intp)
-    which[rows] = said.which
-    return Said(said.fields, which)
-
-
-def read_block(decoder: hpack.Decoder, block: bytes) -> tuple[Fields, bool]:
-    """What a whole block says, and whether it is none."""
-    fields = decoder.decode(block)
-    return (fields, False) if type(fields) is list else (hpackfields.make_unknown(), True)
-
-
 def find_calls(frames: Frames, connections: Connections) -> Calls:
     """Request, answer and end, or request and end, or answer with its end, with nothing else of the stream in this drain."""
     sessions, which, orderly = connections
@@ -233,8 +122,8 @@ def pick_plain(calls: Calls, read: Read) -> tuple[Calls, npt.NDArray[np.bool_]]:
     whether they are gRPC's. And which of them are."""
     if not len(calls.asked):
         return calls, np.zeros(0, np.bool_)
-    answers, trailers = read.answered.pick(calls.answered), read.ended.pick(calls.ended)
-    plain, is_grpc = judge(_judge, read.asked.pick(calls.asked), answers, trailers)
+    answers, trailers = read.first.pick(calls.answered), read.last.pick(calls.ended)
+    plain, is_grpc = judge(_judge, read.first.pick(calls.asked), answers, trailers)
     if plain.all():
         return calls, is_grpc
     return Calls(*(places[plain] for places in calls)), is_grpc[plain]
@@ -258,7 +147,7 @@ def build_ended(
 ) -> Ended:
     """Their columns. A connection that has gRPC's calls is marked."""
     sessions, which, _ = connections
-    asked = read.asked.pick(calls.asked)
+    asked = read.first.pick(calls.asked).drop_unused()
     owners = which[calls.asked]
     for at in distinct(owners[is_grpc]).tolist():
         sessions[at].has_grpc = True
@@ -283,8 +172,8 @@ def build_ended(
         answer_bytes=(frames.sizes[calls.ended] + begun).astype(np.uint64),
         is_grpc=is_grpc,
         asked=asked,
-        traces=[read.traces[at] for at in calls.asked.tolist()],
-        answers=read.answered.pick(calls.answered),
-        trailers=read.ended.pick(calls.ended),
+        traces=list(map(read.traces.__getitem__, read.trace_at[calls.asked].tolist())),
+        answers=read.first.pick(calls.answered),
+        trailers=read.last.pick(calls.ended),
         errors=[None] * len(owners),
     )

@@ -12,8 +12,10 @@ import numpy.typing as npt
 from farcall_probes import events, streamsaid
 from farcall_probes.capture import Records
 from farcall_probes.coded import Coded
+from farcall_probes.columns import Numbers
 from farcall_probes.readcolumns import NO_RESPONSE, TRACE_FLAGS, Columns
 from farcall_probes.records import join
+from farcall_probes.stencils import as_column
 from farcall_probes.streamsaid import Said, number
 from farcall_probes.wire import hpackfields, tracecontext, traceparents
 from farcall_probes.wire.hpackfields import Fields, Value
@@ -186,7 +188,7 @@ class StreamRows:
         block = calls.block
         block["proto"] = np.where(calls.is_grpc, events.PROTO_GRPC, events.PROTO_HTTP2)
         block["seq"] = number_streams(calls.numbers)
-        block["flags"] = calls.flags | np.array(formats, dtype=np.uint32)
+        block["flags"] = calls.flags | formats
         block["req_bytes"] += block["ts_resp_ns"]  # the DATA that came with its HEADERS
         block["ts_resp_ns"] = calls.answered_ns
         block["resp_bytes"] = calls.answer_bytes
@@ -243,43 +245,45 @@ class StreamRows:
 
     def _read_contexts(
         self, said: Sequence[Value], asked: Said
-    ) -> tuple[Sequence[bytes | None], Sequence[bytes | None], Sequence[str | None], Sequence[int]]:
+    ) -> tuple[Numbers, Numbers, Coded | None, npt.NDArray[np.uint32]]:
         """Of each its trace and span, its tracestate, and the flag that says in which format they were."""
         found = traceparents.read_all(said)
-        formats = [0] * len(found)
-        states: Sequence[str | None] = (None,) * len(found)
-        traces = [ids or tracecontext.NOBODY for ids in found]
-        if tracecontext.NOBODY in traces:
-            fields = asked.spread(asked.fields)
-            traces = [
-                self._read_other(at, ids, fields[at], formats) for at, ids in enumerate(found)
-            ]
-        if any(map(_STATE, asked.fields)):
-            states = tuple(
-                self._read_state(state)
-                if state and ids is not None and ids[0] is not None
-                else None
-                for ids, state in zip(found, asked.say(_STATE), strict=True)
-            )
-        trace_ids, span_ids = zip(*traces, strict=True)
-        return trace_ids, span_ids, states, formats
+        ids, is_named = found.ids, found.is_named
+        formats = np.zeros(len(said), dtype=np.uint32)
+        missing: Sequence[npt.NDArray[np.bool_] | None] | npt.NDArray[np.bool_] = (None, None)
+        if not is_named.all():
+            rows = np.flatnonzero(~is_named)
+            which = asked.which[rows]
+            others = [_read_other_context(fields) for fields in asked.fields]
+            known = [(trace or bytes(16)) + (span or bytes(8)) for (trace, span), _, _ in others]
+            ids[rows] = np.frombuffer(b"".join(known), np.uint8).reshape(-1, ids.shape[1])[which]
+            formats[rows] = np.array([TRACE_FLAGS[form] for _, form, _ in others])[which]
+            is_bad = np.array([is_bad for _, _, is_bad in others])[which] | found.is_invalid[rows]
+            self.contexts_invalid += int(np.count_nonzero(is_bad))
+            is_none = np.array([[one is None for one in pair] for pair, _, _ in others])
+            missing = np.zeros((2, len(said)), dtype=np.bool_)
+            missing[:, rows] = is_none[which].T
+        trace_ids, span_ids = as_column(ids[:, :16]), as_column(ids[:, 16:])
+        states = self._read_states(asked, is_named)
+        return Numbers(trace_ids, missing[0]), Numbers(span_ids, missing[1]), states, formats
 
-    def _read_other(
-        self, at: int, ids: tracecontext.Ids | None, fields: Fields, formats: list[int]
-    ) -> tracecontext.Ids:
-        if ids is not None and ids[0] is not None:
-            return ids
-        others, form, is_invalid = _read_other_context(fields)
-        formats[at] = TRACE_FLAGS[form]
-        self.contexts_invalid += is_invalid or ids is not None
-        return others
-
-    def _read_state(self, said: Value) -> str | None:
-        if type(said) is not str:
+    def _read_states(self, asked: Said, is_named: npt.NDArray[np.bool_]) -> Coded | None:
+        """Of those whose traceparent names a trace."""
+        if not any(map(_STATE, asked.fields)):
             return None
-        state = tracecontext.parse_tracestate(said.encode())
-        self.contexts_invalid += state is None and bool(said.strip(" \t,"))
-        return state
+        read = [_read_state(_STATE(fields)) for fields in asked.fields]
+        is_bad = np.array([is_bad for _, is_bad in read])[asked.which]
+        self.contexts_invalid += int(np.count_nonzero(is_bad & is_named))
+        states = [state for state, _ in read]
+        return Coded([*states, None], np.where(is_named, asked.which, len(states)))
+
+
+def _read_state(said: Value) -> tuple[str | None, bool]:
+    """A tracestate, and whether it is none although there is something."""
+    if type(said) is not str:
+        return None, False
+    state = tracecontext.parse_tracestate(said.encode())
+    return state, state is None and bool(said.strip(" \t,"))
 
 
 def _join(one: Ended, other: Ended) -> Ended:
@@ -355,6 +359,8 @@ def select(exchanges: Exchanges, rows: np.ndarray[Any, np.dtype[np.intp]]) -> Ex
             taken[name] = value[rows]
         elif isinstance(value, Coded):
             taken[name] = Coded(value.names, value.which[rows])
+        elif isinstance(value, Numbers):
+            taken[name] = value.take(rows)
         elif value is not None:
             taken[name] = [value[row] for row in kept]
     taken["rows"] = np.arange(len(kept))

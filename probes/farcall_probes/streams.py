@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from farcall_probes import events
 from farcall_probes.capture import Records
+from farcall_probes.streamblocks import Read, read_block
 from farcall_probes.streambodies import (
     RESET,
     add_bodies,
@@ -24,7 +25,7 @@ from farcall_probes.streambodies import (
     is_tunnel,
     name_reset,
 )
-from farcall_probes.streamcalls import Read, read_block, take_calls
+from farcall_probes.streamcalls import take_calls
 from farcall_probes.streamframes import (
     ASKED,
     ASKED_BODY,

@@ -21,6 +21,14 @@ class Said(NamedTuple):
     def pick(self, rows: npt.NDArray[np.intp]) -> "Said":
         return Said(self.fields, self.which[rows])
 
+    def drop_unused(self) -> "Said":
+        is_used = np.zeros(len(self.fields), dtype=np.bool_)
+        is_used[self.which] = True
+        used = np.flatnonzero(is_used).tolist()
+        if len(used) == len(self.fields):
+            return self
+        return Said([self.fields[at] for at in used], (np.cumsum(is_used) - 1)[self.which])
+
     def say(self, read: Callable[[Fields], T]) -> list[T]:
         """What is read of each row."""
         return self.spread([read(fields) for fields in self.fields])
@@ -36,9 +44,10 @@ class Said(NamedTuple):
 
 def number(fields: Sequence[Fields]) -> Said:
     """Those of many rows, which may share them."""
-    names = np.fromiter(map(id, fields), np.int64, len(fields))
-    _, first, which = np.unique(names, return_index=True, return_inverse=True)
-    return Said([fields[at] for at in first.tolist()], which)
+    each = {id(one): one for one in fields}
+    places = dict(zip(each, range(len(each)), strict=True))
+    which = [places[id(one)] for one in fields]
+    return Said(list(each.values()), np.array(which, dtype=np.intp))
 
 
 def join(one: Said, other: Said) -> Said:

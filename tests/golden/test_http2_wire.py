@@ -12,6 +12,7 @@ import pytest
 from farcall_probes.wire import hpack, hpackfields, http2, traceparents
 from farcall_probes.wire.http2blocks import Direction, Event
 from farcall_probes.wire.outcomes import NEED_MORE, Truncated
+from support_hpack import list_ids
 from support_http2 import split_frames
 
 pytestmark = pytest.mark.golden
@@ -32,8 +33,8 @@ def show(event: Event[None]) -> str:
     kinds = {http2.HEADERS: "headers", http2.RST_STREAM: "reset", http2.GOAWAY: "goaway"}
     values = [*event.fields]
     if values:
-        (values[hpackfields.TRACEPARENT],) = traceparents.read_all(
-            [values[hpackfields.TRACEPARENT]]
+        (values[hpackfields.TRACEPARENT],) = list_ids(
+            traceparents.read_all([values[hpackfields.TRACEPARENT]])
         )
     fields = [
         f"{name}={value!r}"

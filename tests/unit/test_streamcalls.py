@@ -9,9 +9,10 @@ import pytest
 
 from farcall_probes import events
 from farcall_probes.capture import Records
+from farcall_probes.streamblocks import MANY
 from farcall_probes.streamrows import Exchanges
 from farcall_probes.streams import Streams
-from support_http2 import TRACE, Talk, get_headers, grpc_headers
+from support_http2 import TRACE, Talk, get_headers, grpc_headers, list_fixed
 
 pytestmark = pytest.mark.unit
 
@@ -93,8 +94,13 @@ def list_rows(found: Exchanges | None) -> list[Row]:
     block, columns = found.block, found.columns
     texts = (
         *(columns.operation, columns.target, columns.query, columns.host, columns.error),
-        *(columns.user_agent, columns.content_type, columns.trace_id, columns.parent_span_id),
-        *(columns.trace_state or (), columns.rpc_status or (), columns.message or ()),
+        *(columns.user_agent, columns.content_type),
+        *(list_fixed(columns.trace_id), list_fixed(columns.parent_span_id)),
+        *(
+            columns.trace_state or [None] * len(block),
+            columns.rpc_status or (),
+            columns.message or (),
+        ),
     )
     numbers = [columns.status, columns.flags, columns.ended_ns]
     assert all(column is not None and len(column) == len(block) for column in (*texts, *numbers))
@@ -147,3 +153,33 @@ def test_trailers_beside_an_answer_are_read_as_behind_it(
         assert [row[1:] for row in rows[0]] == [row[1:] for row in rows[1]]
     else:
         assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_busy_drain_says_what_a_drain_for_each_call_says(seed: int) -> None:
+    rng = random.Random(seed)
+    talks = [Talk(conn_id=100 + i, flags=rng.choice([0, events.FLAG_LATE])) for i in range(6)]
+    apart, together = Streams(), Streams()
+    for drain in range(3):
+        calls = []
+        for number in range(MANY // 2):
+            stream = 2 * (drain * MANY + number) + 1
+            talk = rng.choice(talks)
+            if talk is talks[0]:  # no trace, no two paths the same
+                frames = [talk.ask(stream, get_headers(f"/{stream}")), talk.answer(stream, 200)]
+            else:
+                trace = f"00-{rng.getrandbits(128) or 1:032x}-{rng.getrandbits(64) or 1:016x}-01"
+                more = ("grpc-timeout", f"{rng.randrange(900_000)}u"), ("traceparent", trace)
+                frames = [talk.ask(stream, grpc_headers("/shop.Cart/AddItem", *more))]
+                if rng.random() < 0.5:
+                    frames.append(talk.whole_answer(stream))
+                else:
+                    frames += [talk.grpc_answer(stream), talk.trailers(stream, rng.randrange(2))]
+            calls.append(np.concatenate([record for frame in frames for record in frame]))
+        expected = [row for c in calls for row in list_rows(apart.take(c, np.arange(len(c))))]
+        block = np.concatenate(calls)
+        found = list_rows(together.take(block, np.arange(len(block))))
+
+        assert sorted(map(repr, found)) == sorted(map(repr, expected))
+        assert len(found) == len(calls)
+    assert together.counters == apart.counters

@@ -12,6 +12,7 @@ from farcall_probes.wire.hpack import Decoder
 from farcall_probes.wire.hpackfields import UNKNOWN, Fields
 from farcall_probes.wire.outcomes import NOT_MINE, Outcome, Truncated
 from farcall_probes.wire.tracecontext import parse_traceparent
+from support_hpack import list_ids
 
 pytestmark = pytest.mark.unit
 
@@ -268,7 +269,7 @@ def test_one_traceparent_counts_and_of_two_none() -> None:
     expected = parse_traceparent(TRACE.encode())
 
     found = read(decoder, Encoder().encode([("traceparent", TRACE)]))
-    assert traceparents.read_all([found[hpackfields.TRACEPARENT]]) == [expected]
+    assert list_ids(traceparents.read_all([found[hpackfields.TRACEPARENT]])) == [expected]
     twice = Encoder().encode([("traceparent", TRACE), ("traceparent", TRACE.replace("0af", "1af"))])
     assert read(Decoder(complete=True), twice)[hpackfields.TRACEPARENT] == (None, None)
 
@@ -318,18 +319,29 @@ def test_coded_traceparents_are_read_together_as_each_alone(raws: list[bytes]) -
         plain = huffman.decode(raw)
         expected.append(parse_traceparent(plain) if plain is not None else (None, None))
 
-    assert traceparents.read_all(raws) == expected
+    assert list_ids(traceparents.read_all(raws)) == expected
     # Those that are of the ordinary shape are found without the plain decoder, and nothing else is.
-    found = traceparents.read_coded(raws)
-    for one, alone in zip(found, expected, strict=True):
-        assert one is None or one == alone
+    for ids, is_read, alone in zip(*traceparents.read_coded(raws), expected, strict=True):
+        assert not is_read or (bytes(ids[:16]), bytes(ids[16:])) == alone
+
+
+def test_traces_of_all_kinds_stand_each_in_its_row() -> None:
+    known = parse_traceparent(TRACE.encode())
+    coded = huffman.encode(TRACE.encode())
+    values = [known, None, coded, (None, None), coded[:-1], coded] * 20
+
+    expected = [known, None, known, (None, None), (None, None), known] * 20
+    assert list_ids(traceparents.read_all(values)) == expected
+    assert list_ids(traceparents.read_all(values[:6])) == expected[:6]
 
 
 def test_ordinary_traceparents_are_all_read_together() -> None:
     values = [f"00-{n:032x}-{n * 7919 % 2**64:016x}-0{n % 2}" for n in range(1, 1_200)]
-    found = traceparents.read_coded([huffman.encode(value.encode()) for value in values])
+    ids, is_read = traceparents.read_coded([huffman.encode(value.encode()) for value in values])
 
-    assert found == [parse_traceparent(value.encode()) for value in values]
+    assert is_read.all()
+    expected = [parse_traceparent(value.encode()) for value in values]
+    assert [(bytes(one[:16]), bytes(one[16:])) for one in ids] == expected
 
 
 @given(st.binary(max_size=60))

@@ -26,24 +26,22 @@ from typing import Final
 
 from farcall_probes.wire import hpackruns, hpackshapes
 from farcall_probes.wire.hpackfields import (
-    B3,
     FIELDS,
     STATIC_TABLE,
     TRACEPARENT,
-    TRACESTATE,
-    UBER,
     UNKNOWN,
     UNWANTED,
     Entry,
     Fields,
     Texts,
     Value,
+    combine,
     read_name,
 )
 from farcall_probes.wire.hpackintegers import EndError, MalformedError, read_integer
 from farcall_probes.wire.hpackshapes import Literal, Shape
 from farcall_probes.wire.outcomes import NOT_MINE, Outcome, Truncated
-from farcall_probes.wire.tracecontext import MAX_STATE_RAW, NOBODY
+from farcall_probes.wire.tracecontext import NOBODY
 
 DEFAULT_TABLE_BYTES = 4096  # RFC 9113, 6.5.2
 _TABLES_KEPT = (
@@ -61,8 +59,8 @@ MAX_VARIATION = 16  # bytes between blocks that may be alike but for values
 MAX_VAIN = 8  # shapes that nothing had, behind which one is tried now and then
 
 _TEXTS = (str, bytes)  # the second is still coded, and no longer than its text
-_UNKNOWN_ENTRY: Final[Entry] = (UNKNOWN, True)
-_UNWANTED_ENTRY: Final[Entry] = (UNWANTED, None)
+UNKNOWN_ENTRY: Final[Entry] = (UNKNOWN, True)
+UNWANTED_ENTRY: Final[Entry] = (UNWANTED, None)
 _SAID_TWICE = (NOBODY, "")
 
 
@@ -149,10 +147,14 @@ class Decoder:
             if self.known:
                 self.known.clear()
         elif len(block) <= MAX_MEMO_BLOCK:
-            if len(self.known) >= MEMO_ENTRIES:
-                self.known.clear()
-            self.known[block] = fields
+            self.remember(block, fields)
         return fields
+
+    def remember(self, block: bytes, fields: Fields) -> None:
+        """What a block says that leaves the table as it is."""
+        if len(self.known) >= MEMO_ENTRIES:
+            self.known.clear()
+        self.known[block] = fields
 
     def _read_run(self, run: bytes) -> Fields:
         """What fields of one byte each say; the caller's own."""
@@ -191,7 +193,7 @@ class Decoder:
                         index, at = read_integer(block, at, 0x7F)
                     place, value = self._find(index)
                 said = fields[place]
-                fields[place] = value if said is None else _combine(place, said, value)
+                fields[place] = value if said is None else combine(place, said, value)
                 continue
             if first >= 0x40:
                 mask = 0x3F
@@ -238,7 +240,7 @@ class Decoder:
             else:
                 value = None if place == UNWANTED else True
             said = fields[place]
-            fields[place] = value if said is None else _combine(place, said, value)
+            fields[place] = value if said is None else combine(place, said, value)
             literals.append(Literal(start, name_end, at, place, mask == 0x3F, index, value))
             if mask == 0x3F:
                 made += 1
@@ -280,7 +282,7 @@ class Decoder:
                 at = begin + (length & 0x7F)
                 if at > end or length & 0x7F == 0x7F:
                     break
-                entry = _UNWANTED_ENTRY
+                entry = UNWANTED_ENTRY
                 if place < UNWANTED:
                     try:
                         value = read(place, data[begin:at], length >= 0x80)
@@ -295,7 +297,7 @@ class Decoder:
                         fields = said.copy() if fields is said else fields
                         fields[place] = value
                 elif place == UNKNOWN:
-                    entry = _UNKNOWN_ENTRY
+                    entry = UNKNOWN_ENTRY
                 if is_inserted:
                     made.append(entry)
             else:
@@ -333,6 +335,23 @@ class Decoder:
         self._shape = hpackshapes.learn(last, literals)
         return self._shape
 
+    def look(self, back: int) -> Entry | None:
+        """The entry so far behind the newest one; None where there cannot be one."""
+        if back < len(self._entries):
+            return self._entries[-1 - back]
+        return None if self.complete else UNKNOWN_ENTRY
+
+    def extend(self, made: list[Entry], long: list[int]) -> None:
+        """Entries that blocks made which were read elsewhere (hpackmany.py), and the sizes of long values among them."""
+        self._entries += made
+        self._inserted += len(made)
+        self._shape = self._last = None
+        self.known.clear()
+        for size in long:
+            self._count_long(size)
+        if len(self._entries) > self._most:
+            self._drop(len(self._entries) - self._most // 2)
+
     def _find(self, index: int) -> Entry:
         if index < 62:
             if index == 0:
@@ -342,7 +361,7 @@ class Decoder:
             return self._entries[61 - index]
         if self.complete:
             raise MalformedError  # an index that was never given: something was missed after all
-        return _UNKNOWN_ENTRY
+        return UNKNOWN_ENTRY
 
     def _count_long(self, size: int) -> None:
         """Entries are few, but some may be long."""
@@ -377,14 +396,3 @@ class Decoder:
         self._max_bytes = min(size, MAX_TABLE_BYTES)
         self._most = 2 * self._max_bytes // ENTRY_BYTES
         self._evict()
-
-
-def _combine(place: int, said: Value, value: Value) -> Value:
-    """Of a header that is there again."""
-    if (
-        type(said) is str and type(value) is str and place == TRACESTATE
-    ):  # a list, which may be spread over several headers (RFC 9110, 5.3)
-        return f"{said},{value}"[: MAX_STATE_RAW + 1]
-    if place == TRACEPARENT:  # of two, neither can be believed
-        return NOBODY
-    return "" if B3 <= place <= UBER else value

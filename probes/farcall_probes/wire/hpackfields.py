@@ -146,3 +146,14 @@ def read_name(block: bytes, at: int) -> tuple[int, int]:
     if end > len(block):
         raise EndError
     return _LITERAL_NAMES.get((block[at:end], is_coded), UNWANTED), end
+
+
+def combine(place: int, said: Value, value: Value) -> Value:
+    """Of a header that is there again."""
+    if (
+        type(said) is str and type(value) is str and place == TRACESTATE
+    ):  # a list, which may be spread over several headers (RFC 9110, 5.3)
+        return f"{said},{value}"[: MAX_STATE_RAW + 1]
+    if place == TRACEPARENT:  # of two, neither can be believed
+        return NOBODY
+    return "" if B3 <= place <= UBER else value

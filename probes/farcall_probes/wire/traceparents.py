@@ -8,6 +8,7 @@ the beginnings of their codes. What is not of version 00 in its ordinary shape i
 from binascii import unhexlify
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from farcall_probes.wire import huffman
 from farcall_probes.wire.tracecontext import NOBODY, Ids, parse_traceparent
 
+Mask = npt.NDArray[np.bool_]
 CHARACTERS = b"0123456789abcdef-"
 MIN_CODED = 35  # 55 characters of at least five bits
 MAX_CODED = 42  # of at most six
@@ -27,26 +29,54 @@ _MADE = 0x80  # of a character: this, whether its code has six bits, whether it 
 _SIX = 0x20
 _DASH = 0x10
 _DASHES = [2, 35, 52]
+_IDS = 16 + 8  # bytes
+_NONE = bytes(_IDS)
 _PADDING = "11"  # no code of ours begins so: only ones may follow
 
 
-def read_all(values: Sequence[object]) -> list[Ids | None]:
-    """Of hpackfields.TRACEPARENT's values in many Fields: the IDs of each; (None, None) for an invalid one, None where there is none."""
+class Found(NamedTuple):
+    """Of many headers, row by row."""
+
+    ids: npt.NDArray[
+        np.uint8
+    ]  # a trace's sixteen bytes and a span's eight; zeroes where none is named
+    is_named: Mask
+    is_invalid: Mask  # there is something, and it names none
+
+
+def read_all(values: Sequence[object]) -> Found:
+    """Of hpackfields.TRACEPARENT's values in many Fields."""
+    rows = [at for at, value in enumerate(values) if type(value) is bytes]
+    if len(rows) < _MANY_TRACES:
+        return _read_alone(values)
+    ids = np.zeros((len(values), _IDS), np.uint8)
+    is_named, is_invalid = np.zeros((2, len(values)), np.bool_)
     coded = [value for value in values if type(value) is bytes]
-    found: list[Ids | None] = [None] * len(coded)
-    if len(coded) >= _MANY_TRACES:
-        found = [*read_coded(coded)]
-    for at, ids in enumerate(found):
-        if ids is None:
-            plain = huffman.decode(coded[at])
-            found[at] = read_traceparent(plain) if plain is not None else NOBODY
-    if len(coded) == len(values):
-        return found
-    ids_of_coded = iter(found)
-    return [
-        next(ids_of_coded) if type(value) is bytes else value if type(value) is tuple else None
-        for value in values
-    ]
+    ids[rows], is_named[rows] = read_coded(coded)
+    others = np.flatnonzero(~is_named)
+    if len(others):
+        alone = _read_alone([values[at] for at in others.tolist()])
+        ids[others], is_named[others], is_invalid[others] = alone
+    return Found(ids, is_named, is_invalid)
+
+
+def _read_alone(values: Sequence[object]) -> Found:
+    ids, named, invalid = [], [], []
+    for value in values:
+        trace, span = _read_one(value) or NOBODY
+        is_named = trace is not None and span is not None
+        ids.append(trace + span if trace is not None and span is not None else _NONE)
+        named.append(is_named)
+        invalid.append(not is_named and value is not None)
+    raw = np.frombuffer(bytearray().join(ids), np.uint8).reshape(-1, _IDS)
+    return Found(raw, np.array(named, np.bool_), np.array(invalid, np.bool_))
+
+
+def _read_one(value: object) -> Ids | None:
+    if type(value) is bytes:
+        plain = huffman.decode(value)
+        return read_traceparent(plain) if plain is not None else NOBODY
+    return value if type(value) is tuple else None
 
 
 def read_traceparent(raw: bytes) -> Ids:
@@ -61,15 +91,17 @@ def read_traceparent(raw: bytes) -> Ids:
     return parse_traceparent(raw)
 
 
-def read_coded(raws: Sequence[bytes]) -> list[Ids | None]:
-    """Of each its IDs; None for those that the plain decoder is to look at. All have MIN_CODED to MAX_CODED bytes."""
-    found: list[Ids | None] = []
+def read_coded(raws: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], Mask]:
+    """Of each its IDs, and whether it has some: others are for the plain decoder to look at. All have MIN_CODED to MAX_CODED bytes."""
+    ids = np.zeros((len(raws), _IDS), np.uint8)
+    is_read = np.zeros(len(raws), np.bool_)
     for begin in range(0, len(raws), _AT_ONCE):
-        found += _read_some(raws[begin : begin + _AT_ONCE])
-    return found
+        some = slice(begin, begin + _AT_ONCE)
+        _read_some(raws[some], ids[some], is_read[some])
+    return ids, is_read
 
 
-def _read_some(raws: Sequence[bytes]) -> list[Ids | None]:
+def _read_some(raws: Sequence[bytes], ids: npt.NDArray[np.uint8], is_read: Mask) -> None:
     states, made, tallies = _build_machine()
     sizes = np.fromiter(map(len, raws), np.intp, len(raws))
     state = np.zeros(len(raws), np.uint16)
@@ -85,7 +117,9 @@ def _read_some(raws: Sequence[bytes]) -> list[Ids | None]:
     # Two characters a step at most, the first in the lower byte.
     characters = np.ascontiguousarray(made.take(steps, mode="clip").T)[rows].tobytes()
     characters = characters.translate(None, b"\0")
-    return _split(np.frombuffer(characters, np.uint8).reshape(-1, _LENGTH), rows, len(raws))
+    found, is_valid = _split(np.frombuffer(characters, np.uint8).reshape(-1, _LENGTH))
+    ids[rows[is_valid]] = found[is_valid]
+    is_read[rows[is_valid]] = True
 
 
 def _pad(raws: Sequence[bytes], sizes: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
@@ -94,21 +128,13 @@ def _pad(raws: Sequence[bytes], sizes: npt.NDArray[np.intp]) -> npt.NDArray[np.u
     return padded
 
 
-def _split(
-    characters: npt.NDArray[np.uint8], rows: npt.NDArray[np.intp], count: int
-) -> list[Ids | None]:
+def _split(characters: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], Mask]:
     values = characters & 0x0F
     traces = values[:, 3:35:2] << 4 | values[:, 4:35:2]
     spans = values[:, 36:52:2] << 4 | values[:, 37:52:2]
     has_dashes = (characters[:, _DASHES] & _DASH).all(axis=1)
-    valid = has_dashes & ~values[:, :2].any(axis=1) & traces.any(axis=1) & spans.any(axis=1)
-    if not valid.all():
-        traces, spans, rows = traces[valid], spans[valid], rows[valid]
-    ids: list[Ids | None] = [None] * count
-    trace_ids, span_ids = traces.view("V16").ravel().tolist(), spans.view("V8").ravel().tolist()
-    for row, one in zip(rows.tolist(), zip(trace_ids, span_ids, strict=True), strict=True):
-        ids[row] = one
-    return ids
+    is_valid = has_dashes & ~values[:, :2].any(axis=1) & traces.any(axis=1) & spans.any(axis=1)
+    return np.concatenate((traces, spans), axis=1), np.asarray(is_valid)
 
 
 # ---- the machine ----------------------------------------------------------------------------------------------------
