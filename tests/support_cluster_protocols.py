@@ -63,8 +63,7 @@ class Case:
     def port(self) -> str:
         return self.url.rpartition(":")[2]
 
-    def has(self, span: Span, word: str) -> bool:
-        """What Kafka's client asks about a topic before it sends is no call of ours."""
+    def has(self, span: Span, word: str) -> bool:  # not what Kafka's client asks of a topic first
         name = "messaging.operation.name"
         is_ours = span.attributes.get(name) == self.said.get(name)
         return is_ours and word in span.attributes.get(self.word, "").replace("/", " ").split()

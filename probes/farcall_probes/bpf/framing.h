@@ -12,6 +12,7 @@
 
 #include "cause.h"
 #include "emit.h"
+#include "halves.h"
 #include "io.h"
 #include "multiplexed.h"
 #include "plain.h"
@@ -21,32 +22,7 @@
 #define FC_SEGMENTS_PER_CALL (28 * FC_SEGMENTS_PER_STEP)
 #define FC_MISSES_MAX 250
 
-/* Bounds what a direction holds, which is never more than FC_HOLD. */
-#define FC_HOLD_MASK 511
-_Static_assert(FC_HOLD <= FC_HOLD_MASK && FC_HOLD_MASK <= FC_SEGMENT_BYTES, "FC_HOLD_MASK");
-
 enum synced { SYNCED_NO = 0, SYNCED_TRIAL = 1, SYNCED_YES = 2 };
-
-/* Computed, not decided, and so is what it picks: to the verifier one way, not two that never meet again. */
-FC_INLINE u64 which_half(const struct call *c, const struct conn *k)
-{
-	return (c->dir ^ k->dir) & 1;
-}
-
-FC_INLINE u8 *find_hold(struct conn *k, u64 half)
-{
-	FC_HIDE(half);
-	return (u8 *)&k->large + sizeof(struct fc_exchange) + (half & 1) * FC_HOLD;
-}
-
-/* Of HTTP/2 less is held, and bodies are counted behind it. */
-#define FC_BODIES_BYTES (FC_BODIES * sizeof(struct fc_body))
-#define FC_HTTP2_HOLD (FC_HOLD - FC_BODIES_BYTES)
-
-FC_INLINE u8 *find_bodies(struct conn *k, u64 half)
-{
-	return find_hold(k, half) + FC_HTTP2_HOLD;
-}
 
 /* A request of such a protocol was recognised: `held` of its bytes came in earlier calls and lie where requests are held. */
 FC_INLINE void begin_frames(struct call *c, struct conn *k, u8 proto, u16 held)
