@@ -18,7 +18,11 @@ MAX_FUNCTION = 512  # bytes looked at of an exported function; those of OpenSSL 
 SSL_NAMES = (
     *("SSL_read", "SSL_read_ex", "SSL_write", "SSL_write_ex", "SSL_write_ex2"),
     *("SSL_peek", "SSL_peek_ex"),
+    "SSL_in_init",
 )
+_LOAD = 0x8B
+_OF_ARGUMENT = frozenset((0x47, 0x87))  # ModRM of `mov n(%rdi),%eax`
+_MOST_MEMBER = 0x400  # 0x64 in OpenSSL 3.0, 0xb4 in 3.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,8 @@ class Point:
     register: int = 0
     member: int = 0
     is_new: bool = False
+    # Where in an SSL object stands whether its handshake goes on; 0: not known.
+    in_init: int = 0
 
 
 def find_ssl_points(elf: ElfFile, *, at_copies: bool = True) -> list[Point]:
@@ -83,9 +89,10 @@ def _find_peeks(elf: ElfFile, symbols: dict[str, Symbol]) -> Iterator[int | None
 
 
 def _find_writes(elf: ElfFile, symbols: dict[str, Symbol]) -> Iterator[Point]:
+    in_init = _find_in_init(elf, symbols)
     inner = _find_inner(elf, symbols, "SSL_write", "SSL_write_ex", "SSL_write_ex2")
     if inner is not None:
-        yield Point(program="uprobe__tls_write", offset=elf.to_offset(inner))
+        yield Point(program="uprobe__tls_write", offset=elf.to_offset(inner), in_init=in_init)
         return
     seen: set[int] = set()
     for name in ("SSL_write", "SSL_write_ex", "SSL_write_ex2"):
@@ -98,7 +105,26 @@ def _find_writes(elf: ElfFile, symbols: dict[str, Symbol]) -> Iterator[Point]:
             program="uprobe__tls_write",
             offset=elf.to_offset(symbol.address) + (cheap or 0),
             dear=cheap is None,
+            in_init=in_init,
         )
+
+
+def _find_in_init(elf: ElfFile, symbols: dict[str, Symbol]) -> int:
+    """The one far member of 32 bits that SSL_in_init loads of its argument to return it: statem.in_init (ssl/statem/statem.h), since
+    OpenSSL 1.1.0. BoringSSL's loads pointers."""
+    symbol = symbols.get("SSL_in_init")
+    if symbol is None or not 0 < symbol.size <= MAX_FUNCTION:
+        return 0
+    code = elf.read_code(symbol.address, symbol.size)
+    found = set()
+    for i in x86.decode(code):
+        if i.opcode == _LOAD and i.modrm in _OF_ARGUMENT:
+            if i.rex:
+                return 0
+            found.add(int.from_bytes(code[i.at + 2 : i.at + i.length], "little", signed=True))
+    member = found.pop() if len(found) == 1 else 0
+    return member if 0 < member < _MOST_MEMBER else 0
+
 
 
 def _find_reads(elf: ElfFile, symbols: dict[str, Symbol]) -> Iterator[Point]:

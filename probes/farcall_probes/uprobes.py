@@ -68,6 +68,7 @@ class Uprobes:
                     "NUM_RECORD": point.register,
                     "NUM_RECORD_AT": point.member,
                     "NUM_RECORD_IS_NEW": int(point.is_new),
+                    "NUM_IN_INIT": point.in_init,
                     "NUM_OWNER": owner,
                 }
                 program = self._programs.find_uprobe(point.program, values)

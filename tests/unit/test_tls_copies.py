@@ -55,6 +55,17 @@ def test_copies_are_calls_of_memcpy_with_the_record_in_a_register(
     assert seen >= len(copies) - (version == "4.0")
 
 
+@pytest.mark.parametrize(("version", "at"), [("3.0", 0x64), ("3.5", 0xB4), ("4.0", None)])
+def test_where_an_object_says_that_its_handshake_goes_on_is_known(
+    version: str, at: int | None
+) -> None:
+    writes = [
+        p for p in points_of(find_library(version).read_bytes()) if p.program == "uprobe__tls_write"
+    ]
+    assert writes
+    assert all(p.in_init == at if at else 0 < p.in_init < 0x200 for p in writes)
+
+
 @pytest.mark.parametrize(
     ("version", "at", "data"), [("3.0", 0, 0x20), ("3.0", 1, 0x20), ("3.5", 0, 0x10)]
 )

@@ -125,6 +125,7 @@
 #define NUM_RECORD 23      /* the register, as x86-64 numbers them, that holds OpenSSL's record where it is copied from */
 #define NUM_RECORD_AT 25   /* where in an SSL object that record lies */
 #define NUM_RECORD_IS_NEW 26 /* 1 where it is a TLS_RECORD, of OpenSSL 3.2 and newer */
+#define NUM_IN_INIT 27     /* where in an SSL object stands whether its handshake goes on; 0: unknown */
 #define NUM_OWNER 24       /* which of the attachments to TLS libraries this program is of */
 
 /* SIZE_*: what the loader makes maps with; held against sizeof in maps.h. */

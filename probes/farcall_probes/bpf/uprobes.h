@@ -15,6 +15,24 @@ FC_INLINE bool own_write(struct call *c, const struct tls_session *s)
 	return is_right(c, c->sk, (u32)c->ports);
 }
 
+/* Whether the thread's last write failed, since its object's handshake goes on still: nothing of it leaves, and it is no loss. The
+ * caller writes it once more, from other memory perhaps (Node.js). */
+FC_INLINE bool is_early(const struct tls_call *t)
+{
+	u64 at = NUM(NUM_IN_INIT);
+	u32 in_init = 0;
+
+	if (!at || t->write_owner != NUM(NUM_OWNER))
+		return false;
+	return !read_user(&in_init, 4, (void *)(t->write_ssl + at)) && in_init == 1;
+}
+
+/* The thread's next write waits behind another one. */
+FC_INLINE void doubt_write(struct tls_call *t, bool is_same_object)
+{
+	t->waits = is_same_object ? WAITS : t->has_read ? WAITS_LAST : WAITS_BLIND;
+}
+
 /* The thread writes once more, and its last write was not seen to leave: that one's call when it can be taken now, else NULL.
  * `buf`: what is written now, if to the same object. Memory that came free may hold another request by then, which begins as
  * the one that was there. */
@@ -25,7 +43,7 @@ FC_INLINE struct call *open_unsent(struct tls_call *t, u64 buf)
 	struct tls_kept *kept;
 	struct conn *k;
 
-	t->waits = buf ? WAITS : t->has_read ? WAITS_LAST : WAITS_BLIND;
+	doubt_write(t, buf != 0);
 	if (!c)
 		return NULL;
 	s = lookup_session(c->pid_tgid, t->write_ssl);
@@ -94,8 +112,10 @@ FC_INLINE int on_tls_write(struct user_regs *r)
 	k = find_open(s);
 	if (t->waits < WAITS) {
 		t->waits = is_same ? WAITS_AGAIN : WAITS;
+	} else if (is_early(t)) {
+		doubt_write(t, t->write_ssl == ssl);
 	} else {
-		if (t->kept && t->write_ssl == ssl && !k) /* repeated: the same write, which had to wait for the handshake */
+		if (t->kept && t->write_ssl == ssl && !k) /* repeated: a library that does not say how far its handshake is */
 			is_joined = is_repeated || join_plaintext(pid_tgid, ssl, buf, len);
 		if (is_joined && !is_repeated)
 			t->kept = KEPT_SEVERAL;
