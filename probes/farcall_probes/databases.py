@@ -21,6 +21,7 @@ from farcall_probes.statements import Call, MysqlStatements, PostgresStatements
 from farcall_probes.wire import clienthello, memcached, mysql, postgresql
 from farcall_probes.wire.outcomes import Outcome, Truncated
 
+_COUNTED = (events.PROTO_POSTGRES,)  # beside Redis: the kernel side counts what is asked at once
 MAX_OFFER = 255  # characters of a TLS client's list of protocols
 
 # (connection, request, response) → the call and whether its request was cut; None when it is no message of the protocol
@@ -76,7 +77,7 @@ class DatabaseReader:
             error=[none or error for none, error in zip(silent, errors, strict=True)],
             sizes=sizes,
         )
-        return count_commands(columns, block)
+        return count_commands(columns, block) if code in _COUNTED else columns
 
     def _read_postgres(
         self, connection: int, data: bytes, _response: bytes
@@ -141,7 +142,7 @@ def count_commands(columns: Columns, block: Records) -> Columns:
         return columns
     sizes = list(columns.batch_size)
     for row, commands in zip(rows, counted[rows].tolist(), strict=True):
-        sizes[row] = commands
+        sizes[row] = max(sizes[row] or 0, commands)
     flags = columns.flags | np.where(counted > 1, np.uint32(ExchangeFlag.PIPELINED), np.uint32(0))
     return replace(columns, batch_size=sizes, flags=flags)
 

@@ -28,6 +28,11 @@ from farcall_probes.responses import End, KnownResponses, Sizes, measure_respons
 
 __all__ = ["ANSWERED", "Ended", "Rests", "split_rests"]
 
+_ASKED = (
+    "commands",
+    "req_bytes",
+    "asked_us",
+)  # of a pipeline that is read, or written, in portions
 _AT_ONCE = (events.PROTO_REDIS, events.PROTO_MEMCACHED)  # what is asked at once is one exchange
 MAX_HELD = 4096  # 1 kB each, touched as they are needed
 HOLD_NS = 60 * 1_000_000_000  # an exporter remembers the other end for as long (clients.REMEMBER_S)
@@ -67,6 +72,7 @@ class Rests:
         self._hold_ns = hold_ns
         self._known = KnownResponses()
         self._kept = records.make_room(max_held, events.LARGE)
+        self._asked = [self._kept[name] for name in _ASKED]
         self._free = records.Slots(max_held)
         self._rows: dict[int, _Row] = {}  # by slot
         self._slots: dict[tuple[int, int], int] = {}  # by conn_id and seq
@@ -127,7 +133,7 @@ class Rests:
 
     def take(self, rests: Records) -> None:
         """Records of SEGMENT_REST."""
-        names = ("conn_id", "seq", "ts_resp_ns", "resp_bytes", "end", "ended")
+        names = ("conn_id", "seq", "ts_resp_ns", "resp_bytes", "end", "ended", *_ASKED)
         columns = [rests[name].tolist() for name in names]
         for conn_id, seq, *told in zip(*columns, strict=True):
             slot = self._slots.get((conn_id, seq))
@@ -139,10 +145,13 @@ class Rests:
                 self._early.popitem(last=False)
                 self.counters["rests_unmatched"] += 1
 
-    def _apply(self, slot: int, last_ns: int, size: int, why: int, ended: int) -> None:
+    def _apply(self, slot: int, last_ns: int, size: int, why: int, ended: int, *asked: int) -> None:
         row = self._rows[slot]
         if not _is_whole(row, size, why, ended):
             return
+        if asked[0] > self._asked[0][slot]:
+            for column, value in zip(self._asked, asked, strict=True):
+                column[slot] = value
         row.last_ns = max(last_ns, row.last_ns)
         if row.end != End.LENGTH or size < row.size:
             row.size = size

@@ -11,7 +11,7 @@ from farcall_probes.events import LARGE_REQ, SMALL_REQ
 from farcall_probes.selftest import Pair
 from support_agent_live import target_redis
 from support_postgres import running_postgres
-from support_probes import CLIENT, Seen, Watch, connection, port_of, receive
+from support_probes import CLIENT, SERVER, Seen, Watch, connection, port_of, receive
 from support_redis import command
 
 pytestmark = pytest.mark.bpf
@@ -21,6 +21,18 @@ DECOY = b"\r\n*3\r\n$3\r\nSET\r\n"  # a value may hold what looks like commands
 
 def counts(side: list[Seen]) -> list[int]:
     return [int(seen.record["commands"]) for seen in side]
+
+
+def count_ends(watch: Watch, *ports: int) -> dict[int, list[int]]:
+    """By role the commands of each exchange, with those that were told of after its first answer. The last ones' are when their
+    connection closes."""
+    counted: dict[tuple[int, int, int], int] = {}
+    for seen in watch.exchanges(*ports):
+        counted[seen.role, seen.conn_id, seen.seq] = int(seen.record["commands"])
+    for told in watch.rests(*ports):
+        key = int(told["role"]), int(told["conn_id"]), int(told["seq"])
+        counted[key] = max(counted[key], int(told["commands"]))
+    return {role: [n for key, n in counted.items() if key[0] == role] for role in (CLIENT, SERVER)}
 
 
 def make_pipeline(shape: random.Random, commands: int, longest: int) -> bytes:
@@ -113,6 +125,54 @@ def test_a_benchmarks_pipelines_are_counted_whole(watch: Watch, tmp_path: Path) 
         assert sum(counts(side)) == 3200
 
 
+@pytest.mark.parametrize("portion", [16_384, 4_097, 1_000])
+def test_a_pipeline_that_is_answered_in_portions_is_one_and_counted_whole(
+    watch: Watch, portion: int
+) -> None:
+    """As redis-server reads one, 16 kB at a time: each portion is answered before the next is read."""
+    shape = random.Random(portion)
+    with connection() as pair:
+        for commands in (60, 300, 25):
+            request = make_pipeline(shape, commands, 120)
+            pair.client.sendall(request)
+            left = len(request)
+            while left:
+                receive(pair.server, min(portion, left))
+                left -= min(portion, left)
+                pair.server.sendall(b"+OK\r\n")
+                receive(pair.client, 5)
+        port = port_of(pair)
+    counted = count_ends(watch, port)
+    sides = watch.sides(port)
+
+    assert [len(side) for side in sides] == [3, 3]
+    assert counted == {CLIENT: [60, 300, 25], SERVER: [60, 300, 25]}
+
+
+def test_a_pipeline_that_is_written_while_it_is_answered_is_one(watch: Watch) -> None:
+    request = make_pipeline(random.Random(5), 100, 120)
+    with connection() as pair:
+        for at in range(0, len(request), 3000):
+            piece = request[at : at + 3000]
+            pair.client.sendall(piece)
+            receive(pair.server, len(piece))
+            pair.server.sendall(b"+OK\r\n")
+            receive(pair.client, 5)
+        pair.exchange(command("GET", "next"), b"$-1\r\n")
+        counted = count_ends(watch, port_of(pair))
+    assert counted == {CLIENT: [100, 0], SERVER: [100, 0]}
+
+
+def test_a_benchmarks_long_pipelines_are_counted_whole_at_both_ends(
+    watch: Watch, tmp_path: Path
+) -> None:
+    with target_redis(tmp_path, "127.0.0.1") as port:
+        words = ["-p", str(port), "-q", "-t", "set", "-n", "4000", "-c", "1", "-P", "400"]
+        subprocess.run(["redis-benchmark", *words, "-d", "40"], check=True, capture_output=True)
+    counted = count_ends(watch, port)
+    assert {role: sum(side) for role, side in counted.items()} == {CLIENT: 4000, SERVER: 4000}
+
+
 def message(kind: bytes, content: bytes = b"") -> bytes:
     return kind + struct.pack(">I", len(content) + 4) + content
 
@@ -159,3 +219,35 @@ def test_a_benchmarks_batches_are_counted_whole(watch: Watch, tmp_path: Path) ->
         seen = [s for s in watch.exchanges(server.port) if s.request_bytes > LARGE_REQ]
     for side in ([s for s in seen if s.role == CLIENT], [s for s in seen if s.role != CLIENT]):
         assert counts(side) == [100] * 20
+
+
+def test_a_batch_that_is_answered_while_it_is_read_is_counted_whole(watch: Watch) -> None:
+    """The server reads 8 kB at a time and writes as often as it has as much to say."""
+    shape = random.Random(4)
+    request = make_batch(shape, 120)
+    with connection() as pair:
+        pair.client.sendall(request)
+        for at in range(0, len(request), 8192):
+            receive(pair.server, min(8192, len(request) - at))
+            answer = message(b"C", b"INSERT 0 1\0") * 3
+            if at + 8192 >= len(request):
+                answer += message(b"Z", b"I")
+            pair.server.sendall(answer)
+            receive(pair.client, len(answer))
+        port = port_of(pair)
+    counted = count_ends(watch, port)
+    assert counted == {CLIENT: [120], SERVER: [120]}
+
+
+def test_a_benchmarks_long_batches_are_counted_whole_at_both_ends(
+    watch: Watch, tmp_path: Path
+) -> None:
+    script = tmp_path / "batch.sql"
+    script.write_text("\\startpipeline\n" + "SELECT 1 + 1, 'abcdefgh';\n" * 400 + "\\endpipeline\n")
+    with running_postgres() as server:
+        watch.restart()
+        server.run("pgbench", "-n", "-M", "extended", "-f", str(script), "-t", "10")
+        port = server.port
+    counted = count_ends(watch, port)
+    assert {role: max(side) for role, side in counted.items()} == {CLIENT: 400, SERVER: 400}
+    assert {role: sum(side) for role, side in counted.items()} == {CLIENT: 4000, SERVER: 4000}

@@ -288,3 +288,19 @@ def test_pipelined_exchanges_are_not_held() -> None:
     block["flags"] = events.FLAG_PIPELINED
 
     assert not Rests().hold(block, 0)[1].any()
+
+
+def test_commands_that_were_read_after_the_first_answer_are_counted_to_their_pipeline() -> None:
+    block = exchanges(WHOLE)
+    block["proto"], block["commands"], block["req_bytes"] = events.PROTO_POSTGRES, 40, 8192
+    rests = Rests()
+    kept, _ = rests.hold_answers(block, np.arange(1), 0)
+    told = rest(0, 900, ended=events.ENDED_ANSWER)
+    told["commands"], told["req_bytes"], told["asked_us"] = 100, 20_000, 7
+    rests.take(told)
+    ended = rests.settle()
+
+    assert not len(kept) and ended is not None
+    names = ["commands", "req_bytes", "asked_us"]
+    assert [int(ended.block[name][0]) for name in names] == [100, 20_000, 7]
+    assert read(ended) == [(0, 900, 5000)]

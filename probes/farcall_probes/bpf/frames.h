@@ -32,26 +32,6 @@ FC_INLINE u64 measure_pieces(const struct call *c)
 	return sum;
 }
 
-/* Where in user memory the byte at `at` of the pieces at hand lies, and how many follow it there. */
-FC_INLINE u64 find_byte(const struct call *c, u64 at, u64 *left)
-{
-	u32 i;
-
-#pragma unroll
-	for (i = 0; i < CALL_PIECES; i++) {
-		u64 n = c->len[i];
-
-		if (i >= c->pieces)
-			break;
-		if (at < n) {
-			*left = n - at;
-			return c->base[i] + at;
-		}
-		at -= n;
-	}
-	return 0;
-}
-
 /* A call on a connection or direction that is not known to be in step: frames follow each other from its first byte on. */
 FC_INLINE bool begins_with_frames(struct call *c, u8 half)
 {

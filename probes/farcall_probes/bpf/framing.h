@@ -13,8 +13,8 @@
 #include "cause.h"
 #include "emit.h"
 #include "halves.h"
-#include "io.h"
 #include "multiplexed.h"
+#include "pieces.h"
 #include "plain.h"
 
 /* The kernel allows 33 steps from program to program, and each takes a few messages: drivers write 200 questions at once. */
@@ -46,9 +46,13 @@ FC_INLINE void begin_frames(struct call *c, struct conn *k, u8 proto, u16 held)
 	f->held = held;
 	f->synced = SYNCED_YES;
 	f->seq += f->seq > 0; /* the policy had dropped the connection for a while */
+	f->mark = 0;
+	f->left = 0;
 	f->inside = 0;
 	f->misses = 0;
 	r->seq += r->seq > 0;
+	r->mark = 0;
+	r->left = 0;
 	r->synced = SYNCED_NO;
 	r->held = 0;
 	r->inside = 0;
@@ -357,10 +361,10 @@ FC_INLINE bool turn_pieces(struct call *c, struct conn *k)
 {
 	struct framing *f = find_framing(k, which_half(c, k));
 
-	if (!c->more || c->dir != DIR_OUT || f->synced != SYNCED_YES || k->state != CONN_FRAMED)
+	if (!has_more_to_write(c) || f->synced != SYNCED_YES || k->state != CONN_FRAMED)
 		return false;
 	c->position += c->total;
-	set_vector(c, c->iov + CALL_PIECES * sizeof(struct user_iovec), c->iov_left - CALL_PIECES, ~0ULL);
+	go_on_writing(c);
 	c->before = f->boundary + f->held - c->position;
 	return true;
 }

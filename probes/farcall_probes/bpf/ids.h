@@ -135,7 +135,7 @@
 #define SIZE_OPENED_ROWS 8192 /* a power of two */
 #define SIZE_ASKED 136
 #define SIZE_SETTINGS 32
-#define SIZE_CALL 5096
+#define SIZE_CALL 5120
 #define SIZE_SERVING 32
 #define SIZE_WHO 128
 #define SIZE_BUCKET 24

@@ -4,6 +4,7 @@
 #define FARCALL_MAPS_H
 
 #include "http2.h"
+#include "places.h"
 #include "tlsstate.h"
 
 enum fd_kind {
@@ -67,20 +68,6 @@ enum connector {
 };
 enum head_state { HEAD_UNKNOWN = 0, HEAD_ENDED = 1, HEAD_SHIPPING = 2 };
 
-/* Where one direction of a connection that is followed message by message stands. Places are TCP sequence numbers: what is
- * written twice (EAGAIN) or by a call that is not hooked (sendfile) does not shift them. */
-struct framing {
-	u64 first_ns; /* of the first of the bytes that are held */
-	u32 boundary; /* where the message begins that is held, or is to come next */
-	u32 seq;      /* of the next segment; a number that is left out is a loss */
-	u32 mark;     /* requests: Kafka's last correlation ID; in outer frames, whether a told message goes on */
-	u32 left;     /* of a message that goes on in further frames */
-	u16 held;     /* bytes of its beginning that came in earlier calls */
-	u8 synced;    /* boundary is right */
-	u8 misses;    /* in a row */
-	u32 inside;   /* bytes to come of the payload of Cassandra's outer frame; of HTTP/2 the stream that ends at `boundary`; else, whether a told message does */
-};
-
 #define FC_SEGMENT_BYTES (FC_LARGE_REQ + FC_LARGE_RESP)
 /* Of a message that arrives in pieces, per direction: they share what is the record's request and response otherwise. */
 #define FC_HOLD (FC_SEGMENT_BYTES / 2)
@@ -116,7 +103,10 @@ struct conn {
 	u8 never_framed; /* given up once */
 	u8 wrapped;      /* messages lie in outer frames (Cassandra 5) */
 	u16 dns_size;    /* of the message that dns_skip is the rest of */
-	struct framing framing[2]; /* by enum half */
+	union {
+		struct framing framing[2]; /* by enum half */
+		struct commands commands;  /* of a request of protocols that answer in order */
+	};
 	/* TLS, see tls.h: the bytes of the socket are sealed, requests and responses come from the library. */
 	u32 tls_left;    /* bytes of the record being read that are still to come */
 	u32 tls_in_seq;  /* TCP sequence number of the record that the newest plaintext read began in, or will, when tls_fresh */
@@ -234,6 +224,11 @@ struct call {
 	u64 piece; /* the one that is walked, when they are walked one by one */
 	u64 piece_base;
 	u64 piece_bytes;
+	/* Of the bytes of a request that the walk over its commands has in `buf`: where in it they begin, how many they are, and whether
+	 * what follows them is in another piece, or call. */
+	u64 chunk;
+	u64 chunk_bytes;
+	u64 chunk_ends;
 	u32 more;     /* the call has pieces beyond those that are looked at */
 	/* Of a call that is taken message by message: */
 	u32 position; /* TCP sequence number of its first byte */

@@ -66,18 +66,15 @@ FC_INLINE bool is_nats_word(u32 word, bool is_response)
 /* Behind the first such byte in these `n`; 0 where there is none. Eight bytes at a time. */
 FC_INLINE u64 find_mark(struct call *c, const u8 *bytes, u64 n, u64 mark)
 {
-	const u64 ones = 0x0101010101010101ULL;
 	u64 end = 0;
 	u32 i;
 
 #pragma clang loop unroll(disable)
 	for (i = 0; i < FC_NATS_LINE / 8; i++) {
-		u64 w = *(const u64 *)(bytes + 8 * i) ^ mark * ones;
-		u64 found = (w - ones) & ~w & ones << 7;
+		u64 found = mark_byte(*(const u64 *)(bytes + 8 * i), mark);
 
 		if (found) {
-			/* The lowest one is right, and the bytes up to it are counted. */
-			end = 8 * i + ((((found & -found) - 1) & ones) * ones >> 56);
+			end = 8 * i + reach_mark(found);
 			break;
 		}
 	}

@@ -27,7 +27,7 @@ FC_INLINE bool is_redis_there(const struct call *c, const struct conn *k, u64 n)
 {
 	u64 at = n - 2;
 
-	if (n != c->total || n < 3 || k->large.x.flags & FC_FLAG_PIPELINED)
+	if (n != c->total || n < 3 || k->large.x.flags & FC_FLAG_PIPELINED || k->large.x.who.commands > 1)
 		return false;
 	FC_CLAMP(at, FC_SMALL_RESP - 2);
 	return *(u16 *)(k->small.resp + at) == ('\r' | '\n' << 8) && is_short_redis(*(u64 *)k->small.resp, n);

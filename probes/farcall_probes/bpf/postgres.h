@@ -32,6 +32,8 @@ FC_INLINE bool is_postgres_type(u8 c)
 
 /* What a client sends once it has logged in, and what of that has an answer of its own: letters, as bits of their lower six. */
 #define FC_POSTGRES_ASKS (FC_BIT('Q') | FC_BIT('E'))
+/* And what the server answers at, or flushes its answers: a round trip ends with it. */
+#define FC_POSTGRES_ENDS (FC_BIT('Q') | FC_BIT('S') | FC_BIT('H') | FC_BIT('F'))
 #define FC_POSTGRES_FRONT                                                                                \
 	(FC_POSTGRES_ASKS | FC_BIT('P') | FC_BIT('B') | FC_BIT('D') | FC_BIT('C') | FC_BIT('S') | FC_BIT('H') | \
 	 FC_BIT('F') | FC_BIT('d') | FC_BIT('c') | FC_BIT('f'))

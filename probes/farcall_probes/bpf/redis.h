@@ -3,23 +3,7 @@
 #ifndef FARCALL_REDIS_H
 #define FARCALL_REDIS_H
 
-#include "fc.h"
-
-/* Of small numbers 1 or 0, computed: a branch for each digit would be paths to the verifier. */
-FC_INLINE u64 is_below(u64 d, u64 bound)
-{
-	u64 n = d - bound;
-
-	FC_HIDE(n);
-	n >>= 63;
-	FC_HIDE(n);
-	return n;
-}
-
-FC_INLINE u64 is_below_ten(u64 d)
-{
-	return is_below(d, 10);
-}
+#include "words.h"
 
 FC_INLINE bool is_digit(u8 c)
 {
@@ -83,6 +67,7 @@ FC_INLINE bool is_short_redis(u64 head, u64 total)
 	return (u8)(head >> (16 + 8 * two)) == '\r' && total >= 4 + two + least;
 }
 
+#define FC_REDIS_LEAST 4 /* bytes of a reply: ":1" and the line's end */
 #define FC_REDIS_DIGITS 9 /* proto-max-bulk-len: 512 MB */
 
 /* The length of a reply that is a bulk string, as its first bytes say it; 0 of others. Computed without branches: they would be

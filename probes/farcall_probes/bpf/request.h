@@ -81,15 +81,16 @@ FC_INLINE void settle_request(struct call *c, u64 sk, struct conn *k)
 /* Whether this call brought bytes of a head, or commands, that the record does not hold. */
 FC_INLINE bool has_more(struct call *c, struct conn *k, u64 before)
 {
+	u8 proto = k->large.x.proto;
 	u64 end = before + c->total;
 
 	if (k->share == SHARE_LOST)
 		return false;
-	if (k->large.x.proto == FC_PROTO_REDIS)
-		return end > FC_SMALL_REQ || c->more;
-	if (k->large.x.proto == FC_PROTO_POSTGRES)
-		return end > FC_LARGE_REQ || c->more;
-	return k->large.x.proto == FC_PROTO_HTTP1 && k->head != HEAD_ENDED && end > FC_LARGE_REQ;
+	if (proto == FC_PROTO_HTTP1)
+		return k->head != HEAD_ENDED && end > FC_LARGE_REQ;
+	if ((proto != FC_PROTO_REDIS && proto != FC_PROTO_POSTGRES) || !is_counted(k))
+		return false;
+	return c->more || (k->commands.at < end && end > (is_small_record(proto) ? FC_SMALL_REQ : FC_LARGE_REQ));
 }
 
 /* Bytes that begin no request, whatever follows them. An end that is asked may write by itself while another thread reads the
@@ -120,7 +121,7 @@ FC_INLINE void note_request(struct call *c, u64 sk, struct conn *k, u64 n)
 	x->resp_cap = 0;
 	x->resp_more = 0;
 	x->who.commands = 0;
-	*(u64 *)find_commands(k) = 0;
+	begin_commands(k);
 	x->flags = c->plain ? FC_FLAG_TLS : 0;
 	x->request_seq = locate_call(c, sk);
 	k->tls_begin = c->place;
@@ -206,6 +207,7 @@ FC_INLINE bool is_second_request(struct call *c, struct conn *k, u64 at)
 	return is_http_request(peek_user(c));
 }
 
+/* Also of one whose first commands were answered already. */
 FC_INLINE bool continue_request(struct call *c, u64 sk, struct conn *k)
 {
 	struct fc_exchange *x = &k->large.x;
@@ -224,7 +226,7 @@ FC_INLINE bool continue_request(struct call *c, u64 sk, struct conn *k)
 	}
 	if (x->proto == FC_PROTO_REDIS && at == x->req_bytes && is_redis_request(peek_user(c)))
 		x->flags |= FC_FLAG_PIPELINED;
-	if (at < FC_LARGE_REQ) {
+	if (at < FC_LARGE_REQ && k->state != CONN_ANSWERED) {
 		n = collect(c, k->large.req, at);
 		if (n < 0) {
 			count(c, FC_COUNT_READ_FAULT);

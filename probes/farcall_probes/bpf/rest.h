@@ -10,6 +10,7 @@
 #ifndef FARCALL_REST_H
 #define FARCALL_REST_H
 
+#include "commands.h"
 #include "databases.h"
 #include "emit.h"
 #include "http1.h"
@@ -48,10 +49,14 @@ FC_INLINE u8 grade_end(u64 last)
 }
 
 /* How a response ends, as far as the last eight bytes tell. */
-FC_INLINE u8 grade_response(u8 proto, u64 last)
+FC_INLINE u8 grade_response(const struct conn *k, u64 last)
 {
+	u8 proto = k->large.x.proto;
+
 	if (proto == FC_PROTO_HTTP1)
 		return grade_end(last);
+	if (is_asking(k))
+		return FC_ENDED_NOT;
 	if (proto == FC_PROTO_POSTGRES ? ends_postgres_answer(last) : ends_mysql_answer(last))
 		return FC_ENDED_ANSWER;
 	return FC_ENDED_NOT;
@@ -62,7 +67,7 @@ FC_INLINE u8 grade_small(const struct conn *k, s32 distance)
 {
 	bool is_text = k->large.x.proto == FC_PROTO_MEMCACHED && *(u32 *)k->small.resp == (u32)FC_WORD('V', 'A', 'L', 'U');
 
-	if (distance < 0 || k->rest_bytes < k->rest_owed)
+	if (distance < 0 || k->rest_bytes < k->rest_owed || is_asking(k))
 		return FC_ENDED_NOT;
 	if (k->rest_owed == k->rest_bytes)
 		return FC_ENDED_ANSWER;
@@ -151,7 +156,7 @@ FC_INLINE void note_first(struct conn *k, u64 last)
 FC_INLINE void note_first_answer(struct conn *k, u64 last)
 {
 	k->rest_last = last;
-	k->large.x.ended = grade_response(k->large.x.proto, last);
+	k->large.x.ended = grade_response(k, last);
 }
 
 /* Whether the first call of an answer of Redis or memcached has all of it. Both make an answer whole before they write it, 16 kB at
@@ -163,13 +168,16 @@ FC_INLINE bool is_small_there(const struct call *c, struct conn *k, u64 last)
 	u64 bound = c->dir == DIR_OUT ? FC_REST_LARGE : FC_REST_SEGMENT;
 	u64 total = c->total;
 	bool is_redis = x->proto == FC_PROTO_REDIS;
+	bool is_pipeline = x->flags & FC_FLAG_PIPELINED || x->who.commands > 1;
 	u64 owed = is_redis ? weigh_redis(r) : weigh_memcached(r);
 	u64 meta;
 
-	k->rest_owed = x->flags & FC_FLAG_PIPELINED ? 0 : owed;
-	if (total < owed || (c->dir == DIR_OUT && (c->more || total >= bound)) || x->flags & FC_FLAG_PIPELINED)
+	k->rest_owed = is_pipeline ? 0 : owed;
+	if (total < owed || (c->dir == DIR_OUT && (c->more || total >= bound)) || x->flags & FC_FLAG_PIPELINED || is_asking(k))
 		return false;
-	if (total == owed)
+	if (is_pipeline && is_redis && total < (u64)x->who.commands * FC_REDIS_LEAST)
+		return false;
+	if (total == owed && !is_pipeline)
 		return true;
 	if (is_redis)
 		return total < bound && ends_line(last) && (total > FC_SMALL_RESP || is_short_redis(*(u64 *)r, total));
@@ -189,7 +197,7 @@ FC_INLINE bool goes_on(const struct conn *k)
 		return k->follow;
 	if (is_small_record(k->large.x.proto))
 		return k->follow && (k->dir == DIR_IN || grade_small(k, 0) != FC_ENDED_ANSWER);
-	return k->follow && grade_response(k->large.x.proto, k->rest_last) != FC_ENDED_ANSWER;
+	return k->follow && grade_response(k, k->rest_last) != FC_ENDED_ANSWER;
 }
 
 /* And behind it. */
@@ -258,7 +266,7 @@ FC_INLINE u8 settle_rest(u64 sk, struct conn *k)
 	k->rest_bytes += (s64)distance;
 	k->rest_seq = place;
 	if (!is_small_record(proto))
-		return distance ? FC_ENDED_NOT : grade_response(proto, k->rest_last);
+		return distance ? FC_ENDED_NOT : grade_response(k, k->rest_last);
 	if (distance)
 		k->rest_last = 0;
 	return grade_small(k, distance);

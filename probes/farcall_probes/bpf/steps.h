@@ -137,8 +137,8 @@ FC_INLINE void head_step(void *ctx, struct call *c)
 	struct conn *k = find_conn(c, &sk);
 
 	if (k && k->large.x.proto != FC_PROTO_HTTP1) {
-		find_commands(k)->chunk = 0;
-		find_commands(k)->chunk_bytes = 0;
+		c->chunk = 0;
+		c->chunk_bytes = 0;
 		go_to(ctx, STEP_COMMANDS);
 	}
 	c->now = read_clock();
@@ -151,8 +151,10 @@ FC_INLINE void commands_step(void *ctx, struct call *c)
 	u64 sk;
 	struct conn *k = find_conn(c, &sk);
 
-	if (k && count_commands(c, k))
-		go_to(ctx, STEP_COMMANDS);
+	if (!k || !count_commands(c, k))
+		return;
+	go_to(ctx, STEP_COMMANDS);
+	lose_commands(k); /* that was the last step that the kernel allows */
 }
 
 FC_INLINE void rest_step(void *ctx, struct call *c)

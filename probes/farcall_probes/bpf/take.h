@@ -129,6 +129,11 @@ FC_INLINE void take_confirmed(void *ctx, struct call *c, struct fdent *e, u64 sk
 		}
 		return;
 	}
+	if (k && state == CONN_ANSWERED && is_asking(k)) {
+		c->sk = sk;
+		go_to(ctx, STEP_CONTINUE);
+		return;
+	}
 	if (plain && state == CONN_ANSWERED && k->dir == c->dir && begin_next(ctx, c, sk, k))
 		return;
 	meet_bytes(ctx, c, e, k, plain);
@@ -208,10 +213,14 @@ FC_INLINE bool take_usual(void *ctx, struct call *c, u64 sk, struct conn *k)
 	} else if (state == CONN_FRAMED) {
 		go_to(ctx, STEP_FRAMES);
 	} else if (state == CONN_ANSWERED) {
-		if (k->dir == c->dir)
+		if (k->dir != c->dir) {
+			if (k->unpaired || k->follow)
+				go_to(ctx, STEP_REST);
+			return true;
+		}
+		if (!is_asking(k))
 			return begin_next(ctx, c, sk, k);
-		if (k->unpaired || k->follow)
-			go_to(ctx, STEP_REST);
+		go_to(ctx, STEP_CONTINUE);
 	} else if (k->dir != c->dir) {
 		answer_request(ctx, c, sk, k);
 	} else if (state == CONN_REQUEST) {

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Where a command ends, as its first bytes say it: what commands.h walks by. */
+#ifndef FARCALL_LENGTHS_H
+#define FARCALL_LENGTHS_H
+
+#include "maps.h"
+#include "postgres.h"
+
+#define FC_LENGTH_BYTES 16 /* hold any length */
+
+enum taken {
+	TAKEN_NOT, /* none begins there */
+	TAKEN,
+	TAKEN_PART, /* too few bytes to tell */
+};
+
+/* A length of Redis: of an array, which is a command, or of an argument. `n` bytes of it are there, lo and hi the first of them. */
+FC_INLINE enum taken take_redis(struct call *c, struct fc_who *who, struct commands *place, u64 n, u64 lo, u64 hi)
+{
+	u64 begins = is_below(place->left, 1);
+	u64 word = lo >> 8 | hi << 56;
+	u64 reach = reach_mark(mark_not_digits(word));
+	u64 value = read_digits(word, reach - 1);
+	u64 wrong = (u8)lo ^ ('$' + begins * ('*' - '$'));
+	u64 bad = ((u8)(word >> (8 * (reach - 1) & 63)) ^ '\r') | is_below(reach, 2);
+
+	FORGET(c, wrong);
+	FORGET(c, bad);
+	if (wrong)
+		return TAKEN_NOT;
+	if (bad)
+		return n < FC_LENGTH_BYTES ? TAKEN_PART : TAKEN_NOT;
+	place->left = value * begins + (place->left - 1) * (1 - begins);
+	place->at += reach + 2 + (value + 2) * (1 - begins);
+	who->commands += begins * is_below(who->commands, 0xffff);
+	return TAKEN;
+}
+
+/* A message of PostgreSQL; `left` says that a round trip has not ended with it. */
+FC_INLINE enum taken take_postgres(struct call *c, struct fc_who *who, struct commands *place, u64 n, u64 lo)
+{
+	u64 length = swap32((u32)(lo >> 8));
+	u64 type = (u8)lo;
+	u64 wrong = (type >> 6 ^ 1) | (~(FC_POSTGRES_FRONT >> (type & 63)) & 1);
+	u64 bad = is_below(length, 4) | (length & -FC_POSTGRES_LONGEST);
+
+	FORGET(c, wrong);
+	FORGET(c, bad);
+	if (wrong)
+		return TAKEN_NOT;
+	if (n < FC_POSTGRES_HEADER)
+		return TAKEN_PART;
+	if (bad)
+		return TAKEN_NOT;
+	place->at += 1 + length;
+	place->left = ~(FC_POSTGRES_ENDS >> (type & 63)) & 1;
+	who->commands += (FC_POSTGRES_ASKS >> (type & 63) & 1) * is_below(who->commands, 0xffff);
+	return TAKEN;
+}
+
+/* One length, or what tells one, of the `n` bytes. */
+FC_INLINE enum taken take_command(struct call *c, struct conn *k, const u8 *bytes, u64 n)
+{
+	struct fc_who *who = &k->large.x.who;
+	struct commands *place = &k->commands;
+	u64 lo = *(const u64 *)bytes;
+	u64 hi = *(const u64 *)(bytes + 8);
+
+	if (k->large.x.proto == FC_PROTO_POSTGRES)
+		return take_postgres(c, who, place, n, lo);
+	return take_redis(c, who, place, n, lo, hi);
+}
+
+#endif
