@@ -65,7 +65,7 @@ FC_INLINE void meet_bytes(void *ctx, struct call *c, struct fdent *e, struct con
 	    !(c->len[0] >= 8 && may_be_multiplexed(head))) {
 		bool answers = is_http_response(head);
 
-		if (answers)
+		if (answers && is_visible(read_task()))
 			count(c, FC_COUNT_ORPHAN);
 		if (plain)
 			return;

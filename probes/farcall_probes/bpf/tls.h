@@ -209,10 +209,12 @@ FC_INLINE struct fdent *find_session(struct call *c, struct tls_call *t, u64 ssl
 	return adopt_session(c, t, ssl, len, data);
 }
 
-/* Pieces of plaintext of a process that is not left out on purpose. */
+/* Pieces of plaintext of a process that is not left out on purpose. Probes are hit by whoever uses the file, of other nodes too. */
 FC_INLINE void count_unowned(struct call *c, u64 pieces)
 {
-	if (!is_dropped(c, load_cgroup(read_task())))
+	u64 task = read_task();
+
+	if (is_visible(task) && !is_dropped(c, load_cgroup(task)))
 		c->counts[FC_COUNT_TLS_UNOWNED] += pieces;
 }
 

@@ -198,6 +198,12 @@ FC_INLINE u32 find_visible_id(u64 leader)
 	return load_u32(AT(entry, OFF_UPID_NR));
 }
 
+/* Whether the running process is one of the agent's node: what others do is not the agent's to count. */
+FC_INLINE bool is_visible(u64 task)
+{
+	return !NUM(NUM_PIDNS_LEVEL) || find_visible_id(load_u64(AT(task, OFF_TASK_LEADER)));
+}
+
 FC_INLINE void fill_process(struct call *c, struct fc_who *w)
 {
 	u64 task = read_task();
