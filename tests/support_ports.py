@@ -1,12 +1,11 @@
 """Ports for servers that a test starts: below the kernel's ephemeral range, so that no outgoing connection takes one
 between the choice and the listening, nor while a killed server is away."""
 
-import os
 import random
 import socket
 
 FIRST, LAST = 20_000, 32_767  # ephemeral ports begin at 32,768 unless set otherwise
-_CHOICE = random.Random(os.getpid())
+_CHOICE = random.SystemRandom()  # tiers side by side have the same process IDs
 
 
 def find_free_port() -> int:

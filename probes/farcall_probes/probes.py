@@ -124,6 +124,11 @@ class KernelCapture:
         self._rings.append(ring)
         return ring
 
+    @property
+    def own_tgid(self) -> int:
+        """This process' ID in the first PID namespace, whose thread IDs records have."""
+        return self._loaded.own_tgid
+
     # ---- settings ----
 
     def _change(self, settings: Settings) -> None:
@@ -132,7 +137,7 @@ class KernelCapture:
 
     def enable(self, *, only_own: bool = False) -> None:
         """Attaching is not atomic: records begin when every hook is there. `only_own`: of this process alone."""
-        only = self._loaded.own_tgid if only_own else 0
+        only = self.own_tgid if only_own else 0
         self._change(replace(self._settings, enabled=True, only_tgid=only))
 
     def set_dns_port(self, port: int) -> None:
@@ -169,7 +174,7 @@ class KernelCapture:
         return {cgroup_id: n for cgroup_id, n in lost.items() if n}
 
     def forget_own_process(self) -> None:
-        self._change(replace(self._settings, own_tgid=self._loaded.own_tgid))
+        self._change(replace(self._settings, own_tgid=self.own_tgid))
 
     # ---- reading ----
 

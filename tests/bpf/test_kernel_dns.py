@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -371,15 +372,15 @@ def test_two_answers_in_one_tcp_read_are_two(watch: Watch) -> None:
     assert [data_of(a) for a in answers] == [make_answer(1), make_answer(2, 200), make_answer(3)]
 
 
-def test_a_real_lookup_is_seen_under_the_process_that_asked(watch: Watch) -> None:
+def test_a_real_lookup_is_seen_under_the_process_that_asked(watch: Watch, tmp_path: Path) -> None:
     """The C library's resolver, in a process of its own with its own resolver configuration."""
+    (resolv := tmp_path / "resolv.conf").write_text(f"nameserver {RESOLVER}\noptions timeout:5\n")
     script = (
         "import ctypes, socket\n"
         "libc = ctypes.CDLL(None)\n"
         "libc.unshare(0x20000)\n"  # CLONE_NEWNS
         "libc.mount(None, b'/', None, 0x44000, None)\n"  # MS_REC | MS_PRIVATE
-        f"open('/tmp/farcall-resolv-{os.getpid()}', 'w').write('nameserver {RESOLVER}\\noptions timeout:5\\n')\n"
-        f"libc.mount(b'/tmp/farcall-resolv-{os.getpid()}', b'/etc/resolv.conf', None, 0x1000, None)\n"
+        f"libc.mount(b'{resolv}', b'/etc/resolv.conf', None, 0x1000, None)\n"
         "try: socket.getaddrinfo('lookup.test', 80)\n"
         "except OSError: pass\n"
     )
@@ -393,7 +394,6 @@ def test_a_real_lookup_is_seen_under_the_process_that_asked(watch: Watch) -> Non
                 server.sendto(query[:2] + b"\x81\x83" + query[4:], address)
         finally:
             child.wait(30)
-            os.unlink(f"/tmp/farcall-resolv-{os.getpid()}")
         answers = watch.answers(tgid=child.pid)
 
     assert len(answers) == 2

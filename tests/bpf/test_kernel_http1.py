@@ -285,7 +285,7 @@ def test_the_process_is_the_one_that_made_the_call(watch: Watch) -> None:
         seen = watch.exchanges(port_of(pair))
 
     for s in seen:
-        assert s.tgid == os.getpid() and s.tid == threading.get_native_id()
+        assert (s.tgid, s.tid) == (os.getpid(), watch.capture.own_tgid)  # of its main thread
         assert int(s.record["netns"]) == os.stat("/proc/self/ns/net").st_ino
         assert s.record["comm"] == Path("/proc/thread-self/comm").read_bytes().strip()
     assert {s.role for s in seen} == {CLIENT, SERVER}

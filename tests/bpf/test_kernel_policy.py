@@ -1,6 +1,6 @@
 """What the policy excludes never produces a record, in the kernel already; every loss is counted, one by one."""
 
-import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def own_cgroup() -> Iterator[Path]:
     """A cgroup of the hierarchy that identities are taken from on this machine."""
     root = Path("/sys/fs/cgroup")
     memory = root / "memory"
-    directory = (memory if memory.is_dir() else root) / f"farcall-test-{os.getpid()}"
+    directory = (memory if memory.is_dir() else root) / f"farcall-test-{secrets.token_hex(4)}"
     directory.mkdir()
     try:
         yield directory
