@@ -158,7 +158,6 @@ def make_drained(
     heads: Sequence[Records] = (),
     small: Sequence[Records] = (),
     large: Sequence[Records] = (),
-    fill: float = 0.0,
     full: bool = False,
 ) -> Drained:
     def joined(records: Sequence[Records], dtype: np.dtype[np.void]) -> Records:
@@ -174,7 +173,6 @@ def make_drained(
         small=joined(small, events.SMALL),
         large=joined(large, events.LARGE),
         full=full,
-        fill=fill,
     )
 
 
@@ -233,6 +231,8 @@ class FakeCapture:
         self.count_in_flight: Callable[[], int] = lambda: 0
         self.read_capped: Callable[[], dict[int, int]] = dict
         self.ask_rest: Callable[[int, int, int], bool] = lambda sk, conn_id, seq: False
+        self.measure_fill: Callable[[], float] = lambda: 0.0
+        self.gather: Callable[[int | None], int] = lambda most: 0
         self.limits_ns: list[int] = []  # that late requests were looked for with
         self.closed = False
         self.forgot_own = False

@@ -29,7 +29,6 @@ class Drained:
     small: Records  # events.SMALL
     large: Records  # events.LARGE
     full: bool
-    fill: float  # fullest ring, 0..1: the adaptive timer's input
 
 
 class Attached(Protocol):
@@ -57,8 +56,15 @@ class Capture(Protocol):
     capabilities: tuple[Capability, ...]
     tls: TlsProbes | None
 
+    def measure_fill(self) -> float:
+        """Of the fullest ring, 0..1."""
+
+    def gather(self, most: int | None, /) -> int:
+        """Makes room in the rings: what lies there is copied to where the next drain finds it, up to `most` exchanges of each ring.
+        How many exchanges of one ring wait there now, the most of all."""
+
     def drain(self, most: int | None = None) -> Drained:
-        """`most`: exchanges of each ring; those beyond are left for the next drain."""
+        """All that was gathered and lies in the rings. `most`: exchanges of each ring; those beyond are left for the next drain."""
 
     def read_counters(self) -> dict[str, int]:
         """Names as in counters.py, summed over CPUs; only ever grow."""

@@ -12,7 +12,7 @@ import numpy as np
 from farcall.envelope import Capability
 from farcall_probes import artefact, btf, counters, events, selftest, sites, tracefs
 from farcall_probes.bpfsys import BpfError
-from farcall_probes.capture import Drained, Records, TlsProbes
+from farcall_probes.capture import Drained, TlsProbes
 from farcall_probes.loader import Attached, Loaded, LoadError
 from farcall_probes.maps import Maps, MapSizes, Settings
 from farcall_probes.ring import Ring
@@ -104,14 +104,6 @@ class KernelCapture:
             self._large = self._map_ring("MAP_RING_LARGE", sizes.ring_large, events.LARGE)
             self._head = self._map_ring("MAP_RING_HEAD", sizes.ring_head, events.HEAD)
             self._dns = self._map_ring("MAP_RING_DNS", sizes.ring_dns, events.DNS)
-            self._nothing = Drained(
-                dns=self._dns.read(0),
-                heads=self._head.read(0),
-                small=self._small.read(0),
-                large=self._large.read(0),
-                full=False,
-                fill=0.0,
-            )
             self._loaded = Loaded(compiled, values, self.maps)
         except BaseException:
             self._close_maps()
@@ -185,31 +177,36 @@ class KernelCapture:
         counts = zip(counters.KERNEL_COUNTERS, self.maps.read_counts(), strict=False)
         return {**dict(counts), "kernel_missed_lost": self._misses}
 
-    def drain(self, most: int | None = None) -> Drained:
-        """The exchange rings' ends first, then DNS whole, then the rest up to those ends: an answer that was read before
-        an exchange of this drain began is in this drain or an earlier one."""
-        if all(ring.is_empty for ring in self._rings):  # an idle node: ten times a second
-            return self._nothing
-        fill = self._measure_fill()
-        small_end, large_end = self._small.read_end(), self._large.read_end()
-        dns = self._read_whole(self._dns)
-        heads = self._head.read(self._head.read_end())
-        small, large = self._small.read(small_end, most), self._large.read(large_end, most)
-        full = most is not None and max(len(small), len(large)) >= most
-        full = full or self._measure_fill() >= _FULL
-        return Drained(dns=dns, heads=heads, small=small, large=large, full=full, fill=fill)
-
-    def _measure_fill(self) -> float:
+    def measure_fill(self) -> float:
         return max(ring.measure_fill() for ring in self._rings)
 
-    def _read_whole(self, ring: Ring) -> Records:
+    def gather(self, most: int | None = None) -> int:
+        """The exchange rings' ends first, then DNS whole, then the rest up to those ends: an answer that was read before
+        an exchange that was gathered here began was gathered too, now or earlier."""
+        small_end, large_end = self._small.read_end(), self._large.read_end()
+        self._gather_whole(self._dns)
+        self._head.gather(self._head.read_end())
+        self._small.gather(small_end, most)
+        self._large.gather(large_end, most)
+        return max(self._small.gathered, self._large.gathered)
+
+    def drain(self, most: int | None = None) -> Drained:
+        count = self.gather(most)
+        return Drained(
+            dns=self._dns.take(),
+            heads=self._head.take(),
+            small=self._small.take(),
+            large=self._large.take(),
+            full=(most is not None and count >= most) or self.measure_fill() >= _FULL,
+        )
+
+    def _gather_whole(self, ring: Ring) -> None:
         """A record that is being written on another CPU hides those behind it: wait for it, briefly."""
         end = ring.read_end()
-        records = ring.read(end)
+        ring.gather(end)
         deadline = time.monotonic() + _BUSY_WAIT_S
         while not ring.has_read_to(end) and time.monotonic() < deadline:
-            records = np.concatenate((records, ring.read(end)))
-        return records
+            ring.gather(end)
 
     def tell_late(self, limit_ns: int) -> int:
         """Records requests that have waited for their answer for longer than `limit_ns`, once each; how many. Reads the whole

@@ -45,7 +45,10 @@ class Ring:
         self._producer_map = mmap.mmap(fd, _PAGE, prot=mmap.PROT_READ, offset=_PAGE)
         self._consumer = np.frombuffer(self._consumer_map, np.uint64, 1)
         self._producer = np.frombuffer(self._producer_map, np.uint64, 1)
-        self._empty = np.zeros(0, layout)
+        # As opaque bytes: with its fields numpy would copy one field at a time.
+        self._opaque = np.dtype((np.void, layout.itemsize))
+        self._gathered = self._nothing = np.zeros(0, self._opaque)
+        self._count = 0  # of records in there
         self._position = int(self._consumer[0])  # nobody else moves it
         self._window = ctypes.c_ubyte * (size + _PAGE)  # as large as a mapping can be
 
@@ -53,33 +56,46 @@ class Ring:
         """Position behind the last record reserved so far."""
         return int(self._producer[0])
 
-    @property
-    def is_empty(self) -> bool:
-        return self.read_end() == self._position
-
     def measure_fill(self) -> float:
         """0..1"""
         return (self.read_end() - self._position) / self._size
 
-    def read(self, end: int, most: int | None = None) -> Records:
-        """Copies of the records up to `end`, or up to the first that is not submitted yet, but no more than `most`; frees their
-        room."""
+    @property
+    def gathered(self) -> int:
+        """Records that the next `take` gives out."""
+        return self._count
+
+    def gather(self, end: int, most: int | None = None) -> None:
+        """Copies the records up to `end`, or up to the first that is not submitted yet, behind those that were gathered before, no
+        more than `most` with those; frees their room."""
         start = self._position
         n = (end - start) // self._stride
-        if n <= 0:
-            return self._empty
         if most is not None:
-            n = min(n, most)
+            n = min(n, most - self._count)
+        if n <= 0:
+            return
+        self._make_room(n, most or 0)
         begin = start & (self._size - 1)
         before = begin % _PAGE
-        header, records = self._copy(_DATA + begin - before, before, n)
-        self._position = start + len(records) * self._stride
+        self._position = start + self._copy(_DATA + begin - before, before, n) * self._stride
         self._consumer[0] = self._position
-        discarded = (header & _DISCARDED) != 0
-        return records[~discarded] if discarded.any() else records
 
-    def _copy(self, offset: int, before: int, n: int) -> tuple[npt.NDArray[np.uint32], Records]:
-        """Of the records that begin `before` bytes behind this place in the map. Raises OSError."""
+    def take(self) -> Records:
+        """What was gathered; it owns its memory."""
+        records, self._gathered = self._gathered[: self._count], self._nothing
+        self._count = 0
+        return records.view(self._layout)
+
+    def _make_room(self, more: int, most: int) -> None:
+        wanted = self._count + more
+        if wanted > len(self._gathered):
+            # Pages that no record is written to are never the process'.
+            roomy = np.empty(max(wanted, most), self._opaque)
+            roomy[: self._count] = self._gathered[: self._count]
+            self._gathered = roomy
+
+    def _copy(self, offset: int, before: int, n: int) -> int:
+        """The records that begin `before` bytes behind this place in the map; how many of them were submitted. Raises OSError."""
         room = before + n * self._stride
         address = _LIBC.mmap(None, room, mmap.PROT_READ, mmap.MAP_SHARED, self._fd, offset)
         if address == _FAILED:
@@ -90,19 +106,21 @@ class Ring:
         finally:
             _LIBC.munmap(address, room)
 
-    def _copy_from(
-        self, window: "memoryview[int]", at: int, n: int
-    ) -> tuple[npt.NDArray[np.uint32], Records]:
+    def _copy_from(self, window: "memoryview[int]", at: int, n: int) -> int:
         """Headers first: what one says is submitted was written before it said so."""
         stride = (self._stride,)
         header = np.ndarray(n, "<u4", window, at, stride).copy()
         busy = np.flatnonzero(header & _BUSY)
         if len(busy):
             header = header[: busy[0]]
-        # As opaque bytes: with its fields numpy would copy one field at a time.
-        opaque = np.dtype((np.void, self._layout.itemsize))
-        records = np.ndarray(len(header), opaque, window, at + RING_HEADER, stride)
-        return header, records.copy().view(self._layout)
+        n = len(header)
+        records = np.ndarray(n, self._opaque, window, at + RING_HEADER, stride)
+        discarded = (header & _DISCARDED) != 0
+        if discarded.any():
+            records = records[~discarded]
+        self._gathered[self._count : self._count + len(records)] = records
+        self._count += len(records)
+        return n
 
     def has_read_to(self, end: int) -> bool:
         return self._position >= end

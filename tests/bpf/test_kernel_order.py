@@ -30,8 +30,9 @@ def make_answer(number: int) -> bytes:
     return number.to_bytes(2, "big") + b"\x81\x80" + bytes(20)
 
 
+@pytest.mark.parametrize("gathers", [0, 3])
 def test_answers_come_no_later_than_the_exchanges_that_follow_them(
-    capture: KernelCapture, watch: Watch
+    capture: KernelCapture, watch: Watch, gathers: int
 ) -> None:
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as resolver,
@@ -54,6 +55,8 @@ def test_answers_come_no_later_than_the_exchanges_that_follow_them(
 
         def drain() -> None:
             nonlocal answered, exchanges
+            for _ in range(gathers):
+                capture.gather(None)
             drained = capture.drain()
             own = drained.dns[drained.dns["lport"] == local]
             for data in own["data"].tolist():

@@ -4,13 +4,15 @@ import json
 import threading
 import time
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
 
 from farcall.effective import EffectiveWatcher, write_effective
 from farcall.envelope import BATCH_PATH, STATUS_PATH, parse_agent_status
-from farcall_probes.agent import Agent, Surroundings
+from farcall_probes.agent import PORTION, Agent, Surroundings
+from farcall_probes.capture import Drained
 from support_agent import (
     TOKEN,
     FakeCapture,
@@ -86,6 +88,32 @@ def test_status_says_what_is_seen_and_lost(tmp_path: Path) -> None:
     assert status.counters["kernel_small_lost"] == 5
     assert status.gauges["rss_bytes"] > 1_000_000
     assert status.capabilities[0].name == "fake"
+
+
+def test_what_fills_a_ring_is_gathered_and_taken_when_no_more_may_fit(tmp_path: Path) -> None:
+    capture, seen = FakeCapture(), list[str]()
+    is_taken = threading.Event()
+    waiting = chain([PORTION // 2] * 20, repeat(PORTION))
+    drain = capture.drain
+
+    def gather(most: int | None) -> int:
+        seen.append("portion" if (count := next(waiting)) == most else "some")
+        return count
+
+    def drain_seen(most: int | None = None) -> Drained:
+        seen.append("drain")
+        if "portion" in seen:
+            is_taken.set()
+        return drain(most)
+
+    capture.measure_fill = lambda: 1.0
+    capture.gather, capture.drain = gather, drain_seen  # type: ignore[method-assign]
+    with FakeExporter() as exporter, running(make_agent(tmp_path, exporter, capture)):
+        assert is_taken.wait(30)
+
+    portion = seen.index("portion")
+    assert seen[portion + 1] == "drain"
+    assert seen[:portion].count("drain") < seen[:portion].count("some")
 
 
 def test_rows_wait_and_go_in_fewer_batches_while_the_exporter_is_behind(tmp_path: Path) -> None:

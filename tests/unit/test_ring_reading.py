@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from farcall_probes.ring import Ring
+from farcall_probes.ring import Records, Ring
 
 pytestmark = pytest.mark.unit
 
@@ -61,8 +61,13 @@ def ring(writer: Writer) -> Iterator[Ring]:
     made.close()
 
 
+def read(ring: Ring, end: int | None = None) -> Records:
+    ring.gather(ring.read_end() if end is None else end)
+    return ring.take()
+
+
 def read_all(ring: Ring) -> list[int]:
-    return [int(n) for n in ring.read(ring.read_end())["number"]]
+    return [int(n) for n in read(ring)["number"]]
 
 
 def test_an_empty_ring_gives_nothing(ring: Ring) -> None:
@@ -96,7 +101,7 @@ def test_only_records_up_to_the_end_asked_for_are_read(ring: Ring, writer: Write
     end = ring.read_end()
     writer.put(2)
 
-    assert ring.read(end)["number"].tolist() == [1]
+    assert read(ring, end)["number"].tolist() == [1]
     assert ring.has_read_to(end)
     assert read_all(ring) == [2]
 
@@ -109,10 +114,10 @@ def test_a_record_in_the_making_hides_those_behind_it_until_it_is_submitted(
     writer.put(3)
     end = ring.read_end()
 
-    assert ring.read(end)["number"].tolist() == [1]
+    assert read(ring, end)["number"].tolist() == [1]
     assert not ring.has_read_to(end)
     writer.submit(STRIDE)
-    assert ring.read(end)["number"].tolist() == [2, 3]
+    assert read(ring, end)["number"].tolist() == [2, 3]
 
 
 def test_discarded_records_are_left_out(ring: Ring, writer: Writer) -> None:
@@ -125,12 +130,32 @@ def test_discarded_records_are_left_out(ring: Ring, writer: Writer) -> None:
 
 def test_what_was_read_does_not_change_when_the_ring_moves_on(ring: Ring, writer: Writer) -> None:
     writer.put(1)
-    kept = ring.read(ring.read_end())
+    kept = read(ring)
     for number in range(2, 2 + RECORDS):
         writer.put(number)
         read_all(ring)
 
     assert kept["number"].tolist() == [1]
+
+
+def test_what_is_gathered_waits_until_it_is_taken_up_to_so_many(ring: Ring, writer: Writer) -> None:
+    for number in range(5):
+        writer.put(number, DISCARDED if number == 1 else 0)
+        ring.gather(ring.read_end(), 3)
+
+    assert ring.gathered == 3
+    assert writer.consumed() == 4 * STRIDE
+    assert ring.take()["number"].tolist() == [0, 2, 3]
+    assert ring.gathered == 0
+    assert read_all(ring) == [4]
+
+
+def test_more_may_be_gathered_than_was_made_room_for(ring: Ring, writer: Writer) -> None:
+    for number in range(3 * RECORDS):
+        writer.put(number)
+        ring.gather(ring.read_end(), 2 if number == 0 else None)
+
+    assert ring.take()["number"].tolist() == list(range(3 * RECORDS))
 
 
 def test_a_full_ring_is_read_whole_wherever_it_begins(ring: Ring, writer: Writer) -> None:
@@ -147,7 +172,7 @@ def test_a_full_ring_is_read_whole_wherever_it_begins(ring: Ring, writer: Writer
 def test_nothing_of_the_data_stays_mapped(ring: Ring, writer: Writer) -> None:
     for number in range(RECORDS):
         writer.put(number)
-    kept = ring.read(ring.read_end())
+    kept = read(ring)
 
     lines = Path("/proc/self/maps").read_text().splitlines()
     offsets = [int(line.split()[2], 16) for line in lines if "farcall-ring" in line]
