@@ -5,17 +5,18 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from farcall_probes.capture import Attached
 from farcall_probes.elf import ElfFile
 from farcall_probes.events import PROTO_HTTP1, Flag
 from farcall_probes.libraries import Libraries
 from farcall_probes.mappings import MappedFile, parse_maps
 from farcall_probes.probes import KernelCapture
-from farcall_probes.tlspoints import find_ssl_points
+from farcall_probes.tlspoints import Point, find_ssl_points
 from support_probes import Watch
 
 
@@ -57,14 +58,22 @@ def probed(capture: KernelCapture, path: str, *, at_copies: bool = True) -> Iter
 
 
 @contextmanager
-def libraries_of(capture: KernelCapture, directory: Path, tgid: int) -> Iterator[Libraries]:
-    """Those of this one process, found as the agent finds them and read meanwhile; others of the machine are none of the test's."""
+def libraries_of(
+    capture: KernelCapture, directory: Path, tgid: int, *, only: str = ""
+) -> Iterator[Libraries]:
+    """Those of this one process, found as the agent finds them and read meanwhile; others of the machine are none of the test's.
+    `only`: files with this in their name are read; of all others, which other processes may have too, nothing is counted."""
     assert capture.tls is not None
     capture.tls.load()
+    attach = capture.tls.attach
+
+    def attach_some(fd: int, points: Sequence[Point]) -> Attached:
+        return attach(fd, points if only in os.readlink(f"/proc/self/fd/{fd}") else ())
+
     proc = directory / "proc"
     proc.mkdir()
     (proc / str(tgid)).symlink_to(f"/proc/{tgid}")
-    libraries = Libraries(capture.tls.attach, proc=proc)
+    libraries = Libraries(attach_some, proc=proc)
     try:
         while libraries.look():
             pass

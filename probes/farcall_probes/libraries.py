@@ -43,8 +43,11 @@ DEAR_HITS_PER_S = 2_000  # 11 µs each: 2 % of a core
 DEAR_REST_S = 60.0
 
 # Shared objects that may hold a TLS library of their own: linked into an extension or a language's runtime. Of all
-# others only the name tells. (`_rust.abi3.so` is the Python package cryptography's, which pyOpenSSL speaks through.)
-_LIKELY = re.compile(r"ssl|tls|crypto|quic|node|python|ruby|php|grpc|envoy|_rust\.abi3", re.I)
+# others only the name tells. (`_rust.abi3.so` is the Python package cryptography's, which pyOpenSSL speaks through; tcnative
+# is Netty's.)
+_LIKELY = re.compile(
+    r"ssl|tls|crypto|quic|node|python|ruby|php|grpc|envoy|tcnative|conscrypt|_rust\.abi3", re.I
+)
 _SSL_NAME = re.compile(r"^lib(boring)?ssl[-.]")
 
 
@@ -368,7 +371,8 @@ def find_points(elf: ElfFile) -> tuple[str, list[Point]] | None:
     """(kind, points), or None for a file that holds no TLS library. Raises ElfError."""
     points = find_ssl_points(elf)
     if points:
-        return "openssl", points
+        is_called = any(p.program == "uprobe__tls_read" for p in points)
+        return "openssl", (is_called and find_boring_points(elf)) or points
     if is_go(elf) and (points := find_go_points(elf)):
         return "go", points
     if points := find_boring_points(elf):

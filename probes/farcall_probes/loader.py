@@ -39,7 +39,8 @@ _PSEUDO_MAP_FD = 1  # src_reg of a lddw whose immediate is a map's descriptor
 RUN_VALUES = {"NUM_PIDNS_LEVEL": "own_level"}
 # Numbers that say how a program is loaded, not on what.
 LOAD_VALUES = frozenset(
-    "NUM_IN_UPROBE NUM_DEAR NUM_RECORD NUM_RECORD_AT NUM_RECORD_IS_NEW NUM_IN_INIT NUM_OWNER".split()
+    "NUM_IN_UPROBE NUM_DEAR NUM_RECORD NUM_RECORD_AT NUM_RECORD_IS_NEW".split()
+    + "NUM_IN_INIT NUM_WANT NUM_WANT_IN NUM_OWNER".split()
 )
 _NO_VALUES: Mapping[str, int] = {}
 

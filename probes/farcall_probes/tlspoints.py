@@ -18,7 +18,7 @@ MAX_FUNCTION = 512  # bytes looked at of an exported function; those of OpenSSL 
 SSL_NAMES = (
     *("SSL_read", "SSL_read_ex", "SSL_write", "SSL_write_ex", "SSL_write_ex2"),
     *("SSL_peek", "SSL_peek_ex"),
-    "SSL_in_init",
+    *("SSL_in_init", "SSL_want"),
 )
 _LOAD = 0x8B
 _OF_ARGUMENT = frozenset((0x47, 0x87))  # ModRM of `mov n(%rdi),%eax`
@@ -38,8 +38,11 @@ class Point:
     register: int = 0
     member: int = 0
     is_new: bool = False
-    # Where in an SSL object stands whether its handshake goes on; 0: not known.
+    # Where in an SSL object stands whether its handshake goes on, and what it waits for; the latter perhaps in another one, which
+    # the word at `want_in` points at. 0: not known.
     in_init: int = 0
+    want: int = 0
+    want_in: int = 0
 
 
 def find_ssl_points(elf: ElfFile, *, at_copies: bool = True) -> list[Point]:
@@ -89,10 +92,12 @@ def _find_peeks(elf: ElfFile, symbols: dict[str, Symbol]) -> Iterator[int | None
 
 
 def _find_writes(elf: ElfFile, symbols: dict[str, Symbol]) -> Iterator[Point]:
-    in_init = _find_in_init(elf, symbols)
+    # statem.in_init (ssl/statem/statem.h) and rwstate (ssl/ssl_local.h), since OpenSSL 1.1.0
+    in_init, want = (_find_member(elf, symbols, name) for name in ("SSL_in_init", "SSL_want"))
     inner = _find_inner(elf, symbols, "SSL_write", "SSL_write_ex", "SSL_write_ex2")
     if inner is not None:
-        yield Point(program="uprobe__tls_write", offset=elf.to_offset(inner), in_init=in_init)
+        offset = elf.to_offset(inner)
+        yield Point(program="uprobe__tls_write", offset=offset, in_init=in_init, want=want)
         return
     seen: set[int] = set()
     for name in ("SSL_write", "SSL_write_ex", "SSL_write_ex2"):
@@ -106,13 +111,14 @@ def _find_writes(elf: ElfFile, symbols: dict[str, Symbol]) -> Iterator[Point]:
             offset=elf.to_offset(symbol.address) + (cheap or 0),
             dear=cheap is None,
             in_init=in_init,
+            want=want,
         )
 
 
-def _find_in_init(elf: ElfFile, symbols: dict[str, Symbol]) -> int:
-    """The one far member of 32 bits that SSL_in_init loads of its argument to return it: statem.in_init (ssl/statem/statem.h), since
-    OpenSSL 1.1.0. BoringSSL's loads pointers."""
-    symbol = symbols.get("SSL_in_init")
+def _find_member(elf: ElfFile, symbols: dict[str, Symbol], name: str) -> int:
+    """The one member of 32 bits, not the first, that the function loads of its argument to return it; 0 where it does otherwise.
+    BoringSSL's load pointers."""
+    symbol = symbols.get(name)
     if symbol is None or not 0 < symbol.size <= MAX_FUNCTION:
         return 0
     code = elf.read_code(symbol.address, symbol.size)
@@ -124,7 +130,6 @@ def _find_in_init(elf: ElfFile, symbols: dict[str, Symbol]) -> int:
             found.add(int.from_bytes(code[i.at + 2 : i.at + i.length], "little", signed=True))
     member = found.pop() if len(found) == 1 else 0
     return member if 0 < member < _MOST_MEMBER else 0
-
 
 
 def _find_reads(elf: ElfFile, symbols: dict[str, Symbol]) -> Iterator[Point]:

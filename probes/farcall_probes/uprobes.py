@@ -69,6 +69,8 @@ class Uprobes:
                     "NUM_RECORD_AT": point.member,
                     "NUM_RECORD_IS_NEW": int(point.is_new),
                     "NUM_IN_INIT": point.in_init,
+                    "NUM_WANT": point.want,
+                    "NUM_WANT_IN": point.want_in,
                     "NUM_OWNER": owner,
                 }
                 program = self._programs.find_uprobe(point.program, values)

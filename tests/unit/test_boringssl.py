@@ -2,6 +2,7 @@
 
 import os
 import random
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,71 @@ def test_the_copy_in_ssl_read_and_the_beginning_of_ssl_write_are_found_in_grpcio
     assert before[-1].startswith("call") and "memcpy" in before[-1]
     assert any(line.endswith(",%rsi") and line.startswith("mov 0x") for line in before)
     assert any(line.startswith("push") for line in disassemble_before(path, write.offset)[-3:])
+
+
+# As compilers make them: gcc 9 (Netty's) loads the member again, adds and stores it; clang (Envoy's) leaves by an error first, and
+# 2022's SSL_write gave an int as its last argument (Conscrypt's).
+COPIES = {
+    "stored": """
+  mov %rdi,%rbx; call inner; mov 0x30(%rbx),%rax; mov 0x80(%rax),%rsi; mov %r14,%rdi; call memcpy
+  mov 0x30(%rbx),%rax; mov 0x80(%rax),%rsi; add %rcx,%rsi; mov %rsi,0x80(%rax); pop %rbx; ret""",
+    "after an error": """
+  cmpq $0,0x98(%rdi); je 1f; lea name(%rip),%rcx; call error; pop %rbx; ret
+1: mov %rdi,%rbx; call inner; mov 0x30(%rbx),%rax; mov 0x80(%rax),%rsi; call memcpy
+  mov 0x30(%rbx),%rax; add %r14,0x80(%rax); pop %rbx; ret""",
+}
+WRITES = {
+    "new": "mov %r14,%rcx; mov %r12,%r8; mov %rbx,%rdi; call *0x48(%rax)",
+    "old": "mov %rbx,%rdi; mov %r15,%rsi; mov %r12,%rdx; mov %r14d,%ecx; call *0x48(%rax)",
+}
+
+
+def build_library(directory: Path, copy: str, write: str, reset: str = "0xc4") -> bytes:
+    """A file with what is looked for in two functions, and one that peeks; nothing of it ever runs."""
+    functions = {
+        "write": f"mov %rdi,%rbx; mov 0x30(%rdi),%rax; movl $0,{reset}(%rax); call inner; {write}; lea name(%rip),%rcx; ret",
+        "read": f"push %rbx; {copy}; lea name(%rip),%rcx; call error; ret",
+        "peek": "push %rbx; mov %rdi,%rbx; call inner; mov 0x80(%rax),%rsi; call memcpy; lea name(%rip),%rcx; call error; ret",
+    }
+    code = "".join(
+        f"{label}: .cfi_startproc; {'push %rbp; ' if label == 'write' else ''}{body}; .cfi_endproc\n"
+        for label, body in functions.items()
+    )
+    source, target = directory / "boring.s", directory / "boring.so"
+    source.write_text(
+        f""".text
+inner: .cfi_startproc; ret; .cfi_endproc
+error: .cfi_startproc; ret; .cfi_endproc
+memcpy: .cfi_startproc; ret; .cfi_endproc
+{code}
+last: .cfi_startproc; ret; .cfi_endproc
+.section .rodata
+.byte 1,2,3
+name: .asciz "src/ssl/ssl_lib.cc"
+"""
+    )
+    subprocess.run(["gcc", "-shared", "-nostdlib", "-o", target, source], check=True)
+    return target.read_bytes()
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("copy", COPIES)
+def test_other_compilers_make_other_code_of_it(tmp_path: Path, copy: str, write: str) -> None:
+    found = points_of(build_library(tmp_path, COPIES[copy], WRITES[write]))
+
+    assert [p.program for p in found] == ["uprobe__tls_write", "uprobe__boring_copy"]
+    assert (found[0].want_in, found[0].want, found[1].register) == (0x30, 0xC4, 3)
+
+
+@pytest.mark.parametrize("broken", ["holder", "moved", "reset"])
+def test_what_misses_a_part_is_nothing(tmp_path: Path, broken: str) -> None:
+    copy = COPIES["stored"]
+    if broken == "holder":
+        copy = copy.replace("call inner", "call inner; mov %rax,%rbx")
+    elif broken == "moved":
+        copy = copy.replace("add %rcx,%rsi", "mov %rcx,%rsi")
+    reset = "0x10" if broken == "reset" else "0xc4"  # no far member
+    assert points_of(build_library(tmp_path, copy, WRITES["new"], reset)) == []
 
 
 def test_what_is_none_of_it_has_no_points() -> None:

@@ -126,6 +126,8 @@
 #define NUM_RECORD_AT 25   /* where in an SSL object that record lies */
 #define NUM_RECORD_IS_NEW 26 /* 1 where it is a TLS_RECORD, of OpenSSL 3.2 and newer */
 #define NUM_IN_INIT 27     /* where in an SSL object stands whether its handshake goes on; 0: unknown */
+#define NUM_WANT 28        /* the same for what it waits for; */
+#define NUM_WANT_IN 29     /* not 0: in what the word there points at, as in BoringSSL */
 #define NUM_OWNER 24       /* which of the attachments to TLS libraries this program is of */
 
 /* SIZE_*: what the loader makes maps with; held against sizeof in maps.h. */

@@ -27,6 +27,22 @@ FC_INLINE bool is_early(const struct tls_call *t)
 	return !read_user(&in_init, 4, (void *)(t->write_ssl + at)) && in_init == 1;
 }
 
+#define OPENSSL_WRITING 2    /* SSL_WRITING, ssl.h */
+#define BORINGSSL_WRITING 3 /* SSL_ERROR_WANT_WRITE, its ssl.h */
+
+/* Whether the object's last call stopped because what it had to send was not taken: a write of the same bytes is that one, then,
+ * made again. (Netty's server does eight times while its tickets go out.) */
+FC_INLINE bool is_stopped(u64 ssl)
+{
+	u64 at = NUM(NUM_WANT), in = NUM(NUM_WANT_IN);
+	u64 object = ssl;
+	u32 want = 0;
+
+	if (!at || (in && read_user(&object, 8, (void *)(ssl + in))))
+		return false;
+	return !read_user(&want, 4, (void *)(object + at)) && want == (in ? BORINGSSL_WRITING : OPENSSL_WRITING);
+}
+
 /* The thread's next write waits behind another one. */
 FC_INLINE void doubt_write(struct tls_call *t, bool is_same_object)
 {
@@ -61,12 +77,13 @@ FC_INLINE struct call *open_unsent(struct tls_call *t, u64 buf)
 	return NULL;
 }
 
-/* What is written now is taken now, when its object is known to need that. */
+/* What is written now is taken now, when its object is known to need that. BoringSSL's callers often do, and a write that is made
+ * again is known by its state there (is_stopped). */
 FC_INLINE struct call *open_at_once(struct tls_call *t, const struct tls_session *s)
 {
 	struct call *c;
 
-	if (!s->fills)
+	if (!s->fills && !NUM(NUM_WANT_IN))
 		return NULL;
 	c = open_plaintext(DIR_OUT, t->write_buf, t->write_len);
 	if (!c)
@@ -106,7 +123,7 @@ FC_INLINE int on_tls_write(struct user_regs *r)
 	head = load_user_head(buf, len);
 	is_same = t->write_ssl == ssl && t->write_len == len && t->write_head == head;
 	is_repeated = is_same && t->write_buf == buf;
-	if (is_repeated && is_written_twice(t))
+	if ((is_repeated && is_written_twice(t)) || (is_same && is_stopped(ssl)))
 		return 0;
 	s = lookup_session(pid_tgid, ssl);
 	k = find_open(s);
