@@ -194,6 +194,18 @@ class Watch:
         ]
 
 
+def count_ends(watch: Watch, *ports: int) -> dict[int, list[int]]:
+    """By role the commands of each exchange, with those that were told of after its first answer. The last ones' are when their
+    connection closes."""
+    counted: dict[tuple[int, int, int], int] = {}
+    for seen in watch.exchanges(*ports):
+        counted[seen.role, seen.conn_id, seen.seq] = int(seen.record["commands"])
+    for told in watch.rests(*ports):
+        key = int(told["role"]), int(told["conn_id"]), int(told["seq"])
+        counted[key] = max(counted[key], int(told["commands"]))
+    return {role: [n for key, n in counted.items() if key[0] == role] for role in (CLIENT, SERVER)}
+
+
 def read_sizes(seen: list[Seen]) -> list[int]:
     """Of HTTP/1 responses, as they leave the agent."""
     block = np.array([s.record for s in seen], dtype=events.LARGE)

@@ -359,6 +359,13 @@ _ALL = (
         source="farcall",
     ),
     Attribute(
+        key="farcall.pipeline.count",
+        type="int",
+        brief="Requests that an HTTP/1 client sent at once, when more than one; method, path and answer are the first one's.",
+        example="16",
+        source="farcall",
+    ),
+    Attribute(
         key="farcall.flags",
         brief="What was imperfect: `cut`, `late`, `pipelined`, `head_lost`.",
         example="late",

@@ -183,6 +183,10 @@ def _request(x: Exchanges, rows: Codes, is_http: Mask) -> Entries:
         ("http.request.header.content-type", x.content_type.take(rows).only(is_http)),
         ("http.request.size", numbers(x.request_bytes[rows], is_http)),
         ("http.response.size", numbers(x.response_bytes[rows], is_http)),
+        (
+            "farcall.pipeline.count",
+            numbers(x.batch_size[rows], is_http & (x.batch_size[rows] > 1)),
+        ),
     ]
 
 

@@ -105,7 +105,8 @@ class Reader:
             block = records.pick(block, kept)
         flags = block["flags"] & ~np.uint32(ExchangeFlag.CUT)
         flags |= np.where(heads.is_cut, np.uint32(ExchangeFlag.CUT), np.uint32(0))
-        for at in heads.requests:
+        requests = _count_requests(heads.requests, block)
+        for at in requests:
             flags[at] |= np.uint32(ExchangeFlag.PIPELINED)
         method, path, query, authority = zip(*heads.lines, strict=True) if heads.lines else [()] * 4
         host, user_agent, content_type, form, state = (
@@ -128,7 +129,7 @@ class Reader:
             error=name_ends(block),
             response_bytes=sizes[kept],
             ended_ns=None if ended_ns is None else ended_ns[kept],
-            batch_size=_scatter(heads.requests, len(kept)),
+            batch_size=_scatter(requests, len(kept)),
             user_agent=Coded(user_agent, heads.word),
             content_type=Coded(content_type, heads.word),
             trace_id=Numbers(as_column(heads.ids[:, :16]), missing),
@@ -168,6 +169,16 @@ class Reader:
                 self._queries.clear()
             self._queries[query] = masked
         return masked
+
+
+def _count_requests(found: Mapping[int, int], block: Records) -> Mapping[int, int]:
+    """Of pipelines, by place: those in the captured bytes, or what the kernel side counted behind them."""
+    counted = block["commands"]
+    places = np.flatnonzero(counted > 1).tolist()
+    if not places:
+        return found
+    more = {at: max(int(counted[at]), found.get(at, 1)) for at in places}
+    return {**found, **more}
 
 
 def _scatter(values: Mapping[int, T], length: int) -> list[T | None]:

@@ -55,6 +55,7 @@ class End(IntEnum):
     CLOSE = 3  # the connection's close
     ANSWER = 4  # the end of a database's answer
     QUIET = 5  # the same of a cache's, of which nothing tells for sure that it is one
+    PIPELINE = 6  # nothing, but more of its requests are to be read, or written
 
 
 class Measured(NamedTuple):
@@ -88,6 +89,7 @@ def measure_responses(
         _measure(some, known, rows, sizes, ends)
         is_long = (block["resp_bytes"] > LARGE_WRITE) & (block["role"] == events.ROLE_SERVER)
         ends[has_body & is_long & (ends == End.HERE)] = End.LENGTH
+    ends[block["ended"] == events.ENDED_LATER] = End.PIPELINE
     return Measured(sizes, ends)
 
 

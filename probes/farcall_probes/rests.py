@@ -152,9 +152,10 @@ class Rests:
         if asked[0] > self._asked[0][slot]:
             for column, value in zip(self._asked, asked, strict=True):
                 column[slot] = value
-        row.last_ns = max(last_ns, row.last_ns)
-        if row.end != End.LENGTH or size < row.size:
-            row.size = size
+        if row.end != End.PIPELINE:  # the row's answer is the first one
+            row.last_ns = max(last_ns, row.last_ns)
+            if row.end != End.LENGTH or size < row.size:
+                row.size = size
         self._finish(slot)
 
     def ask(self, now_ns: int, ask: Ask) -> None:
@@ -224,6 +225,8 @@ def _is_whole(row: _Row, size: int, why: int, ended: int) -> bool:
         return True
     if row.end == End.LENGTH:
         return size >= row.size
+    if row.end == End.PIPELINE:
+        return ended != events.ENDED_LATER
     if row.end == End.ANSWER:
         return why == events.REST_NEXT or ended == events.ENDED_ANSWER
     if row.end == End.QUIET:

@@ -11,7 +11,16 @@ from farcall_probes.events import LARGE_REQ, SMALL_REQ
 from farcall_probes.selftest import Pair
 from support_agent_live import target_redis
 from support_postgres import running_postgres
-from support_probes import CLIENT, SERVER, Seen, Watch, connection, port_of, receive
+from support_probes import (
+    CLIENT,
+    SERVER,
+    Seen,
+    Watch,
+    connection,
+    count_ends,
+    port_of,
+    receive,
+)
 from support_redis import command
 
 pytestmark = pytest.mark.bpf
@@ -21,18 +30,6 @@ DECOY = b"\r\n*3\r\n$3\r\nSET\r\n"  # a value may hold what looks like commands
 
 def counts(side: list[Seen]) -> list[int]:
     return [int(seen.record["commands"]) for seen in side]
-
-
-def count_ends(watch: Watch, *ports: int) -> dict[int, list[int]]:
-    """By role the commands of each exchange, with those that were told of after its first answer. The last ones' are when their
-    connection closes."""
-    counted: dict[tuple[int, int, int], int] = {}
-    for seen in watch.exchanges(*ports):
-        counted[seen.role, seen.conn_id, seen.seq] = int(seen.record["commands"])
-    for told in watch.rests(*ports):
-        key = int(told["role"]), int(told["conn_id"]), int(told["seq"])
-        counted[key] = max(counted[key], int(told["commands"]))
-    return {role: [n for key, n in counted.items() if key[0] == role] for role in (CLIENT, SERVER)}
 
 
 def make_pipeline(shape: random.Random, commands: int, longest: int) -> bytes:

@@ -304,3 +304,21 @@ def test_commands_that_were_read_after_the_first_answer_are_counted_to_their_pip
     names = ["commands", "req_bytes", "asked_us"]
     assert [int(ended.block[name][0]) for name in names] == [100, 20_000, 7]
     assert read(ended) == [(0, 900, 5000)]
+
+
+def test_a_pipeline_of_http_waits_for_its_last_request_and_keeps_its_first_answer() -> None:
+    block = exchanges(WHOLE)
+    block["ended"], block["commands"] = events.ENDED_LATER, 17
+    rests = Rests()
+    sizes, held = rests.hold(block, 0)
+    counted = [(18, events.ENDED_LATER), (100, events.ENDED_NOT)]
+    left = []
+    for commands, ended in counted:
+        told = rest(0, 900, events.REST_ASKED, ended)
+        told["commands"] = commands
+        rests.take(told)
+        left.append(rests.settle())
+
+    assert held.all() and left[0] is None
+    assert read(left[1]) == [(0, int(sizes[0]), 1000)]
+    assert left[1] is not None and left[1].block["commands"].tolist() == [100]

@@ -12,11 +12,11 @@
 #ifndef FARCALL_COMMANDS_H
 #define FARCALL_COMMANDS_H
 
-#include "lengths.h"
+#include "lines.h"
 #include "pieces.h"
 
-#define FC_LENGTHS_PER_STEP 64
-#define FC_CHUNK 256 /* bytes that are read at once: many lengths of short arguments */
+#define FC_LENGTHS_PER_STEP 48
+#define FC_CHUNK 384 /* bytes that are read at once: many lengths of short arguments */
 
 /* As FC_CLAMP of what is never more: one path to the verifier, not two. */
 #define FC_MASK(n, mask) \
@@ -25,8 +25,9 @@
 		(n) &= (mask); \
 	} while (0)
 #define FC_HELD_MASK 31
-#define FC_CHUNK_MASK 511
-_Static_assert(FC_COMMANDS_HELD <= FC_HELD_MASK && FC_CHUNK + FC_COMMANDS_HELD <= FC_CHUNK_MASK, "FC_MASK");
+#define FC_CHUNK_MASK 1023 /* the record may be one */
+_Static_assert(FC_COMMANDS_HELD <= FC_HELD_MASK && FC_LARGE_REQ <= FC_CHUNK_MASK && FC_CHUNK <= FC_CHUNK_MASK / 2, "FC_MASK");
+_Static_assert(FC_CHUNK_MASK + FC_LINE_BYTES + 8 <= 2 * FC_LARGE_REQ, "struct call's buf");
 
 /* More of the request is to come, because it ends in the middle of a command. */
 FC_INLINE bool is_asking(const struct conn *k)
@@ -61,15 +62,42 @@ FC_INLINE bool is_counted(const struct conn *k)
 	return k->commands.at || !k->large.x.who.commands;
 }
 
-/* Reads the bytes where the walk stands into the workspace, behind those that it held. Bytes of earlier calls are taken from the
- * record, as far as it has them. False when there are none. */
-FC_INLINE bool read_chunk(struct call *c, struct conn *k)
+FC_INLINE void note_chunk(struct call *c, struct commands *place, u64 n)
+{
+	FC_MASK(n, FC_CHUNK_MASK);
+	*(u64 *)(c->buf + n) = 0;
+	*(u64 *)(c->buf + n + 8) = 0;
+	c->chunk = place->at;
+	c->chunk_bytes = n;
+	place->have = 0;
+}
+
+/* Takes bytes that came in earlier calls, and of which only the record has any. */
+FC_INLINE void take_record(struct call *c, struct conn *k)
 {
 	struct commands *place = &k->commands;
+	u64 from = place->at;
+	u64 n = c->before - from;
+
+	if (place->have || from >= c->before || c->before > k->large.x.req_cap)
+		return;
+	FC_CLAMP(from, FC_LARGE_REQ);
+	FC_CLAMP(n, FC_LARGE_REQ - from);
+	FC_CLAMP(n, FC_LARGE_REQ);
+	if (read_kernel(c->buf, (u32)n, k->large.req + from))
+		return;
+	note_chunk(c, place, n);
+	c->chunk_ends = 1;
+}
+
+/* Reads the bytes where the walk stands into the workspace, behind those that it held. False when there are none. */
+FC_INLINE bool read_chunk(struct call *c, struct commands *place)
+{
 	u64 held = place->have;
-	u64 from = (u64)place->at + held;
-	u64 base, left, n;
-	long failed;
+	u64 from = (u64)place->at + held - c->before;
+	u64 left;
+	u64 base = find_byte(c, from, &left);
+	u64 n = FC_CHUNK - is_below(left, FC_CHUNK) * (FC_CHUNK - left);
 
 	*(u64 *)c->buf = *(u64 *)place->bytes;
 	*(u64 *)(c->buf + 8) = *(u64 *)(place->bytes + 8);
@@ -77,31 +105,11 @@ FC_INLINE bool read_chunk(struct call *c, struct conn *k)
 	*(u32 *)(c->buf + 24) = *(u32 *)(place->bytes + 24);
 	c->chunk_bytes = 0;
 	FC_MASK(held, FC_HELD_MASK);
-	if (from < c->before) {
-		left = (c->before - from) * is_below(c->before, k->large.x.req_cap + 1);
-		n = left;
-		FC_CLAMP(n, FC_CHUNK);
-		FC_CLAMP(from, FC_LARGE_REQ);
-		failed = read_kernel(c->buf + held, (u32)n, k->large.req + from);
-	} else {
-		base = find_byte(c, from - c->before, &left);
-		n = left;
-		FC_CLAMP(n, FC_CHUNK);
-		failed = read_user(c->buf + held, (u32)n, (void *)base);
-	}
-	FORGET(c, failed);
-	FORGET(c, left);
-	if (failed || !left)
+	FC_MASK(n, FC_CHUNK_MASK / 2);
+	if (!n || from >> 63 || read_user(c->buf + held, (u32)n, (void *)base))
 		return false;
-	n = left;
-	FC_CLAMP(n, FC_CHUNK);
-	n += held;
-	*(u64 *)(c->buf + n) = 0;
-	*(u64 *)(c->buf + n + 8) = 0;
-	place->have = 0;
-	c->chunk = place->at;
-	c->chunk_bytes = n;
 	c->chunk_ends = is_below(left, FC_CHUNK + 1);
+	note_chunk(c, place, n + held);
 	return true;
 }
 
@@ -123,24 +131,44 @@ FC_INLINE bool hold_chunk(struct call *c, struct commands *place)
 	return true;
 }
 
+/* One length or line, of which `n` bytes are there. */
+FC_INLINE enum taken take_command(struct call *c, struct conn *k, const u8 *bytes, u64 n)
+{
+	struct fc_who *who = &k->large.x.who;
+	struct commands *place = &k->commands;
+	u64 lo = *(const u64 *)bytes;
+	u64 hi = *(const u64 *)(bytes + 8);
+
+	if (k->large.x.proto == FC_PROTO_HTTP1)
+		return take_http(c, who, place, bytes, n);
+	if (k->large.x.proto == FC_PROTO_POSTGRES)
+		return take_postgres(c, who, place, n, lo);
+	return take_redis(c, who, place, n, lo, hi);
+}
+
+/* Bytes that tell where a command goes on. */
+FC_INLINE u64 measure_least(const struct conn *k)
+{
+	u64 is_http = is_below((u64)k->large.x.proto ^ FC_PROTO_HTTP1, 1);
+
+	return FC_LENGTH_BYTES + is_http * (FC_LINE_BYTES - FC_LENGTH_BYTES);
+}
+
 /* False where nothing follows. */
 FC_INLINE bool take_length(struct call *c, struct conn *k)
 {
 	struct commands *place = &k->commands;
 	u64 off = (u64)place->at - c->chunk;
 	u64 n = c->chunk_bytes - off;
-	enum taken taken;
+	u64 taken;
 
-	if (off >= c->chunk_bytes || (n < FC_LENGTH_BYTES && !c->chunk_ends)) {
-		if (!read_chunk(c, k))
-			return false;
-		off = 0;
-		n = c->chunk_bytes;
-	}
-	FORGET(c, off);
-	FORGET(c, n);
+	if ((off >= c->chunk_bytes || (n < measure_least(k) && !c->chunk_ends)) && !read_chunk(c, place))
+		return false;
+	off = (u64)*(volatile u32 *)&place->at - *(volatile u64 *)&c->chunk;
+	n = *(volatile u64 *)&c->chunk_bytes - off;
 	FC_MASK(off, FC_CHUNK_MASK);
 	taken = take_command(c, k, c->buf + off, n);
+	FORGET(c, taken);
 	if (taken == TAKEN_PART)
 		return hold_chunk(c, place);
 	return taken == TAKEN;
@@ -159,6 +187,7 @@ FC_INLINE bool count_commands(struct call *c, struct conn *k)
 		if (c->before + c->total > k->large.x.req_bytes)
 			k->large.x.req_bytes = c->before + c->total;
 	}
+	take_record(c, k);
 	for (i = 0; i < FC_LENGTHS_PER_STEP; i++)
 		if (!take_length(c, k))
 			break;

@@ -124,7 +124,7 @@ enum fc_ended {
 	FC_ENDED_CHUNKS = 2, /* as the end of a chunked body */
 	FC_ENDED_STREAM = 3, /* of a segment of HTTP/2, see above */
 	FC_ENDED_ANSWER = 4, /* as a database's answer does */
-	FC_ENDED_LATER = 5,  /* of a segment: the message goes on in later calls, and a record without bytes tells when it ended */
+	FC_ENDED_LATER = 5,  /* of an exchange and of its rest: more of a pipeline's requests is to come; of a segment: the message goes on in later calls, and a record without bytes tells when it ended */
 };
 
 /* Of a stream of HTTP/2, in one direction: the DATA that no record told of yet. 12 bytes. */
@@ -163,7 +163,7 @@ struct fc_who {
 	u16 rport;
 	u8 family;        /* AF_INET or AF_INET6 of the socket */
 	u8 pad0;
-	u16 commands;     /* of a request of Redis or PostgreSQL that is longer than its record: how many it has, at most 0xffff; else 0. In the record of its rest there may be more: see commands.h */
+	u16 commands;     /* of a request of HTTP/1, Redis or PostgreSQL that is longer than its record: how many it has, at most 0xffff; else 0. In the record of its rest there may be more: see commands.h */
 	u8 laddr[16];
 	u8 raddr[16];
 	u8 comm[FC_COMM_LEN];

@@ -7,9 +7,9 @@
 #ifndef FARCALL_HEAD_H
 #define FARCALL_HEAD_H
 
+#include "commands.h"
 #include "emit.h"
 #include "io.h"
-#include "http1.h"
 
 /* Of one head. Servers that read a few bytes a time would fill the ring with empty pages; past this the head is cut. */
 #define FC_HEAD_PARTS 8
@@ -53,20 +53,77 @@ FC_INLINE void ship_call(struct call *c, struct conn *k, u32 offset)
 		k->head = HEAD_ENDED;
 }
 
-/* After a call's bytes were collected: `before` of the request's bytes came in earlier calls. */
-FC_INLINE void follow_head(struct call *c, struct conn *k, u64 before)
+/* Words and lines of a head that are looked at; one of more lines than this has room for is shipped. */
+#define FC_HEAD_LINES (FC_LARGE_REQ / 8 + 25)
+
+/* Whether the head ends in the record. Sets where the request does then, as far as its head says. */
+FC_INLINE bool find_head_end(struct conn *k)
 {
-	if (k->head == HEAD_UNKNOWN) {
-		if (find_head_end(k->large.req)) {
-			k->head = HEAD_ENDED;
-			return;
+	struct commands *place = &k->commands;
+	const u8 *head = k->large.req;
+	u64 cap = k->large.x.req_cap;
+	u64 at, length;
+	u32 i;
+
+	FC_CLAMP(cap, FC_LARGE_REQ);
+	place->left = 0; /* where the line of the body's length is */
+	place->owed = 0;
+	at = *(volatile u32 *)&place->owed; /* unknown to the verifier, so that it follows one place, not each */
+	FC_MASK(at, FC_CHUNK_MASK);
+	for (i = 0; i < FC_HEAD_LINES; i++) {
+		u64 marks = mark_byte(*(const u64 *)(head + at), '\n');
+		u64 word;
+
+		if (!marks) {
+			at += 8;
+			FC_MASK(at, FC_CHUNK_MASK);
+			if (at > cap)
+				return false;
+			continue;
 		}
+		at += reach_mark(marks);
+		FC_MASK(at, FC_CHUNK_MASK);
+		if (at + 2 > cap)
+			return false;
+		word = *(const u64 *)(head + at);
+		if ((u16)word == ('\r' | '\n' << 8))
+			break;
+		word |= FC_LOWER;
+		if (word == FC_TRANSFER)
+			place->owed = FC_OWED_UNKNOWN;
+		if (word == FC_CONTENT && is_length_line(head + at))
+			place->left = (u32)at;
+	}
+	length = place->left;
+	place->left = 0;
+	FC_CLAMP(length, FC_LARGE_REQ);
+	if (length && read_length(place, head + length, cap - length) != TAKEN)
+		place->owed = FC_OWED_UNKNOWN;
+	place->at = (u32)at + 2 + place->owed;
+	return i < FC_HEAD_LINES;
+}
+
+/* After a call's bytes were collected: `before` of the request's bytes came in earlier calls. True when further requests follow. */
+FC_INLINE bool follow_head(struct call *c, struct conn *k, u64 before)
+{
+	if (k->head == HEAD_UNKNOWN && find_head_end(k)) {
+		k->head = HEAD_ENDED;
+		k->large.x.who.commands = 1;
+		if (k->commands.owed < FC_OWED_UNKNOWN)
+			return k->commands.at < before + c->total;
+		lose_commands(k);
+		return false;
+	}
+	c->now = read_clock();
+	if (k->head == HEAD_UNKNOWN) {
+		lose_commands(k);
 		k->head = HEAD_SHIPPING;
 		FC_CLAMP(before, FC_LARGE_REQ);
 		if (before)
 			ship_head(c, k, k->large.req, false, before, 0);
 	}
 	ship_call(c, k, (u32)before);
+	return false;
 }
 
 #endif

@@ -10,6 +10,7 @@
 #include "maps.h"
 
 #define FC_WORD(a, b, c, d) ((u64)(a) | (u64)(b) << 8 | (u64)(c) << 16 | (u64)(d) << 24)
+#define FC_WORD8(a, b, c, d, e, f, g, h) (FC_WORD(a, b, c, d) | FC_WORD(e, f, g, h) << 32)
 #define FC_CRLFCRLF FC_WORD('\r', '\n', '\r', '\n')
 
 FC_INLINE bool is_http_request(u64 head)
@@ -49,30 +50,7 @@ FC_INLINE bool may_begin_request(u8 c)
 	return c == 'G' || c == 'P' || c == 'H' || c == 'D' || c == 'O' || c == 'C' || c == 'T' || c == '*';
 }
 
-/* Where the head ends in the first FC_LARGE_REQ bytes, or 0. CRLFCRLF covers exactly one offset divisible by four, so
- * every fourth byte is enough to find a candidate. */
-FC_INLINE u32 find_head_end(const u8 *head)
-{
-	u32 i;
-
-	for (i = 4; i + 4 <= FC_LARGE_REQ; i += 4) {
-		u64 around;
-		u32 shift;
-
-		if (head[i] != '\r' && head[i] != '\n')
-			continue;
-		/* the seven bytes i-3 .. i+3 */
-		around = (u64)*(u32 *)(head + i - 4) | (u64)*(u32 *)(head + i) << 32;
-#pragma unroll
-		for (shift = 1; shift < 5; shift++)
-			if ((u32)(around >> (shift * 8)) == (u32)FC_CRLFCRLF)
-				return i + shift;
-	}
-	return 0;
-}
-
 #define FC_HEALTH_WINDOW 384
-#define FC_WORD8(a, b, c, d, e, f, g, h) (FC_WORD(a, b, c, d) | FC_WORD(e, f, g, h) << 32)
 
 /* "kube-probe/" has eleven bytes, so wherever it begins an offset divisible by four has eight of them behind it. The
  * three others are compared too: Host: kube-prometheus is no health check. */

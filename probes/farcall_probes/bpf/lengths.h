@@ -3,7 +3,7 @@
 #ifndef FARCALL_LENGTHS_H
 #define FARCALL_LENGTHS_H
 
-#include "maps.h"
+#include "http1.h"
 #include "postgres.h"
 
 #define FC_LENGTH_BYTES 16 /* hold any length */
@@ -14,7 +14,12 @@ enum taken {
 	TAKEN_PART, /* too few bytes to tell */
 };
 
-/* A length of Redis: of an array, which is a command, or of an argument. `n` bytes of it are there, lo and hi the first of them. */
+/* The length of the first argument behind that of an array, both of one digit: nearly every command's. */
+#define FC_REDIS_FIRST FC_WORD('$', 0, '\r', '\n')
+#define FC_REDIS_FIRST_MASK 0xffff00ffULL
+
+/* A length of Redis: of an array, which is a command, with its first argument's where that is short, or of an argument. `n` bytes of
+ * it are there, lo and hi the first of them. */
 FC_INLINE enum taken take_redis(struct call *c, struct fc_who *who, struct commands *place, u64 n, u64 lo, u64 hi)
 {
 	u64 begins = is_below(place->left, 1);
@@ -22,6 +27,8 @@ FC_INLINE enum taken take_redis(struct call *c, struct fc_who *who, struct comma
 	u64 reach = reach_mark(mark_not_digits(word));
 	u64 value = read_digits(word, reach - 1);
 	u64 wrong = (u8)lo ^ ('$' + begins * ('*' - '$'));
+	u64 digit = (lo >> 40 & 0xff) - '0';
+	u64 first;
 	u64 bad = ((u8)(word >> (8 * (reach - 1) & 63)) ^ '\r') | is_below(reach, 2);
 
 	FORGET(c, wrong);
@@ -30,8 +37,9 @@ FC_INLINE enum taken take_redis(struct call *c, struct fc_who *who, struct comma
 		return TAKEN_NOT;
 	if (bad)
 		return n < FC_LENGTH_BYTES ? TAKEN_PART : TAKEN_NOT;
-	place->left = value * begins + (place->left - 1) * (1 - begins);
-	place->at += reach + 2 + (value + 2) * (1 - begins);
+	first = is_below((lo >> 32 & FC_REDIS_FIRST_MASK) ^ FC_REDIS_FIRST, 1) & is_below(digit, 10) & is_below(reach, 3) & begins;
+	place->left = value * begins + (place->left - 1) * (1 - begins) - first;
+	place->at += reach + 2 + (value + 2) * (1 - begins) + first * (4 + digit + 2);
 	who->commands += begins * is_below(who->commands, 0xffff);
 	return TAKEN;
 }
@@ -56,19 +64,6 @@ FC_INLINE enum taken take_postgres(struct call *c, struct fc_who *who, struct co
 	place->left = ~(FC_POSTGRES_ENDS >> (type & 63)) & 1;
 	who->commands += (FC_POSTGRES_ASKS >> (type & 63) & 1) * is_below(who->commands, 0xffff);
 	return TAKEN;
-}
-
-/* One length, or what tells one, of the `n` bytes. */
-FC_INLINE enum taken take_command(struct call *c, struct conn *k, const u8 *bytes, u64 n)
-{
-	struct fc_who *who = &k->large.x.who;
-	struct commands *place = &k->commands;
-	u64 lo = *(const u64 *)bytes;
-	u64 hi = *(const u64 *)(bytes + 8);
-
-	if (k->large.x.proto == FC_PROTO_POSTGRES)
-		return take_postgres(c, who, place, n, lo);
-	return take_redis(c, who, place, n, lo, hi);
 }
 
 #endif

@@ -86,11 +86,11 @@ FC_INLINE bool has_more(struct call *c, struct conn *k, u64 before)
 
 	if (k->share == SHARE_LOST)
 		return false;
-	if (proto == FC_PROTO_HTTP1)
-		return k->head != HEAD_ENDED && end > FC_LARGE_REQ;
-	if ((proto != FC_PROTO_REDIS && proto != FC_PROTO_POSTGRES) || !is_counted(k))
+	if (proto == FC_PROTO_HTTP1 && k->head != HEAD_ENDED)
+		return end > FC_LARGE_REQ;
+	if ((proto != FC_PROTO_HTTP1 && proto != FC_PROTO_REDIS && proto != FC_PROTO_POSTGRES) || !is_counted(k))
 		return false;
-	return c->more || (k->commands.at < end && end > (is_small_record(proto) ? FC_SMALL_REQ : FC_LARGE_REQ));
+	return (c->more && proto != FC_PROTO_HTTP1) || (k->commands.at < end && end > (is_small_record(proto) ? FC_SMALL_REQ : FC_LARGE_REQ));
 }
 
 /* Bytes that begin no request, whatever follows them. An end that is asked may write by itself while another thread reads the
@@ -205,6 +205,14 @@ FC_INLINE bool is_second_request(struct call *c, struct conn *k, u64 at)
 	if (*(u32 *)(k->large.req + at) != (u32)FC_CRLFCRLF)
 		return false;
 	return is_http_request(peek_user(c));
+}
+
+/* What an answered request was to go on with was moved by a call that told nothing of it (sendfile, splice): this is the next. */
+FC_INLINE bool has_passed_by(struct call *c, u64 sk, const struct conn *k)
+{
+	u32 at = locate_call(c, sk) - k->large.x.request_seq;
+
+	return !c->plain && at > k->large.x.req_bytes && at >= k->commands.at + k->commands.have;
 }
 
 /* Also of one whose first commands were answered already. */

@@ -150,6 +150,8 @@ FC_INLINE void note_first(struct conn *k, u64 last)
 {
 	k->rest_last = last;
 	k->large.x.ended = last >> 8 == FC_LAST_CHUNK ? FC_ENDED_CHUNKS : FC_ENDED_NOT;
+	if (is_asking_more(k))
+		k->large.x.ended = FC_ENDED_LATER;
 }
 
 /* The same of a database's answer. */
@@ -278,7 +280,7 @@ FC_INLINE void tell_rest(struct call *c, struct conn *k, u8 why, u8 ended)
 	struct fc_exchange *x = &c->segment.x;
 
 	read_kernel(x, sizeof(*x), &k->large.x);
-	x->ended = ended;
+	x->ended = is_asking_more(k) ? FC_ENDED_LATER : ended;
 	x->segment = FC_SEGMENT_REST;
 	x->end = why;
 	x->ts_resp_ns = k->rest_ns;

@@ -51,6 +51,10 @@ FC_INLINE void continue_step(void *ctx, struct call *c)
 
 	if (!k)
 		return;
+	if (k->state == CONN_ANSWERED && has_passed_by(c, sk, k)) {
+		begin_commands(k);
+		go_to(ctx, STEP_BEGIN);
+	}
 	if (continue_request(c, sk, k))
 		go_to(ctx, STEP_HEAD);
 	else if (k->state == CONN_MAYBE)
@@ -136,14 +140,13 @@ FC_INLINE void head_step(void *ctx, struct call *c)
 	u64 sk;
 	struct conn *k = find_conn(c, &sk);
 
-	if (k && k->large.x.proto != FC_PROTO_HTTP1) {
-		c->chunk = 0;
-		c->chunk_bytes = 0;
-		go_to(ctx, STEP_COMMANDS);
-	}
-	c->now = read_clock();
-	if (k)
-		follow_head(c, k, c->before);
+	if (!k)
+		return;
+	if (k->large.x.proto == FC_PROTO_HTTP1 && k->head != HEAD_ENDED && !follow_head(c, k, c->before))
+		return;
+	c->chunk = 0;
+	c->chunk_bytes = 0;
+	go_to(ctx, STEP_COMMANDS);
 }
 
 FC_INLINE void commands_step(void *ctx, struct call *c)

@@ -7,6 +7,7 @@
 
 #define FC_ONES 0x0101010101010101ULL
 #define FC_HIGHS (FC_ONES << 7)
+#define FC_LOWER (FC_ONES << 5) /* sets what capital letters lack */
 
 /* Of small numbers 1 or 0. */
 FC_INLINE u64 is_below(u64 d, u64 bound)
