@@ -21,7 +21,10 @@ from farcall_probes.statements import Call, MysqlStatements, PostgresStatements
 from farcall_probes.wire import clienthello, memcached, mysql, postgresql
 from farcall_probes.wire.outcomes import Outcome, Truncated
 
-_COUNTED = (events.PROTO_POSTGRES,)  # beside Redis: the kernel side counts what is asked at once
+_COUNTED = (
+    events.PROTO_POSTGRES,
+    events.PROTO_MEMCACHED,
+)  # beside Redis: the kernel side counts what is asked at once
 MAX_OFFER = 255  # characters of a TLS client's list of protocols
 
 # (connection, request, response) → the call and whether its request was cut; None when it is no message of the protocol
@@ -135,7 +138,7 @@ def unwrap(outcome: T | Truncated[T] | Outcome) -> tuple[T, bool] | None:
 
 
 def count_commands(columns: Columns, block: Records) -> Columns:
-    """Of pipelines that are longer than their records the kernel side counts the commands, of Redis and PostgreSQL."""
+    """Of pipelines that are longer than their records the kernel side counts the commands."""
     counted = block["commands"][columns.rows]
     rows = np.flatnonzero(counted > 1).tolist()
     if not rows:

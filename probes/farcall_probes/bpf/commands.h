@@ -15,7 +15,7 @@
 #include "lines.h"
 #include "pieces.h"
 
-#define FC_LENGTHS_PER_STEP 48
+#define FC_LENGTHS_PER_STEP 52
 #define FC_CHUNK 384 /* bytes that are read at once: many lengths of short arguments */
 
 /* As FC_CLAMP of what is never more: one path to the verifier, not two. */
@@ -141,6 +141,8 @@ FC_INLINE enum taken take_command(struct call *c, struct conn *k, const u8 *byte
 
 	if (k->large.x.proto == FC_PROTO_HTTP1)
 		return take_http(c, who, place, bytes, n);
+	if (k->large.x.proto == FC_PROTO_MEMCACHED)
+		return k->large.req[0] == FC_MEMCACHED_ASK ? take_binary(c, who, place, n, lo, hi) : take_text(c, who, place, bytes, n);
 	if (k->large.x.proto == FC_PROTO_POSTGRES)
 		return take_postgres(c, who, place, n, lo);
 	return take_redis(c, who, place, n, lo, hi);
@@ -149,12 +151,13 @@ FC_INLINE enum taken take_command(struct call *c, struct conn *k, const u8 *byte
 /* Bytes that tell where a command goes on. */
 FC_INLINE u64 measure_least(const struct conn *k)
 {
-	u64 is_http = is_below((u64)k->large.x.proto ^ FC_PROTO_HTTP1, 1);
+	u64 proto = k->large.x.proto;
+	u64 has_lines = is_below(proto ^ FC_PROTO_HTTP1, 1) | is_below(proto ^ FC_PROTO_MEMCACHED, 1);
 
-	return FC_LENGTH_BYTES + is_http * (FC_LINE_BYTES - FC_LENGTH_BYTES);
+	return FC_LENGTH_BYTES + has_lines * (FC_LINE_BYTES - FC_LENGTH_BYTES);
 }
 
-/* False where nothing follows. */
+/* Or the bytes that it is in: apart, so that the verifier follows what is taken once. False where nothing follows. */
 FC_INLINE bool take_length(struct call *c, struct conn *k)
 {
 	struct commands *place = &k->commands;
@@ -162,10 +165,9 @@ FC_INLINE bool take_length(struct call *c, struct conn *k)
 	u64 n = c->chunk_bytes - off;
 	u64 taken;
 
-	if ((off >= c->chunk_bytes || (n < measure_least(k) && !c->chunk_ends)) && !read_chunk(c, place))
-		return false;
-	off = (u64)*(volatile u32 *)&place->at - *(volatile u64 *)&c->chunk;
-	n = *(volatile u64 *)&c->chunk_bytes - off;
+	if (off >= c->chunk_bytes || (n < measure_least(k) && !c->chunk_ends))
+		return read_chunk(c, place);
+	FORGET(c, n);
 	FC_MASK(off, FC_CHUNK_MASK);
 	taken = take_command(c, k, c->buf + off, n);
 	FORGET(c, taken);

@@ -163,7 +163,7 @@ struct fc_who {
 	u16 rport;
 	u8 family;        /* AF_INET or AF_INET6 of the socket */
 	u8 pad0;
-	u16 commands;     /* of a request of HTTP/1, Redis or PostgreSQL that is longer than its record: how many it has, at most 0xffff; else 0. In the record of its rest there may be more: see commands.h */
+	u16 commands;     /* of a request of HTTP/1, Redis, memcached or PostgreSQL that is longer than its record: how many it has, at most 0xffff; else 0. In the record of its rest there may be more: see commands.h */
 	u8 laddr[16];
 	u8 raddr[16];
 	u8 comm[FC_COMM_LEN];

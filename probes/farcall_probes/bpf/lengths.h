@@ -3,7 +3,7 @@
 #ifndef FARCALL_LENGTHS_H
 #define FARCALL_LENGTHS_H
 
-#include "http1.h"
+#include "memcached.h"
 #include "postgres.h"
 
 #define FC_LENGTH_BYTES 16 /* hold any length */
@@ -41,6 +41,24 @@ FC_INLINE enum taken take_redis(struct call *c, struct fc_who *who, struct comma
 	place->left = value * begins + (place->left - 1) * (1 - begins) - first;
 	place->at += reach + 2 + (value + 2) * (1 - begins) + first * (4 + digit + 2);
 	who->commands += begins * is_below(who->commands, 0xffff);
+	return TAKEN;
+}
+
+/* A command of memcached's binary protocol. */
+FC_INLINE enum taken take_binary(struct call *c, struct fc_who *who, struct commands *place, u64 n, u64 lo, u64 hi)
+{
+	u64 length = swap32((u32)hi);
+	u64 wrong = (u8)lo ^ FC_MEMCACHED_ASK;
+
+	FORGET(c, wrong);
+	if (wrong)
+		return TAKEN_NOT;
+	if (n < 12)
+		return TAKEN_PART;
+	if (length >> 30) /* as values are at most */
+		return TAKEN_NOT;
+	place->at += FC_MEMCACHED_HEADER + length;
+	who->commands += is_below(who->commands, 0xffff);
 	return TAKEN;
 }
 

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Requests that are told by lines: heads of HTTP/1. Of a line are read its first bytes, and the one number that says how many bytes
- * follow that are no lines.
+ * Requests that are told by lines: heads of HTTP/1, and memcached's text and meta commands. Of a line are read its first bytes, and
+ * the one number that says how many bytes follow that are no lines.
  */
 #ifndef FARCALL_LINES_H
 #define FARCALL_LINES_H
 
-#include "http1.h"
 #include "lengths.h"
 
 #define FC_LINE_WINDOW 64 /* bytes that are searched at once: most lines */
@@ -15,8 +14,8 @@
 
 #define FC_OWED_UNKNOWN (1u << 30)
 
-/* Behind the first line's end; FC_LINE_WINDOW + 1 where there is none. */
-FC_INLINE u64 find_line_end(struct call *c, const u8 *bytes)
+/* Behind the first line's end, or the first space where `spaces` is ~0; FC_LINE_WINDOW + 1 where there is none. */
+FC_INLINE u64 find_stop(struct call *c, const u8 *bytes, u64 spaces)
 {
 	volatile u64 *end = &c->forgotten; /* as FORGET: the ways out of the loop are one to the verifier */
 	u32 i;
@@ -24,7 +23,8 @@ FC_INLINE u64 find_line_end(struct call *c, const u8 *bytes)
 	*end = FC_LINE_WINDOW + 1;
 #pragma unroll
 	for (i = 0; i < FC_LINE_WINDOW / 8; i++) {
-		u64 marks = mark_byte(*(const u64 *)(bytes + 8 * i), '\n');
+		u64 word = *(const u64 *)(bytes + 8 * i);
+		u64 marks = mark_byte(word, '\n') | (mark_byte(word, ' ') & spaces);
 
 		if (marks) {
 			*end = 8 * i + reach_mark(marks);
@@ -32,6 +32,14 @@ FC_INLINE u64 find_line_end(struct call *c, const u8 *bytes)
 		}
 	}
 	return *end;
+}
+
+/* A line goes on behind what was searched, or is there. */
+FC_INLINE enum taken pass_middle(struct commands *place, u64 n)
+{
+	FC_CLAMP(n, FC_LINE_WINDOW);
+	place->at += n;
+	return TAKEN;
 }
 
 /* The number at `bytes`, which `n` bytes are of. */
@@ -117,16 +125,66 @@ FC_INLINE enum taken take_http(struct call *c, struct fc_who *who, struct comman
 	place->left = 1;
 	place->owed *= 1 - begins;
 	who->commands += begins & is_below(who->commands, 0xffff);
-	end = find_line_end(c, bytes);
+	end = find_stop(c, bytes, 0);
 	FORGET(c, end);
-	if (end > FC_LINE_WINDOW || end > n) {
-		place->at += FC_LINE_WINDOW - is_below(n, FC_LINE_WINDOW) * (FC_LINE_WINDOW - n);
-		return TAKEN;
-	}
+	if (end > FC_LINE_WINDOW || end > n)
+		return pass_middle(place, n);
 	place->at += end;
 	taken = take_header(c, place, bytes + end, n - end);
 	FORGET(c, taken);
 	place->at -= is_below((u64)taken ^ TAKEN_PART, 1); /* that line's end is held with it */
+	return taken;
+}
+
+/* Of a command of memcached: how many spaces stand before the length of a value. */
+FC_INLINE u64 count_spaces(u64 word)
+{
+	u64 w = (u32)word;
+	u64 stores = is_below(w ^ FC_WORD('s', 'e', 't', ' '), 1) | is_below(w ^ FC_WORD('a', 'd', 'd', ' '), 1) |
+		     is_below(w ^ FC_WORD('c', 'a', 's', ' '), 1) | is_below(w ^ FC_WORD('r', 'e', 'p', 'l'), 1) |
+		     is_below(w ^ FC_WORD('a', 'p', 'p', 'e'), 1) | is_below(w ^ FC_WORD('p', 'r', 'e', 'p'), 1);
+
+	return 4 * stores + 2 * is_below((w & 0xffffff) ^ FC_WORD('m', 's', ' ', 0), 1);
+}
+
+/* What is at hand of memcached's commands: to the line's end, or to the length of the value behind it. `left`: one, and the spaces
+ * that stand before that. */
+FC_INLINE enum taken take_text(struct call *c, struct fc_who *who, struct commands *place, const u8 *bytes, u64 n)
+{
+	u64 word = *(const u64 *)bytes;
+	u64 begins = is_below(place->left, 1);
+	u64 wrong = begins & (is_below((word - 'a') & 0xff, 26) ^ 1);
+	u64 end, left, taken;
+
+	FORGET(c, wrong);
+	FORGET(c, begins);
+	if (begins && n < 4)
+		return TAKEN_PART;
+	if (wrong)
+		return TAKEN_NOT;
+	left = place->left + begins * (1 + count_spaces(word));
+	place->owed *= 1 - begins;
+	who->commands += begins & is_below(who->commands, 0xffff);
+	end = find_stop(c, bytes, -is_below(1, left));
+	place->left = (u32)left;
+	FORGET(c, end);
+	if (end > FC_LINE_WINDOW || end > n)
+		return pass_middle(place, n);
+	place->at += end;
+	if (bytes[end - 1] == '\n') {
+		place->at += place->owed;
+		place->left = 0;
+		return TAKEN;
+	}
+	place->left--;
+	if (place->left > 1)
+		return TAKEN;
+	taken = read_owed(place, bytes + end, n - end);
+	FORGET(c, taken);
+	place->owed += 2; /* its own line's end */
+	end = is_below(taken ^ TAKEN_PART, 1);
+	place->at -= end; /* that space is held with it */
+	place->left += end;
 	return taken;
 }
 

@@ -88,7 +88,7 @@ FC_INLINE bool has_more(struct call *c, struct conn *k, u64 before)
 		return false;
 	if (proto == FC_PROTO_HTTP1 && k->head != HEAD_ENDED)
 		return end > FC_LARGE_REQ;
-	if ((proto != FC_PROTO_HTTP1 && proto != FC_PROTO_REDIS && proto != FC_PROTO_POSTGRES) || !is_counted(k))
+	if (proto == FC_PROTO_MYSQL || !is_counted(k))
 		return false;
 	return (c->more && proto != FC_PROTO_HTTP1) || (k->commands.at < end && end > (is_small_record(proto) ? FC_SMALL_REQ : FC_LARGE_REQ));
 }

@@ -170,14 +170,14 @@ FC_INLINE bool is_small_there(const struct call *c, struct conn *k, u64 last)
 	u64 bound = c->dir == DIR_OUT ? FC_REST_LARGE : FC_REST_SEGMENT;
 	u64 total = c->total;
 	bool is_redis = x->proto == FC_PROTO_REDIS;
-	bool is_pipeline = x->flags & FC_FLAG_PIPELINED || x->who.commands > 1;
+	bool is_pipeline = x->flags & FC_FLAG_PIPELINED || (is_redis && x->who.commands > 1);
 	u64 owed = is_redis ? weigh_redis(r) : weigh_memcached(r);
 	u64 meta;
 
 	k->rest_owed = is_pipeline ? 0 : owed;
 	if (total < owed || (c->dir == DIR_OUT && (c->more || total >= bound)) || x->flags & FC_FLAG_PIPELINED || is_asking(k))
 		return false;
-	if (is_pipeline && is_redis && total < (u64)x->who.commands * FC_REDIS_LEAST)
+	if (is_pipeline && total < (u64)x->who.commands * FC_REDIS_LEAST)
 		return false;
 	if (total == owed && !is_pipeline)
 		return true;
