@@ -76,7 +76,7 @@ def test_http2_inside_tls_is_followed_frame_by_frame(
         if int(record["segment"]) == SEGMENT_REQUEST and bytes(record["req"])[3] == 1:
             asked[int(record["role"])].append(int(record["request_seq"]))
     assert len(asked[CLIENT]) == COUNT
-    # Those that are read together with a record before them are off by its overhead, within 64 bytes; the exporter joins
-    # them by overlap. Nothing but a connection's first few comes so.
+    # Those that are read together with a record before them are off by its overhead, within 64 bytes; so rows of HTTP/2 inside TLS
+    # have the stream for their place (streamrows.py). Nothing but a connection's first few comes so.
     assert asked[CLIENT][4:] == asked[SERVER][4:]
     assert all(abs(a - b) < 64 for a, b in zip(asked[CLIENT], asked[SERVER], strict=True))
