@@ -1,6 +1,7 @@
 """TLS libraries that only fill buffers: several writes that leave in one system call, and one that brings several records."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -164,6 +165,30 @@ def test_what_the_program_gave_back_before_it_could_be_taken_is_counted(
     assert texts(client, REQUEST) == texts(server, REQUEST)[1:]
     assert places(client, REQUEST) == places(server, REQUEST)[1:]
     assert watch.count("tls_unowned") == 1
+
+
+def test_calls_behind_a_lost_answer_are_paired_again_once_what_was_asked_beside_it_is_answered(
+    watch: Watch, older_pair: BioPair
+) -> None:
+    pair = older_pair
+    exchange(pair, make_request("/first"), OK)
+    pair.say(make_request("/lost"))
+    answer = bytearray(OK)
+    pair.server.tls.write(answer)
+    answer[:] = b"?" * len(answer)
+    with ThreadPoolExecutor(1) as other:  # the server's thread writes nothing before it has read this
+        sent = other.submit(pair.client.send, make_request("/beside"))
+        pair.server.take(sent.result())
+    assert pair.hear(OK) == [OK, OK]
+    for n in range(3):
+        exchange(pair, make_request(f"/{n}"), OK)
+
+    client, server = watch.sides(pair.port)
+    assert [s.path for s in client] == ["/first", "/lost", "/0", "/1", "/2"]
+    assert [s.path for s in server] == ["/first", "/0", "/1", "/2"]
+    assert [s.key for s in client if s.path != "/lost"] == [s.key for s in server]
+    assert watch.count("tls_unowned") == 1
+    assert watch.count("overwritten") == 2
 
 
 def test_lines_that_asyncio_sends_at_once_are_one_request(

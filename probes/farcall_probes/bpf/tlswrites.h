@@ -93,14 +93,18 @@ FC_INLINE bool is_there(const struct tls_call *t)
 }
 
 /* The library gave its bytes back. Those behind them have their place all the same; where order is strict, what they were the
- * answer to has none that is seen, and what answers them is not the rest of what was read before. */
+ * answer to has none that is seen, and what answers them is not the rest of what was read before. Requests beside that one are
+ * counted off by their answers still. */
 FC_INLINE void lose_plaintext(struct call *c, struct conn *k, u64 len)
 {
+	bool is_answer = k->dir != DIR_OUT;
 	u8 state = k->state;
 
 	k->tls_places[DIR_OUT] += (u32)len;
-	if (state == CONN_ANSWERED || ((state == CONN_REQUEST || state == CONN_RESPONSE) && k->dir != DIR_OUT))
-		k->state = CONN_IDLE;
+	if (state == CONN_ANSWERED || ((state == CONN_REQUEST || state == CONN_RESPONSE) && is_answer)) {
+		k->unpaired -= state == CONN_ANSWERED && is_answer && k->unpaired;
+		k->state = is_answer && k->unpaired ? CONN_ANSWERED : CONN_IDLE;
+	}
 	count(c, FC_COUNT_TLS_UNOWNED);
 }
 
