@@ -1,8 +1,9 @@
 """What reading TLS costs a server: on-CPU time per HTTPS request, with farcall's probes and without, taking turns.
 
-Servers are nginx (OpenSSL) and a Go program, on a CPU of their own. "With" is everything: system calls, uprobes, records. The
-other end's cost is not in it, nor may its pace be: a Go server whose client is 10 µs slower uses 4 µs more of its own, without
-any probes, for it looks for work longer before it sleeps. So it is asked by two loads that know no pace of the client's:
+Servers are nginx (OpenSSL), a Go program and Node.js (with an OpenSSL of its own, which fills buffers), on a CPU of their own.
+"With" is everything: system calls, uprobes, records. The other end's cost is not in it, nor may its pace be: a Go server whose
+client is 10 µs slower uses 4 µs more of its own, without any probes, for it looks for work longer before it sleeps. So they are
+asked by two loads that know no pace of the client's:
 
 busy: several connections, as fast as they are answered. The server always has work; what is added is work.
 paced: one connection, a request every 500 µs. The server sleeps before each, wakes on a cold CPU, and its own work costs three
@@ -10,6 +11,7 @@ times as much as when it is busy; so does ours.
 """
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +46,12 @@ http {{ access_log off; keepalive_requests 1000000;
     location / {{ return 200 "hi"; }} }} }}
 """
 
+_NODE = """\
+const https = require('https'), fs = require('fs'), [cert, key] = process.argv.slice(2);
+const s = https.createServer({cert: fs.readFileSync(cert), key: fs.readFileSync(key)}, (q, r) => r.end('hi'));
+s.listen(0, '127.0.0.1', () => console.log(s.address().port));
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Load:
@@ -71,7 +79,12 @@ def measure_tls(quick: bool) -> dict[str, list[float]]:
         place = Path(directory)
         certificate = make_certificate(place)
         program = build_go(place / "go")
-        for name, start in (("openssl", partial(_nginx, place)), ("go", partial(_go, program))):
+        servers = {
+            "openssl": partial(_nginx, place),
+            "go": partial(_go, program),
+            "node": partial(_node, place),
+        }
+        for name, start in servers.items():
             with start(certificate) as server:
                 busy, paced = _compare(server, program, rounds)
             found[f"tls_us_{name}"] = busy
@@ -158,3 +171,14 @@ def _go(program: Path, certificate: tuple[Path, Path]) -> Iterator[_Server]:
         assert server.stdout is not None
         port = int(server.stdout.readline())
         yield _Server(library=program, port=port, cpu_ns=partial(read_cpu_ns, server.pid))
+
+
+@contextmanager
+def _node(place: Path, certificate: tuple[Path, Path]) -> Iterator[_Server]:
+    script = place / "server.js"
+    script.write_text(_NODE)
+    library = Path(shutil.which("node") or "node").resolve()
+    with running([library, script, *certificate], cpu=SERVER_CPU) as server:
+        assert server.stdout is not None
+        port = int(server.stdout.readline())
+        yield _Server(library=library, port=port, cpu_ns=partial(read_cpu_ns, server.pid))
