@@ -176,7 +176,9 @@ def test_calls_behind_a_lost_answer_are_paired_again_once_what_was_asked_beside_
     answer = bytearray(OK)
     pair.server.tls.write(answer)
     answer[:] = b"?" * len(answer)
-    with ThreadPoolExecutor(1) as other:  # the server's thread writes nothing before it has read this
+    with ThreadPoolExecutor(
+        1
+    ) as other:  # the server's thread writes nothing before it has read this
         sent = other.submit(pair.client.send, make_request("/beside"))
         pair.server.take(sent.result())
     assert pair.hear(OK) == [OK, OK]
