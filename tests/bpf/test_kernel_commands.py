@@ -164,7 +164,7 @@ def test_a_benchmarks_long_pipelines_are_counted_whole_at_both_ends(
     watch: Watch, tmp_path: Path
 ) -> None:
     with target_redis(tmp_path, "127.0.0.1") as port:
-        words = ["-p", str(port), "-q", "-t", "set", "-n", "4000", "-c", "1", "-P", "400"]
+        words = ["-p", str(port), "-q", "-t", "set", "-n", "4000", "-c", "1", "-P", "1000"]
         subprocess.run(["redis-benchmark", *words, "-d", "40"], check=True, capture_output=True)
     counted = count_ends(watch, port)
     assert {role: sum(side) for role, side in counted.items()} == {CLIENT: 4000, SERVER: 4000}
