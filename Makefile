@@ -23,7 +23,7 @@ BPF_SOURCES := $(wildcard probes/farcall_probes/bpf/*.c probes/farcall_probes/bp
 WEB_SOURCES := $(shell find console/web -type f -not -path '*/node_modules/*' 2>/dev/null)
 KUBE := tests/cluster/build-kube.sh
 HELM := tests/cluster/build-helm.sh
-APISERVER_TIER = $(PY) -m pytest -m apiserver --timeout 900
+APISERVER_TIER = $(TIER) --with-net apiserver $(PY) -m pytest -m apiserver --timeout 900 tests/apiserver
 APISERVER_STAMP := $(VENV)/.stamp-apiserver
 APISERVER_SOURCES := $(shell git ls-files core exporter operator templates deploy crds examples tests requirements.lock 2>/dev/null)
 # A benchmark is bench/bench_<room>.py, called by `make bench-<room>`; `make bench` calls all.
@@ -103,39 +103,54 @@ cluster-down: ## remove that cluster, and our Docker daemon; fails when anything
 
 # ---- check ------------------------------------------------------------------------------------------------------
 
-# What the small tests find is found first. Tests of the kernel's side see the whole machine and have it to themselves; the others
-# go two at a time, for each waits for half of its time. sed gives what two of them say line by line.
-.PHONY: test tiers tier-servers tier-browser tier-apiserver
-test: setup-test lint ## every tier that needs no cluster
-	$(PY) -m pytest -m "unit or golden"
-	$(PY) -m pytest -m bpf
-	$(MAKE) --no-print-directory -j2 tiers
-
-tiers: tier-apiserver tier-servers tier-browser
-tier-servers tier-browser:
-	$(PY) -m pytest -m $(@:tier-%=%) 2>&1 | sed --unbuffered ""
-tier-apiserver:
-	@if { $(KUBE) --check && $(HELM) --check; } >/dev/null 2>&1; then \
-		$(APISERVER_TIER) 2>&1 | sed --unbuffered "" && touch $(APISERVER_STAMP); \
-	else echo "test: left out are the tests against a real API server; \`make e2e\` builds it and runs them, \`make kube\` builds it alone"; fi
-
-.PHONY: e2e
-e2e: setup-test kube ## the operator against a real API server, and the whole product, started as a user starts it
-	$(MAKE) --no-print-directory $(APISERVER_STAMP)
-	$(MAKE) --no-print-directory soak DURATION=120
-	$(PY) -m pytest -m e2e --timeout 900
-	$(MAKE) --no-print-directory scores
-	$(MAKE) --no-print-directory e2e-kind
-
+# Tiers go LANES at a time, since each waits for more than half of its time, and in namespaces of their own (tests/run-tier.sh).
+# What the small tests find is found first: when they fail no other begins. When another fails, the rest are run all the same.
+LANES ?= 3
+TIER := tests/run-tier.sh
+AT_ONCE = $(TIER) --forget; $(MAKE) --no-print-directory --keep-going -j$(LANES)
+TELL = && failed=0 || failed=1; $(TIER) --tell; exit $$failed
 # KEEP=1 leaves the cluster for the next time.
-.PHONY: e2e-kind
-e2e-kind: setup-test cluster ## the tests on a Kubernetes cluster alone
-	$(PY) -m pytest -m kind --timeout 900 && passed=0 || passed=$$?; \
-		[ -n "$(KEEP)" ] || $(MAKE) --no-print-directory cluster-down || passed=$$?; exit $$passed
+CLEAR = && failed=0 || failed=1; [ -n "$(KEEP)" ] || $(MAKE) --no-print-directory cluster-down || failed=1; \
+	$(TIER) --tell; exit $$failed
+SMALL := tier-lint tier-unit
+ALONE := tier-bpf tier-servers tier-browser
+WHOLE := tier-e2e tier-soak tier-scores
+
+.PHONY: test e2e e2e-kind gate
+test: setup-test ## every tier that needs no cluster
+	@$(AT_ONCE) FIRST="$(SMALL)" tier-apiserver $(ALONE) $(TELL)
+
+e2e: setup-test debian-cluster debian-naming ## the operator against a real API server, and the whole product, started as a user starts it
+	@$(AT_ONCE) tier-kind $(APISERVER_STAMP) $(WHOLE) $(CLEAR)
+
+e2e-kind: setup-test debian-cluster ## the tests on a Kubernetes cluster alone
+	@$(AT_ONCE) tier-kind $(CLEAR)
+
+gate: setup-test debian-cluster debian-naming ## both `test` and `e2e`, at once
+	@rm -f $(APISERVER_STAMP); $(AT_ONCE) FIRST="$(SMALL)" tier-kind $(APISERVER_STAMP) $(ALONE) $(WHOLE) $(CLEAR)
+
+.PHONY: $(SMALL) $(ALONE) $(WHOLE) tier-apiserver tier-kind
+tier-lint:
+	@$(TIER) --in-common lint $(MAKE) --no-print-directory lint
+tier-unit:
+	@$(TIER) --in-common unit $(PY) -m pytest -m "unit or golden" tests/unit tests/golden
+$(ALONE): $(FIRST)
+	@$(TIER) $(@:tier-%=%) $(PY) -m pytest -m $(@:tier-%=%) tests/$(@:tier-%=%)
+tier-apiserver: $(FIRST)
+	@if { $(KUBE) --check && $(HELM) --check; } >/dev/null 2>&1; then $(APISERVER_TIER) && touch $(APISERVER_STAMP); \
+	else echo "test: left out are the tests against a real API server; \`make e2e\` builds it and runs them, \`make kube\` builds it alone"; fi
+tier-e2e: $(FIRST)
+	@$(TIER) e2e $(PY) -m pytest -m e2e --timeout 900 --ignore tests/e2e/kind tests/e2e
+tier-soak: kube $(FIRST)
+	@$(TIER) --with-net soak $(MAKE) --no-print-directory soak DURATION=120
+tier-scores: $(FIRST)
+	@$(TIER) --with-net scores $(MAKE) --no-print-directory scores
+tier-kind: cluster $(FIRST)
+	@$(TIER) --in-common kind $(PY) -m pytest -m kind --timeout 900 tests/e2e/kind
 
 # It takes minutes, nearly all of them waiting for controllers: once for the same sources.
-$(APISERVER_STAMP): $(APISERVER_SOURCES)
-	$(APISERVER_TIER)
+$(APISERVER_STAMP): $(APISERVER_SOURCES) | kube $(FIRST)
+	@$(APISERVER_TIER)
 	@touch $@
 
 .PHONY: kube

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 TIERS = ("unit", "golden", "bpf", "servers", "browser", "apiserver", "e2e", "kind")
+FOLDERS = {tier: f"tests/{tier}" for tier in TIERS} | {"kind": "tests/e2e/kind"}
 ROOT = Path(__file__).resolve().parent.parent
 INSTALL = "make setup-test"
 
@@ -99,6 +100,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             f"each test has exactly one tier marker ({', '.join(TIERS)}); these do not: "
             + ", ".join(wrong[:20])
         )
+    astray = [item.nodeid for item in items if not _is_at_home(item)]
+    if astray:
+        raise pytest.UsageError(
+            "a tier is run by its folder, so each test stands in its tier's; these do not: "
+            + ", ".join(astray[:20])
+        )
+
+
+def _is_at_home(item: pytest.Item) -> bool:
+    folder = item.path.parent
+    if not folder.is_relative_to(ROOT / "tests"):  # planted, to see what this file does
+        return True
+    (tier,) = tiers_of(item)
+    return folder == ROOT / FOLDERS[tier]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -43,6 +43,7 @@ IN_IMAGE = Path("/opt/servers")
 DATA = Path("/tmp/data")  # in a container of its own
 OUTSIDE = f"pay.{ZONE}"  # which the zone has already; the servers share the network of the one that it leads to
 PEM, AUTHORITY = "server.pem", "ca.crt"
+Images = tuple[str, str]  # the servers', the clients'
 
 
 @dataclass(frozen=True)
@@ -223,11 +224,9 @@ def slug(name: str) -> str:
 
 
 @contextmanager
-def open_market(cluster: Cluster, shop: Shop, folder: Path) -> Iterator[Market]:
-    servers, clients = build_images()
+def open_market(cluster: Cluster, shop: Shop, images: Images, folder: Path) -> Iterator[Market]:
+    servers, clients = images
     first, second = shop.nodes[:2]
-    load_image(servers, second)
-    load_image(clients, first)
     names = ("go-web", "python-web", OUTSIDE)
     certificate, authority = make_certificate(names)
     (folder / PEM).write_text(certificate)
@@ -265,8 +264,8 @@ def remove(cluster: Cluster, objects: list[Object]) -> None:
 # ---- images -------------------------------------------------------------------------------------------------------------
 
 
-def build_images() -> tuple[str, str]:
-    """(servers, clients)"""
+def bring_images(nodes: Sequence[str]) -> Images:
+    """Builds them and loads each into the node that needs it."""
     done = subprocess.run(
         [ROOT / "tests/cluster/build-protocols.sh"],
         capture_output=True, text=True, check=False, timeout=BUILD_WITHIN_S,
@@ -274,6 +273,8 @@ def build_images() -> tuple[str, str]:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     servers, clients = done.stdout.split()
+    load_image(servers, nodes[1])
+    load_image(clients, nodes[0])
     return servers, clients
 
 
@@ -282,9 +283,8 @@ def load_image(name: str, node: str) -> None:
     ctr = ("exec", "--interactive", node, "ctr", "--namespace", "k8s.io", "images")
     if f"docker.io/{name}" in docker(*ctr, "list", "--quiet").split():
         return
-    with subprocess.Popen(
-        ["docker", "--host", DOCKER, "save", name], stdout=subprocess.PIPE
-    ) as saving:
+    save = ["docker", "--host", DOCKER, "save", name]
+    with subprocess.Popen(save, stdout=subprocess.PIPE) as saving:
         command = ["docker", "--host", DOCKER, *ctr, "import", "--digests", "-"]
         done = subprocess.run(command, stdin=saving.stdout, capture_output=True, check=False)
     assert (saving.returncode, done.returncode) == (0, 0), done.stderr.decode(errors="replace")

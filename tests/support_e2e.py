@@ -4,6 +4,7 @@ It ends what it started, by process ID, and never anything else.
 """
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -22,6 +23,9 @@ from farcall_demo.plan import DemoError, Plan, read_plan
 from farcall_demo.scenarios import look
 from farcall_demo.view import View, open_view
 
+RUN = (
+    f"e2e{secrets.token_hex(3)}"  # no process ID, which others may have in namespaces of their own
+)
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 START_WITHIN_S = 60
@@ -89,7 +93,7 @@ class Up:
 
 def name_instance(example: str) -> str:
     """Of this test run alone: the demo's namespaces and the cgroup are named after it, machine-wide."""
-    return f"{example.removesuffix('.yaml')}-e2e{os.getpid()}"
+    return f"{example.removesuffix('.yaml')}-{RUN}"
 
 
 def up_options(directory: Path) -> list[str]:

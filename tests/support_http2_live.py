@@ -120,6 +120,12 @@ class Live:
     def counters(self) -> dict[str, int]:
         return {**self.capture.read_counters(), **self.room.tracer.counters()}
 
+    @property
+    def losses(self) -> dict[str, int]:
+        """What may be why rows are missing."""
+        ends = ("_lost", "_dropped", "_gaps", "_orphans", "_unread")
+        return {name: n for name, n in self.counters.items() if n and name.endswith(ends)}
+
 
 @contextmanager
 def watching(folder: Path) -> Iterator[Live]:

@@ -45,3 +45,15 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leavings]:
 @pytest.fixture
 def secrets() -> Secrets:
     return Secrets()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[pytest.TestReport]:
+    """A failure tells what was lost: the kernel leaves programs out while the same one, or a change of a table, waits for a CPU."""
+    report = yield
+    capture = getattr(item, "funcargs", {}).get("capture")
+    if report.failed and report.when == "call" and capture is not None:
+        counters = capture.read_counters()
+        lost = {name: n for name, n in counters.items() if n and name.endswith("_lost")}
+        report.sections.append(("lost since the programs were loaded", str(lost)))
+    return report

@@ -1,6 +1,5 @@
 """The demo's network and programs, without farcall: real namespaces, real DNS, and nothing left afterwards."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 from farcall_demo import network, workload
 from farcall_demo.plan import Claim, DemoError, Plan
 from farcall_demo.processes import App, Processes, python_app
+from support_e2e import RUN
 
 pytestmark = pytest.mark.e2e
 WITHIN_S = 20
@@ -27,7 +27,7 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 @pytest.fixture
 def plan() -> Iterator[Plan]:
-    claim = Claim(f"e2e{os.getpid()}")
+    claim = Claim(RUN)
     try:
         network.build_network(claim.plan)
         yield claim.plan
@@ -122,7 +122,7 @@ def test_nothing_is_left_when_it_is_removed(plan: Plan, processes: Processes) ->
 
 
 def test_a_killed_demo_takes_its_processes_along(tmp_path: Path) -> None:
-    instance = f"e2ekilled{os.getpid()}"
+    instance = f"{RUN}killed"
     script = f"""
 import sys, time
 from pathlib import Path

@@ -91,7 +91,7 @@ def test_grpc_calls_have_method_status_and_time(
 
     assert [r["status"] for r in told] == [0] * count
     for end in (client, server):
-        assert len(end) == count
+        assert len(end) == count, live.losses
         assert {(r["protocol"], r["operation"], r["target"]) for r in end} == {
             ("grpc", "POST", f"{SERVICE}/{method}")
         }

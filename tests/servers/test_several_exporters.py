@@ -48,6 +48,7 @@ def ask(fleet: Fleet, sql: str) -> list[dict[str, Any]]:
         client.close()
 
 
+@pytest.mark.timeout(600)  # what a killed one waited with is waited for, for up to four minutes
 @pytest.mark.parametrize(
     ("first", "comes", "killed", "ended"),
     [((ONE, TWO), THREE, TWO, ONE), ((ONE,), TWO, ONE, None)],

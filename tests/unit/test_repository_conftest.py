@@ -70,3 +70,22 @@ def test_a_tier_that_cannot_run_names_the_command_that_mends_it(tmp_path: Path) 
     assert result.returncode == 1
     assert "the servers tier needs redis-server: run `make setup-test`" in result.stdout
     assert "1 passed, 1 error" in result.stdout
+
+
+def test_a_test_outside_its_tiers_folder_fails_the_collection(tmp_path: Path) -> None:
+    (tmp_path / "tests/servers").mkdir(parents=True)
+    shutil.copy(CONFTEST, tmp_path / "tests/conftest.py")
+    test = "import pytest\n@pytest.mark.{}\ndef test_a(): pass\n"
+    (tmp_path / "tests/servers/test_at_home.py").write_text(test.format("servers"))
+    at_home = collect(tmp_path)
+    (tmp_path / "tests/servers/test_astray.py").write_text(test.format("unit"))
+    astray = collect(tmp_path)
+
+    assert at_home.returncode == 0, at_home.stdout
+    assert astray.returncode == 4
+    assert "these do not: tests/servers/test_astray.py::test_a\n" in astray.stderr + astray.stdout
+
+
+def collect(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--collect-only"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)

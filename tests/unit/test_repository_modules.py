@@ -59,6 +59,20 @@ def test_each_room_is_typed_and_in_the_wheel() -> None:
         assert f'"{root}/{package}"' in pyproject
 
 
+def test_every_test_stands_in_a_folder_that_a_tier_runs() -> None:
+    """In another it would never be collected. That it stands in its own tier's is a rule of tests/conftest.py."""
+    tiers = "unit golden bpf servers browser apiserver e2e e2e/kind".split()
+    astray = [
+        str(path.relative_to(ROOT))
+        for path in list_files()
+        if path.name.startswith("test_")
+        and path.suffix == ".py"
+        and path.parent not in {ROOT / "tests" / tier for tier in tiers}
+    ]
+
+    assert astray == []
+
+
 def imports_of(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

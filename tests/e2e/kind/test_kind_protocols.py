@@ -4,6 +4,7 @@ Client and server stand on different nodes, and the calls go through Services; t
 """
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 import pytest
 
@@ -15,6 +16,7 @@ from support_cluster_protocols import (
     INSIDE,
     OUTSIDE,
     OWN,
+    Images,
     Market,
     open_market,
 )
@@ -26,9 +28,12 @@ pytestmark = pytest.mark.kind
 
 @pytest.fixture(scope="module")
 def market(
-    cluster: Cluster, shop: Shop, tmp_path_factory: pytest.TempPathFactory
+    cluster: Cluster,
+    shop: Shop,
+    images: "Future[Images]",
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Market]:
-    with open_market(cluster, shop, tmp_path_factory.mktemp("market")) as market:
+    with open_market(cluster, shop, images.result(), tmp_path_factory.mktemp("market")) as market:
         yield market
 
 
