@@ -116,7 +116,7 @@ SMALL := tier-lint tier-unit
 ALONE := tier-bpf tier-servers tier-browser
 WHOLE := tier-e2e tier-soak tier-scores
 
-.PHONY: test e2e e2e-kind gate
+.PHONY: test e2e e2e-kind
 test: setup-test ## every tier that needs no cluster
 	@$(AT_ONCE) FIRST="$(SMALL)" tier-apiserver $(ALONE) $(TELL)
 
@@ -125,9 +125,6 @@ e2e: setup-test debian-cluster debian-naming ## the operator against a real API 
 
 e2e-kind: setup-test debian-cluster ## the tests on a Kubernetes cluster alone
 	@$(AT_ONCE) tier-kind $(CLEAR)
-
-gate: setup-test debian-cluster debian-naming ## both `test` and `e2e`, at once
-	@rm -f $(APISERVER_STAMP); $(AT_ONCE) FIRST="$(SMALL)" tier-kind $(APISERVER_STAMP) $(ALONE) $(WHOLE) $(CLEAR)
 
 .PHONY: $(SMALL) $(ALONE) $(WHOLE) tier-apiserver tier-kind
 tier-lint:
