@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * How many commands a request has whose bytes go on behind its record: from length to length, or from line to line, so that no value
- * is read. What a command is to each protocol is in lengths.h.
+ * is read. What a command is to each protocol is in lengths.h and lines.h.
  *
  * A client may send thousands at once, which are one exchange; the record holds the first few. What is a single command of a long
  * value is told from them by the same walk, of a few lengths. What lies behind the last step that the kernel allows is not counted.
