@@ -86,14 +86,21 @@ class Live:
 
     def run(self, *argv: str | Path) -> list[dict[str, Any]]:
         """A client's own account of its calls, by their number."""
+        self.forget()
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+            return self.follow(process)
+
+    def forget(self) -> None:
         self._rows.clear()
         self.capture.drain()
-        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            while process.poll() is None:
-                self._drain()
-                time.sleep(0.02)
-            lines = process.stdout.read().splitlines()
+
+    def follow(self, process: "subprocess.Popen[str]") -> list[dict[str, Any]]:
+        """The same of a client that runs already, which says little enough for a pipe."""
+        assert process.stdout is not None
+        while process.poll() is None:
+            self._drain()
+            time.sleep(0.02)
+        lines = process.stdout.read().splitlines()
         assert process.returncode == 0
         told = [json.loads(line) for line in lines if line.startswith("{")]
         return sorted(told, key=lambda call: int(call["n"]))

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fetches the servers that run on a JVM, by Maven and once per version of their recipe, into a folder outside the tree.
-# Prints the folder of the one that is named (kafka, cassandra, mongodb, netty); names none: all, nothing printed.
-# `--check` fetches nothing and fails when one is not there. Cold: 25 s on two cores, three minutes on busy ones; 120 MB stay.
+# Prints the folder of the one that is named (kafka, cassandra, mongodb, netty, grpc); names none: all, nothing printed.
+# `--check` fetches nothing and fails when one is not there. Cold: 25 s on two cores, three minutes on busy ones; 140 MB stay.
 set -euo pipefail
 cd "$(dirname "$0")"
 recipe=1  # counted up when what is done below changes
@@ -31,7 +31,7 @@ fetch() {  # NAME FOLDER
 }
 
 mkdir -p "$cache"
-for name in "${@:-kafka cassandra mongodb netty}"; do
+for name in "${@:-kafka cassandra mongodb netty grpc}"; do
 	for server in $name; do
 		folder=$cache/$server-$({ echo "$recipe"; cat "$server"/*; } | sha256sum | cut -c1-12)
 		if [ ! -d "$folder" ]; then
