@@ -143,6 +143,25 @@ def test_a_message_of_many_pieces_is_walked_to_its_end(watch: Watch, size: int) 
         check(watch, peers)
 
 
+def test_a_hundred_answers_of_one_call_are_told_though_each_header_is_a_piece(watch: Watch) -> None:
+    """As servers of Java's gRPC and of its C core write what is ready when their loop turns."""
+    with connection() as pair:
+        peers = Peers(pair)
+        peers.send(REQUEST, HELLO)
+        peers.send(RESPONSE, SETTINGS)
+        streams = range(1, 200, 2)
+        for s in streams:
+            peers.send(REQUEST, peers.ask(s) + data(s, 5))
+        call = b"".join(peers.answer(s) + data(s, 7) + peers.answer(s) for s in streams)
+        pieces = [p for f in split_frames(call) for p in (f[: http2.HEADER_BYTES], f[http2.HEADER_BYTES :])]
+        assert os.writev(pair.server.fileno(), pieces) == len(call)
+        assert receive(pair.client, len(call)) == call
+        peers.sent[RESPONSE] += call
+        check(watch, peers)
+
+    assert watch.count("segment_beyond_lost") == 0
+
+
 def test_bytes_that_no_hook_sees_do_not_shift_the_place(watch: Watch) -> None:
     with connection() as pair:
         peers = Peers(pair)

@@ -16,7 +16,7 @@ from support_tlslib import libraries_of, make_certificate
 
 pytestmark = pytest.mark.servers
 
-ONE_BY_ONE, AT_ONCE = 23, 32
+ONE_BY_ONE, AT_ONCE = 23, 100
 UNARY = ONE_BY_ONE + AT_ONCE
 CALLS = UNARY + 2  # one that streams, one that fails
 MS = 1_000_000

@@ -13,7 +13,7 @@
 
 #include "bodies.h"
 
-#define FC_HTTP2_FRAMES 16 /* and pieces, that one run takes */
+#define FC_HTTP2_FRAMES 24 /* that one run takes; one whose header lies apart from it is two */
 #define FC_HTTP2_RUNS 28   /* the kernel allows 33 steps from program to program */
 #define FC_HTTP2_CHAIN 4   /* frames that must follow each other, as far as the call holds them */
 #define FC_HTTP2_TRAILERS (HTTP2_HEADERS | 0x05 << 8) /* type and flags: END_STREAM, END_HEADERS, nothing else */
@@ -262,7 +262,10 @@ FC_INLINE bool take_frame(struct call *c, u64 sk, struct conn *k, struct framing
 	struct telling *t = &c->telling;
 	u64 told = FC_TOLD_PART;
 
-	if (is_at_end(c) && turn_piece(c))
+	/* Netty writes a frame's header and its payload apart. */
+	if (is_at_end(c))
+		turn_piece(c);
+	if (is_at_end(c) && turn_piece(c) && is_at_end(c))
 		return true;
 	t->cap = 0;
 	t->step = 0;
