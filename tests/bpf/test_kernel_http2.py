@@ -153,7 +153,11 @@ def test_a_hundred_answers_of_one_call_are_told_though_each_header_is_a_piece(wa
         for s in streams:
             peers.send(REQUEST, peers.ask(s) + data(s, 5))
         call = b"".join(peers.answer(s) + data(s, 7) + peers.answer(s) for s in streams)
-        pieces = [p for f in split_frames(call) for p in (f[: http2.HEADER_BYTES], f[http2.HEADER_BYTES :])]
+        pieces = [
+            p
+            for f in split_frames(call)
+            for p in (f[: http2.HEADER_BYTES], f[http2.HEADER_BYTES :])
+        ]
         assert os.writev(pair.server.fileno(), pieces) == len(call)
         assert receive(pair.client, len(call)) == call
         peers.sent[RESPONSE] += call
