@@ -166,6 +166,33 @@ def test_a_hundred_answers_of_one_call_are_told_though_each_header_is_a_piece(wa
     assert watch.count("segment_beyond_lost") == 0
 
 
+@pytest.mark.parametrize("cut", [9, 1_000])
+def test_a_hundred_answers_are_told_where_both_ends_have_hundreds_of_pieces(
+    watch: Watch, cut: int
+) -> None:
+    """Frames are pieces of their own, some of them empty at the reader's end, or DATA's header and its payload are."""
+    with connection() as pair:
+        peers = Peers(pair)
+        peers.send(REQUEST, HELLO)
+        peers.send(RESPONSE, SETTINGS)
+        pieces: list[bytes] = []
+        for stream in range(1, 201, 2):
+            body = data(stream, 20)
+            pieces += [peers.answer(stream), body[:cut], body[cut:]]
+            pieces.append(peers.headers(RESPONSE, stream, [("grpc-status", "0")], flags=5))
+        call = b"".join(pieces)
+        assert os.writev(pair.server.fileno(), [p for p in pieces if p]) == len(call)
+        room = [bytearray(len(p)) for p in pieces]
+        assert pair.client.recvmsg_into(room)[0] == len(call)
+        for role in (CLIENT, SERVER):
+            segments = list_segments(watch, port_of(pair), role=role)
+            answers = [s for s in segments if s.kind == RESPONSE]
+            assert b"".join(s.data for s in answers) == b"".join(told(call))
+            assert [s.seq for s in answers] == list(range(100))
+
+    assert watch.count("segment_beyond_lost") == 0
+
+
 def test_bytes_that_no_hook_sees_do_not_shift_the_place(watch: Watch) -> None:
     with connection() as pair:
         peers = Peers(pair)

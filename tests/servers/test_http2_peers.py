@@ -73,7 +73,7 @@ def check_times(rows: Rows, told: list[dict[str, Any]], naps: int) -> None:
 
 @pytest.mark.parametrize("client_kind", ["go", "grpcio"])
 @pytest.mark.parametrize("server_kind", ["go", "grpcio"])
-@pytest.mark.parametrize(("method", "count"), [("Unary", 1), ("Unary", 60), ("Stream", 30)])
+@pytest.mark.parametrize(("method", "count"), [("Unary", 1), ("Unary", 100), ("Stream", 30)])
 def test_grpc_calls_have_method_status_and_time(
     live: Live,
     peer: Path,
