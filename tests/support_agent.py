@@ -231,7 +231,7 @@ class FakeCapture:
         self.count_in_flight: Callable[[], int] = lambda: 0
         self.read_capped: Callable[[], dict[int, int]] = dict
         self.ask_rest: Callable[[int, int, int], bool] = lambda sk, conn_id, seq: False
-        self.measure_fill: Callable[[], float] = lambda: 0.0
+        self.measure_fill: Callable[[], float] = lambda: 0.01 * bool(self.waiting)
         self.gather: Callable[[int | None], int] = lambda most: 0
         self.limits_ns: list[int] = []  # that late requests were looked for with
         self.closed = False

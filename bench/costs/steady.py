@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from costs.agents import Agent, Agents, Farcall
 from costs.generator import Outcome, Plan, load, loading, read_outcome
 from costs.processes import read_bpf_maps_mb
+from costs.reference import Machine
 from costs.report import Metric, make_metric, tell
 from costs.servers import Servers
 
@@ -23,7 +24,6 @@ _DNS_SERVER = "127.53.53.53"  # nobody else's
 _DNS_DOMAIN = ".shop.example.com"
 _ENDS = 2
 _SAMPLE_S = 5.0
-_LOOP = 200_000  # additions of Python; some 5 ms
 _MANY = 10_000
 # Of these each stands for one exchange that is no row. (kernel_orphan does too, but of whatever else this machine does.)
 _COUNTED = (
@@ -48,7 +48,7 @@ class _Taken:
     us_per_row: float
     us_by_sample: list[float]
     rss_mb: float
-    loop_ms: list[float]  # see _time_loop
+    machine: Machine
     lost: int = 0
     posts_lost: int = 0
     counted: int = 0
@@ -100,12 +100,12 @@ def measure_steady(
 def _plans(servers: Servers, *, quick: bool) -> dict[str, Sequence[Plan]]:
     long_s, short_s = (3, 1.5) if quick else (60, 20)
     http = Plan(kind="http", port=servers.nginx.port, rate=_RATE, seconds=long_s)
+    grpc = replace(http, kind="grpc", port=servers.grpc.port, seconds=short_s)
     return {
         "HTTP/1": [http],
         "Redis": [replace(http, kind="redis", port=servers.redis.port)],
-        "gRPC": [
-            replace(http, kind="grpc", port=servers.grpc.port, rate=_RATE / 2, seconds=short_s)
-        ],
+        "gRPC": [grpc],
+        "gRPC, 2,500/s": [replace(grpc, rate=_RATE / 2)],
         "churn": [
             replace(http, seconds=short_s),
             replace(http, rate=100, seconds=short_s, churn=True),
@@ -120,11 +120,11 @@ def _take(agent: Agent, plans: Sequence[Plan], known: Counter[str]) -> _Taken:
     begin_ns = agent.cpu_ns()
     with ExitStack() as stack:
         loads = [stack.enter_context(loading(plan)) for plan in plans]
-        samples, loop_ms = _sample(agent, loads[0])
+        samples, machine = _sample(agent, loads[0])
         outcomes = [read_outcome(p, plan) for p, plan in zip(loads, plans, strict=True)]
         rss_mb = agent.rss_mb()
     rows = _ENDS * sum(o.answered for o in outcomes)
-    taken = _Taken(outcomes, 0.0, [], rss_mb, loop_ms)
+    taken = _Taken(outcomes, 0.0, [], rss_mb, machine)
     if isinstance(agent, Farcall):
         arrived = agent.take_rows()
         used_ns = agent.cpu_ns() - begin_ns
@@ -146,29 +146,17 @@ def _take(agent: Agent, plans: Sequence[Plan], known: Counter[str]) -> _Taken:
     return taken
 
 
-def _sample(
-    agent: Agent, load: "subprocess.Popen[str]"
-) -> tuple[list[tuple[int, float]], list[float]]:
-    """The agent's ns of CPU in each few seconds of the load, and how many seconds they were. And what a fixed loop took meanwhile."""
-    samples, loop_ms = [], []
+def _sample(agent: Agent, load: "subprocess.Popen[str]") -> tuple[list[tuple[int, float]], Machine]:
+    """The agent's ns of CPU in each few seconds of the load, and how many seconds they were. And what the machine was like."""
+    samples, machine = [], Machine()
     while True:
         cpu, at = agent.cpu_ns(), time.monotonic()
-        loop_ms.append(_time_loop())
+        machine.ask()
         try:
             load.wait(_SAMPLE_S)
-            return samples, loop_ms
+            return samples, machine
         except subprocess.TimeoutExpired:
             samples.append((agent.cpu_ns() - cpu, time.monotonic() - at))
-
-
-def _time_loop() -> float:
-    """The ms of CPU that the same work takes here and now. Who shares the core or its caches makes it half as dear again, and the
-    agent's rows with it: figures of two runs are comparable as far as this is the same."""
-    begin_ns = time.thread_time_ns()
-    total = 0
-    for number in range(_LOOP):
-        total += number
-    return (time.thread_time_ns() - begin_ns) / 1e6
 
 
 def _judge(taken: dict[str, _Taken], *, known: bool) -> list[Metric]:
@@ -177,12 +165,13 @@ def _judge(taken: dict[str, _Taken], *, known: bool) -> list[Metric]:
         ("HTTP/1", "agent_cpu_us_http1", 6),
         ("Redis", "agent_cpu_us_redis", 4),
         ("gRPC", "agent_cpu_us_grpc", 10),
+        ("gRPC, 2,500/s", "agent_cpu_us_grpc at 2,500/s", None),
         ("10,000 connections", "agent_cpu_us_http1 with 10,000 connections", None),
     ):
         one = taken[name]
         values = one.us_by_sample or [one.us_per_row]
         metrics.append(make_metric(key, values, "µs", limit, value=one.us_per_row))
-        metrics.append(make_metric(f"a fixed loop meanwhile, {name}", one.loop_ms, "ms"))
+        metrics += one.machine.tell(name)
     if not known:
         return metrics
     steady = [t for name, t in taken.items() if name != "overload"]

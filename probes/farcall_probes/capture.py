@@ -61,7 +61,7 @@ class Capture(Protocol):
 
     def gather(self, most: int | None, /) -> int:
         """Makes room in the rings: what lies there is copied to where the next drain finds it, up to `most` exchanges of each ring.
-        How many exchanges of one ring wait there now, the most of all."""
+        How many exchanges of one ring wait there now, the most of all; or DNS answers, each as the exchanges that it costs."""
 
     def drain(self, most: int | None = None) -> Drained:
         """All that was gathered and lies in the rings. `most`: exchanges of each ring; those beyond are left for the next drain."""

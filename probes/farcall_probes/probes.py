@@ -20,6 +20,8 @@ from farcall_probes.uprobes import Uprobes
 
 # A record is reserved and submitted within microseconds, unless its CPU was taken away in between.
 _BUSY_WAIT_S = 0.002
+# What reading a DNS answer costs: a take of many must not last until their ring is full.
+_EXCHANGES_PER_ANSWER = 4
 _FULL = 0.25  # of a ring: so much came while this drain copied that another one at once is worth it
 
 _BLOCK = 256  # connections read at once
@@ -181,6 +183,11 @@ class KernelCapture:
         return max(ring.measure_fill() for ring in self._rings)
 
     def gather(self, most: int | None = None) -> int:
+        self._gather(most)
+        answers = _EXCHANGES_PER_ANSWER * self._dns.gathered
+        return max(self._small.gathered, self._large.gathered, answers)
+
+    def _gather(self, most: int | None) -> None:
         """The exchange rings' ends first, then DNS whole, then the rest up to those ends: an answer that was read before
         an exchange that was gathered here began was gathered too, now or earlier."""
         small_end, large_end = self._small.read_end(), self._large.read_end()
@@ -188,10 +195,10 @@ class KernelCapture:
         self._head.gather(self._head.read_end())
         self._small.gather(small_end, most)
         self._large.gather(large_end, most)
-        return max(self._small.gathered, self._large.gathered)
 
     def drain(self, most: int | None = None) -> Drained:
-        count = self.gather(most)
+        self._gather(most)
+        count = max(self._small.gathered, self._large.gathered)
         return Drained(
             dns=self._dns.take(),
             heads=self._head.take(),

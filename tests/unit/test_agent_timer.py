@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farcall_probes.agent import (
+from farcall_probes.pacing import (
     BUSY_FILL,
     SLEEP_FIRST_S,
     SLEEP_LAST_S,
