@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from farcall.exchange import ExchangeFlag
 from farcall_probes.probes import KernelCapture, open_probes
 from support_agent_room import Room, Rows
 
@@ -145,3 +146,18 @@ def watching(folder: Path) -> Iterator[Live]:
 
 def python_peer(*arguments: str) -> list[str]:
     return [sys.executable, str(PYTHON_PEER), *arguments]
+
+
+def check_twins(client: Rows, server: Rows) -> None:
+    """Both ends tell of the same requests, which can be joined, and of as many bytes."""
+    keys = [
+        sorted((r["isn_client"], r["isn_server"], r["request_seq"]) for r in end)
+        for end in (client, server)
+    ]
+    assert keys[0] == keys[1] and len(set(keys[0])) == len(client)
+    assert all(r["flags"] & ExchangeFlag.IDENTITY for r in client + server)
+    sizes = [
+        sorted((r["request_seq"], r["request_bytes"], r["response_bytes"]) for r in end)
+        for end in (client, server)
+    ]
+    assert sizes[0] == sizes[1]

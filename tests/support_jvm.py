@@ -59,6 +59,29 @@ def running_java(command: Sequence[str], *, folder: Path, port: int) -> Iterator
         server.wait(60)
 
 
+@contextmanager
+def talking(name: str, *words: str | Path, folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """The program `Peer` of those of `name`, run in `folder`, which is told and tells by lines. It dies with the tests, however those end."""
+    program = java(find_server(name), "Peer", *map(str, words))
+    process = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", *program],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def read_line(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
 def _listens(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()

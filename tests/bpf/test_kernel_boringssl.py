@@ -10,7 +10,7 @@ import pytest
 from farcall_probes.events import PROTO_HTTP1, Flag
 from farcall_probes.libraries import Libraries
 from farcall_probes.probes import KernelCapture
-from support_jvm import find_server, java
+from support_jvm import read_line, talking
 from support_probes import Seen, Watch
 from support_tlslib import libraries_of
 
@@ -22,25 +22,8 @@ CONNECTIONS, EACH = 23, 5
 @contextmanager
 def netty(directory: Path, *words: str | Path) -> Iterator["subprocess.Popen[str]"]:
     directory.mkdir()
-    command = [
-        "setpriv",
-        "--pdeathsig",
-        "KILL",
-        *java(find_server("netty"), "Peer", *map(str, words)),
-    ]
-    process = subprocess.Popen(
-        command, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
+    with talking("netty", *words, folder=directory) as process:
         yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def read_line(process: "subprocess.Popen[str]") -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
 
 
 def check_probed(libraries: Libraries) -> None:

@@ -1,8 +1,7 @@
 """gRPC of Java, whose Netty makes its system calls and its TLS in native code: each call is one exchange at each end."""
 
-import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import pytest
 
 from farcall.exchange import ExchangeFlag
 from support_agent_room import Rows
-from support_http2_live import Live, watching
-from support_jvm import find_server, java
+from support_http2_live import Live, check_twins, watching
+from support_jvm import read_line, talking
 from support_tlslib import libraries_of, make_certificate
 
 pytestmark = pytest.mark.servers
@@ -28,37 +27,16 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         yield live
 
 
-@contextmanager
-def peer(*words: str | Path) -> Iterator["subprocess.Popen[str]"]:
-    """It dies with the tests, however those end."""
-    command = [
-        "setpriv",
-        "--pdeathsig",
-        "KILL",
-        *java(find_server("grpc"), "Peer", *map(str, words)),
-    ]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def read_line(process: "subprocess.Popen[str]") -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
 def make_calls(
     live: Live, folder: Path, certificate: tuple[Path, Path] | None
 ) -> tuple[int, list[dict[str, Any]], tuple[Rows, Rows]]:
     """(port, what the client says, what the agent saw at both ends). Each process has a TLS library of its own, unpacked and deleted."""
     of_server, of_client = certificate or (), certificate[:1] if certificate else ()
     with ExitStack() as stack:
-        server = stack.enter_context(peer("serve", *of_server))
+        server = stack.enter_context(talking("grpc", "serve", *of_server, folder=folder))
         port = read_line(server)
-        client = stack.enter_context(peer("call", port, str(ONE_BY_ONE), str(AT_ONCE), *of_client))
+        numbers = port, str(ONE_BY_ONE), str(AT_ONCE)
+        client = stack.enter_context(talking("grpc", "call", *numbers, *of_client, folder=folder))
         assert read_line(client) == "ready"
         if certificate:
             for process in server, client:
@@ -102,13 +80,3 @@ def test_calls_of_java_have_method_status_and_time(
             naps = 1 if n < UNARY else 3 if n == UNARY else 0
             assert naps * (n % 20) * MS - MS <= row["duration_ns"] <= told[n]["ms"] * MS
     check_twins(*ends)
-
-
-def check_twins(client: Rows, server: Rows) -> None:
-    """Both ends tell of the same requests, which can be joined."""
-    keys = [
-        sorted((row["isn_client"], row["isn_server"], row["request_seq"]) for row in end)
-        for end in (client, server)
-    ]
-    assert keys[0] == keys[1] and len(set(keys[0])) == len(client)
-    assert all(row["flags"] & ExchangeFlag.IDENTITY for row in client + server)

@@ -11,6 +11,7 @@ from support_agent_room import Rows
 from support_http2_live import (
     Live,
     build_peer,
+    check_twins,
     python_peer,
     running_nginx,
     serving,
@@ -45,21 +46,6 @@ def go(peer: Path) -> Iterator[tuple[int, int]]:
 def grpcio() -> Iterator[int]:
     with serving(*python_peer("serve")) as (port,):
         yield port
-
-
-def check_twins(client: Rows, server: Rows) -> None:
-    """Both ends tell of the same requests, which can be joined, and of as many bytes."""
-    keys = [
-        sorted((r["isn_client"], r["isn_server"], r["request_seq"]) for r in end)
-        for end in (client, server)
-    ]
-    assert keys[0] == keys[1] and len(set(keys[0])) == len(client)
-    assert all(r["flags"] & ExchangeFlag.IDENTITY for r in client + server)
-    sizes = [
-        sorted((r["request_seq"], r["request_bytes"], r["response_bytes"]) for r in end)
-        for end in (client, server)
-    ]
-    assert sizes[0] == sizes[1]
 
 
 def check_times(rows: Rows, told: list[dict[str, Any]], naps: int) -> None:
