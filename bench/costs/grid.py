@@ -16,6 +16,7 @@ from costs.servers import Server, Servers
 
 WITHOUT, WITH, UNLIMITED_MAX = "without", "with", "with, no limits"
 _RATES = (1_000, 2_500, 5_000)
+_MEDIAN_PCT, _MEDIAN_US = 5, 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +98,12 @@ def judge_grid(grid: Grid) -> list[Metric]:
     if not all(grid.of(cell, WITHOUT) for cell in grid.cells):
         return _describe_alone(grid)
     fixed = [cell for cell in grid.cells if not cell.is_maximum]
-    of_median = [_slowdown(grid, cell, "50") for cell in fixed]
+    of_median = [m for cell in fixed for m in _slowdown(grid, cell)]
     of_tail = [_tail(grid, cell) for cell in fixed]
     maxima = [m for cell in grid.cells if cell.is_maximum for m in _maximum(grid, cell)]
     worst = [m for m in maxima if m.target]
     return [
-        _sum_up("p50_slowdown_pct", of_median, "%", "≤ 5 in each", max),
+        _sum_up("p50_slowdown_pct", [m for m in of_median if m.target], "%", "≤ 5 or 5 µs", max),
         _sum_up("p99_slowdown_pct", of_tail, "%", "≤ 2 × A/A in each", max),
         _sum_up(
             "max_throughput_ratio", [m for m in worst if m.unit == "×"], "×", "≥ 0.75 in each", min
@@ -144,16 +145,22 @@ def _latencies(grid: Grid, cell: Cell, kind: str, percentile: str) -> list[float
     return [run.outcome.latency_us[percentile] for run in grid.of(cell, kind)]
 
 
-def _slowdown(grid: Grid, cell: Cell, percentile: str) -> Metric:
-    bare = _latencies(grid, cell, WITHOUT, percentile)
-    traced = _latencies(grid, cell, WITH, percentile)
-    return make_metric(
-        f"p{percentile}_slowdown_pct {cell.name}",
-        _by_turn(bare, traced),
-        "%",
-        5,
-        value=_percent(bare, traced),
+def _slowdown(grid: Grid, cell: Cell) -> list[Metric]:
+    """At the median, in percent and in µs: one of them has to hold (docs/decisions/012-work-in-pieces.md)."""
+    bare = _latencies(grid, cell, WITHOUT, "50")
+    traced = _latencies(grid, cell, WITH, "50")
+    added = [t - (bare[i] + bare[i + 1]) / 2 for i, t in enumerate(traced)]
+    added_us = statistics.median(traced) - statistics.median(bare)
+    by_turn, percent = _by_turn(bare, traced), _percent(bare, traced)
+    slowdown = Metric(
+        metric=f"p50_slowdown_pct {cell.name}",
+        value=round(percent, 3),
+        unit="%",
+        target=f"≤ {_MEDIAN_PCT} or {_MEDIAN_US} µs",
+        holds=percent <= _MEDIAN_PCT or added_us <= _MEDIAN_US,
+        spread=[round(min(by_turn), 3), round(max(by_turn), 3)],
     )
+    return [slowdown, make_metric(f"p50 added {cell.name}", added, "µs", value=added_us)]
 
 
 def _percent(bare: Sequence[float], traced: Sequence[float]) -> float:

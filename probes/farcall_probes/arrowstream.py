@@ -16,6 +16,7 @@ import numpy as np
 from farcall.exchange import COLUMNS, BatchKind, Column
 from farcall_probes.columns import Rows, Texts, Values, Words
 from farcall_probes.flatbuffer import OFFSET, Builder
+from farcall_probes.giveway import give_way
 
 _CONTINUATION = b"\xff\xff\xff\xff"
 _END = _CONTINUATION + bytes(4)
@@ -92,6 +93,7 @@ def _data_message(
     body: list[bytes] = []
     at = 0
     for column in columns:
+        give_way()
         for buffer in column.buffers():
             data = _compress(buffer) if compressed else buffer
             spans.append((at, len(data)))

@@ -17,6 +17,7 @@ from farcall_probes.arrowstream import Batch, make_batch, render_stream
 from farcall_probes.capture import Records
 from farcall_probes.columns import Indices, Numbers, Values, Words
 from farcall_probes.connections import Connections, Places
+from farcall_probes.giveway import give_way
 from farcall_probes.identity import Identity
 from farcall_probes.readcolumns import Columns
 
@@ -100,6 +101,7 @@ class ExchangeRows:
         """`block` and its connections' places as the reader got them; the rows that it kept are taken."""
         if not len(texts.rows):
             return
+        give_way()
         whole = len(texts.rows) == len(block)
         fixed = records.cut(block, events.EXCHANGE)
         numbers = records.pack(fixed) if whole else records.pick(fixed, texts.rows)
@@ -125,7 +127,9 @@ class ExchangeRows:
         if not self._chunks:
             return None
         chunks, self._chunks, self.rows = self._chunks, [], 0
+        give_way()
         numbers = records.join([c.numbers for c in chunks])
+        give_way()
         owners = _Owners(connections, np.concatenate([c.places for c in chunks]))
         ends_ns = np.concatenate([c.ends_ns for c in chunks])
         made = {

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from farcall_probes import events, records
 from farcall_probes.capture import Records
+from farcall_probes.giveway import in_pieces
 from farcall_probes.messages import build_messages
 from farcall_probes.pairing import CAPTURED, UNENDED_NS, lend_identity
 from farcall_probes.records import as_bytes
@@ -112,7 +113,7 @@ class Channels:
         names = ("conn_id", "segment", "seq", "req_bytes", "resp_bytes", "req_cap", "ended", "end")
         times = ("ts_req_ns", "ts_resp_ns")
         columns = [block[name].tolist() for name in (*names, *times)]
-        for row, *values in zip(count(), *columns, strict=False):
+        for row, *values in in_pieces(zip(count(), *columns, strict=False)):
             connection_id, half, number, size, others, cap, ended, end, ts_ns, whole_ns = values
             connection = self._find(connection_id)
             if half == events.SEGMENT_CLOSED:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farcall_probes.coded import Coded
+from farcall_probes.giveway import give_way
 
 _FEW = 16  # words, which are nearly always the same as before
 Indices = npt.NDArray[np.int32]
@@ -163,6 +164,7 @@ def _validity(missing: Mask | None) -> bytes:
 
 def numbers(values: npt.NDArray[np.generic], missing: Mask | None = None) -> Numbers:
     """A column of the array's own width; strided views are packed, so that no record is kept for one field of it."""
+    give_way()
     return Numbers(np.ascontiguousarray(values), missing)
 
 
@@ -175,6 +177,7 @@ def optional_numbers(values: Sequence[int | None], dtype: type[np.generic]) -> N
 
 def texts(values: Sequence[str | None]) -> Texts:
     """A string column."""
+    give_way()
     if isinstance(values, Coded):
         return _coded_texts(values.drop_unused())
     if values.count(None) == len(values):
@@ -248,6 +251,7 @@ def _without_nulls(values: Sequence[T | None], nothing: T) -> tuple[Sequence[T],
 
 def words(values: Sequence[str | None], owners: Indices | None = None) -> Words:
     """A dictionary column. With owners: words by owner, and one index per row."""
+    give_way()
     if isinstance(values, Coded):
         used = values.drop_unused()
         values, owners = used.names, used.which.astype(np.int32)

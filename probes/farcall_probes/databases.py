@@ -15,6 +15,7 @@ from farcall.exchange import ExchangeFlag
 from farcall_probes import events, records, rediscommands
 from farcall_probes.capture import Records
 from farcall_probes.coded import Coded
+from farcall_probes.giveway import in_pieces
 from farcall_probes.readcolumns import Columns, Text, captured, mark_pipelined, name_ends
 from farcall_probes.rediscommands import RedisCommands
 from farcall_probes.statements import Call, MysqlStatements, PostgresStatements
@@ -59,7 +60,7 @@ class DatabaseReader:
         cut = np.zeros(len(block), dtype=np.uint32)
         responses = captured(block, "resp", "resp_cap")
         connections = block["conn_id"].tolist()
-        for row, data in enumerate(captured(block, "req", "req_cap")):
+        for row, data in enumerate(in_pieces(captured(block, "req", "req_cap"))):
             found = read(connections[row], data, responses[row])
             if found is None:
                 continue

@@ -12,6 +12,7 @@ import numpy as np
 
 from farcall_probes import stencils
 from farcall_probes.capture import Records
+from farcall_probes.giveway import give_way
 from farcall_probes.readcolumns import raw_column
 from farcall_probes.stencils import NONE, Bytes, Places, Span, Stencils
 from farcall_probes.wire import tracecontext
@@ -68,13 +69,16 @@ class KnownHeads:
     def find(self, block: Records, given: Mapping[int, bytes]) -> tuple[Known, Places]:
         """What is known of these, but for rows that are given otherwise, and the rows of which nothing is."""
         at = _find_parts(block, given)
+        give_way()
         keys = _make_keys(block, at)
         slots = self._stencils.find(block, at.blocks, at.lengths, keys)
         rows = np.flatnonzero(slots != NONE)
         behind = (at.ends - at.blocks - at.lengths)[rows]
         if behind.any():
             rows = rows[self._are_bodies(block, at.blocks[rows], behind, slots[rows])]
+        give_way()
         known = self._read(block, rows, slots[rows], at)
+        give_way()
         is_left = np.ones(len(block), dtype=np.bool_)
         is_left[rows] = False
         left = np.flatnonzero(is_left)
@@ -97,6 +101,7 @@ class KnownHeads:
         word = np.searchsorted(used, slots)
         traces = self._numbers["trace"][slots]
         traced = np.flatnonzero(traces != NONE)
+        give_way()
         return Known(
             rows=rows,
             lines=stencils.read_items(block, lines, blocks - lines),
@@ -173,6 +178,7 @@ def _find_parts(block: Records, given: Mapping[int, bytes]) -> _Found:
     lines = stencils.find_begins(block, "req")
     # The first CR: what a line's end begins with, or no stencil fits.
     line_bytes = (raw[:, :MAX_LINE] == _CR).argmax(axis=1)
+    give_way()
     blocks, ends = lines + line_bytes, lines + caps
     lengths = caps - line_bytes
     tails = stencils.read_windows(block, ends - len(_HEAD_END), len(_HEAD_END))

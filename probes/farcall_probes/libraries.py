@@ -18,6 +18,7 @@ from farcall_probes.boringssl import find_boring_points
 from farcall_probes.bpfsys import BpfError
 from farcall_probes.capture import Attached
 from farcall_probes.elf import ElfError, ElfFile
+from farcall_probes.giveway import give_way
 from farcall_probes.golang import find_go_points, is_go
 from farcall_probes.mappings import (
     Key,
@@ -136,6 +137,7 @@ class Libraries:
 
     def _look_into(self, tgid: int, now: float, budget: "_Budget") -> bool:
         """False when the budget did not suffice; the process is due still, then."""
+        give_way()
         process = self._processes[tgid]
         extent = read_extent(
             self._proc, tgid

@@ -15,6 +15,7 @@ from farcall_probes import events
 from farcall_probes.amqpcalls import AmqpCalls
 from farcall_probes.capture import Records
 from farcall_probes.databases import unwrap
+from farcall_probes.giveway import in_pieces
 from farcall_probes.kafkatopics import KafkaTopics
 from farcall_probes.readcolumns import TRACE_FLAGS, Columns, captured, name_ends
 from farcall_probes.statements import CassandraStatements
@@ -71,7 +72,7 @@ class MultiplexedReader:
         connections = block["conn_id"].tolist()
         requests = captured(block, "req", "req_cap")
         responses = captured(block, "resp", "resp_cap")
-        for row, request in enumerate(requests):
+        for row, request in enumerate(in_pieces(requests)):
             read = parse(connections[row], request, responses[row])
             if read is not None:
                 rows.append(row)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from farcall_probes import events
 from farcall_probes.connections import Connections, Places
 from farcall_probes.evidence import Evidence
+from farcall_probes.giveway import in_pieces
 from farcall_probes.identity import Identities, Seen
 from farcall_probes.policy import Policy
 
@@ -40,8 +41,8 @@ class Newcomers:
         owners: dict[tuple[int, int], _Owner] = {}
         described: list[tuple[int, int, bool, bool]] = []
         columns = (self._connections.rows[name][places].tolist() for name in _SAID)
-        for tgid, start_ns, parent, cgroup_id, comm, role, raddr, opened_ns in zip(
-            *columns, strict=True
+        for tgid, start_ns, parent, cgroup_id, comm, role, raddr, opened_ns in in_pieces(
+            zip(*columns, strict=True)
         ):
             owner = owners.get((tgid, start_ns))
             if owner is None:

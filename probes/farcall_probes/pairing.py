@@ -18,6 +18,7 @@ import numpy.typing as npt
 from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.envelopes import Unwrapped, unwrap_frames
+from farcall_probes.giveway import in_pieces
 from farcall_probes.inflight import Connection, Done, Entry, Late
 from farcall_probes.numbering import read_numbers
 from farcall_probes.places import number_sealed
@@ -147,7 +148,7 @@ class Pairer:
             is_first,
             is_lost,
             is_unread,
-        ) in enumerate(zip(*columns, *flags, firsts, losses, unread, strict=True)):
+        ) in enumerate(in_pieces(zip(*columns, *flags, firsts, losses, unread, strict=True))):
             connection = connections.get(conn_id)
             if connection is None:
                 connection = self._find(conn_id)

@@ -17,6 +17,7 @@ from farcall_probes.capture import Records
 from farcall_probes.coded import Coded
 from farcall_probes.columns import Numbers
 from farcall_probes.databases import DatabaseReader
+from farcall_probes.giveway import give_way
 from farcall_probes.heads import Heads
 from farcall_probes.masking import mask_query
 from farcall_probes.multiplexed import MultiplexedReader
@@ -98,7 +99,9 @@ class Reader:
     ) -> Columns:
         """HTTP/1 exchanges, of either stride. `sizes` and `statuses` of their responses; `ended_ns`: when those ended, where that was
         waited for."""
+        give_way()
         heads = self._head_reader.read(block, self._take_heads(block))
+        give_way()
         kept = heads.rows
         self._http_dropped += len(block) - len(kept)
         if len(kept) < len(block):

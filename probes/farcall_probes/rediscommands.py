@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from farcall_probes import records
 from farcall_probes.capture import Records
+from farcall_probes.giveway import give_way, in_pieces
 from farcall_probes.masking import CommandText
 from farcall_probes.readcolumns import Text, captured, name_ends
 from farcall_probes.wire import redis, redisforms
@@ -40,7 +41,9 @@ class RedisCommands:
     def read(self, block: Records) -> Commands:
         if len(block) < MANY:
             return self._read_alone(block, [])
+        give_way()
         said, which = self._find_forms(block)
+        give_way()
         cut = np.zeros(len(block), dtype=np.bool_)
         alone = np.flatnonzero(which < 0)
         if len(alone):
@@ -65,7 +68,7 @@ class RedisCommands:
         known: dict[bytes, int] = {}
         which: list[int] = []
         cut = np.zeros(len(block), dtype=np.bool_)
-        for data in captured(block, "req", "req_cap"):
+        for data in in_pieces(captured(block, "req", "req_cap")):
             place = known.get(data)
             if place is None:
                 read = self._read(data)

@@ -12,6 +12,7 @@ import numpy as np
 
 from farcall_probes import records
 from farcall_probes.capture import Records
+from farcall_probes.giveway import give_way
 from farcall_probes.knownheads import TRACE_BYTES, Known, KnownHeads
 from farcall_probes.readcolumns import captured
 from farcall_probes.stencils import MIN_ROWS, Bytes, Mask, Places, as_column
@@ -23,6 +24,7 @@ from farcall_probes.wire.tracecontext import parse_traceparent
 _HEAD_END = b"\r\n\r\n"
 _LINE_END = b"\r\n"
 _NO_LINE = -1  # what is no request
+_AT_ONCE = 512  # lines that are read in one piece of work
 
 # Of a value of TRACE_BYTES.
 _DASHES = [3, 36, 53]
@@ -66,6 +68,7 @@ class HeadReader:
         left = np.arange(len(block))
         if len(block) >= MIN_ROWS:
             known, left = self._known.find(block, given)
+            give_way()
             left = np.sort(np.concatenate([left, found.take(known)]))
         if len(left):
             whole = len(left) == len(block)
@@ -158,7 +161,10 @@ class _Numbered(dict[bytes, int]):
     def number(self, raws: Sequence[bytes]) -> Places:
         """Of many, before any other."""
         distinct = list(dict.fromkeys(raws))
-        lines = parse_lines(distinct)
+        lines: list[Line | None] = []
+        for begin in range(0, len(distinct), _AT_ONCE):
+            give_way()
+            lines += parse_lines(distinct[begin : begin + _AT_ONCE])
         self.made = list(filter(None, lines))
         numbers = iter(range(len(self.made)))
         if len(self.made) == len(lines):
@@ -197,12 +203,15 @@ class _Found:
     def take(self, known: Known) -> Places:
         """The rows whose trace is not valid: those are not taken."""
         self.line[known.rows] = self.lines.number(known.lines)
+        give_way()
         numbers = np.array([self.words[words] for words in known.words], dtype=np.intp)
         self.word[known.rows] = numbers[known.word]
         traced = known.rows[known.traced]
         if not len(traced):
             return traced
+        give_way()
         ids, is_valid = _parse_rows(known.traces)
+        give_way()
         self.add_ids(traced[is_valid], ids[is_valid])
         return traced[~is_valid]
 

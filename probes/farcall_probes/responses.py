@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from farcall_probes import events, records, stencils
 from farcall_probes.capture import Records
+from farcall_probes.giveway import give_way
 from farcall_probes.readcolumns import captured
 from farcall_probes.stencils import MIN_ROWS, NONE, Bytes, Mask, Places, Stencils
 
@@ -106,7 +107,9 @@ def _measure(
     sizes: Sizes,
     ends: npt.NDArray[np.uint8],
 ) -> None:
+    give_way()
     framings = _read_framings(some, known)
+    give_way()
     lengths, end = framings >> np.uint64(_END_BITS), framings.astype(np.uint8) & _END_MASK
     seen = some["resp_bytes"]
     end[(end == End.LENGTH) & (seen >= lengths)] = End.HERE
@@ -182,12 +185,15 @@ class KnownResponses:
         begins, ends = _find_responses(block)
         starts = stencils.find_begins(block, "resp") - events.RESP_MORE + begins
         lengths = ends - begins
+        give_way()
         keys = _make_keys(block, starts, lengths)
         slots = self._stencils.find(block, starts, lengths, keys)
+        give_way()
         rows = np.flatnonzero(slots != NONE)
         numbers = self._numbers[slots[rows]]
         said = stencils.read_numbers(block, starts[rows] + numbers["digits_end"], numbers["digits"])
         framings[rows] = numbers["framing"] + (said.astype(np.uint64) << np.uint64(_END_BITS))
+        give_way()
         is_left = slots == NONE
         is_left[rows] = said < 0
         left = np.flatnonzero(is_left)

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from farcall_probes import events, records
 from farcall_probes.capture import Records
 from farcall_probes.connections import Places
+from farcall_probes.giveway import in_pieces
 from farcall_probes.lengths import ANSWERED, measure_answers, widen
 from farcall_probes.reading import read_status
 from farcall_probes.responses import End, KnownResponses, Sizes, measure_responses
@@ -121,7 +122,8 @@ class Rests:
         names = ("conn_id", "seq", "sk", "ts_resp_ns")
         columns = [block[name][rows].tolist() for name in names]
         columns += [ends[rows].tolist(), sizes[rows].tolist()]
-        for slot, conn_id, seq, sk, last_ns, end, size in zip(slots, *columns, strict=True):
+        held_rows = zip(slots, *columns, strict=True)
+        for slot, conn_id, seq, sk, last_ns, end, size in in_pieces(held_rows):
             key = (conn_id, seq)
             until_ns = now_ns + self._hold_ns
             self._rows[slot] = _Row(key, sk, End(end), size, last_ns, until_ns)
@@ -135,7 +137,7 @@ class Rests:
         """Records of SEGMENT_REST."""
         names = ("conn_id", "seq", "ts_resp_ns", "resp_bytes", "end", "ended", *_ASKED)
         columns = [rests[name].tolist() for name in names]
-        for conn_id, seq, *told in zip(*columns, strict=True):
+        for conn_id, seq, *told in in_pieces(zip(*columns, strict=True)):
             slot = self._slots.get((conn_id, seq))
             if slot is not None:
                 self._apply(slot, *told)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farcall_probes.capture import Records
+from farcall_probes.giveway import give_way
 
 Bytes = npt.NDArray[np.uint8]  # two-dimensional
 Mask = npt.NDArray[np.bool_]
@@ -72,6 +73,7 @@ class Stencils:
         found = np.full(len(starts), NONE, dtype=np.intp)
         within = np.flatnonzero((keys != NONE) & (starts <= block.nbytes - self._max_bytes))
         for begin in range(0, len(within), _AT_ONCE):
+            give_way()
             left = within[begin : begin + _AT_ONCE]
             for rank in range(_PER_KEY):
                 if not len(left):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from farcall_probes.giveway import give_way
 from farcall_probes.streamframes import ASKED, ASKED_BODY, WHOLE, Frames
 from farcall_probes.streamsaid import Said, number
 from farcall_probes.streamsessions import Session
@@ -74,6 +75,7 @@ def read_blocks(
     blocks = _list_blocks(frames, which, is_read)
     decoders = [way.decoder for one in sessions for way in (one.response, one.request)]
     count, data = len(blocks.frames), frames.data
+    give_way()
     if count < MANY:
         fields, traces, unread = _read_alone(blocks, decoders, data, texts)
         said = number(fields)
@@ -83,6 +85,7 @@ def read_blocks(
     found.which[:] = _find_known(blocks, decoders, data, found.said)
     left = np.flatnonzero(found.which < 0)
     if len(left):
+        give_way()
         _, lanes, begins, ends, _ = blocks.pick(left)
         many = hpackmany.read_many(decoders, data, lanes, begins, ends, texts)
         if many is not None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from farcall_probes import events
 from farcall_probes.arraysets import distinct, is_among
+from farcall_probes.giveway import give_way
 from farcall_probes.streamblocks import Read, read_blocks
 from farcall_probes.streamframes import ANSWERED, ASKED, ENDED, ODD, WHOLE, Frames
 from farcall_probes.streamrows import Ended, StreamRows, set_identity
@@ -50,9 +51,12 @@ def take_calls(
     blocks were none. `which`: the place of each frame's session."""
     connections = find_orderly(frames, sessions, which)
     learn_identities(frames, connections)
+    give_way()
     read, unread = read_blocks(frames, sessions, which, connections.orderly[which], texts)
+    give_way()
     calls, is_grpc = pick_plain(find_calls(frames, connections), read)
     is_left = np.ones(len(frames), dtype=np.bool_)
+    give_way()
     if len(calls.asked):
         rows.add_calls(build_ended(frames, connections, calls, is_grpc, read))
         for places in calls:

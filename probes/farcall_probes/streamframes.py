@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from farcall_probes import events
 from farcall_probes.capture import Records
+from farcall_probes.giveway import give_way
 from farcall_probes.wire import http2
 
 # Of a plain block: the request's, an answer's, an answer's whose stream ends with its record, an answer's with its trailers' block
@@ -116,8 +117,10 @@ class Frames:
             begins[long] = begins[0] + len(data) + np.arange(len(long)) * events.LARGE.itemsize
             data += block.view(_WHOLE)[rows[long]].tobytes()
         self.data = data
+        give_way()
         beside = np.minimum(view["resp_cap"], sizes)
         self.kinds = _find_kinds(view, sizes - beside)
+        give_way()
         # With the bytes of DATA that go with it.
         self.sizes = np.where(self.kinds >= ASKED_BODY, 0, sizes) + view["ts_resp_ns"].astype(
             np.int64

@@ -13,6 +13,7 @@ from farcall_probes import events, streamsaid
 from farcall_probes.capture import Records
 from farcall_probes.coded import Coded
 from farcall_probes.columns import Numbers
+from farcall_probes.giveway import give_way
 from farcall_probes.readcolumns import NO_RESPONSE, TRACE_FLAGS, Columns
 from farcall_probes.records import join
 from farcall_probes.stencils import as_column
@@ -126,9 +127,8 @@ class StreamRows:
     def __init__(self) -> None:
         # Each with its flags, when it ended, and why without an answer.
         self._ended: list[tuple[Stream, int, int, str | None]] = []
-        self._identities: dict[
-            int, bytes
-        ] = {}  # by row: of connections, learned behind the request
+        # By row: of connections, learned behind the request.
+        self._identities: dict[int, bytes] = {}
         self._calls: Ended | None = None
         self._asked: dict[tuple[Value, ...], _Asked] = {}
         self.contexts_invalid = 0
@@ -182,6 +182,7 @@ class StreamRows:
 
     def _build(self, calls: Ended) -> Exchanges:
         trace_ids, span_ids, states, formats = self._read_contexts(calls.traces, calls.asked)
+        give_way()
         said = zip(*map(self._find_asked, calls.asked.fields), strict=True)
         texts = [Coded(names, calls.asked.which) for names in said]
         method, path, query, host, agent, kind = texts
@@ -194,7 +195,6 @@ class StreamRows:
         block["resp_bytes"] = calls.answer_bytes
         block["segment"] = events.SEGMENT_NONE
         _number_sealed(block)
-        nothing = [None] * len(block)
         statuses = np.array([_read_http_status(said) for said in calls.answers.fields], np.int32)
         columns = Columns(
             rows=np.arange(len(block)),
@@ -205,7 +205,7 @@ class StreamRows:
             host=host,
             status=statuses[calls.answers.which],
             error=calls.errors,
-            batch_size=nothing,
+            batch_size=[None] * len(block),
             user_agent=agent,
             content_type=kind,
             trace_id=trace_ids,

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from farcall_probes import events
 from farcall_probes.capture import Records
+from farcall_probes.giveway import give_way, in_pieces
 from farcall_probes.streamblocks import Read, read_block
 from farcall_probes.streambodies import (
     RESET,
@@ -53,7 +54,6 @@ MAX_IN_FLIGHT = 32_768  # streams of all connections: 0.7 kB each
 UNENDED_NS = 60 * 1_000_000_000  # as of HTTP/1, see rests.py
 GOAWAY = "goaway"
 TIMEOUT = "timeout"
-
 _RESET_BYTES = http2.HEADER_BYTES + 4
 
 
@@ -78,11 +78,14 @@ class Streams:
         """`block`: records as events.LARGE; `rows`: those that are segments of HTTP/2. What ended with them, or None."""
         frames = Frames(block, rows)
         try:
+            give_way()
             read, left = self._take_calls(frames)
+            give_way()
             self._walk(frames, left, read)
         except BaseException:
             self._keep(frames, self._fresh)
             raise
+        give_way()
         ended = self._take_rows(frames)
         self._keep(frames, [stream for stream in self._fresh if stream.is_open])
         return ended
@@ -102,7 +105,7 @@ class Streams:
         """Through these frames. `read`: what blocks say whose connections were found orderly; those frames are next."""
         data, others = frames.data, frames.others
         odd, sessions = frames.list_odd(), self._young
-        for frame in frames.list_some(rows):
+        for frame in in_pieces(frames.list_some(rows)):
             at, conn_id, seq, ts_ns, flags, kind, number, size, begin, end, last = frame
             session = sessions.get(conn_id)
             if session is None:

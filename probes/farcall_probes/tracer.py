@@ -22,6 +22,7 @@ from farcall_probes.clocks import Offsets
 from farcall_probes.connections import Connections, Places, keys_of
 from farcall_probes.dnsreading import DnsReader
 from farcall_probes.evidence import Evidence
+from farcall_probes.giveway import give_way, in_pieces
 from farcall_probes.heads import Heads
 from farcall_probes.identity import Identities, Identity, Seen
 from farcall_probes.newcomers import Newcomers
@@ -134,7 +135,7 @@ class Tracer:
 
     def _take_dns(self, block: Records, now_ns: int) -> None:
         known: dict[Seen, Identity | None] = {}
-        for read in self._dns_reader.read(block):
+        for read in in_pieces(self._dns_reader.read(block)):
             seen = Seen._make(read.who)
             if seen not in known:
                 known[seen] = self._find_wanted(seen, now_ns)
@@ -191,6 +192,7 @@ class Tracer:
             return
         if not is_segment.all():
             self._take_exchanges(records.pick(block, ~is_segment), now_ns)
+        give_way()
         frames = np.flatnonzero(is_segment & (block["proto"] == events.PROTO_HTTP2))
         self._take_streams(self._streams.take(block, frames), now_ns)
         is_paired = is_segment & np.isin(block["proto"], Segments.PROTOCOLS)
@@ -219,6 +221,7 @@ class Tracer:
             rows = np.flatnonzero((block["proto"] == code) & kept)
             if len(rows):
                 whole = len(rows) == len(block)
+                give_way()
                 part = block if whole else records.pick(block, rows)
                 at = places if whole else places[rows]
                 if code == events.PROTO_HTTP1:
@@ -257,8 +260,10 @@ class Tracer:
 
     def _find_connections(self, block: Records, now_ns: int) -> Places:
         """Where each record's connection is."""
+        give_way()
         keys = keys_of(block)
         places = self.connections.find(keys)
+        give_way()
         missing = np.flatnonzero(places < 0)
         if len(missing):
             fresh, first, which = np.unique(keys[missing], return_index=True, return_inverse=True)
@@ -269,7 +274,8 @@ class Tracer:
             self._new_connections += opened[self.connections.rows["kept"][opened]].tolist()
             places[missing] = opened[which]
         self.connections.note_use(block, places)
-        for connection in self.bindings.find_due(self.connections, places):
+        give_way()
+        for connection in in_pieces(self.bindings.find_due(self.connections, places)):
             self.bindings.bind(connection, self.offsets.unix_ns)
         return places
 

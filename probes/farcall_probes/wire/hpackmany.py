@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from farcall_probes.giveway import give_way, in_pieces
 from farcall_probes.wire import hpackfields, hpackparts
 from farcall_probes.wire.hpack import LONG_BYTES, UNKNOWN_ENTRY, UNWANTED_ENTRY, Decoder
 from farcall_probes.wire.hpackfields import (
@@ -114,13 +115,19 @@ def read_many(
     """`lanes`: of each block the place of its decoder, ascending; a decoder's blocks stand in order. Decoders that are not odd have
     read theirs then; None: none has."""
     parts = hpackparts.find_parts(np.frombuffer(data, np.uint8), begins, ends)
+    give_way()
     drain = _Drain(decoders, lanes, data, parts, texts)
+    give_way()
     drain.look_up()
+    give_way()
     drain.read_literals(drain.find_kinds())
+    give_way()
     keys = drain.build_keys()
     if keys is None:
         return None
+    give_way()
     drain.teach()
+    give_way()
     said, which = drain.tell(keys)
     drain.remember(begins, ends, said, which)
     return Many(said, which, *drain.list_traces())
@@ -216,7 +223,8 @@ class _Drain:
         self._traces = np.flatnonzero(is_trace)
         self._literals_said[self._traces] = _TRACE
         columns = self._traces, begins[is_trace], ends[is_trace], is_plain[is_trace]
-        for at, begin, end, as_it_is in zip(*(column.tolist() for column in columns), strict=True):
+        traced = zip(*(column.tolist() for column in columns), strict=True)
+        for at, begin, end, as_it_is in in_pieces(traced):
             raw: Value = data[begin:end]
             if not as_it_is:
                 raw = read(TRACEPARENT, data[begin:end], bool(is_coded[at]))

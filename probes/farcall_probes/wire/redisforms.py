@@ -8,6 +8,7 @@ arguments hold is not looked at: who says how long they are need not keep line e
 import numpy as np
 import numpy.typing as npt
 
+from farcall_probes.giveway import give_way
 from farcall_probes.wire.redis import Form
 
 READ_BEYOND = 16  # bytes behind a record's end that are looked at, and mean nothing
@@ -36,6 +37,7 @@ def find_forms(data: npt.NDArray[np.uint8], begins: Rows, ends: Rows) -> tuple[R
     at = begins + 2  # at the line's end before the next word
     names = lengths = at
     for done in range(int(counts.max(initial=0)) + 1):
+        give_way()
         word = words[at]
         is_form &= word & 0xFFFF == _LINE_END
         is_last = counts == done
@@ -49,6 +51,7 @@ def find_forms(data: npt.NDArray[np.uint8], begins: Rows, ends: Rows) -> tuple[R
             names, lengths = begin, sizes
         at = np.where(counts > done, behind, at)
     is_form &= (lengths > 0) & (lengths <= _MAX_NAME)
+    give_way()
     return _number(words, np.flatnonzero(is_form), names, lengths, counts)
 
 
