@@ -30,6 +30,7 @@ from farcall_probes.cgroups import CgroupTree, PodLogs
 from farcall_probes.clocks import read_offsets
 from farcall_probes.dispatch import Dispatcher, find_addresses
 from farcall_probes.dnswriter import DnsWriter
+from farcall_probes.giveway import give_way
 from farcall_probes.identity import Identities
 from farcall_probes.pacing import SLEEP_LAST_S, Pace, next_sleep_s
 from farcall_probes.policy import Policy
@@ -185,7 +186,9 @@ class Agent:
                 second_due = now + CONFIG_EVERY_S
                 self._poll_config()
                 self._policy.refresh()
+                give_way()
                 self._update_numbers()
+                give_way()
                 self._cpu_cap.look(self._config.capture.cpu_millicores, self._tls.cpu_ns())
             if now >= late_due:
                 late_due = now + LATE_EVERY_S
@@ -230,6 +233,7 @@ class Agent:
         if not is_due:
             return False
         full = self._drain()
+        give_way()
         self._ask_rests()
         return full
 
@@ -244,8 +248,10 @@ class Agent:
         full = drained.full
         self._taken_ns = now_ns = time.monotonic_ns()
         self._take(drained, now_ns)
+        give_way()
         del drained  # the batch is made in the memory that its records had
         self._write_cache()
+        give_way()
         rows = self._tracer.pending_rows
         if rows and self._pace.take(rows, now_ns, is_behind=self._sender.is_behind):
             self._flush()

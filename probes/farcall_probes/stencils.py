@@ -159,7 +159,9 @@ def read_numbers(block: Records, ends: Places, digits: Places) -> npt.NDArray[np
     """Decimal numbers that end at these places and have so many digits; -1 where one is none."""
     values = read_windows(block, ends - MAX_DIGITS, MAX_DIGITS) - np.uint8(ord("0"))
     values[np.arange(MAX_DIGITS) < MAX_DIGITS - digits[:, None]] = 0
+    give_way()
     found = values.astype(np.int64) @ _POWERS
+    give_way()
     return np.where((values <= 9).all(axis=1), found, -1)
 
 

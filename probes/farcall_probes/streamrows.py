@@ -182,7 +182,6 @@ class StreamRows:
 
     def _build(self, calls: Ended) -> Exchanges:
         trace_ids, span_ids, states, formats = self._read_contexts(calls.traces, calls.asked)
-        give_way()
         said = zip(*map(self._find_asked, calls.asked.fields), strict=True)
         texts = [Coded(names, calls.asked.which) for names in said]
         method, path, query, host, agent, kind = texts
@@ -248,6 +247,7 @@ class StreamRows:
     ) -> tuple[Numbers, Numbers, Coded | None, npt.NDArray[np.uint32]]:
         """Of each its trace and span, its tracestate, and the flag that says in which format they were."""
         found = traceparents.read_all(said)
+        give_way()
         ids, is_named = found.ids, found.is_named
         formats = np.zeros(len(said), dtype=np.uint32)
         missing: Sequence[npt.NDArray[np.bool_] | None] | npt.NDArray[np.bool_] = (None, None)

@@ -25,7 +25,7 @@ _LENGTH = 55  # 00-<32>-<16>-<2>
 _STEPS = MAX_CODED + 1  # one at least is padding
 _MANY_TRACES = 40  # below it, each alone costs less
 # What is in hand, 170 kB, stays within a cache. A drain of a busy node has half as many, so that it is gone through once.
-_AT_ONCE = 1024
+_AT_ONCE = 512
 _MADE = 0x80  # of a character: this, whether its code has six bits, whether it is a dash, else its value
 _SIX = 0x20
 _DASH = 0x10
@@ -111,11 +111,13 @@ def _read_some(raws: Sequence[bytes], ids: npt.NDArray[np.uint8], is_read: Mask)
     for step in steps:
         step |= state
         states.take(step, out=state, mode="clip")
+    give_way()
     tally = tallies.take(steps, mode="clip").sum(axis=0, dtype=np.uint32)
     bits = 5 * _LENGTH + (tally >> 8 & 0xFF)
     is_whole = (tally & 0xFF == _LENGTH) & (tally >> 16 == len(_DASHES))
     # No byte more than the code needs.
     rows = np.flatnonzero(is_whole & (bits + 7 >> 3 == sizes) & (state == _find_state(_PADDING)))
+    give_way()
     # Two characters a step at most, the first in the lower byte.
     characters = np.ascontiguousarray(made.take(steps, mode="clip").T)[rows].tobytes()
     characters = characters.translate(None, b"\0")
