@@ -24,7 +24,7 @@ MAX_CODED = 42  # of at most six
 _LENGTH = 55  # 00-<32>-<16>-<2>
 _STEPS = MAX_CODED + 1  # one at least is padding
 _MANY_TRACES = 40  # below it, each alone costs less
-# What is in hand, 170 kB, stays within a cache. A drain of a busy node has half as many, so that it is gone through once.
+# What is in hand, 85 kB, stays within a cache, and takes no longer than others may wait for (giveway.py).
 _AT_ONCE = 512
 _MADE = 0x80  # of a character: this, whether its code has six bits, whether it is a dash, else its value
 _SIX = 0x20
