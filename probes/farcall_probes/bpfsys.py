@@ -35,6 +35,7 @@ _LICENCE = (
 )
 _LOG_BYTES = 64 * 1024
 _LOG_LEVEL = 1
+_LOAD_AGAIN = 5  # times; libbpf's number
 
 _PERF_TYPE_TRACEPOINT = 2
 UPROBE_TYPE = Path("/sys/bus/event_source/devices/uprobe/type")
@@ -220,17 +221,28 @@ def load_program(name: str, kind: int, code: bytes) -> int:
         )
 
     try:
-        return _bpf(_PROG_LOAD, attribute(0, 0), f"loading {name}")
+        return _load_again(attribute(0, 0), f"loading {name}")
     except BpfError as e:
         if e.errno not in (errno.EACCES, errno.EINVAL, errno.E2BIG, errno.EFAULT):
             raise
         number = e.errno
     log = ctypes.create_string_buffer(_LOG_BYTES)
     try:  # a second time, for the verifier's words: the log costs too much to be asked for at once
-        return _bpf(_PROG_LOAD, attribute(_LOG_LEVEL, ctypes.addressof(log)), f"loading {name}")
+        return _load_again(attribute(_LOG_LEVEL, ctypes.addressof(log)), f"loading {name}")
     except BpfError as e:
         words = log.value.decode(errors="replace").strip().splitlines()[-4:]
         raise BpfError(f"loading {name}", number or e.errno, " | ".join(words)[-600:]) from e
+
+
+def _load_again(attribute: bytes, doing: str) -> int:
+    """A signal, a debugger or a container that is paused stops the verifier: EAGAIN, and nothing is wrong with the program."""
+    for _ in range(_LOAD_AGAIN):
+        try:
+            return _bpf(_PROG_LOAD, attribute, doing)
+        except BpfError as e:
+            if e.errno != errno.EAGAIN:
+                raise
+    return _bpf(_PROG_LOAD, attribute, doing)
 
 
 def read_misses(program: int) -> int:

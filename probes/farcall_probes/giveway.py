@@ -16,7 +16,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 _ROWS = 32  # are read between two looks at the clock: some 0.1 ms
-_PIECE_NS = 300_000
+_PIECE_NS = 400_000
 _PAUSE_S = 1e-6  # and 50 µs, which the kernel may add to any sleep
 
 

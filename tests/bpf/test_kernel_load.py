@@ -2,9 +2,12 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,33 @@ def test_all_hooks_and_proofs_are_on_and_closing_frees_everything() -> None:
     assert {f"kernel/{name}" for name in ESSENTIAL} <= names
     assert {"self-test/ipv4", "self-test/ipv6", "self-test/dns"} <= names
     assert count_descriptors() == before
+
+
+def test_signals_do_not_keep_programs_from_being_loaded() -> None:
+    """Each stops the verifier where it is."""
+    done, sent = threading.Event(), []
+    before = set(threading.enumerate())
+
+    def disturb() -> None:
+        while not done.wait(0.02) and len(sent) < 6:
+            for thread in set(threading.enumerate()) - before - {threading.current_thread()}:
+                with suppress(ProcessLookupError):
+                    signal.pthread_kill(thread.ident or 0, signal.SIGUSR1)
+                    sent.append(thread)
+
+    former = signal.signal(signal.SIGUSR1, lambda *_: None)
+    disturbing = threading.Thread(target=disturb)
+    disturbing.start()
+    try:
+        opened = open_probes()
+    finally:
+        done.set()
+        disturbing.join()
+        signal.signal(signal.SIGUSR1, former)
+    off = [c for c in opened.capabilities if not c.on]
+    opened.close()
+    assert len(sent) >= 3
+    assert off == []
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from farcall_probes.giveway import give_way, in_pieces
 pytestmark = pytest.mark.unit
 
 US = 1000
-PIECE_NS = 300 * US
+PIECE_NS = 400 * US
 
 
 class Clock:
@@ -50,8 +50,8 @@ def test_short_steps_are_worked_off_together_and_long_ones_have_a_pause_behind_e
     clock: Clock,
 ) -> None:
     clock.work(0, 1)
-    assert clock.work(30 * US, 100) == 10  # 3 ms in pieces of 0.3 ms
-    assert clock.work(400 * US, 5) == 5
+    assert clock.work(40 * US, 100) == 10  # 4 ms in pieces of 0.4 ms
+    assert clock.work(500 * US, 5) == 5
 
 
 def test_what_pauses_took_is_worked_off_before_the_next(clock: Clock) -> None:
@@ -79,6 +79,6 @@ def test_rows_come_as_they_are_and_there_are_pauses_between_them(clock: Clock) -
         clock.now_ns += 10 * US
         found.append(row)
     assert found == list(range(1000))
-    # Looked at each 32 rows, so after 320 us; the last piece has no look behind it.
-    assert len(clock.paused) == 1 + 1000 // 32
+    # Looked at each 32 rows, so after 320 and 640 us; the last rows have no look behind them.
+    assert len(clock.paused) == 1 + 1000 // 32 // 2
     assert list(in_pieces([])) == []
