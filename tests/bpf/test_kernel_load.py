@@ -40,7 +40,8 @@ def test_all_hooks_and_proofs_are_on_and_closing_frees_everything() -> None:
 
 def test_signals_do_not_keep_programs_from_being_loaded() -> None:
     """Each stops the verifier where it is."""
-    done, sent = threading.Event(), []
+    done = threading.Event()
+    sent: list[threading.Thread] = []
     before = set(threading.enumerate())
 
     def disturb() -> None:
