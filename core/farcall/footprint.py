@@ -10,8 +10,8 @@ from pathlib import Path
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # mallopt(3)
 # Above all that a drain makes: a block that is mapped for itself costs a fault a page, each time.
 _LARGE = 4 * 1024 * 1024
-# Of freed memory so much stays for the next drain: given back at once it is faulted in anew each time, 5,000 pages a second.
-_SPARE = 12 * 1024 * 1024
+# Of freed memory so much stays for the next drain: given back at once it is faulted in anew each time.
+_SPARE = 8 * 1024 * 1024
 _MADV_DONTNEED = 4  # madvise(2)
 _COLLECTED_OBJECTS = (
     30_000  # some 4 MB; of a batch's rows, before it is sent, fewer are alive at once
