@@ -18,9 +18,8 @@ from costs.servers import Server, Servers
 WITHOUT, WITH, UNLIMITED_MAX = "without", "with", "with, no limits"
 _RATES = (1_000, 2_500, 5_000)
 _MEDIAN_PCT, _MEDIAN_US = 5, 5
-_BEGUN_S = (
-    4.0  # a start takes CPU for longer than until it traces: the kernel verifies TLS' programs
-)
+# A start takes CPU for longer than until it traces: the kernel verifies TLS' programs.
+_BEGUN_S = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +154,6 @@ def _slowdown(grid: Grid, cell: Cell) -> list[Metric]:
     """At the median, in percent and in µs: one of them has to hold (docs/decisions/012-work-in-pieces.md)."""
     bare = _latencies(grid, cell, WITHOUT, "50")
     traced = _latencies(grid, cell, WITH, "50")
-    added = [t - (bare[i] + bare[i + 1]) / 2 for i, t in enumerate(traced)]
     added_us = statistics.median(traced) - statistics.median(bare)
     by_turn, percent = _by_turn(bare, traced), _percent(bare, traced)
     slowdown = Metric(
@@ -166,7 +164,10 @@ def _slowdown(grid: Grid, cell: Cell) -> list[Metric]:
         holds=percent <= _MEDIAN_PCT or added_us <= _MEDIAN_US,
         spread=[round(min(by_turn), 3), round(max(by_turn), 3)],
     )
-    return [slowdown, make_metric(f"p50 added {cell.name}", added, "µs", value=added_us)]
+    return [
+        slowdown,
+        make_metric(f"p50 added {cell.name}", _add(bare, traced), "µs", value=added_us),
+    ]
 
 
 def _percent(bare: Sequence[float], traced: Sequence[float]) -> float:
@@ -176,6 +177,11 @@ def _percent(bare: Sequence[float], traced: Sequence[float]) -> float:
 def _by_turn(bare: Sequence[float], traced: Sequence[float]) -> list[float]:
     """Each pass with the agent against the two beside it."""
     return [(t / ((bare[i] + bare[i + 1]) / 2) - 1) * 100 for i, t in enumerate(traced)]
+
+
+def _add(bare: Sequence[float], traced: Sequence[float]) -> list[float]:
+    """The same as a difference."""
+    return [t - (bare[i] + bare[i + 1]) / 2 for i, t in enumerate(traced)]
 
 
 def _tail(grid: Grid, cell: Cell) -> Metric:
@@ -221,8 +227,7 @@ def _maximum(grid: Grid, cell: Cell) -> list[Metric]:
 def _added_cpu(grid: Grid, cell: Cell) -> Metric:
     bare = [run.server_us for run in grid.of(cell, WITHOUT)]
     traced = [run.server_us for run in grid.of(cell, WITH)]
-    added = [t - (bare[i] + bare[i + 1]) / 2 for i, t in enumerate(traced)]
-    return make_metric(f"app_cpu_us added {cell.name}", added, "µs")
+    return make_metric(f"app_cpu_us added {cell.name}", _add(bare, traced), "µs")
 
 
 def describe_grid(grid: Grid) -> dict[str, Any]:

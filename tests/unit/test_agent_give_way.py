@@ -11,7 +11,6 @@ from farcall_probes.giveway import give_way, in_pieces
 pytestmark = pytest.mark.unit
 
 US = 1000
-PIECE_NS = 400 * US
 
 
 class Clock:
