@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # mallopt(3)
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8  # mallopt(3)
 # Above all that a drain makes: a block that is mapped for itself costs a fault a page, each time.
 _LARGE = 4 * 1024 * 1024
 # Of freed memory so much stays for the next drain: given back at once it is faulted in anew each time.
 _SPARE = 8 * 1024 * 1024
+_MORE = 1024 * 1024  # than that is given back together
 _MADV_DONTNEED = 4  # madvise(2)
 _COLLECTED_OBJECTS = (
     30_000  # some 4 MB; of a batch's rows, before it is sent, fewer are alive at once
@@ -30,7 +31,8 @@ def keep_memory_small() -> None:
     if hasattr(libc, "mallopt"):
         libc.mallopt(_M_ARENA_MAX, 1)
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
-        libc.mallopt(_M_TRIM_THRESHOLD, _SPARE)
+        libc.mallopt(_M_TRIM_THRESHOLD, _SPARE + _MORE)
+        libc.mallopt(_M_TOP_PAD, _SPARE)  # or all of it is given back, once it is more
 
 
 def trim_memory() -> None:

@@ -224,6 +224,7 @@ class Agent:
     def _look(self) -> bool:
         """At what lies in the rings, and takes it when it is time; whether there is more to be taken at once."""
         self._fill = self._capture.measure_fill()
+        give_way()
         every_ns = TAKE_EVERY_NS if self._has_work() else REST_EVERY_NS
         is_due = time.monotonic_ns() - self._taken_ns >= every_ns
         if not is_due and self._fill >= GATHER_FILL:

@@ -105,6 +105,7 @@ class ExchangeRows:
         whole = len(texts.rows) == len(block)
         fixed = records.cut(block, events.EXCHANGE)
         numbers = records.pack(fixed) if whole else records.pick(fixed, texts.rows)
+        give_way()
         if texts.request_bytes is not None:
             numbers["req_bytes"] = texts.request_bytes
         if texts.response_bytes is not None:
@@ -131,6 +132,7 @@ class ExchangeRows:
         numbers = records.join([c.numbers for c in chunks])
         give_way()
         owners = _Owners(connections, np.concatenate([c.places for c in chunks]))
+        give_way()
         ends_ns = np.concatenate([c.ends_ns for c in chunks])
         made = {
             **_numeric_columns(numbers, offset_ns),

@@ -4,10 +4,11 @@ A take of a busy node is 5 to 30 ms of work. The kernel lets a thread that runs 
 ready: containers are groups of the scheduler, and a group that has just begun is not interrupted, whatever the priorities inside.
 So a request that came meanwhile waited for up to 4 ms, a tick of the kernel's clock; now it waits for one piece.
 
-A pause takes as long as whoever waited ran. What it took is worked off before the next: where all cores are taken the agent
-still has half of what it would have.
+Where nobody waits it costs a system call, 3 µs. It takes as long as whoever waited ran, and that is worked off before the next:
+where all cores are taken the agent still has half of what it would have.
 """
 
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -16,8 +17,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 _ROWS = 32  # are read between two looks at the clock: some 0.1 ms
-_PIECE_NS = 400_000
-_PAUSE_S = 1e-6  # and 50 µs, which the kernel may add to any sleep
+_PIECE_NS = 200_000
 
 
 class _Turn(threading.local):
@@ -28,11 +28,11 @@ _turn = _Turn()
 
 
 def give_way() -> None:
-    """Between two steps of long work: a pause if this thread has worked for a piece. 0.2 µs if not."""
+    """Between two steps of long work: lets others run if this thread has worked for a piece. 0.2 µs if not."""
     now_ns = time.perf_counter_ns()
     if now_ns < _turn.end_ns:
         return
-    time.sleep(_PAUSE_S)
+    os.sched_yield()
     rested_ns = time.perf_counter_ns()
     _turn.end_ns = rested_ns + max(_PIECE_NS, rested_ns - now_ns)
 

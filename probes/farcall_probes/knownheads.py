@@ -72,6 +72,7 @@ class KnownHeads:
         give_way()
         keys = _make_keys(block, at)
         slots = self._stencils.find(block, at.blocks, at.lengths, keys)
+        give_way()
         rows = np.flatnonzero(slots != NONE)
         behind = (at.ends - at.blocks - at.lengths)[rows]
         if behind.any():
@@ -97,6 +98,7 @@ class KnownHeads:
 
     def _read(self, block: Records, rows: Places, slots: Places, at: _Found) -> Known:
         blocks, lines = at.blocks[rows], at.lines[rows]
+        give_way()
         used = np.flatnonzero(np.bincount(slots))
         word = np.searchsorted(used, slots)
         traces = self._numbers["trace"][slots]
@@ -175,12 +177,14 @@ def _find_parts(block: Records, given: Mapping[int, bytes]) -> _Found:
     raw = raw_column(block, "req")
     caps = np.minimum(block["req_cap"], raw.shape[1]).astype(np.intp)
     caps[list(given)] = 0
+    give_way()
     lines = stencils.find_begins(block, "req")
     # The first CR: what a line's end begins with, or no stencil fits.
     line_bytes = (raw[:, :MAX_LINE] == _CR).argmax(axis=1)
     give_way()
     blocks, ends = lines + line_bytes, lines + caps
     lengths = caps - line_bytes
+    give_way()
     tails = stencils.read_windows(block, ends - len(_HEAD_END), len(_HEAD_END))
     others = np.flatnonzero(tails.view(np.uint32)[:, 0] != _END_WORD)
     if len(others):  # bytes behind the head, or not all of it

@@ -139,9 +139,8 @@ class Libraries:
         """False when the budget did not suffice; the process is due still, then."""
         give_way()
         process = self._processes[tgid]
-        extent = read_extent(
-            self._proc, tgid
-        )  # before its files: what it maps meanwhile changes it
+        # Before its files: what it maps meanwhile changes it.
+        extent = read_extent(self._proc, tgid)
         if extent is None or extent != process.extent:
             if not self._look_at_files(tgid, process, budget):
                 return False
@@ -154,6 +153,7 @@ class Libraries:
 
     def _look_at_files(self, tgid: int, process: _Process, budget: "_Budget") -> bool:
         files = read_maps(self._proc, tgid)
+        give_way()
         keys = frozenset(f.key for f in files)
         self.counters["tls_looks"] += 1
         if keys != process.keys:

@@ -104,13 +104,16 @@ class Reader:
         give_way()
         kept = heads.rows
         self._http_dropped += len(block) - len(kept)
+        give_way()
         if len(kept) < len(block):
             block = records.pick(block, kept)
         flags = block["flags"] & ~np.uint32(ExchangeFlag.CUT)
         flags |= np.where(heads.is_cut, np.uint32(ExchangeFlag.CUT), np.uint32(0))
+        give_way()
         requests = _count_requests(heads.requests, block)
         for at in requests:
             flags[at] |= np.uint32(ExchangeFlag.PIPELINED)
+        give_way()
         method, path, query, authority = zip(*heads.lines, strict=True) if heads.lines else [()] * 4
         host, user_agent, content_type, form, state = (
             zip(*heads.words, strict=True) if heads.words else [()] * 5

@@ -81,13 +81,16 @@ def measure_responses(
     """Of these large records."""
     sizes: Sizes = block["resp_bytes"].astype(np.uint64)
     ends = np.zeros(len(block), dtype=np.uint8)
+    give_way()
     has_body = (statuses >= 200) & ~np.isin(statuses, _BODILESS)
     if has_body.any():
         has_body &= ~np.isin(_read_methods(block), _BODILESS_METHODS)
+    give_way()
     rows = np.flatnonzero(has_body)
     if len(rows):
         some = block if len(rows) == len(block) else block[rows]
         _measure(some, known, rows, sizes, ends)
+        give_way()
         is_long = (block["resp_bytes"] > LARGE_WRITE) & (block["role"] == events.ROLE_SERVER)
         ends[has_body & is_long & (ends == End.HERE)] = End.LENGTH
     ends[block["ended"] == events.ENDED_LATER] = End.PIPELINE

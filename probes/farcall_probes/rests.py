@@ -22,7 +22,7 @@ import numpy.typing as npt
 from farcall_probes import events, records
 from farcall_probes.capture import Records
 from farcall_probes.connections import Places
-from farcall_probes.giveway import in_pieces
+from farcall_probes.giveway import give_way, in_pieces
 from farcall_probes.lengths import ANSWERED, measure_answers, widen
 from farcall_probes.reading import read_status
 from farcall_probes.responses import End, KnownResponses, Sizes, measure_responses
@@ -118,7 +118,9 @@ class Rests:
         self.counters["responses_unended"] += len(beyond)
         rows = rows[: len(rows) - len(beyond)]
         slots = self._free.take(len(rows))
+        give_way()
         self._kept[slots] = widen(block[rows])
+        give_way()
         names = ("conn_id", "seq", "sk", "ts_resp_ns")
         columns = [block[name][rows].tolist() for name in names]
         columns += [ends[rows].tolist(), sizes[rows].tolist()]

@@ -126,6 +126,7 @@ class Tracer:
             self._take_dns(drained.dns, now_ns)
         if len(drained.heads):
             self._heads.add(drained.heads)
+        give_way()
         small, rests = split_rests(drained.small)
         for block in (small, drained.large):
             if len(block):
@@ -215,6 +216,7 @@ class Tracer:
         if block is None:
             return
         places = self._find_connections(block, now_ns)
+        give_way()
         kept = self._find_kept(places)
         self._unanswered.take(block["proto"][kept], block["flags"][kept])
         for code in self._protocols:
@@ -233,8 +235,10 @@ class Tracer:
 
     def _take_http(self, block: Records, places: Places, now_ns: int) -> None:
         statuses = read_status(block)
+        give_way()
         sizes, held = self.rests.hold(block, now_ns, statuses)
         if held.any():
+            give_way()
             block, places = records.pick(block, ~held), places[~held]
             sizes, statuses = sizes[~held], statuses[~held]
         if len(block):
@@ -262,6 +266,7 @@ class Tracer:
         """Where each record's connection is."""
         give_way()
         keys = keys_of(block)
+        give_way()
         places = self.connections.find(keys)
         give_way()
         missing = np.flatnonzero(places < 0)
@@ -273,6 +278,7 @@ class Tracer:
             self.bindings.notice_open(self.connections, new)
             self._new_connections += opened[self.connections.rows["kept"][opened]].tolist()
             places[missing] = opened[which]
+        give_way()
         self.connections.note_use(block, places)
         give_way()
         for connection in in_pieces(self.bindings.find_due(self.connections, places)):

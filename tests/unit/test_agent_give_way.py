@@ -1,4 +1,4 @@
-"""Long work pauses after each piece of it, and works off what pauses took; the clock is the test's."""
+"""Long work lets others run after each piece of it, and works off what that took; clock and scheduler are the test's."""
 
 import threading
 from collections.abc import Iterator
@@ -14,17 +14,17 @@ US = 1000
 
 
 class Clock:
-    """Pauses take `pause_ns`; steps of work are added by hand."""
+    """Stands for `time` and `os`. Pauses take `pause_ns`; steps of work are added by hand."""
 
     def __init__(self) -> None:
         self.now_ns = 10**15
-        self.pause_ns = 55 * US
+        self.pause_ns = 3 * US
         self.paused: list[int] = []
 
     def perf_counter_ns(self) -> int:
         return self.now_ns
 
-    def sleep(self, _: float) -> None:
+    def sched_yield(self) -> None:
         self.paused.append(self.now_ns)
         self.now_ns += self.pause_ns
 
@@ -41,6 +41,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     made = Clock()
     monkeypatch.setattr(giveway, "time", made)
+    monkeypatch.setattr(giveway, "os", made)
     monkeypatch.setattr(giveway, "_turn", giveway._Turn())
     yield made
 
@@ -49,7 +50,7 @@ def test_short_steps_are_worked_off_together_and_long_ones_have_a_pause_behind_e
     clock: Clock,
 ) -> None:
     clock.work(0, 1)
-    assert clock.work(40 * US, 100) == 10  # 4 ms in pieces of 0.4 ms
+    assert clock.work(40 * US, 100) == 20  # 4 ms in pieces of 0.2 ms
     assert clock.work(500 * US, 5) == 5
 
 
@@ -78,6 +79,6 @@ def test_rows_come_as_they_are_and_there_are_pauses_between_them(clock: Clock) -
         clock.now_ns += 10 * US
         found.append(row)
     assert found == list(range(1000))
-    # Looked at each 32 rows, so after 320 and 640 us; the last rows have no look behind them.
-    assert len(clock.paused) == 1 + 1000 // 32 // 2
+    # Looked at each 32 rows, which is 320 us; the last rows have no look behind them.
+    assert len(clock.paused) == 1 + 1000 // 32
     assert list(in_pieces([])) == []
