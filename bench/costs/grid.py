@@ -17,7 +17,7 @@ from costs.servers import Server, Servers
 
 WITHOUT, WITH, UNLIMITED_MAX = "without", "with", "with, no limits"
 _RATES = (1_000, 2_500, 5_000)
-_MEDIAN_PCT, _MEDIAN_US = 5, 5
+_MEDIAN_PCT, _MEDIAN_US = 5, 5  # the latter for each exchange of what is timed together
 # A start takes CPU for longer than until it traces: the kernel verifies TLS' programs.
 _BEGUN_S = 4.0
 
@@ -108,7 +108,9 @@ def judge_grid(grid: Grid) -> list[Metric]:
     maxima = [m for cell in grid.cells if cell.is_maximum for m in _maximum(grid, cell)]
     worst = [m for m in maxima if m.target]
     return [
-        _sum_up("p50_slowdown_pct", [m for m in of_median if m.target], "%", "≤ 5 or 5 µs", max),
+        _sum_up(
+            "p50_slowdown_pct", [m for m in of_median if m.target], "%", "≤ 5 or 5 µs a call", max
+        ),
         _sum_up("p99_slowdown_pct", of_tail, "%", "≤ 2 × A/A in each", max),
         _sum_up(
             "max_throughput_ratio", [m for m in worst if m.unit == "×"], "×", "≥ 0.75 in each", min
@@ -156,12 +158,13 @@ def _slowdown(grid: Grid, cell: Cell) -> list[Metric]:
     traced = _latencies(grid, cell, WITH, "50")
     added_us = statistics.median(traced) - statistics.median(bare)
     by_turn, percent = _by_turn(bare, traced), _percent(bare, traced)
+    most_us = _MEDIAN_US * cell.plan.depth
     slowdown = Metric(
         metric=f"p50_slowdown_pct {cell.name}",
         value=round(percent, 3),
         unit="%",
-        target=f"≤ {_MEDIAN_PCT} or {_MEDIAN_US} µs",
-        holds=percent <= _MEDIAN_PCT or added_us <= _MEDIAN_US,
+        target=f"≤ {_MEDIAN_PCT} or {most_us} µs",
+        holds=percent <= _MEDIAN_PCT or added_us <= most_us,
         spread=[round(min(by_turn), 3), round(max(by_turn), 3)],
     )
     return [
