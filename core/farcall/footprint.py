@@ -12,7 +12,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8 
 _LARGE = 4 * 1024 * 1024
 # Of freed memory so much stays for the next drain: given back at once it is faulted in anew each time.
 _SPARE = 8 * 1024 * 1024
-_MORE = 1024 * 1024  # than that is given back together
+_MARGIN = 1024 * 1024  # above it: not each small block that is freed gives something back
 _MADV_DONTNEED = 4  # madvise(2)
 _COLLECTED_OBJECTS = (
     30_000  # some 4 MB; of a batch's rows, before it is sent, fewer are alive at once
@@ -31,7 +31,7 @@ def keep_memory_small() -> None:
     if hasattr(libc, "mallopt"):
         libc.mallopt(_M_ARENA_MAX, 1)
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
-        libc.mallopt(_M_TRIM_THRESHOLD, _SPARE + _MORE)
+        libc.mallopt(_M_TRIM_THRESHOLD, _SPARE + _MARGIN)
         libc.mallopt(_M_TOP_PAD, _SPARE)  # or all of it is given back, once it is more
 
 

@@ -4,8 +4,8 @@ A take of a busy node is 5 to 30 ms of work. The kernel lets a thread that runs 
 ready: containers are groups of the scheduler, and a group that has just begun is not interrupted, whatever the priorities inside.
 So a request that came meanwhile waited for up to 4 ms, a tick of the kernel's clock; now it waits for one piece.
 
-Where nobody waits it costs a system call, 3 µs. It takes as long as whoever waited ran, and that is worked off before the next:
-where all cores are taken the agent still has half of what it would have.
+Where nobody waits a pause is a system call, 3 µs. It takes as long as whoever waited ran, and that is worked off before the
+next: where all cores are taken the agent still has half of what it would have.
 """
 
 import os

@@ -104,7 +104,6 @@ class Reader:
         give_way()
         kept = heads.rows
         self._http_dropped += len(block) - len(kept)
-        give_way()
         if len(kept) < len(block):
             block = records.pick(block, kept)
         flags = block["flags"] & ~np.uint32(ExchangeFlag.CUT)

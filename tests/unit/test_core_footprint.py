@@ -34,6 +34,19 @@ ssl.create_default_context()
 assert hashlib.sha256(b"a").digest() == digest
 print(before, after)
 """
+DRAINS = """
+import resource
+from farcall.footprint import keep_memory_small
+
+def drain():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [b"x" * 100_000 for _ in range(105)]
+    del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+keep_memory_small()
+print(drain(), max(drain() for _ in range(5)))
+"""
 SMAPS = b"""\
 00400000-00401000 r--p 00000000 08:01 11 /bin/a
 Rss:                   4 kB
@@ -54,6 +67,16 @@ Anonymous:             0 kB
 7f0000004000-7f0000005000 r-xp 00000000 08:01 13 /lib/b c.so (deleted)
 Anonymous:             0 kB
 """
+
+
+def test_what_a_drain_needs_above_what_stays_free_is_all_that_is_faulted_in_anew() -> None:
+    """The C library's own rule gives back all of it then."""
+    words = [sys.executable, "-c", DRAINS]
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+    needed, anew = map(int, done.stdout.split())
+    kept = 8 * 256  # pages
+    assert needed > kept
+    assert anew < needed - kept + 256
 
 
 def test_code_that_was_given_back_is_there_again_when_it_runs() -> None:
