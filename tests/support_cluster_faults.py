@@ -39,6 +39,20 @@ def kill(cluster: Cluster, component: str) -> None:
 
 def kill_container(node: str, name: str) -> None:
     """Its processes alone: the pod stays, and the kubelet starts it again."""
+    tell_container(node, name, "kill", "--signal", "SIGKILL")
+
+
+@contextmanager
+def frozen(node: str, name: str) -> Iterator[None]:
+    """The container's processes stand still, as on a node without a core to spare."""
+    tell_container(node, name, "pause")
+    try:
+        yield
+    finally:
+        tell_container(node, name, "resume")
+
+
+def tell_container(node: str, name: str, *task: str) -> None:
     ctr = ("exec", node, "ctr", "--namespace", "k8s.io")
     label = f'labels."io.kubernetes.container.name"=={name}'
     known = docker(*ctr, "containers", "list", "--quiet", label).split()
@@ -46,7 +60,7 @@ def kill_container(node: str, name: str) -> None:
     found = [container for container in known if container in running]
     assert found, f"no container {name} runs on {node}"
     for container in found:
-        docker(*ctr, "tasks", "kill", "--signal", "SIGKILL", container)
+        docker(*ctr, "tasks", *task, container)
 
 
 def operator_pods(cluster: Cluster) -> list[Object]:

@@ -25,6 +25,10 @@ class Exporter:
         self.writer.write(drop_empty(tables), token=f"{id(self)}:{self._number}")
         return tables
 
+    def hear(self, boot: str, *, node: str = "node-2", reported_ns: int = 0) -> None:
+        """An agent's status."""
+        self.context.agents.hear(boot, self.clock.now, node=node, reported_ns=reported_ns)
+
     def wait(self, seconds: float) -> None:
         """In steps, as the worker does."""
         for _ in range(int(seconds * 2)):

@@ -67,6 +67,8 @@ class AgentStatus:
     )  # rss_bytes, cpu_seconds, queue_batches, ring fill
     config_revision: str = ""  # EffectiveConfig.revision; an older agent does not say it
     ended_ns: int = 0  # Unix, of the last status of a boot: when recording ended; 0: it goes on
+    # Unix: what had ended before is in batches that this exporter has taken; 0: not known, or an older agent's.
+    reported_ns: int = 0
 
     def to_json(self) -> dict[str, Any]:
         # By hand: asdict copies deeply, which takes ten times as long as writing the JSON.
@@ -209,6 +211,7 @@ def _check_numbers(check: Callable[[str, Any], None]) -> Callable[[str, Any], No
 _OPTIONAL: dict[str, Callable[[str, Any], None]] = {
     "config_revision": _check_text,
     "ended_ns": _check_whole,
+    "reported_ns": _check_whole,
 }
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "node": _check_text,

@@ -1,13 +1,16 @@
 """Which agents live, how far in time each has reported, and whose node an address belongs to.
 
 A server's sight waits a little longer while the agent on its client's node lives and has not yet reported up to the
-sight's time. Learned from batches and statuses alone; where nothing is known nothing is waited for.
+sight's time. Learned from batches and statuses, and from the cluster's objects where a pod is so new that its agent has
+not yet spoken of it.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from heapq import nsmallest
 
+from farcall_exporter.clients import SKEW_NS
 from farcall_exporter.sights import Sight
 
 ALIVE_S = 15.0  # agents send their status every few seconds
@@ -24,13 +27,19 @@ class AgentBook:
     def __init__(self) -> None:
         self._agents: dict[str, _Agent] = {}
         self._boot_by_address: OrderedDict[str, str] = OrderedDict()
+        self._boot_by_node: dict[str, str] = {}
 
-    def hear(self, boot_id: str, now: float, *, reported_ns: int = 0) -> None:
+    def hear(self, boot_id: str, now: float, *, node: str, reported_ns: int) -> None:
+        """`reported_ns`: Unix, what ended before on its node is known here; 0 when it has not said."""
+        if self._boot_by_node.get(node) != boot_id:
+            self._boot_by_node[node] = boot_id
         agent = self._agents.setdefault(boot_id, _Agent())
         agent.heard = now
         agent.reported_ns = max(agent.reported_ns, reported_ns)
         if len(self._agents) > 4_096:  # restarts leave boots behind
             self._agents = {boot: a for boot, a in self._agents.items() if now - a.heard < ALIVE_S}
+            nodes = self._boot_by_node.items()
+            self._boot_by_node = {node: boot for node, boot in nodes if boot in self._agents}
 
     def learn_addresses(self, boot_id: str, addresses: Iterable[str]) -> None:
         for address in addresses:
@@ -39,15 +48,25 @@ class AgentBook:
         while len(self._boot_by_address) > MAX_ADDRESSES:
             self._boot_by_address.popitem(last=False)
 
-    def may_report(self, sight: Sight, now: float) -> bool:
-        """Another agent, alive, owns the client's address and has not reported past the sight's end."""
-        boot_id = self._boot_by_address.get(sight.client_ip)
-        if boot_id is None or boot_id == sight.boot_id:
-            return False
+    def judge(self, now: float, find_node: Callable[[Sight], str]) -> Callable[[Sight], bool]:
+        """Of a sight: may another agent still report its client's? The one whose address or node the client's is (`find_node`,
+        "" when not known), if it lives; where nobody knows whose it is, any that lives."""
+        alive = ((a.reported_ns, b) for b, a in self._agents.items() if now - a.heard <= ALIVE_S)
+        slowest = nsmallest(2, alive)  # one of them is another than the sight's own
+
+        def may_report(sight: Sight) -> bool:
+            boot_id = self._boot_by_address.get(sight.client_ip)
+            if boot_id is None and (node := find_node(sight)):
+                boot_id = self._boot_by_node.get(node, "")  # it has no agent
+            others = slowest if boot_id is None else self._of(boot_id, now)
+            sought_ns = sight.end_ns + SKEW_NS
+            return any(ns < sought_ns and boot != sight.boot_id for ns, boot in others)
+
+        return may_report
+
+    def _of(self, boot_id: str, now: float) -> list[tuple[int, str]]:
         agent = self._agents.get(boot_id)
-        if agent is None or now - agent.heard > ALIVE_S:
-            return False
-        return agent.reported_ns < sight.end_ns
+        return [(agent.reported_ns, boot_id)] if agent and now - agent.heard <= ALIVE_S else []
 
     def is_traced(self, address: str, now: float) -> bool:
         """The address belongs to a node whose agent reports: calls made from it are seen there."""

@@ -291,7 +291,7 @@ def _remember(
     keep_unknown(stage, client_rows, named, context.late, now)
     context.counters.add("late_forgotten", context.late.forget(now))
     reported = int((x.start + x.duration).max()) if x.count else 0
-    context.agents.hear(x.boot_id, now, reported_ns=reported)
+    context.agents.hear(x.boot_id, now, node=x.node, reported_ns=reported)
     context.agents.learn_addresses(x.boot_id, x.ends.local.texts())
 
 

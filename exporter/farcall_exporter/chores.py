@@ -75,7 +75,7 @@ class Chores:
         due, expelled = context.waiting.take_due(
             now,
             hold_s=context.settings.join_hold_s,
-            may_report=lambda sight: context.agents.may_report(sight, now),
+            may_report=context.agents.judge(now, context.find_client_node),
         )
         orphans = []
         if self._orphans is not None:

@@ -87,6 +87,11 @@ class Context:
         self.agent_list = AgentList(self.counters, clock=self.clock)
         self.identities = Identities(self.catalog)
 
+    def find_client_node(self, sight: Sight) -> str:
+        """The node that its client was on, "" when nobody has said so."""
+        with self.catalog.locked():
+            return self.catalog.node_at(sight.client_ip, sight.start_ns)
+
     def is_beyond(self, sight: Sight) -> bool:
         """Its server is outside, though an agent sees it: a node's own address, say, where the CIDRs are of pods alone."""
         return bool(sight.server_ip) and not self.is_inside(sight.server_ip)

@@ -91,7 +91,9 @@ class IngestApp:
     def _write_status(self, status: AgentStatus) -> Job:
         def write() -> Answer:
             context = self._pipeline.context
-            context.agents.hear(status.boot_id, context.clock())
+            context.agents.hear(
+                status.boot_id, context.clock(), node=status.node, reported_ns=status.reported_ns
+            )
             context.agent_list.hear(status)
             self._pipeline.write_status(agent_component(status))
             return OK

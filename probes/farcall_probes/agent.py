@@ -91,6 +91,7 @@ class Agent:
         self.boot_id = secrets.token_hex(16)
         self._started_ns = time.time_ns()
         self._ended_ns = 0  # when recording ended; 0: it goes on
+        self._reported_ns = 0  # what ended before is with the sender
         self._stopping = False  # a plain flag: an Event's lock could be held when the signal comes
         self._fill = 0.0
         self._taken_ns = 0
@@ -256,6 +257,8 @@ class Agent:
         rows = self._tracer.pending_rows
         if rows and self._pace.take(rows, now_ns, is_behind=self._sender.is_behind):
             self._flush()
+        if not full and not self._tracer.pending_rows:
+            self._reported_ns = now_ns + self._tracer.offsets.unix_ns
         return full
 
     def _take(self, drained: Drained, now_ns: int) -> None:
@@ -338,6 +341,7 @@ class Agent:
             boot_id=self.boot_id,
             started_ns=self._started_ns,
             ended_ns=self._ended_ns,
+            reported_ns=self._reported_ns,
             config=self._config,
             revision=self._revision,
             capabilities=(*self._capture.capabilities, *others),

@@ -90,6 +90,35 @@ def test_status_says_what_is_seen_and_lost(tmp_path: Path) -> None:
     assert status.capabilities[0].name == "fake"
 
 
+def test_status_says_until_when_all_is_told_and_nothing_while_rows_wait(tmp_path: Path) -> None:
+    capture = FakeCapture()
+    is_open = threading.Event()
+
+    def answer(posted: Posted) -> Reply:
+        is_batch = posted.path == BATCH_PATH
+        headers = {"Retry-After": "0"}
+        return Reply(status=503 if is_batch and not is_open.is_set() else 200, headers=headers)
+
+    def told(posted: list[Posted]) -> list[int]:
+        statuses = [json.loads(p.body) for p in posted if p.path == STATUS_PATH]
+        return [parse_agent_status(status).reported_ns for status in statuses]
+
+    with FakeExporter(answer) as exporter, running(make_agent(tmp_path, exporter, capture)):
+        exporter.wait_for(lambda posted: any(told(posted)))  # of a quiet node too
+        ends_ns = time.time_ns()
+        capture.waiting.append(make_drained(large=[make_http(GET)]))
+        exporter.wait_for(lambda posted: any(p.path == BATCH_PATH for p in posted))
+        seen = len(told(exporter.posted))
+        exporter.wait_for(lambda posted: len(told(posted)) >= seen + 5)
+        waiting = told(exporter.posted)[seen:]
+        is_open.set()
+        exporter.wait_for(lambda posted: max(told(posted)) > ends_ns)
+        last = max(told(exporter.posted))
+
+    assert set(waiting) == {0}
+    assert ends_ns < last < time.time_ns()
+
+
 def test_what_fills_a_ring_is_gathered_and_taken_when_no_more_may_fit(tmp_path: Path) -> None:
     capture, seen = FakeCapture(), list[str]()
     is_taken = threading.Event()

@@ -36,7 +36,7 @@ STATUS = AgentStatus(
     config_revision="0123456789ab",
 )
 FIELDS = sorted(STATUS.to_json())
-OPTIONAL = {"config_revision", "ended_ns"}
+OPTIONAL = {"config_revision", "ended_ns", "reported_ns"}
 SIGHT = AgentSight(
     node="node-1", version="0.1.0", config_generation=3, config_revision="0123456789ab", age_s=1.5
 )

@@ -7,6 +7,7 @@ import pytest
 from farcall.exchange import ExchangeFlag
 from farcall_exporter.chores import restore_sights
 from support_exporter import (
+    BOOT,
     IDENTITY,
     NS,
     OTHER_BOOT,
@@ -162,6 +163,7 @@ def test_waiting_sights_outlive_the_exporter() -> None:
     after.writer.waiting = [*before.writer.waiting_sights(), ("zz", "{}"), ("0" * 24, "not JSON")]
     restore_sights(after.pipeline)
     after.take(client)
+    after.hear(BOOT, reported_ns=T0 + 10 * NS)
     after.wait(6)
 
     assert [(s["SpanKind"], joined(s)[0]) for s in after.spans] == [
@@ -309,47 +311,6 @@ def test_without_identity_ids_come_from_the_agents_boot_and_are_never_equal() ->
         == len({s["TraceId"] for s in exporter.spans})
         == 800
     )
-
-
-def test_a_live_agent_on_the_clients_node_is_waited_for() -> None:
-    exporter = Exporter()
-    client = identified()
-    exporter.take(
-        identified(seq=5, isn_client=5, start=T0 - 10 * NS), boot=OTHER_BOOT
-    )  # 10.244.0.5 is its node's
-    exporter.take(seen_from_server(client))
-    for _ in range(5):
-        exporter.context.agents.hear(OTHER_BOOT, exporter.clock.now)  # its status
-        exporter.wait(2)
-    assert exporter.context.counters.read()["sights_kept"] == 0
-
-    exporter.take(client, boot=OTHER_BOOT)
-    exporter.wait(60)
-    assert [joined(s)[0] for s in exporter.spans] == [None, "exact"]
-
-
-@pytest.mark.parametrize("dead", [True, False])
-def test_an_agent_that_died_or_has_reported_past_the_call_is_not_waited_for(dead: bool) -> None:
-    exporter = Exporter()
-    exporter.take(identified(seq=5, isn_client=5, start=T0 - 10 * NS), boot=OTHER_BOOT)
-    exporter.wait(16 if dead else 0)
-    exporter.take(seen_from_server(identified()))
-    if not dead:
-        exporter.take(identified(seq=6, isn_client=6, start=T0 + NS), boot=OTHER_BOOT)
-    exporter.wait(5.5)
-
-    assert exporter.context.counters.read()["sights_kept"] == 1
-
-
-def test_an_agent_is_not_waited_for_longer_than_the_cap() -> None:
-    exporter = Exporter()
-    exporter.take(identified(seq=5, isn_client=5, start=T0 - 10 * NS), boot=OTHER_BOOT)
-    exporter.take(seen_from_server(identified()))
-    for _ in range(16):
-        exporter.context.agents.hear(OTHER_BOOT, exporter.clock.now)
-        exporter.wait(2)
-
-    assert exporter.context.counters.read()["sights_kept"] == 1
 
 
 def test_a_call_whose_ends_have_no_identity_is_still_one_span() -> None:

@@ -277,6 +277,17 @@ class Catalog:
                     return of_port or self.timelines.segments(("node port", port)) or found
         return found
 
+    def node_at(self, address: str, time_ns: int) -> str:
+        """The name of the node that the address was on; "" when that is not known."""
+        found = self.timelines.segments(address)
+        for holder in reversed(found.at(time_ns) if found else ()):
+            if isinstance(holder, Holder) and holder.what == "node":
+                return str(holder.key)
+            if isinstance(holder, Holder) and holder.what == "pod":
+                pod = self._pods.get(str(holder.key))
+                return pod.node if pod else ""
+        return ""
+
     def holds(self, address: str) -> bool:
         return address in self.timelines
 

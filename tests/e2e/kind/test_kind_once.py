@@ -1,10 +1,13 @@
 """Each call is one span, wherever client and server stand, and from the right side. Calls are numbered by their path."""
 
+import time
+
 import pytest
 
 from farcall.api import Span
 from support_cluster import Cluster, wait_until
-from support_cluster_shop import Shop
+from support_cluster_faults import frozen
+from support_cluster_shop import CONFIG, SHOP, Shop, caller, wait_ready
 from support_cluster_spans import count_rounds, pod_of, wait_complete
 
 pytestmark = pytest.mark.kind
@@ -14,15 +17,53 @@ pytestmark = pytest.mark.kind
 CALLERS = ["by-name", "by-ip", "headless", "by-node", "on-host", "hairpin", "pay"]
 
 
+# Longer than a sight waits for a client of whom nobody may tell; less than after what an agent counts as dead.
+STILL_S = 12
+
+
+def assert_each_is_its_clients(cluster: Cluster, spans: list[Span]) -> None:
+    assert max(count_rounds(spans).values()) == 1
+    assert not (served := [s for s in spans if s.kind != "Client" or s.is_server_span]), describe(
+        cluster, served
+    )
+
+
+def describe(cluster: Cluster, spans: list[Span]) -> str:
+    """What one would ask first: which rounds, when, whose; and whether the clients' sights came too late, or never."""
+    told = [(s.start_ns, pod_of(s), dict(s.attributes)) for s in spans]
+    with cluster.open_api(CONFIG) as api:
+        counters = {c.kind: c.counters for c in api.read_status().components}
+    of_sights = {k: v for k, v in counters.get("exporter", {}).items() if "sight" in k}
+    return f"{told} are servers' sights; {of_sights}"
+
+
 @pytest.mark.parametrize("path", CALLERS)
 def test_each_call_of_a_pod_is_one_client_side_span(
     cluster: Cluster, shop: Shop, path: str
 ) -> None:
     spans = wait_complete(cluster, path)
 
-    assert max(count_rounds(spans).values()) == 1
-    assert {span.is_server_span for span in spans} == {False}
-    assert {span.kind for span in spans} == {"Client"}
+    assert_each_is_its_clients(cluster, spans)
+
+
+def test_a_call_of_a_new_pod_is_its_clients_though_the_agent_there_stands_still(
+    cluster: Cluster, shop: Shop
+) -> None:
+    """No agent has spoken of the pod's address yet when the server's tells of the call."""
+    (server,) = cluster.items("pods", "-l", "deployment=api-0", namespace=SHOP)
+    new = caller("new", shop.nodes[1], f"http://{server['status']['podIP']}:8080/new/")
+    try:
+        with frozen(shop.nodes[1], "probe"):
+            ends = time.monotonic() + STILL_S
+            cluster.apply(new)
+            wait_ready(cluster)
+            time.sleep(max(0.0, ends - time.monotonic()))
+        spans = wait_complete(cluster, "new")
+    finally:
+        cluster.kubectl("-n", SHOP, "delete", "deployment", "new", "--wait=false")
+
+    assert 1 in count_rounds(spans)
+    assert_each_is_its_clients(cluster, spans)
 
 
 @pytest.mark.parametrize("path", ["by-name", "by-ip", "headless", "by-node", "on-host"])
