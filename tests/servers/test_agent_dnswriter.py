@@ -67,7 +67,7 @@ def server(tmp_path: Path) -> Iterator[Redis]:
     server.end()
 
 
-def wait(condition: Callable[[], object], within_s: float = 15.0) -> None:
+def wait(condition: Callable[[], object], within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline
