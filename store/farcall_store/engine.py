@@ -17,6 +17,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from farcall_store.claimfiles import find_false_claims, forget_false_claims
+
 DATABASE = "farcall"
 T = TypeVar("T")
 
@@ -128,7 +130,13 @@ class Engine:
             config.write_text(_render_config(memory_bytes), encoding="ascii")
             self._address = f"{folder / 'data'}?config-file={config}"
             self._module = _import_engine()
+            self.amends = forget_false_claims(folder)
             self._keeper = self.connect()  # the engine closes with its last connection
+            if find_false_claims(folder):
+                # A power loss left parts without their bytes: opening the folder has put them aside.
+                self._keeper.close()
+                self.amends += forget_false_claims(folder)
+                self._keeper = self.connect()
         except BaseException:
             self._lock.release()
             raise

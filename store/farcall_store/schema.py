@@ -12,6 +12,7 @@ from importlib import resources
 
 from farcall.effective import RetentionConfig
 from farcall.rows import TableName
+from farcall_store.claims import WINDOW
 from farcall_store.engine import DATABASE
 
 TABLE_NAMES: dict[TableName, str] = {
@@ -32,8 +33,7 @@ RETAINED: dict[str, str] = {
     "otel_traces_trace_id_ts": "Start",
 }
 
-# How many recent inserts are remembered by their token: 1,000 of at most a few per second are many minutes of retries.
-_DEDUPLICATION = "non_replicated_deduplication_window = 1000"
+_DEDUPLICATION = f"non_replicated_deduplication_window = {WINDOW}"
 Execute = Callable[[str, Mapping[str, str]], bytes]
 
 

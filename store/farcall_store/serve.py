@@ -19,6 +19,7 @@ from farcall import component, journal
 from farcall.commands import EXIT_OK, EXIT_USAGE
 from farcall.effective import EffectiveConfig
 from farcall.secretfiles import SecretError, read_secret
+from farcall_store.claimfiles import end_on_false_claims
 from farcall_store.engine import DATABASE, Engine, EngineError, FolderInUseError, Pool
 from farcall_store.gate import learn_table_functions
 from farcall_store.roles import (
@@ -54,9 +55,15 @@ def main(argv: Sequence[str]) -> int:
         component.refuse(NAME, str(e))
     started_ns = time.time_ns()
     engine, pools = open_store(config)
+    folder = Path(config.state_dir)
     surface = Surface(
-        pools, passwords, read_free_bytes=lambda: shutil.disk_usage(config.state_dir).free
+        pools,
+        passwords,
+        read_free_bytes=lambda: shutil.disk_usage(folder).free,
+        after_failed_insert=lambda: end_on_false_claims(folder),
     )
+    surface.counters["inserts_forgotten"] += engine.amends.forgotten
+    surface.counters["insert_records_unreadable"] += engine.amends.unreadable
     upkeep = Upkeep(pools.admin, launch.watcher, surface.counters, started_ns=started_ns)
     watchdog = Watchdog(pools.control)
     server = Server(surface, launch)

@@ -103,11 +103,17 @@ class Body:
 
 class Surface:
     def __init__(
-        self, pools: Pools, passwords: dict[Role, str], *, read_free_bytes: Callable[[], int]
+        self,
+        pools: Pools,
+        passwords: dict[Role, str],
+        *,
+        read_free_bytes: Callable[[], int],
+        after_failed_insert: Callable[[], None] = lambda: None,
     ) -> None:
         self._pools = pools
         self._passwords = passwords
         self._read_free_bytes = read_free_bytes
+        self._after_failed_insert = after_failed_insert
         self._rows_in_flight = 0
         self.counters: Counter[str] = Counter()
 
@@ -182,7 +188,7 @@ class Surface:
             self.counters["insert_bytes"] += request.rows.size
             sql = render_insert(statement.insert, request.rows)
             pool = self._pools.admin if request.role is Role.ADMIN else self._pools.writer
-            return pool, lambda connection: _run_whole(connection, sql, request, answer)
+            return pool, lambda connection: self._run_insert(connection, sql, request, answer)
         self.counters["queries"] += 1
         pool = self._pools.admin if request.role is Role.ADMIN else self._pools.reader
         # KILL finds the query by this comment: the engine gives every query an ID of its own.
@@ -190,6 +196,15 @@ class Surface:
         if statement.is_select and request.fmt in STREAMED_FORMATS and not request.waits_for_end:
             return pool, lambda connection: _run_stream(connection, sql, request, answer)
         return pool, lambda connection: _run_whole(connection, sql, request, answer)
+
+    def _run_insert(
+        self, connection: Connection, sql: str, request: Request, answer: Answer
+    ) -> None:
+        try:
+            _run_whole(connection, sql, request, answer)
+        except EngineError:
+            self._after_failed_insert()  # before the client hears of it, and tries again
+            raise
 
     def _check_space(self, size: int) -> None:
         free = self._read_free_bytes()

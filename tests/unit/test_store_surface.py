@@ -4,6 +4,7 @@ import asyncio
 import base64
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -176,6 +177,28 @@ def test_an_error_before_the_first_block_has_its_code() -> None:
     status, headers, _ = asyncio.run(ask(build_surface(connection), "SELECT 1"))
 
     assert (status, headers[b"x-clickhouse-exception-code"]) == (500, b"60")
+
+
+def test_only_a_failed_insert_is_looked_into_and_before_the_client_hears_of_it() -> None:
+    told: list[str] = []
+    writer = FakeConnection([b"", RuntimeError("Code: 1001. in rename: Input/output error")])
+    surface = build_surface(FakeConnection([RuntimeError("Code: 60. no such table")]))
+    surface._pools = replace(surface._pools, writer=Pool("writer", [writer], waiting=4))
+    surface._after_failed_insert = lambda: told.append("looked")
+    insert = "INSERT INTO otel_logs FORMAT JSONEachRow\n{}"
+
+    async def scenario() -> None:
+        for statement, role in (
+            ("SELECT 1", Role.READER),
+            (insert, Role.WRITER),
+            (insert, Role.WRITER),
+        ):
+            status, _, _ = await ask(surface, statement, role=role)
+            told.append(str(status))
+
+    asyncio.run(scenario())
+
+    assert told == ["500", "200", "looked", "500"]
 
 
 def test_a_query_whose_client_went_away_is_killed() -> None:
