@@ -53,14 +53,23 @@ class AgentBook:
         "" when not known), if it lives; where nobody knows whose it is, any that lives."""
         alive = ((a.reported_ns, b) for b, a in self._agents.items() if now - a.heard <= ALIVE_S)
         slowest = nsmallest(2, alive)  # one of them is another than the sight's own
+        of_address: dict[str, list[tuple[int, str]]] = {}  # thousands of sights are of a few clients
 
-        def may_report(sight: Sight) -> bool:
+        def find(sight: Sight) -> list[tuple[int, str]]:
             boot_id = self._boot_by_address.get(sight.client_ip)
             if boot_id is None and (node := find_node(sight)):
                 boot_id = self._boot_by_node.get(node, "")  # it has no agent
-            others = slowest if boot_id is None else self._of(boot_id, now)
+            return slowest if boot_id is None else self._of(boot_id, now)
+
+        def may_report(sight: Sight) -> bool:
+            others = of_address.get(sight.client_ip)
+            if others is None:
+                others = of_address[sight.client_ip] = find(sight)
             sought_ns = sight.end_ns + SKEW_NS
-            return any(ns < sought_ns and boot != sight.boot_id for ns, boot in others)
+            for reported_ns, boot_id in others:
+                if reported_ns < sought_ns and boot_id != sight.boot_id:
+                    return True
+            return False
 
         return may_report
 

@@ -32,6 +32,7 @@ log = get_log("exporter")
 
 RESTORE_WITHIN_NS = 600 * 10**9
 TRY_AGAIN_S = 1.0
+JUDGE_EVERY_S = 0.25  # sights that wait for an agent: 1 µs each, of which there may be thousands
 
 
 class Chores:
@@ -51,6 +52,7 @@ class Chores:
             )
         self._unwritten: deque[tuple[str, Tables]] = deque()
         self._ask_at = 0.0
+        self._judge_at = 0.0
         self._try_at = 0.0
         self._refused = 0
 
@@ -59,7 +61,9 @@ class Chores:
         if now < self._try_at:
             return
         if not self._unwritten:
-            self._keep_sights(now)
+            if now >= self._judge_at:
+                self._judge_at = now + JUDGE_EVERY_S
+                self._keep_sights(now)
             self._ask_again(now)
         self._write(now)
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from farcall_exporter.sights import Sight
 from farcall_exporter.waiting import MAX_HOLD_S
 from support_cluster_objects import node, pod, put
 from support_exporter import NS, OTHER_BOOT, T0, identified, seen_from_server
@@ -128,3 +129,19 @@ def test_of_what_calls_from_a_nodes_own_address_too(
     exporter.take(seen_from_server(identified(local_address="10.244.9.1")))
 
     assert wait_kept(exporter) == waited_s
+
+
+def test_the_cluster_is_asked_once_for_all_sights_of_a_client(exporter: Exporter) -> None:
+    exporter.hear(OTHER_BOOT)
+    exporter.take(*(seen_from_server(identified(seq=n, isn_client=n)) for n in range(1, 6)))
+    asked: list[str] = []
+
+    def find(sight: Sight) -> str:
+        asked.append(sight.client_ip)
+        return ""
+
+    may_report = exporter.context.agents.judge(exporter.clock.now, find)
+    waiting = exporter.context.waiting.sights.arrivals()
+
+    assert [may_report(sight) for _, sight in waiting] == [True] * 5
+    assert asked == [CLIENT]
