@@ -53,7 +53,9 @@ class AgentBook:
         "" when not known), if it lives; where nobody knows whose it is, any that lives."""
         alive = ((a.reported_ns, b) for b, a in self._agents.items() if now - a.heard <= ALIVE_S)
         slowest = nsmallest(2, alive)  # one of them is another than the sight's own
-        of_address: dict[str, list[tuple[int, str]]] = {}  # thousands of sights are of a few clients
+        of_address: dict[
+            str, list[tuple[int, str]]
+        ] = {}  # thousands of sights are of a few clients
 
         def find(sight: Sight) -> list[tuple[int, str]]:
             boot_id = self._boot_by_address.get(sight.client_ip)
