@@ -173,7 +173,8 @@ def test_the_status_goes_out_while_batches_wait(tmp_path: Path) -> None:
 
 def test_stopping_sends_what_is_queued(tmp_path: Path) -> None:
     with FakeExporter() as exporter:
-        with sending(exporter.url, make_secrets(tmp_path / "s")) as sender:
+        secrets = make_secrets(tmp_path / "s")
+        with sending(exporter.url, secrets, stop_within_s=30.0) as sender:
             for n in range(1, 30):
                 sender.put(batch(n))
         assert numbers(exporter.posted) == list(range(1, 30))
