@@ -1,8 +1,11 @@
 """Programs that read and write for several TLS connections before they turn to the next thing to do, as event loops do."""
 
 import asyncio
+import ctypes
+import os
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +19,7 @@ import uvloop
 from farcall_probes.events import PROTO_HTTP1, Flag
 from farcall_probes.probes import KernelCapture
 from support_probes import OK, Watch, make_request
-from support_tlsbio import BioPair, bio_pair, open_pair, shake_hands
+from support_tlsbio import BioPair, End, bio_pair, open_pair, shake_hands
 from support_tlslib import find_own_libssl, probed, receive
 
 pytestmark = pytest.mark.bpf
@@ -106,6 +109,33 @@ def test_first_requests_that_leave_in_turn_are_their_own(
         asked = ["/next"] if older else [name, "/next"]
         assert check_same(watch, pair) == (asked, [name, "/next"])
     assert watch.count("tls_unowned") == (2 if older else 0)
+
+
+def forge_session(watch: Watch, end: End, sk: int) -> None:
+    """As a freed object left it, which had that address: of a connection that is closed, whose sock's memory another has."""
+    ssl_address = ctypes.c_uint64.from_address(id(end.tls._sslobj) + 24).value
+    key = struct.pack("<QQ", ssl_address, os.getpid())
+    ports = 1 << 16 | 1
+    watch.capture.maps["MAP_TLS_SESSIONS"].update(key, struct.pack("<QIIQ", sk, 0, 0, ports))
+
+
+def test_what_is_remembered_of_a_freed_object_makes_nothing_another_connections(
+    watch: Watch, pairs: list[BioPair], older: bool
+) -> None:
+    known, new = pairs
+    exchange(known, make_request("/first"), OK)
+    (first,), _ = watch.sides(known.port)
+    forge_session(watch, new.client, int(first.record["sk"]))
+    known.client.tls.write(make_request("/one"))
+    new.client.tls.write(make_request("/two"))
+    for pair in pairs:
+        pair.server.take(pair.client.flush())
+        pair.hear(OK)
+
+    for pair, paths in ((known, ["/first", "/one"]), (new, ["/two"])):
+        asked, served = check_same(watch, pair)
+        assert served == paths
+        assert set(asked) <= set(paths)  # one may be lost, as above
 
 
 def take_in_turn(pairs: list[BioPair], requests: list[bytes]) -> None:

@@ -151,9 +151,11 @@ FC_INLINE enum passed pass_sealed(struct call *c, u64 sk, struct conn *k)
 	} else if (t && t->waits >= WAITS) {
 		struct tls_session *s = lookup_session(c->pid_tgid, t->write_ssl);
 		struct tls_kept *kept = find_kept(c, t);
+		/* A freed object's session has a sock whose memory may be another connection's by now. */
+		bool is_own = s && s->sk == sk && (u32)s->ports == k->ports;
 
-		if (leaves(c, sk, k, t, s, kept)) {
-			if (!s || s->sk != sk)
+		if (leaves(c, sk, k, t, s, kept, is_own)) {
+			if (!is_own)
 				forget_read(k);
 			renew_session(c, t->write_ssl, s);
 			return pass_plaintext(c, k, t, kept);

@@ -149,12 +149,10 @@ FC_INLINE bool is_held(struct call *c, const struct tls_session *s)
 	return held;
 }
 
-/* Whether what the thread wrote last leaves in this call. */
+/* Whether what the thread wrote last leaves in this call. `is_own`: the session is of this connection. */
 FC_INLINE bool leaves(struct call *c, u64 sk, struct conn *k, struct tls_call *t, const struct tls_session *s,
-		      const struct tls_kept *kept)
+		      const struct tls_kept *kept, bool is_own)
 {
-	bool is_own = s && s->sk == sk;
-
 	if (k->tls_wrote == WROTE_AHEAD) {
 		s32 ahead = (s32)(k->tls_out_seq - locate_write(sk));
 
