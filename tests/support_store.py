@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -233,3 +233,10 @@ def span_id(number: int) -> str:
 
 def around(at: int, hours: int = 1) -> Window:
     return Window(from_ns=at - SECOND, to_ns=at + hours * HOUR)
+
+
+def wait_until(condition: Callable[[], bool], what: str, within_s: float = 30) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)

@@ -19,6 +19,7 @@ MAX_ADDRESSES = 100_000
 
 @dataclass(slots=True)
 class _Agent:
+    node: str
     heard: float = 0.0
     reported_ns: int = 0
 
@@ -27,19 +28,14 @@ class AgentBook:
     def __init__(self) -> None:
         self._agents: dict[str, _Agent] = {}
         self._boot_by_address: OrderedDict[str, str] = OrderedDict()
-        self._boot_by_node: dict[str, str] = {}
 
     def hear(self, boot_id: str, now: float, *, node: str, reported_ns: int) -> None:
         """`reported_ns`: Unix, what ended before on its node is known here; 0 when it has not said."""
-        if self._boot_by_node.get(node) != boot_id:
-            self._boot_by_node[node] = boot_id
-        agent = self._agents.setdefault(boot_id, _Agent())
+        agent = self._agents.setdefault(boot_id, _Agent(node))
         agent.heard = now
         agent.reported_ns = max(agent.reported_ns, reported_ns)
         if len(self._agents) > 4_096:  # restarts leave boots behind
             self._agents = {boot: a for boot, a in self._agents.items() if now - a.heard < ALIVE_S}
-            nodes = self._boot_by_node.items()
-            self._boot_by_node = {node: boot for node, boot in nodes if boot in self._agents}
 
     def learn_addresses(self, boot_id: str, addresses: Iterable[str]) -> None:
         for address in addresses:
@@ -51,8 +47,10 @@ class AgentBook:
     def judge(self, now: float, find_node: Callable[[Sight], str]) -> Callable[[Sight], bool]:
         """Of a sight: may another agent still report its client's? The one whose address or node the client's is (`find_node`,
         "" when not known), if it lives; where nobody knows whose it is, any that lives."""
-        alive = ((a.reported_ns, b) for b, a in self._agents.items() if now - a.heard <= ALIVE_S)
-        slowest = nsmallest(2, alive)  # one of them is another than the sight's own
+        alive = {b: a for b, a in self._agents.items() if now - a.heard <= ALIVE_S}
+        by_node = {agent.node: boot_id for boot_id, agent in alive.items()}  # the newest boot's
+        said = {boot_id: (agent.reported_ns, boot_id) for boot_id, agent in alive.items()}
+        slowest = nsmallest(2, said.values())  # one of them is another than the sight's own
         of_address: dict[
             str, list[tuple[int, str]]
         ] = {}  # thousands of sights are of a few clients
@@ -60,8 +58,10 @@ class AgentBook:
         def find(sight: Sight) -> list[tuple[int, str]]:
             boot_id = self._boot_by_address.get(sight.client_ip)
             if boot_id is None and (node := find_node(sight)):
-                boot_id = self._boot_by_node.get(node, "")  # it has no agent
-            return slowest if boot_id is None else self._of(boot_id, now)
+                boot_id = by_node.get(node, "")  # it has no agent
+            if boot_id is None:
+                return slowest
+            return [said[boot_id]] if boot_id in said else []
 
         def may_report(sight: Sight) -> bool:
             others = of_address.get(sight.client_ip)
@@ -74,10 +74,6 @@ class AgentBook:
             return False
 
         return may_report
-
-    def _of(self, boot_id: str, now: float) -> list[tuple[int, str]]:
-        agent = self._agents.get(boot_id)
-        return [(agent.reported_ns, boot_id)] if agent and now - agent.heard <= ALIVE_S else []
 
     def is_traced(self, address: str, now: float) -> bool:
         """The address belongs to a node whose agent reports: calls made from it are seen there."""

@@ -34,9 +34,9 @@ class Amends:
 def forget_false_claims(state_dir: Path) -> Amends:
     """Mends the logs of every table, and tells of each part. No engine may have the folder open. Raises OSError."""
     amends = Amends()
-    for table, files, found in _review_tables(state_dir):
-        for file, text in zip(files, found.logs, strict=True):
-            if text != file.read_bytes():
+    for table, logs, found in _review_tables(state_dir):
+        for (file, before), text in zip(logs, found.logs, strict=True):
+            if text != before:
                 _replace(file, text, state_dir / "deduplication_log.new")
         parts = sorted({claim.part for claim in found.false})
         for part in parts:
@@ -80,16 +80,17 @@ def end_on_false_claims(
         end()
 
 
-def _review_tables(state_dir: Path) -> Iterator[tuple[str, list[Path], Review]]:
+def _review_tables(state_dir: Path) -> Iterator[tuple[str, list[tuple[Path, bytes]], Review]]:
     names = _read_table_names(state_dir)
     for folder in sorted((state_dir / "data" / "store").glob("*/*/deduplication_logs")):
         # The logs first: what is remembered by then and stored a moment later is found.
-        files, logs = _read_logs(folder)
+        logs = _read_logs(folder)
         table = folder.parent
-        yield names.get(table.name, table.name), files, review(logs, os.listdir(table))
+        found = review([text for _, text in logs], os.listdir(table))
+        yield names.get(table.name, table.name), logs, found
 
 
-def _read_logs(folder: Path) -> tuple[list[Path], list[bytes]]:
+def _read_logs(folder: Path) -> list[tuple[Path, bytes]]:
     """Oldest first. A running engine may take the oldest away meanwhile; then they are looked for again."""
     while True:
         numbered = [
@@ -97,9 +98,8 @@ def _read_logs(folder: Path) -> tuple[list[Path], list[bytes]]:
             for file in folder.iterdir()
             if (match := _LOG_NAME.fullmatch(file.name))
         ]
-        files = [file for _, file in sorted(numbered)]
         with contextlib.suppress(FileNotFoundError):
-            return files, [file.read_bytes() for file in files]
+            return [(file, file.read_bytes()) for _, file in sorted(numbered)]
 
 
 def _read_table_names(state_dir: Path) -> dict[str, str]:

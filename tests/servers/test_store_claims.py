@@ -14,7 +14,15 @@ from farcall_store import open_reader
 from farcall_store.claimfiles import EXIT_FALSE_CLAIM, find_false_claims
 from farcall_store.client import Client
 from farcall_store.writer import StoreWriter
-from support_store import StoreProcess, build_table, connect, log_line, running_store, span
+from support_store import (
+    StoreProcess,
+    build_table,
+    connect,
+    log_line,
+    running_store,
+    span,
+    wait_until,
+)
 
 pytestmark = pytest.mark.servers
 
@@ -64,13 +72,6 @@ def empty(part: Path) -> None:
     """A power loss: names were on disk, bytes were not."""
     for file in part.iterdir():
         os.truncate(file, 0)
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import clickhouse_connect
@@ -22,7 +21,15 @@ from farcall_store.engine import MERGED_AT_ONCE
 from farcall_store.reader import StoreReader
 from farcall_store.writer import StoreWriter
 from support_ports import find_free_port
-from support_store import StoreProcess, build_config, build_table, log_line, running_store, span
+from support_store import (
+    StoreProcess,
+    build_config,
+    build_table,
+    log_line,
+    running_store,
+    span,
+    wait_until,
+)
 
 pytestmark = pytest.mark.servers
 
@@ -47,13 +54,6 @@ def count(store: StoreProcess, sql: str) -> int:
         return int(client.query(sql).result_rows[0][0])
     finally:
         client.close()
-
-
-def wait_until(condition: Callable[[], bool], what: str, within_s: float = 30) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 def test_a_second_process_on_the_same_folder_is_refused(tmp_path: Path) -> None:
