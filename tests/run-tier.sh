@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs one tier beside others: `run-tier.sh NAME COMMAND…`. Each line of it begins with the name, so that two can be read at once.
-# `run-tier.sh --tell` says again how each of them ended, with the time it took; `--forget` comes before the first.
+# `run-tier.sh --tell` says again how each of them ended, with the time it took, and which tests failed (the last lines are what is
+# kept of a long run); `--forget` comes before the first.
 #
 # As root the command gets namespaces of its own, and so process IDs, mounts and a loopback of its own: an agent that a test starts
 # traces the processes of its tier alone, no other tier takes a port of it, and nothing that it starts outlives it. `--with-net`
@@ -13,12 +14,19 @@ first='ip link set lo up &&'
 
 main() {
 	case "${1:-}" in
-	--tell) cat "$results"/*.end 2>/dev/null || true ;;
+	--tell) tell ;;
 	--forget) rm -rf "$results" ;;
 	--with-net) unset 'namespaces[-1]' && first= && shift && run "$@" ;;
 	--in-common) namespaces=() && shift && run "$@" ;;
 	*) run "$@" ;;
 	esac
+}
+
+tell() {
+	cat "$results"/*.end 2>/dev/null || return 0
+	for end in $(grep -l ' FAILED ' "$results"/*.end); do
+		grep -hE --max-count 10 '^(FAILED|ERROR) ' "${end%.end}.log" | cut -c -400 || true
+	done
 }
 
 run() {
