@@ -333,7 +333,7 @@ class FakeExporter:
         self._server.server_close()
         self._thread.join()
 
-    def wait_for(self, enough: Callable[[list[Posted]], bool], within_s: float = 15.0) -> None:
+    def wait_for(self, enough: Callable[[list[Posted]], bool], within_s: float = 60.0) -> None:
         with self.changed:
             assert self.changed.wait_for(lambda: enough(self.posted), within_s), (
                 f"not posted in time; {len(self.posted)} posts came"

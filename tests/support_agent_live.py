@@ -84,17 +84,25 @@ class Scene:
     agent: "subprocess.Popen[str]"
 
     def run(self, code: str, *, name: str) -> None:
-        """A client with this service name; it stays for a moment, since a process is known by its files in /proc."""
-        with self.start(f"{code}\ntime.sleep(1)\n", name=name) as client:
-            assert client.wait(timeout=60) == 0
+        """A client with this service name. It stays until the agent has told of it, since a process is known by its files in
+        /proc: an agent among three suites may be late."""
+        code = f"{code}\nprint('done', flush=True)\nsys.stdin.readline()\n"
+        with self.start(code, name=name, stdin=subprocess.PIPE) as client:
+            assert client.stdout is not None and client.stdout.readline() == "done\n"
+            self.exporter.wait_for(lambda _: self.knows(name), within_s=60)
+            client.communicate("\n", timeout=60)
+            assert client.returncode == 0
 
     @contextmanager
-    def start(self, code: str, *, name: str) -> Iterator["subprocess.Popen[str]"]:
+    def start(self, code: str, *, name: str, **options: Any) -> Iterator["subprocess.Popen[str]"]:
         """The same, while it runs."""
         words = (sys.executable, "-c", f"{CLIENT}{code}", self.resolver, self.address)
         env = {**os.environ, "OTEL_SERVICE_NAME": self.service(name)}
-        with child(*words, str(self.port), env=env) as client:
+        with child(*words, str(self.port), env=env, **options) as client:
             yield client
+
+    def knows(self, name: str) -> bool:
+        return any(self.rows(kind, name) for kind in ("exchanges", "dns"))
 
     def service(self, name: str) -> str:
         """Ours alone: other things on this machine are traced as well."""
@@ -110,7 +118,7 @@ class Scene:
         return [r for r in rows if (r["role"], r["local_port"]) == (1, self.port)]
 
     def wait_rows(self, kind: str, name: str, count: int = 1) -> list[dict[str, Any]]:
-        self.exporter.wait_for(lambda _: len(self.rows(kind, name)) >= count, within_s=20)
+        self.exporter.wait_for(lambda _: len(self.rows(kind, name)) >= count, within_s=60)
         return self.rows(kind, name)
 
 
@@ -121,10 +129,10 @@ def child(*argv: str, **options: Any) -> Iterator["subprocess.Popen[str]"]:
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
-def wait(condition: Callable[[], object], within_s: float = 30.0) -> None:
+def wait(condition: Callable[[], object], within_s: float = 120.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline

@@ -14,9 +14,9 @@ def running(agent: Agent) -> Iterator[Agent]:
     thread = threading.Thread(target=agent.run, args=(ready.set,))
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(60)
         yield agent
     finally:
         agent.stop()
-        thread.join(12)
+        thread.join(60)
         assert not thread.is_alive()

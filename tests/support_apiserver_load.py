@@ -74,7 +74,7 @@ class Background:
 
         asyncio.run_coroutine_threadsafe(cancel(), self._loop).result(30)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(30)
+        self._thread.join(60)
         self._loop.close()
 
 

@@ -115,13 +115,13 @@ class Player:
 
     def start(self) -> "Player":
         self._thread.start()
-        assert self._started.wait(10)
+        assert self._started.wait(60)
         return self
 
     def stop(self) -> None:
         if self._loop is not None and self._task is not None:
             self._loop.call_soon_threadsafe(self._task.cancel)
-            self._thread.join(10)
+            self._thread.join(60)
 
     def set_script(self, component: str, play: Play) -> None:
         self.scripts[component] = play

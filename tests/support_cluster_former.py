@@ -69,7 +69,7 @@ def former_operator(cluster: Cluster, tree: Path, folder: Path) -> Iterator[None
         yield
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 def _is_leading(cluster: Cluster, process: "subprocess.Popen[bytes]", folder: Path) -> bool:

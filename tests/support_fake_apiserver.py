@@ -378,12 +378,12 @@ def serve_api(**settings: Any) -> Iterator[FakeApiserver]:
     thread = threading.Thread(target=loop.run_until_complete, args=(_serve(server, started, stop),))
     thread.start()
     try:
-        assert started.wait(10), "the fake API server did not start"
+        assert started.wait(60), "the fake API server did not start"
         yield server
     finally:
         server.cut_streams()
         loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(60)
         loop.close()
 
 

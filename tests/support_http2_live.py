@@ -36,7 +36,7 @@ def serving(*argv: str | Path) -> Iterator[list[int]]:
     finally:
         process.stdin.close()
         process.stdout.close()
-        process.wait(timeout=30)
+        process.wait(60)
 
 
 def free_port() -> int:
@@ -63,7 +63,7 @@ http {{
     )
     process = subprocess.Popen(["nginx", "-p", folder, "-c", conf])
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
@@ -74,7 +74,7 @@ http {{
         yield port
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(60)
 
 
 class Live:
@@ -111,7 +111,7 @@ class Live:
 
     def take(self, port: int, count: int) -> tuple[Rows, Rows]:
         """(client's rows, server's rows) once there are `count` of each, and those that come a moment later."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         last_look = False
         while True:
             self._drain()

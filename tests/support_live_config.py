@@ -108,7 +108,7 @@ def running_redis(directory: Path) -> Iterator[RedisServer]:
     finally:
         server.admin.close()
         server.process.terminate()
-        server.process.wait(10)
+        server.process.wait(60)
 
 
 def wait(condition: Callable[[], object], within_s: float = 60.0) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 STAND_IN = (sys.executable, __file__)
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 def wait_until(condition: Callable[[], object], *, what: str, within_s: float = DEADLINE_S) -> None:

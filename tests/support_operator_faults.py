@@ -97,7 +97,7 @@ def run_operator(
     try:
         yield Operator(process, port, log)
         process.terminate()
-        code = process.wait(30)
+        code = process.wait(60)
         assert code == ends_with, log.read_text(encoding="utf-8")[-4_000:]
     finally:
         if process.poll() is None:

@@ -78,7 +78,7 @@ class Fleet:
     def end(self, at: str, number: signal.Signals) -> None:
         process = self.running.pop(at)
         os.kill(process.pid, number)
-        process.wait(30)
+        process.wait(60)
 
     def end_all(self) -> None:
         for at in list(self.running):

@@ -129,14 +129,14 @@ class StoreProcess:
         """By SIGTERM; the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(20)
+        code = self.process.wait(60)
         self.process = None
         return code
 
     def kill(self) -> None:
         if self.process is not None:
             os.kill(self.process.pid, signal.SIGKILL)
-            self.process.wait(20)
+            self.process.wait(60)
             self.process = None
 
     def read_log(self) -> str:
@@ -235,7 +235,7 @@ def around(at: int, hours: int = 1) -> Window:
     return Window(from_ns=at - SECOND, to_ns=at + hours * HOUR)
 
 
-def wait_until(condition: Callable[[], bool], what: str, within_s: float = 30) -> None:
+def wait_until(condition: Callable[[], bool], what: str, within_s: float = 60) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, what

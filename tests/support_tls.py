@@ -60,7 +60,7 @@ def write_files(folder: Path, files: Files) -> None:
 def read_serial(port: int, ca_file: Path) -> int:
     """Of the certificate that a new connection is shown."""
     context = tlsfiles.make_client_context(ca_file)
-    with socket.create_connection((HOST, port), timeout=10) as plain:
+    with socket.create_connection((HOST, port), timeout=60) as plain:
         with context.wrap_socket(plain, server_hostname=HOST) as connection:
             shown = connection.getpeercert(binary_form=True)
             assert shown is not None

@@ -1,7 +1,6 @@
 """`farcall agent` as it is started in production: real programs, real processes, a real DNS exchange and a real Redis."""
 
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def test_a_connection_is_bound_to_the_answer_before_it(scene: Scene) -> None:
 
 
 def test_the_answer_is_in_the_cache_with_the_tiers_ttl(scene: Scene) -> None:
-    scene.run('look_up("ttl.live.test"); time.sleep(0.5)', name="ttl")
+    scene.run('look_up("ttl.live.test")', name="ttl")
     (answer,) = scene.wait_rows("dns", "ttl")
     key = f"fc1:a:{answer['client_key']}:{scene.address}"
 
@@ -58,11 +57,10 @@ def test_a_bare_address_has_no_name_although_others_know_one(scene: Scene) -> No
 def test_a_forked_worker_uses_what_its_parent_looked_up(scene: Scene) -> None:
     code = """
 look_up("parent.live.test")
-if not os.fork():
-    ask(connect(), b"PING")
-    time.sleep(1)
+if os.fork():
+    os.wait()
     os._exit(0)
-os.wait()
+ask(connect(), b"PING")
 """
     scene.run(code, name="forks")
     (row,) = scene.wait_rows("exchanges", "forks")
@@ -126,7 +124,6 @@ try:
     urllib.request.urlopen(urllib.request.Request(url, headers=trace))
 except OSError:
     pass
-time.sleep(0.5)
 """
     scene.run(code, name="web")
     rows = scene.wait_rows("exchanges", "web", 2)
@@ -170,7 +167,6 @@ try:
     urllib.request.urlopen(urllib.request.Request(url, headers={headers!r}))
 except OSError:
     pass
-time.sleep(0.5)
 """
     scene.run(code, name=name)
     formats = ExchangeFlag.TRACE_B3 | ExchangeFlag.TRACE_JAEGER
@@ -188,10 +184,8 @@ def test_it_ends_with_zero_and_sends_what_it_has(tmp_path: Path) -> None:
         )
         with scene.start(stream, name="streaming") as client:
             assert client.stdout is not None and client.stdout.readline() == "streams\n"
-            begin = time.monotonic()
             scene.agent.terminate()
-            assert scene.agent.wait(timeout=15) == 0
-        assert time.monotonic() - begin < 10
+            assert scene.agent.wait(timeout=30) == 0  # a pod's grace, if it says no other
         assert scene.rows("exchanges", "last")
         assert {r["target"] for r in scene.rows("exchanges", "streaming")} == {"/stream"}
         assert any(p.path == STATUS_PATH for p in scene.exporter.posted)

@@ -60,7 +60,6 @@ def test_a_streamed_response_lasts_to_its_last_chunk_at_both_ends(scene: Scene) 
 last = [b"0\\r\\n\\r\\n"]
 {STREAM}
 link = stream()
-time.sleep(2)
 """
     scene.run(code, name="streamed")
     rows = scene.wait_rows("exchanges", "streamed", 2)

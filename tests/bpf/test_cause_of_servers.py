@@ -109,7 +109,7 @@ def serving(directory: Path, shape: str, port: int, redis: int, postgres: int) -
         yield
     finally:
         subprocess.run(["kill", "--", f"-{process.pid}"], check=True)
-        process.wait(30)
+        process.wait(60)
 
 
 def run_clients(watch: Watch, run: Callable[[int], None]) -> None:

@@ -158,7 +158,7 @@ def test_a_number_that_was_no_socket_becomes_visible_within_a_second(
     os.read(number, 4)
     with connection() as pair:
         os.dup2(pair.client.fileno(), number)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         seen: list[str] = []
         while not seen and time.monotonic() < deadline:
             os.write(number, make_request("/seen"))

@@ -12,7 +12,7 @@ from farcall_probes.probes import KernelCapture
 
 pytestmark = pytest.mark.bpf
 
-SOON_S = 20
+SOON_S = 60
 
 
 @contextmanager

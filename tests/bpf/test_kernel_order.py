@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -75,13 +74,15 @@ def test_answers_come_no_later_than_the_exchanges_that_follow_them(
 
 def test_long_heads_come_no_later_than_their_exchange(capture: KernelCapture, watch: Watch) -> None:
     request = make_request("/long", "A: " + "a" * 900 + "\r\n")
+    turn = threading.Event()
     with connection() as pair:
         port = port_of(pair)
 
         def work() -> None:
             for number in range(400):
                 if number % 20 == 0:  # leaves the reader its turn: the ring holds 256 heads
-                    time.sleep(0.005)
+                    turn.clear()
+                    assert turn.wait(60)
                 pair.client.sendall(request)
                 receive(pair.server, len(request))
                 pair.server.sendall(OK)
@@ -102,6 +103,7 @@ def test_long_heads_come_no_later_than_their_exchange(capture: KernelCapture, wa
                 key = (int(record["conn_id"]), int(record["seq"]))
                 if key not in known:
                     missing.append(key)
+            turn.set()
 
         run_beside(work, drain)
 

@@ -54,7 +54,7 @@ def flood(watch: Watch) -> list[int]:
         (0, 1.0, ("small_lost", "large_lost")),
         (700, 1.0, ("capped_lost",)),
         (0, 0.25, ("sampled_dropped",)),
-        (7_000, 0.5, ("capped_lost", "sampled_dropped")),
+        (2_000, 0.5, ("capped_lost", "sampled_dropped")),
     ],
     ids=("rings", "a container's share", "the ceiling", "all of them"),
 )

@@ -41,7 +41,7 @@ def both_sides(
         theirs = [r for r in rows if r["local_port"] == port and r["peer_port"] in ends]
         return [ours, theirs]
 
-    scene.exporter.wait_for(lambda _: all(len(side) >= count for side in find()), within_s=40)
+    scene.exporter.wait_for(lambda _: all(len(side) >= count for side in find()))
     sides = find()
     assert [len(side) for side in sides] == [count, count]
     assert [{r["role"] for r in side} for side in sides] == [{CLIENT}, {SERVER}]

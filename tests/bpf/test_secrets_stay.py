@@ -294,9 +294,9 @@ def test_protocols_that_nobody_reads(left: Leavings, secrets: Secrets) -> None:
 def test_what_processes_are_started_with(left: Leavings, secrets: Secrets, tmp_path: Path) -> None:
     script = tmp_path / "inventory.py"
     script.write_text(
-        "import socket, sys, time\n"
+        "import socket, sys\n"
         "link = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
-        "link.sendall(b'*1\\r\\n$4\\r\\nPING\\r\\n'); link.recv(99); time.sleep(2)\n"
+        "link.sendall(b'*1\\r\\n$4\\r\\nPING\\r\\n'); link.recv(99); sys.stdin.read()\n"
     )
     environment = {
         "API_TOKEN": secrets.word("environment"),
@@ -304,10 +304,9 @@ def test_what_processes_are_started_with(left: Leavings, secrets: Secrets, tmp_p
     }
     words = [f"--password={secrets.word('option')}", secrets.word("argument")]
     where = (left.scene.address, str(left.scene.port))
-    subprocess.run(
-        [sys.executable, str(script), *where, *words], env=environment, check=True, timeout=60
-    )
-    wait(lambda: left.rows(lambda r: r["service"] == "inventory"))
+    argv = (sys.executable, str(script), *where, *words)
+    with child(*argv, env=environment, stdin=subprocess.PIPE):
+        wait(lambda: left.rows(lambda r: r["service"] == "inventory"), within_s=60)
 
     assert not secrets.find_in(left.read())
 

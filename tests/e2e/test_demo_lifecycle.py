@@ -18,7 +18,7 @@ from farcall_demo.plan import NAMES, DemoError, name_instance, read_plan
 from support_e2e import EXAMPLES, ROOT, farcall, wait_until
 
 pytestmark = pytest.mark.e2e
-WITHIN_S = 20
+WITHIN_S = 60
 REMOVE_LEFTOVERS = ROOT / "deploy" / "remove-demo-leftovers.sh"
 
 

@@ -15,7 +15,7 @@ from farcall_demo.processes import App, Processes, python_app
 from support_e2e import RUN
 
 pytestmark = pytest.mark.e2e
-WITHIN_S = 20
+WITHIN_S = 60
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

@@ -13,7 +13,7 @@ from farcall_demo.expectations import of_host
 from support_e2e import Up, farcall_up, is_running, run_farcall, wait_held, wait_until
 
 pytestmark = pytest.mark.e2e
-HELD_WITHIN_S = 60
+HELD_WITHIN_S = 120
 
 
 @pytest.fixture(scope="module")

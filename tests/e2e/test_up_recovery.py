@@ -11,8 +11,8 @@ import pytest
 from support_e2e import Up, farcall_up, wait_held, wait_until
 
 pytestmark = pytest.mark.e2e
-HELD_WITHIN_S = 60
-BACK_WITHIN_S = 30
+HELD_WITHIN_S = 120
+BACK_WITHIN_S = 60
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ class Redis:
     def end(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(60)
             self.socket.unlink(missing_ok=True)
             self._process = None
 

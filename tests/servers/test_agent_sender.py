@@ -44,7 +44,7 @@ def numbers(posted: list[Posted]) -> list[int]:
     return [int(p.body.split(b":")[0]) for p in posted if p.path == BATCH_PATH]
 
 
-def wait(condition: "object", within_s: float = 10.0) -> None:
+def wait(condition: "object", within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline

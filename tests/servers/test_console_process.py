@@ -21,7 +21,7 @@ from support_console_shop import UNKNOWN, build_shop
 
 pytestmark = pytest.mark.servers
 
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 @pytest.fixture(scope="module")

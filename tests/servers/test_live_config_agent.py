@@ -146,7 +146,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         thread = threading.Thread(target=node.agent.run, args=(ready.set,))
         thread.start()
         try:
-            assert ready.wait(20)
+            assert ready.wait(60)
             wait(lambda: node.status()["config_revision"])
             yield node
         finally:

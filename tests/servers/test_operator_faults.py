@@ -237,7 +237,7 @@ def test_whoever_lost_the_lease_writes_no_more_and_says_so(
         metadata = {k: v for k, v in lease["metadata"].items() if k != "resourceVersion"}
         spec = {**lease["spec"], "holderIdentity": "another"}
         server.put({**lease, "metadata": metadata, "spec": spec})
-        assert operator.process.wait(30) == 1
+        assert operator.process.wait(60) == 1
         assert "another leads now" in operator.said()
 
 
@@ -249,7 +249,7 @@ def test_a_definition_that_is_deleted_ends_it_with_its_lease_released_so_that_th
         wait_for(lambda: has_children(server), "its children", operator)
         server.fail("(list|watch) tracingconfigs.*", Refuse(code=404, reason="NotFound"), times=-1)
         server.cut_streams()
-        assert operator.process.wait(30) == 1
+        assert operator.process.wait(60) == 1
         assert "was the CRD deleted?" in operator.said()
         lease = server.find("coordination.k8s.io/v1", "Lease", "farcall-operator", NAMESPACE) or {}
         assert not lease["spec"].get("holderIdentity"), lease

@@ -46,7 +46,7 @@ def running_collector(folder: Path, **exporters: object) -> Iterator[tuple[str, 
         yield f"http://127.0.0.1:{port}", log
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 def test_the_collector_takes_our_spans_with_their_types_and_links(tmp_path: Path) -> None:

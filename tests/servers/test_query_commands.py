@@ -267,7 +267,7 @@ def test_the_readers_end_of_a_pipe_may_close_early(run_root: Path, content: Cont
         process.stdout.close()
         complaint = process.stderr.read()
 
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         assert complaint == b""
 
 
@@ -284,6 +284,6 @@ def test_following_prints_each_span_once(run_root: Path, content: Content) -> No
         third = json.loads(process.stdout.readline())["span_id"]
         process.send_signal(2)
 
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         assert first == ["0000000000000001", "0000000000000000"]
         assert third == "f" * 16

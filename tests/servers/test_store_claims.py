@@ -138,7 +138,7 @@ def test_a_failed_insert_that_is_remembered_ends_the_store_which_then_forgets_it
     with pytest.raises(StoreUnavailableError):
         write_no_rows(store)
 
-    assert store.process.wait(20) == EXIT_FALSE_CLAIM
+    assert store.process.wait(60) == EXIT_FALSE_CLAIM
     store.start()
     with pytest.raises(StoreRefusedError):
         write_no_rows(store)

@@ -166,7 +166,7 @@ def test_a_kill_during_inserts_loses_and_doubles_nothing(tmp_path: Path) -> None
             store.kill()
             store.start()
         stop.set()
-        thread.join(30)
+        thread.join(60)
 
         assert not errors
         batches = len(acknowledged)

@@ -267,7 +267,7 @@ def test_the_exporter_does_not_start_without_its_certificate(
         path.write_text(render_effective(config))
         process = other.spawn(path, folder / "log")
 
-        assert process.wait(30) == 2
+        assert process.wait(60) == 2
         assert f"{secrets}/tls.crt" in (folder / "log").read_text()
 
 

@@ -124,4 +124,4 @@ def test_a_second_signal_does_not_stop_twice(number: signal.Signals) -> None:
         process.stdin.write("\n")
         process.stdin.close()
         assert process.stdout.readline() == "1\n"
-        assert process.wait(timeout=30) == 0
+        assert process.wait(60) == 0

@@ -103,7 +103,7 @@ def test_a_full_queue_drops_and_counts_and_never_waits() -> None:
     gate = threading.Event()
 
     def stuck(_body: bytes) -> Reply:
-        gate.wait(20)
+        gate.wait(60)
         return Reply(200)
 
     out, counters = run(stuck)

@@ -35,7 +35,7 @@ def make(writer: FakeWriter | None = None) -> tuple[Pipeline, FakeWriter, Clock]
 
 def finish(pipeline: Pipeline) -> None:
     pipeline.start()
-    assert pipeline.stop(20)
+    assert pipeline.stop(60)
 
 
 def test_a_batch_is_acknowledged_after_its_commit_and_marked() -> None:
@@ -89,7 +89,7 @@ def test_the_marks_of_all_agents_are_written_together_and_not_with_each_batch() 
     clock.now += WRITE_EVERY_S
     wait_until(lambda: len(written) == 2)
     assert written[1] == {BOOT: 3, OTHER_BOOT: 7}
-    assert pipeline.stop(20)
+    assert pipeline.stop(60)
     assert len(written) == 2
 
 
@@ -117,7 +117,7 @@ def test_a_store_that_is_down_is_a_503_and_the_batch_counts_later() -> None:
 
     clock.now += 2
     assert post() == OK
-    assert pipeline.stop(20)
+    assert pipeline.stop(60)
     assert len(writer.rows("spans")) == 1
 
 
@@ -192,7 +192,7 @@ def test_a_full_queue_refuses_at_once_and_what_is_queued_is_finished_at_the_end(
     gate = threading.Event()
 
     def slow() -> Answer:
-        gate.wait(20)
+        gate.wait(60)
         return OK
 
     pipeline.start()
@@ -202,7 +202,7 @@ def test_a_full_queue_refuses_at_once_and_what_is_queued_is_finished_at_the_end(
             futures.append(pipeline.submit(slow, 1))
     assert 60 <= len(futures) <= 66
     gate.set()
-    assert pipeline.stop(20)
+    assert pipeline.stop(60)
 
     assert [future.result(1) for future in futures] == [OK] * len(futures)
     with pytest.raises(BusyError):
@@ -232,7 +232,7 @@ def test_a_job_or_a_task_that_fails_does_not_end_the_worker() -> None:
     assert pipeline.submit(bad_job, 1).result(20).status == 500
     assert pipeline.submit(lambda: OK, 1).result(20) == OK
     wait_until(lambda: len(calls) >= 2)
-    assert pipeline.stop(20)
+    assert pipeline.stop(60)
     assert pipeline.context.counters.read()["internal_errors"] >= 3
 
 

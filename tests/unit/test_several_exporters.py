@@ -238,7 +238,7 @@ def test_numbers_count_for_each_stream_of_an_agent() -> None:
     assert [one.pipeline.take_batch(b).status for b in (first, other, first)] == [200, 200, 200]
     assert len(one.spans) == 2
     one.pipeline.start()
-    assert one.pipeline.stop(20)
+    assert one.pipeline.stop(60)
     assert one.writer.marks == {f"{BOOT}:aa": 1, f"{BOOT}:bb": 1}
     assert OTHER_BOOT not in one.writer.marks
     assert render_run("one", 5) == "one/5"

@@ -119,7 +119,7 @@ class FakeConnection:
         self, query_str: str, format: str, *, params: Mapping[str, str] | None = None
     ) -> FakeResult:
         if self._gate is not None:
-            self._gate.wait(20)
+            self._gate.wait(60)
         if query_str.startswith("ALTER"):
             self.dropped.append(query_str)
         return FakeResult(self._parts.encode())
@@ -174,7 +174,7 @@ def test_a_hung_engine_ends_the_process() -> None:
 
     watchdog.start()
 
-    assert hung.wait(20)
+    assert hung.wait(60)
     gate.set()
 
 

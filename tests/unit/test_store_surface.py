@@ -57,7 +57,7 @@ class FakeConnection:
             return FakeResult(b"1\n")
         self.statements.append(query_str)
         if self._gate is not None:
-            assert self._gate.wait(20)
+            assert self._gate.wait(60)
         return self._next()
 
     def send_query(
