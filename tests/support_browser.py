@@ -22,6 +22,7 @@ def logged_in(link: str, *, wait_ms: int) -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.set_default_timeout(wait_ms)
+        expect.set_options(timeout=wait_ms)
         page.on("console", note)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(link)

@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 import farcall_store
 from farcall import secretfiles
@@ -13,6 +20,9 @@ from farcall.api import ComponentStatus
 from support_console import Process, make_config, running
 from support_console_big import build_big
 from support_console_shop import build_shop
+
+WAIT_MS = 60_000  # a page beside two other suites
+expect.set_options(timeout=WAIT_MS)
 
 BIG_SPANS = 3_000  # more than the trace page asks for at first
 CHROMIUM = "/usr/bin/chromium"
@@ -106,7 +116,7 @@ def watched_page(context: BrowserContext) -> Iterator[Page]:
         if message.type in ("error", "warning") and not message.text.startswith(EXPECTED_NOISE):
             faults.append(message.text)
 
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(WAIT_MS)
     context.add_init_script(WATCH_POLICY)
     page = context.new_page()
     page.on("console", note)

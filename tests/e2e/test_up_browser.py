@@ -18,7 +18,7 @@ from support_e2e import ROOT, Up, farcall_up, wait_held, wait_until
 pytestmark = pytest.mark.e2e
 HELD_WITHIN_S = 120
 SHOTS = ROOT / "test-results"
-WAIT_MS = 20_000
+WAIT_MS = 60_000
 
 
 @pytest.fixture(scope="module")
