@@ -26,7 +26,7 @@ from support_mongodb import running_mongodb
 
 pytestmark = pytest.mark.bpf
 
-LIMIT_S = 3
+LIMIT_S = 8  # a server on the JVM, beside two other suites, may take three for an answer
 CLIENT = 0
 Rows = list[dict[str, Any]]
 
@@ -89,7 +89,7 @@ def lost(scene: Scene) -> dict[str, int]:
 
 def check_late(rows: Rows) -> None:
     for row in rows:
-        assert LIMIT_S * NS <= row["duration_ns"] < 30 * NS
+        assert LIMIT_S * NS <= row["duration_ns"] < 60 * NS
         assert row["flags"] & ExchangeFlag.NO_RESPONSE and not row["response_bytes"]
 
 
