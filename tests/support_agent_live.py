@@ -19,6 +19,7 @@ import redis
 
 from farcall.cacheacl import USERS, render_acl_rule
 from support_agent import PASSWORD, FakeExporter, make_config, rows_of, write_config
+from support_ports import find_free_port
 
 # Answers every A question with the address given; one datagram at a time.
 DNS_SERVER = """
@@ -197,8 +198,8 @@ def running_scene(
 
 @contextmanager
 def target_redis(directory: Path, address: str) -> Iterator[int]:
-    """The Redis that clients talk to, on its own address; it chooses among a few ports until one is free."""
-    port = random.randint(20_000, 30_000)
+    """The Redis that clients talk to, on its own address."""
+    port = find_free_port()
     argv = ("--bind", address, "--port", str(port), "--save", "", "--protected-mode", "no")
     with child("redis-server", *argv, "--dir", str(directory)) as process:
         with redis.Redis(host=address, port=port) as client:
