@@ -9,6 +9,7 @@ from support_apiserver import ControlPlane, wait_until
 from support_apiserver_access import Api
 from support_apiserver_configs import Configs, strip_all
 from support_apiserver_operator import OperatorProcess, lease_holder, wait_for_leader
+from support_stopped import stop
 
 pytestmark = pytest.mark.apiserver
 
@@ -78,7 +79,7 @@ def test_a_stopped_process_that_wakes_up_does_not_write_beside_the_new_leader(
     wait_for_leader(api, operator, alive=operator.check_alive)
     second.start(wait=False)
     assert operator.process is not None
-    operator.process.send_signal(signal.SIGSTOP)
+    stop(operator.process.pid)
     wait_for_leader(api, second, alive=second.check_alive)
     operator.process.send_signal(signal.SIGCONT)
     wait_until(lambda: not operator.is_running(), "the former leader ends")

@@ -1,12 +1,9 @@
 """`capture.answerTimeoutSeconds` for protocols that answer out of order: real servers are stopped in the middle of a request."""
 
 import json
-import os
-import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -23,6 +20,7 @@ from support_cassandra import running_cassandra
 from support_http2_live import python_peer, serving
 from support_kafka import running_kafka
 from support_mongodb import running_mongodb
+from support_stopped import stopped
 
 pytestmark = pytest.mark.bpf
 
@@ -44,16 +42,6 @@ def find_server(port: int) -> int:
         ["ss", "-ltnpH", f"sport = :{port}"], capture_output=True, text=True, check=True
     )
     return int(out.stdout.split("pid=")[1].split(",")[0])
-
-
-@contextmanager
-def stopped(port: int) -> Iterator[None]:
-    server = find_server(port)
-    os.kill(server, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server, signal.SIGCONT)
 
 
 def rows_at(scene: Scene, port: int) -> Rows:
@@ -97,7 +85,7 @@ def test_a_command_of_mongodb(scene: Scene) -> None:
     with running_mongodb() as port, pymongo.MongoClient("127.0.0.1", port) as client:
         orders = client.shop.orders
         orders.insert_one({"_id": 1})
-        with stopped(port):
+        with stopped(find_server(port)):
             waiting = threading.Thread(target=lambda: orders.find_one({"_id": 1}))
             waiting.start()
             late = wait_late(scene, port, "find")
@@ -117,7 +105,7 @@ def test_a_produce_of_kafka(scene: Scene) -> None:
             bootstrap_servers=f"127.0.0.1:{port}", acks=1, enable_idempotence=False
         ) as producer:
             producer.send("orders", b"before").get(60)
-            with stopped(port):
+            with stopped(find_server(port)):
                 sent = producer.send("orders", b"meanwhile")
                 late = wait_late(scene, port, "Produce")
             sent.get(60)
@@ -153,7 +141,7 @@ def test_a_statement_of_cassandra(scene: Scene, version: int) -> None:
         session = cluster.connect()
         session.default_timeout = 60
         session.execute("SELECT release_version FROM system.local")
-        with stopped(port):
+        with stopped(find_server(port)):
             future = session.execute_async("SELECT cluster_name FROM system.local")
             late = wait_late(scene, port, "SELECT")
         future.result()
@@ -176,7 +164,7 @@ def test_a_call_of_grpc(scene: Scene) -> None:
     ):
         call = channel.unary_unary("/farcall.test.Echo/Unary")
         call(b"1", timeout=60)
-        with stopped(port):
+        with stopped(find_server(port)):
             future = call.future(b"1", timeout=60)
             late = wait_late(scene, port, "POST")
         future.result()

@@ -1,6 +1,5 @@
 """Each thing that can be the matter with Redis has its own word, said by both sides, and both recover by themselves."""
 
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,6 +19,7 @@ from farcall_exporter.counters import Counters
 from farcall_exporter.lookups import RETRY_AFTER_S, Lookups
 from farcall_probes.dnswriter import DnsWriter
 from support_exporter_process import RedisProcess
+from support_stopped import stopped
 
 pytestmark = pytest.mark.servers
 
@@ -49,13 +49,10 @@ def administering(server: RedisProcess) -> "redis.Redis":
 
 
 @contextmanager
-def stopped(server: RedisProcess) -> Iterator[None]:
+def hanging(server: RedisProcess) -> Iterator[None]:
     assert server.process is not None
-    server.process.send_signal(signal.SIGSTOP)
-    try:
+    with stopped(server.process.pid):
         yield
-    finally:
-        server.process.send_signal(signal.SIGCONT)
 
 
 @contextmanager
@@ -129,7 +126,7 @@ def wait(condition: Callable[[], object]) -> None:
     ("broken", "fault", "is_readable"),
     [
         (gone, CacheFault.GONE, False),
-        (stopped, CacheFault.SLOW, False),
+        (hanging, CacheFault.SLOW, False),
         (read_only, CacheFault.READ_ONLY, True),
         (without_replicas, CacheFault.READ_ONLY, True),
         (full, CacheFault.FULL, True),

@@ -27,6 +27,7 @@ from farcall.dnscache import (
 )
 from farcall.redislink import RedisLink
 from support_exporter_process import RedisProcess
+from support_stopped import stopped
 
 pytestmark = pytest.mark.servers
 
@@ -270,18 +271,14 @@ def test_while_it_is_down_both_sides_say_so_and_nothing_counts_as_written(
 def test_a_server_that_hangs_costs_one_time_limit(
     server: RedisProcess, cache: "redis.Redis"
 ) -> None:
-    import os
-    import signal
-
     asked = reader(server)
     asked.read([question()])
     assert server.process is not None
-    os.kill(server.process.pid, signal.SIGSTOP)
-    try:
-        with pytest.raises(CacheUnavailableError, match="imeout"):
-            asked.read([question()])
-    finally:
-        os.kill(server.process.pid, signal.SIGCONT)
+    with (
+        stopped(server.process.pid),
+        pytest.raises(CacheUnavailableError, match="imeout"),
+    ):
+        asked.read([question()])
     assert (
         asked.read([question()])[0].client_names == ()
     )  # and the late reply does not answer the next question

@@ -14,6 +14,7 @@ import pytest
 from farcall.api import SpanQuery
 from support_exporter import NS, batch, dns_answer, exchange, wait_until
 from support_exporter_process import ExporterProcess, running_exporter
+from support_stopped import stop
 from support_store import connect
 
 pytestmark = pytest.mark.servers
@@ -58,7 +59,7 @@ def until_taken(exporter: ExporterProcess, body: bytes) -> None:
 def posting(exporter: ExporterProcess, bodies: list[bytes]) -> Iterator[None]:
     """While the store stands still: all bodies wait in the exporter when the block begins."""
     assert exporter.store.process is not None
-    os.kill(exporter.store.process.pid, signal.SIGSTOP)
+    stop(exporter.store.process.pid)
     threads = [threading.Thread(target=until_taken, args=(exporter, body)) for body in bodies]
     for thread in threads:
         thread.start()
