@@ -15,6 +15,7 @@ from farcall_probes.streamsaid import Said, number
 from farcall_probes.streamsessions import Session
 from farcall_probes.wire import hpack, hpackfields, hpackmany, http2
 from farcall_probes.wire.hpackfields import Fields, Value
+from farcall_probes.wire.traceparents import NOTHING, Found, join, read_all
 
 MANY = 1280  # blocks; below it, each alone costs less
 _WORD = 8  # bytes of a short block
@@ -30,7 +31,7 @@ class Read(NamedTuple):
 
     first: Said
     last: Said  # trailers, where they stand beside an answer; else the same
-    traces: list[Value]  # hpackfields.TRACEPARENT of requests, and None
+    traces: Found  # of requests, and one that is none
     trace_at: Rows  # which of those each frame has
     is_read: Mask  # bodies are: they say nothing
 
@@ -40,8 +41,9 @@ class Read(NamedTuple):
             return None
         if kind >= ASKED_BODY:
             return []
-        fields, trace = self.first.fields[self.first.which[at]], self.traces[self.trace_at[at]]
-        if kind == ASKED and trace is not None:
+        fields = self.first.fields[self.first.which[at]]
+        trace = self.traces.tell(self.trace_at[at]) if kind == ASKED else None
+        if trace is not None:
             fields = fields.copy()
             fields[hpackfields.TRACEPARENT] = trace
         return fields
@@ -79,9 +81,9 @@ def read_blocks(
     if count < MANY:
         fields, traces, unread = _read_alone(blocks, decoders, data, texts)
         said = number(fields)
-        alone = _Found(said.fields, said.which, traces, np.arange(count))
+        alone = _Said(said.fields, said.which, [read_all(traces)], np.arange(count))
         return _place(blocks, alone, is_read), unread
-    found = _Found([], np.full(count, -1, np.intp), [], np.full(count, -1, np.intp))
+    found = _Said([], np.full(count, -1, np.intp), [], np.full(count, -1, np.intp))
     found.which[:] = _find_known(blocks, decoders, data, found.said)
     left = np.flatnonzero(found.which < 0)
     if len(left):
@@ -94,26 +96,27 @@ def read_blocks(
     if len(left):
         fields, traces, unread = _read_alone(blocks.pick(left), decoders, data, texts)
         said = number(fields)
-        found.add(left, said.fields, said.which, traces, np.arange(len(left)))
+        found.add(left, said.fields, said.which, read_all(traces), np.arange(len(left)))
     return _place(blocks, found, is_read), unread
 
 
-class _Found(NamedTuple):
+class _Said(NamedTuple):
     """Block by block."""
 
     said: list[Fields]
     which: Rows  # -1: not read yet
-    traces: list[Value]
+    traces: list[Found]
     trace_at: Rows  # -1: none
 
     def add(
-        self, rows: Rows, said: list[Fields], which: Rows, traces: list[Value], trace_at: Rows
+        self, rows: Rows, said: list[Fields], which: Rows, traces: Found, trace_at: Rows
     ) -> None:
         """What these blocks say, where it is known."""
+        before = sum(len(found.is_named) for found in self.traces)
         self.which[rows] = np.where(which < 0, -1, which + len(self.said))
-        self.trace_at[rows] = np.where(trace_at < 0, -1, trace_at + len(self.traces))
+        self.trace_at[rows] = np.where(trace_at < 0, -1, trace_at + before)
         self.said.extend(said)
-        self.traces.extend(traces)
+        self.traces.append(traces)
 
 
 def _find_known(
@@ -154,7 +157,7 @@ def _find_known(
     return which
 
 
-def _place(blocks: Blocks, found: _Found, is_read: Mask) -> Read:
+def _place(blocks: Blocks, found: _Said, is_read: Mask) -> Read:
     """By a frame's place; what other frames have there means nothing."""
     said, which, traces, trace_at = found
     firsts, is_first = np.zeros(len(is_read), np.intp), ~blocks.are_trailers
@@ -164,7 +167,8 @@ def _place(blocks: Blocks, found: _Found, is_read: Mask) -> Read:
     lasts[blocks.frames[blocks.are_trailers]] = which[blocks.are_trailers]
     places = np.full(len(is_read), -1, np.intp)
     places[rows] = trace_at[is_first]
-    return Read(Said(said, firsts), Said(said, lasts), [*traces, None], places, is_read)
+    joined = join([*traces, NOTHING])
+    return Read(Said(said, firsts), Said(said, lasts), joined, places, is_read)
 
 
 def _list_blocks(frames: Frames, which: Rows, is_read: Mask) -> Blocks:

@@ -176,7 +176,7 @@ def build_ended(
         answer_bytes=(frames.sizes[calls.ended] + begun).astype(np.uint64),
         is_grpc=is_grpc,
         asked=asked,
-        traces=list(map(read.traces.__getitem__, read.trace_at[calls.asked].tolist())),
+        traces=read.traces.take(read.trace_at[calls.asked]),
         answers=read.first.pick(calls.answered),
         trailers=read.last.pick(calls.ended),
         errors=[None] * len(owners),

@@ -13,7 +13,6 @@ from farcall_probes import events, streamsaid
 from farcall_probes.capture import Records
 from farcall_probes.coded import Coded
 from farcall_probes.columns import Numbers
-from farcall_probes.giveway import give_way
 from farcall_probes.readcolumns import NO_RESPONSE, TRACE_FLAGS, Columns
 from farcall_probes.records import join
 from farcall_probes.stencils import as_column
@@ -115,7 +114,7 @@ class Ended(NamedTuple):
     answer_bytes: npt.NDArray[np.uint64]
     is_grpc: npt.NDArray[np.bool_]
     asked: Said  # may leave out the traces
-    traces: list[Value]  # hpackfields.TRACEPARENT of requests
+    traces: traceparents.Found  # of requests
     answers: Said
     trailers: Said  # what answers ended with
     errors: list[str | None]
@@ -174,7 +173,7 @@ class StreamRows:
             answer_bytes=np.array([stream.answer_bytes for stream in streams], dtype=np.uint64),
             is_grpc=np.array([bool(stream.is_grpc) for stream in streams]),
             asked=number([stream.fields for stream in streams]),
-            traces=[stream.fields[hpackfields.TRACEPARENT] for stream in streams],
+            traces=traceparents.read_all([s.fields[hpackfields.TRACEPARENT] for s in streams]),
             answers=number([stream.answer for stream in streams]),
             trailers=number([stream.trailers for stream in streams]),
             errors=list(errors),
@@ -243,13 +242,11 @@ class StreamRows:
         return asked
 
     def _read_contexts(
-        self, said: Sequence[Value], asked: Said
+        self, found: traceparents.Found, asked: Said
     ) -> tuple[Numbers, Numbers, Coded | None, npt.NDArray[np.uint32]]:
         """Of each its trace and span, its tracestate, and the flag that says in which format they were."""
-        found = traceparents.read_all(said)
-        give_way()
         ids, is_named = found.ids, found.is_named
-        formats = np.zeros(len(said), dtype=np.uint32)
+        formats = np.zeros(len(ids), dtype=np.uint32)
         missing: Sequence[npt.NDArray[np.bool_] | None] | npt.NDArray[np.bool_] = (None, None)
         if not is_named.all():
             rows = np.flatnonzero(~is_named)
@@ -261,7 +258,7 @@ class StreamRows:
             is_bad = np.array([is_bad for _, _, is_bad in others])[which] | found.is_invalid[rows]
             self.contexts_invalid += int(np.count_nonzero(is_bad))
             is_none = np.array([[one is None for one in pair] for pair, _, _ in others])
-            missing = np.zeros((2, len(said)), dtype=np.bool_)
+            missing = np.zeros((2, len(ids)), dtype=np.bool_)
             missing[:, rows] = is_none[which].T
         trace_ids, span_ids = as_column(ids[:, :16]), as_column(ids[:, 16:])
         states = self._read_states(asked, is_named)
@@ -293,6 +290,8 @@ def _join(one: Ended, other: Ended) -> Ended:
     for a, b in columns:
         if isinstance(a, Said):
             joined.append(streamsaid.join(a, b))
+        elif isinstance(a, traceparents.Found):
+            joined.append(traceparents.join([a, b]))
         else:
             joined.append(a + b if isinstance(a, list) else np.concatenate((a, b)))
     return Ended(*joined)

@@ -11,14 +11,18 @@ from farcall_probes.wire.hpack import Decoder
 from farcall_probes.wire.hpackfields import Fields, Texts
 from farcall_probes.wire.hpackmany import read_many
 from farcall_probes.wire.hpackparts import READ_BEYOND
+from farcall_probes.wire.traceparents import read_all
 from support_hpack import CONSTANT, clients
 
 pytestmark = pytest.mark.unit
 
 
 def read_alone(decoder: Decoder, block: bytes) -> Fields:
-    fields = decoder.decode(block)
-    return fields if isinstance(fields, list) else hpackfields.make_unknown()
+    """Its trace as what it names, not as it came."""
+    decoded = decoder.decode(block)
+    fields = decoded.copy() if isinstance(decoded, list) else hpackfields.make_unknown()
+    fields[hpackfields.TRACEPARENT] = read_all([fields[hpackfields.TRACEPARENT]]).tell(0)
+    return fields
 
 
 def read_side_by_side(
@@ -40,7 +44,8 @@ def read_side_by_side(
             continue
         fields = many.said[many.which[at]].copy()
         assert fields[hpackfields.TRACEPARENT] is None
-        fields[hpackfields.TRACEPARENT] = [*many.traces, None][many.trace_at[at]]
+        if many.trace_at[at] >= 0:
+            fields[hpackfields.TRACEPARENT] = many.traces.tell(many.trace_at[at])
         found[lane].append(fields)
     return found, left
 

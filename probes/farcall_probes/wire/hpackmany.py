@@ -11,13 +11,14 @@ decoder's blocks of this drain are *odd*, and its table is as it was.
 """
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from farcall_probes.giveway import give_way, in_pieces
-from farcall_probes.wire import hpackfields, hpackparts
+from farcall_probes.wire import hpackfields, hpackparts, traceparents
 from farcall_probes.wire.hpack import LONG_BYTES, UNKNOWN_ENTRY, UNWANTED_ENTRY, Decoder
 from farcall_probes.wire.hpackfields import (
     FIELDS,
@@ -31,7 +32,7 @@ from farcall_probes.wire.hpackfields import (
     Value,
 )
 from farcall_probes.wire.hpackintegers import MalformedError
-from farcall_probes.wire.hpackparts import INSERTED, LITERAL, Parts, Rows
+from farcall_probes.wire.hpackparts import INSERTED, LITERAL, Mask, Parts, Rows, cut_out
 from farcall_probes.wire.traceparents import MAX_CODED, MIN_CODED
 
 _STATIC = len(STATIC_TABLE)
@@ -57,7 +58,7 @@ Keys = npt.NDArray[np.uint64]
 class Many(NamedTuple):
     said: list[Fields]  # each once, without its trace
     which: Rows  # of each block what it says; -1: it is left to its decoder
-    traces: list[Value]  # hpackfields.TRACEPARENT
+    traces: traceparents.Found
     trace_at: Rows  # of each block which of those; -1: none
 
 
@@ -140,6 +141,7 @@ class _Drain:
         self, decoders: Sequence[Decoder], lanes: Rows, data: bytes, parts: Parts, texts: Texts
     ) -> None:
         self._decoders, self._lanes, self._data, self._texts = decoders, lanes, data, texts
+        self._bytes = np.frombuffer(data, np.uint8)
         self._runs, self._fields = parts.runs, parts.fields
         fields = parts.fields
         self._book = _Book()
@@ -215,20 +217,18 @@ class _Drain:
         rows, fields, data, read = self._literals, self._fields, self._data, self._texts.read
         begins, ends, is_coded = fields.begins[rows], fields.ends[rows], fields.is_coded[rows]
         self._literals_said = np.full(len(rows), _NOTHING, dtype=np.intp)
-        self._of_literals: list[Entry] = [UNWANTED_ENTRY] * len(rows)
+        self._of_literals = np.empty(len(rows), np.object_)  # Entry
+        self._of_literals.fill(UNWANTED_ENTRY)
         is_wanted = (kinds != UNWANTED) & ~self._is_odd[self._owners[rows]]
         is_trace = is_wanted & (kinds == TRACEPARENT)
-        sizes = ends - begins
-        is_plain = is_coded & (sizes >= MIN_CODED) & (sizes <= MAX_CODED)
         self._traces = np.flatnonzero(is_trace)
         self._literals_said[self._traces] = _TRACE
-        columns = self._traces, begins[is_trace], ends[is_trace], is_plain[is_trace]
-        traced = zip(*(column.tolist() for column in columns), strict=True)
-        for at, begin, end, as_it_is in in_pieces(traced):
-            raw: Value = data[begin:end]
-            if not as_it_is:
-                raw = read(TRACEPARENT, data[begin:end], bool(is_coded[at]))
-            self._of_literals[at] = TRACEPARENT, raw
+        values, self._found = self._read_traces(
+            begins[is_trace], ends[is_trace], is_coded[is_trace]
+        )
+        traced = zip(repeat(TRACEPARENT), values)
+        self._of_literals[self._traces] = np.fromiter(traced, np.object_, len(values))
+        give_way()
         others = np.flatnonzero(is_wanted & ~is_trace)
         more = others, kinds[others], begins[others], ends[others], is_coded[others]
         said = []
@@ -242,10 +242,25 @@ class _Drain:
             self._of_literals[at] = entry
             said.append(self._book.number(entry))
         self._literals_said[others] = said
-        self._is_long = (sizes > LONG_BYTES) & (kinds < UNWANTED)
+        self._is_long = (ends - begins > LONG_BYTES) & (kinds < UNWANTED)
         owners = self._owners[rows[self._inserted]]
         entries = _STATIC + _OLD * (owners + 1) + np.arange(len(owners))
         self._said[entries] = self._literals_said[self._inserted]
+
+    def _read_traces(
+        self, begins: Rows, ends: Rows, is_coded: Mask
+    ) -> tuple[Sequence[Value], traceparents.Found]:
+        """Of these literals what tables get, and what it names."""
+        sizes = ends - begins
+        is_plain = is_coded & (sizes >= MIN_CODED) & (sizes <= MAX_CODED)
+        if len(sizes) and is_plain.all():  # nearly always
+            found = traceparents.read_places(self._bytes, begins, ends)
+            return cut_out(self._bytes, begins, ends), found
+        columns = begins.tolist(), ends.tolist(), is_coded.tolist()
+        values: list[Value] = []
+        for begin, end, coded in in_pieces(zip(*columns, strict=True)):
+            values.append(self._texts.read(TRACEPARENT, self._data[begin:end], coded))
+        return values, traceparents.read_all(values)
 
     def build_keys(self) -> Keys | None:
         """What all fields of each block say. None where keys do not hold so much."""
@@ -275,9 +290,7 @@ class _Drain:
 
     def teach(self) -> None:
         """Decoders get the entries that their blocks made."""
-        made = self._of_literals
-        if len(self._inserted) < len(made):
-            made = list(map(made.__getitem__, self._inserted.tolist()))
+        made = self._of_literals[self._inserted].tolist()
         ends, is_long = self._made.tolist(), self._is_long[self._inserted]
         has_made = (self._made[1:] > self._made[:-1]) & ~self._is_odd
         for lane in np.flatnonzero(has_made).tolist():
@@ -302,9 +315,9 @@ class _Drain:
         for lane, begin, end, at in zip(*(column.tolist() for column in columns), strict=True):
             self._decoders[lane].remember(self._data[begin:end], said[at])
 
-    def list_traces(self) -> tuple[list[Value], Rows]:
+    def list_traces(self) -> tuple[traceparents.Found, Rows]:
         """And of each block which it has; -1: none."""
         places = np.full(len(self._lanes), -1, dtype=np.intp)
         blocks = self._fields.blocks[self._literals[self._traces]]
         places[blocks] = np.arange(len(blocks))
-        return [self._of_literals[at][1] for at in self._traces.tolist()], places
+        return self._found, places

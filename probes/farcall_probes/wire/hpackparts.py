@@ -132,3 +132,16 @@ def _arrange(found: list[Fields]) -> Fields:
     columns = [np.concatenate(column) for column in zip(*found, strict=True)]
     order = np.argsort(columns[0], kind="stable")
     return Fields(*(column[order] for column in columns))
+
+
+def cut_out(data: Bytes, begins: Rows, ends: Rows) -> list[bytes]:
+    """What lies there. None of it is empty, and the longest one would fit in behind any begin."""
+    sizes = ends - begins
+    width = int(sizes.max(initial=1))
+    windows = np.ndarray((len(data) - width + 1, width), np.uint8, data, strides=(1, 1))
+    padded = windows[begins]
+    padded[np.arange(width) >= sizes[:, None]] = 0
+    found: list[bytes] = padded.view(f"S{width}")[:, 0].tolist()
+    for at in np.flatnonzero(data[ends - 1] == 0).tolist():  # numpy takes them for padding
+        found[at] = data[begins[at] : ends[at]].tobytes()
+    return found

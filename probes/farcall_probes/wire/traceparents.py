@@ -18,19 +18,22 @@ from farcall_probes.wire import huffman
 from farcall_probes.wire.tracecontext import NOBODY, Ids, parse_traceparent
 
 Mask = npt.NDArray[np.bool_]
+Bytes = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.intp]
 CHARACTERS = b"0123456789abcdef-"
 MIN_CODED = 35  # 55 characters of at least five bits
 MAX_CODED = 42  # of at most six
 _LENGTH = 55  # 00-<32>-<16>-<2>
 _STEPS = MAX_CODED + 1  # one at least is padding
 _MANY_TRACES = 40  # below it, each alone costs less
-# What is in hand, 85 kB, stays within a cache, and takes no longer than others may wait for (giveway.py).
-_AT_ONCE = 512
+_AT_ONCE = 2048  # what is in hand, 0.2 kB of each, stays within a cache
 _MADE = 0x80  # of a character: this, whether its code has six bits, whether it is a dash, else its value
 _SIX = 0x20
 _DASH = 0x10
 _DASHES = [2, 35, 52]
-_IDS = 16 + 8  # bytes
+_ZERO, _MADE_DASH = _MADE, _MADE | _SIX | _DASH
+_TRACE_ID = 16  # bytes
+_IDS = _TRACE_ID + 8
 _NONE = bytes(_IDS)
 _PADDING = "11"  # no code of ours begins so: only ones may follow
 
@@ -38,11 +41,26 @@ _PADDING = "11"  # no code of ours begins so: only ones may follow
 class Found(NamedTuple):
     """Of many headers, row by row."""
 
-    ids: npt.NDArray[
-        np.uint8
-    ]  # a trace's sixteen bytes and a span's eight; zeroes where none is named
+    ids: Bytes  # a trace's sixteen bytes and a span's eight; zeroes where none is named
     is_named: Mask
     is_invalid: Mask  # there is something, and it names none
+
+    def take(self, rows: Rows) -> "Found":
+        return Found(self.ids[rows], self.is_named[rows], self.is_invalid[rows])
+
+    def tell(self, at: int) -> Ids | None:
+        """One of them as hpackfields.TRACEPARENT has it; None where there is nothing."""
+        if self.is_named[at]:
+            ids = self.ids[at].tobytes()
+            return ids[:_TRACE_ID], ids[_TRACE_ID:]
+        return NOBODY if self.is_invalid[at] else None
+
+
+NOTHING = Found(np.zeros((1, _IDS), np.uint8), *np.zeros((2, 1), np.bool_))  # of one row
+
+
+def join(some: Sequence[Found]) -> Found:
+    return Found(*map(np.concatenate, zip(*some, strict=True)))
 
 
 def read_all(values: Sequence[object]) -> Found:
@@ -57,6 +75,18 @@ def read_all(values: Sequence[object]) -> Found:
     others = np.flatnonzero(~is_named)
     if len(others):
         alone = _read_alone([values[at] for at in others.tolist()])
+        ids[others], is_named[others], is_invalid[others] = alone
+    return Found(ids, is_named, is_invalid)
+
+
+def read_places(data: Bytes, begins: Rows, ends: Rows) -> Found:
+    """Of values that lie there in Huffman's code, MIN_CODED to MAX_CODED bytes long, with READ_BEYOND more behind each."""
+    ids, is_named = _read_padded(_pad_places(data, begins, ends - begins), ends - begins)
+    is_invalid = np.zeros(len(begins), np.bool_)
+    others = np.flatnonzero(~is_named)
+    if len(others):
+        places = zip(begins[others].tolist(), ends[others].tolist(), strict=True)
+        alone = _read_alone([data[begin:end].tobytes() for begin, end in places])
         ids[others], is_named[others], is_invalid[others] = alone
     return Found(ids, is_named, is_invalid)
 
@@ -92,22 +122,26 @@ def read_traceparent(raw: bytes) -> Ids:
     return parse_traceparent(raw)
 
 
-def read_coded(raws: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], Mask]:
+def read_coded(raws: Sequence[bytes]) -> tuple[Bytes, Mask]:
     """Of each its IDs, and whether it has some: others are for the plain decoder to look at. All have MIN_CODED to MAX_CODED bytes."""
-    ids = np.zeros((len(raws), _IDS), np.uint8)
-    is_read = np.zeros(len(raws), np.bool_)
-    for begin in range(0, len(raws), _AT_ONCE):
+    sizes = np.fromiter(map(len, raws), np.intp, len(raws))
+    return _read_padded(_pad(raws, sizes), sizes)
+
+
+def _read_padded(padded: Bytes, sizes: Rows) -> tuple[Bytes, Mask]:
+    ids = np.zeros((len(padded), _IDS), np.uint8)
+    is_read = np.zeros(len(padded), np.bool_)
+    for begin in range(0, len(padded), _AT_ONCE):
         give_way()
         some = slice(begin, begin + _AT_ONCE)
-        _read_some(raws[some], ids[some], is_read[some])
+        _read_some(padded[some], sizes[some], ids[some], is_read[some])
     return ids, is_read
 
 
-def _read_some(raws: Sequence[bytes], ids: npt.NDArray[np.uint8], is_read: Mask) -> None:
+def _read_some(raws: Bytes, sizes: Rows, ids: Bytes, is_read: Mask) -> None:
     states, made, tallies = _build_machine()
-    sizes = np.fromiter(map(len, raws), np.intp, len(raws))
     state = np.zeros(len(raws), np.uint16)
-    steps = np.ascontiguousarray(_pad(raws, sizes).T, np.uint16)
+    steps = np.ascontiguousarray(raws.T, np.uint16)
     for step in steps:
         step |= state
         states.take(step, out=state, mode="clip")
@@ -116,29 +150,46 @@ def _read_some(raws: Sequence[bytes], ids: npt.NDArray[np.uint8], is_read: Mask)
     bits = 5 * _LENGTH + (tally >> 8 & 0xFF)
     is_whole = (tally & 0xFF == _LENGTH) & (tally >> 16 == len(_DASHES))
     # No byte more than the code needs.
-    rows = np.flatnonzero(is_whole & (bits + 7 >> 3 == sizes) & (state == _find_state(_PADDING)))
+    is_whole &= (bits + 7 >> 3 == sizes) & (state == _find_state(_PADDING))
     give_way()
     # Two characters a step at most, the first in the lower byte.
-    characters = np.ascontiguousarray(made.take(steps, mode="clip").T)[rows].tobytes()
-    characters = characters.translate(None, b"\0")
+    padded = np.ascontiguousarray(made.take(steps, mode="clip").T)
+    if not is_whole.all():
+        padded = padded[is_whole]
+    characters = padded.tobytes().translate(None, b"\0")
+    give_way()
     found, is_valid = _split(np.frombuffer(characters, np.uint8).reshape(-1, _LENGTH))
-    ids[rows[is_valid]] = found[is_valid]
-    is_read[rows[is_valid]] = True
+    rows = np.flatnonzero(is_whole)[is_valid]
+    ids[rows] = found[is_valid]
+    is_read[rows] = True
 
 
-def _pad(raws: Sequence[bytes], sizes: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+def _pad(raws: Sequence[bytes], sizes: Rows) -> Bytes:
     padded = np.full((len(raws), _STEPS), 0xFF, np.uint8)
     padded[np.arange(_STEPS) < sizes[:, None]] = np.frombuffer(b"".join(raws), np.uint8)
     return padded
 
 
-def _split(characters: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], Mask]:
-    values = characters & 0x0F
-    traces = values[:, 3:35:2] << 4 | values[:, 4:35:2]
-    spans = values[:, 36:52:2] << 4 | values[:, 37:52:2]
-    has_dashes = (characters[:, _DASHES] & _DASH).all(axis=1)
-    is_valid = has_dashes & ~values[:, :2].any(axis=1) & traces.any(axis=1) & spans.any(axis=1)
-    return np.concatenate((traces, spans), axis=1), np.asarray(is_valid)
+def _pad_places(data: Bytes, begins: Rows, sizes: Rows) -> Bytes:
+    """The same of what lies there."""
+    count = max(0, len(data) - _STEPS + 1)
+    windows = np.ndarray((count, _STEPS), np.uint8, data, strides=(1, 1))
+    padded = windows[begins]
+    padded[:, MIN_CODED:][np.arange(MIN_CODED, _STEPS) >= sizes[:, None]] = 0xFF
+    return padded
+
+
+def _split(characters: Bytes) -> tuple[Bytes, Mask]:
+    """IDs, and which of them are some. There are as many dashes as there should be."""
+    is_valid = (characters[:, 0] == _ZERO) & (characters[:, 1] == _ZERO)
+    for place in _DASHES:
+        is_valid &= characters[:, place] == _MADE_DASH
+    digits = np.concatenate((characters[:, 3:35], characters[:, 36:52]), axis=1) & 0x0F
+    pairs = digits.view(np.uint16)
+    ids = (pairs << 4 | pairs >> 8).astype(np.uint8)
+    words = ids.view(np.uint64)
+    is_valid &= (words[:, 0] | words[:, 1] != 0) & (words[:, 2] != 0)
+    return ids, is_valid
 
 
 # ---- the machine ----------------------------------------------------------------------------------------------------
