@@ -23,7 +23,8 @@ from farcall.secretfiles import INGEST_TOKEN, REDIS_AGENT_PASSWORD
 from farcall.tracingconfig import TracingConfig
 from farcall_probes import events
 from farcall_probes.arrowstream import Batch, render_stream
-from farcall_probes.capture import Drained, Records
+from farcall_probes.capture import Drained, Frames, Records
+from farcall_probes.records import begin
 
 TOKEN, PASSWORD = "t" * 40, "p" * 40
 NS = 1_000_000_000
@@ -152,6 +153,12 @@ def make_head(data: bytes, **values: Any) -> Records:
     )
 
 
+def make_frames(block: Records) -> Frames:
+    """Segments of HTTP/2 as events.LARGE, as the ring of them gives them out."""
+    is_long = block["req_cap"] > events.SHORT_REQ
+    return Frames(begin(block).tobytes(), block[is_long])
+
+
 def make_drained(
     *,
     dns: Sequence[Records] = (),
@@ -167,11 +174,14 @@ def make_drained(
         slots["record"] = packed
         return slots["record"]
 
+    block = joined(large, events.LARGE)
+    is_frame = (block["segment"] != events.SEGMENT_NONE) & (block["proto"] == events.PROTO_HTTP2)
     return Drained(
         dns=joined(dns, events.DNS),
         heads=joined(heads, events.HEAD),
         small=joined(small, events.SMALL),
-        large=joined(large, events.LARGE),
+        large=block[~is_frame] if is_frame.any() else block,
+        frames=make_frames(block[is_frame]),
         full=full,
     )
 

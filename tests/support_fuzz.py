@@ -40,7 +40,7 @@ from farcall_probes.wire import (
     redis,
 )
 from farcall_probes.wire.outcomes import MAX_TEXT, NEED_MORE
-from support_agent import make_dns, make_record, make_segment
+from support_agent import make_dns, make_frames, make_record, make_segment
 from support_exporter import make_context
 from support_ground import ROOT
 
@@ -178,7 +178,7 @@ def _http2(data: bytes) -> None:
         kind = events.SEGMENT_RESPONSE if direction else events.SEGMENT_REQUEST
         record = make_segment(frame, segment=kind, seq=seqs[direction], resp_bytes=0)
         seqs[direction] += 1
-        ended = streams.take(record, np.zeros(1, dtype=np.intp))
+        ended = streams.take(make_frames(record))
         if ended is not None:
             _check_columns(ended.columns)
 

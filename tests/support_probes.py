@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from farcall_probes import events
-from farcall_probes.capture import Drained
+from farcall_probes.capture import Drained, Frames
 from farcall_probes.events import PROTO_HTTP1, Flag
 from farcall_probes.heads import Heads
 from farcall_probes.probes import KernelCapture
 from farcall_probes.reading import Reader
+from farcall_probes.records import begin
 from farcall_probes.selftest import Pair, open_pair
 
 CLIENT, SERVER = events.ROLE_CLIENT, events.ROLE_SERVER
@@ -95,6 +96,14 @@ def see(record: np.void) -> Seen:
     )
 
 
+def widen(frames: Frames) -> np.ndarray:
+    """As events.LARGE, in order; behind what was captured there are zeroes."""
+    block = np.zeros(len(frames), events.LARGE)
+    begin(block)[:] = np.frombuffer(frames.beginnings, begin(block).dtype)
+    block[block["req_cap"] > events.SHORT_REQ] = frames.whole
+    return block
+
+
 class Watch:
     """Drains a capture and keeps what belongs to ports that a test asks for."""
 
@@ -155,7 +164,7 @@ class Watch:
         self.drain()
         found = []
         for drained in self._drained:
-            records = drained.large
+            records = np.concatenate([drained.large, widen(drained.frames)])
             mask = np.isin(records["lport"], ports) | np.isin(records["rport"], ports)
             mask &= records["segment"] != events.SEGMENT_NONE
             found += [record.copy() for record in records[mask]]

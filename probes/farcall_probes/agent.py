@@ -4,13 +4,13 @@ The loop itself does no network and no disk: batches go to sender.py's thread, a
 A capture is handed to Agent; starting.py opens the real one.
 """
 
+import contextlib
 import os
 import secrets
 import socket
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from farcall_probes.cgroups import CgroupTree, PodLogs
 from farcall_probes.clocks import read_offsets
 from farcall_probes.dispatch import Dispatcher, find_addresses
 from farcall_probes.dnswriter import DnsWriter
-from farcall_probes.giveway import give_way
+from farcall_probes.giveway import give_way, looking
 from farcall_probes.identity import Identities
 from farcall_probes.pacing import SLEEP_LAST_S, Pace, next_sleep_s
 from farcall_probes.policy import Policy
@@ -38,6 +38,7 @@ from farcall_probes.recall import make_recall
 from farcall_probes.resolvers import read_nameservers, read_node_netns, trusted_resolvers
 from farcall_probes.spectators import Spectators
 from farcall_probes.status import make_status
+from farcall_probes.surroundings import Surroundings
 from farcall_probes.tlswatch import TlsWatch
 from farcall_probes.tracer import NS, Tracer
 
@@ -46,9 +47,11 @@ GATHER_FILL = 0.05  # so little may lie in the rings until it is taken
 # comes after a quiet time is taken at the next look; where nothing comes and nothing waits, a take is but for what others ask.
 TAKE_EVERY_NS = 450_000_000
 REST_EVERY_NS = 900_000_000
-# Exchanges of each ring that are taken at once: two looks of a steady load of 10,000 records/s. Half as many cost Redis calls 14 %
-# more each; what is taken divided into parts of 2 MB costs gRPC calls 7 % more (both agents over one load).
+# Exchanges of each ring that are taken at once: two looks of a steady load of 10,000 records/s, or of 20,000 of HTTP/2. Half as many
+# cost Redis calls 14 % more each; what is taken divided into parts of 2 MB costs gRPC calls 7 % more (both agents over one load).
 PORTION = 4096
+# A ring of 20,000 records/s is full after 0.2 s: while a take goes on for longer than this, because others run, rings are looked at.
+LOOK_AGAIN_NS = 25_000_000
 CONFIG_EVERY_S = 1.0
 HOUSEKEEPING_EVERY_S = 10.0
 LATE_EVERY_S = 3.0  # so much later than asked for may a request be called late; 10,000 connections cost 5 ms each time
@@ -57,18 +60,6 @@ STOP_WRITER_S = 1.5
 STOP_TLS_S = 0.5
 MAX_LAST_DRAINS = 50
 _UNREAD = "records could not be read: this is a fault of farcall"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What of the machine the agent looks at; tests give it another one."""
-
-    proc: Path = Path("/proc")
-    cgroups: Path = Path("/sys/fs/cgroup")
-    pod_logs: Path = Path("/var/log")
-    resolv_conf: Path = Path("/etc/resolv.conf")
-    status_every_s: float = 3.0
-    tail_socket: Path | None = None
 
 
 class Agent:
@@ -157,9 +148,8 @@ class Agent:
         self._policy.refresh()
         # Exchanges from before the policy may be of processes that are not to be traced; answers are evidence all the same.
         before = self._capture.drain()
-        nothing = {name: getattr(before, name)[:0] for name in ("heads", "small", "large")}
-        self._faults["before_policy_dropped"] = len(before.small) + len(before.large)
-        self._take(replace(before, **nothing), time.monotonic_ns())
+        self._faults["before_policy_dropped"] = before.exchanges
+        self._take(before.keep_dns(), time.monotonic_ns())
         self._started_ns = time.time_ns()  # whatever begins from here on is told of
         self._update_numbers()
         self._tracer.dns_lost_ns = 0  # what was lost before we watched is not held against anybody
@@ -249,24 +239,32 @@ class Agent:
         self._has_gathered = False
         full = drained.full
         self._taken_ns = now_ns = time.monotonic_ns()
-        self._take(drained, now_ns)
-        give_way()
-        del drained  # the batch is made in the memory that its records had
-        self._write_cache()
-        give_way()
-        rows = self._tracer.pending_rows
-        if rows and self._pace.take(rows, now_ns, is_behind=self._sender.is_behind):
-            self._flush()
+        with looking(self._gather_more, LOOK_AGAIN_NS):
+            self._take(drained, now_ns)
+            give_way()
+            del drained  # the batch is made in the memory that its records had
+            self._write_cache()
+            give_way()
+            rows = self._tracer.pending_rows
+            if rows and self._pace.take(rows, now_ns, is_behind=self._sender.is_behind):
+                self._flush()
         if not full and not self._tracer.pending_rows:
             self._reported_ns = now_ns + self._tracer.offsets.unix_ns
         return full
+
+    def _gather_more(self) -> None:
+        if self._capture.measure_fill() < GATHER_FILL:
+            return
+        self._has_gathered = True
+        with contextlib.suppress(OSError):  # the next look says so
+            self._capture.gather(PORTION // 2)
 
     def _take(self, drained: Drained, now_ns: int) -> None:
         """A fault of ours in these records must not end the tracing of all others: it is logged, and what it cost is counted."""
         try:
             self._tracer.take(drained, now_ns=now_ns)
         except Exception as e:
-            lost = sum(len(r) for r in (drained.dns, drained.heads, drained.small, drained.large))
+            lost = len(drained.dns) + len(drained.heads) + drained.exchanges
             self._faults["records_faulted_lost"] += lost
             self._log.error(_UNREAD, lost=lost, exception=journal.render_frames(e))
 

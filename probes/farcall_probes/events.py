@@ -19,6 +19,7 @@ SMALL_REQ = 232
 SMALL_RESP = 80
 LARGE_REQ = 696
 LARGE_RESP = 128
+SHORT_REQ = 128  # of a LARGE record's request: how far the beginnings go that are kept of messages of HTTP/2
 RESP_MORE = 224
 HEAD_DATA = STRIDE_HEAD - RING_HEADER - 32
 DNS_ASKED = 120
@@ -191,6 +192,7 @@ WHO = np.dtype(_WHO)
 EXCHANGE = np.dtype(_EXCHANGE)
 SMALL = np.dtype([*_EXCHANGE, ("req", f"V{SMALL_REQ}"), ("resp", f"V{SMALL_RESP}")])
 LARGE = np.dtype([*_EXCHANGE, ("req", f"V{LARGE_REQ}"), ("resp", f"V{LARGE_RESP}")])
+SHORT = np.dtype([*_EXCHANGE, ("req", f"V{SHORT_REQ}")])  # the beginning of a LARGE record
 HEAD = np.dtype(
     [
         ("conn_id", "<u8"),

@@ -11,7 +11,8 @@ next: where all cores are taken the agent still has half of what it would have.
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
 
@@ -22,6 +23,9 @@ _PIECE_NS = 200_000
 
 class _Turn(threading.local):
     end_ns = 0
+    look: Callable[[], None] | None = None
+    look_ns = 0  # when it is due
+    look_every_ns = 0
 
 
 _turn = _Turn()
@@ -35,6 +39,21 @@ def give_way() -> None:
     os.sched_yield()
     rested_ns = time.perf_counter_ns()
     _turn.end_ns = rested_ns + max(_PIECE_NS, rested_ns - now_ns)
+    if _turn.look is not None and rested_ns >= _turn.look_ns:
+        look, _turn.look = _turn.look, None  # it may give way itself
+        look()
+        _turn.look, _turn.look_ns = look, time.perf_counter_ns() + _turn.look_every_ns
+
+
+@contextmanager
+def looking(look: Callable[[], None], every_ns: int) -> Iterator[None]:
+    """Has this done between two pieces of a work that lasts for longer, and so often again. It must not raise."""
+    _turn.look, _turn.look_ns = look, time.perf_counter_ns() + every_ns
+    _turn.look_every_ns = every_ns
+    try:
+        yield
+    finally:
+        _turn.look = None
 
 
 def in_pieces(rows: Iterable[T]) -> Iterator[T]:

@@ -15,7 +15,7 @@ from farcall_probes.bpfsys import BpfError
 from farcall_probes.capture import Drained, TlsProbes
 from farcall_probes.loader import Attached, Loaded, LoadError
 from farcall_probes.maps import Maps, MapSizes, Settings
-from farcall_probes.ring import Ring
+from farcall_probes.ring import LargeRing, Ring
 from farcall_probes.uprobes import Uprobes
 
 # A record is reserved and submitted within microseconds, unless its CPU was taken away in between.
@@ -103,7 +103,8 @@ class KernelCapture:
         self._connection = _connection_layout(compiled.constants)
         try:
             self._small = self._map_ring("MAP_RING_SMALL", sizes.ring_small, events.SMALL)
-            self._large = self._map_ring("MAP_RING_LARGE", sizes.ring_large, events.LARGE)
+            self._large = LargeRing(self.maps["MAP_RING_LARGE"].fd, sizes.ring_large)
+            self._rings.append(self._large)
             self._head = self._map_ring("MAP_RING_HEAD", sizes.ring_head, events.HEAD)
             self._dns = self._map_ring("MAP_RING_DNS", sizes.ring_dns, events.DNS)
             self._loaded = Loaded(compiled, values, self.maps)
@@ -204,6 +205,7 @@ class KernelCapture:
             heads=self._head.take(),
             small=self._small.take(),
             large=self._large.take(),
+            frames=self._large.take_frames(),
             full=(most is not None and count >= most) or self.measure_fill() >= _FULL,
         )
 

@@ -6,7 +6,17 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from farcall_probes import events
 from farcall_probes.capture import Records
+
+_BEGINNING = np.dtype(
+    {
+        "names": ["bytes"],
+        "formats": [f"V{events.SHORT.itemsize}"],
+        "offsets": [0],
+        "itemsize": events.LARGE.itemsize,
+    }
+)
 
 
 def make_room(count: int, layout: np.dtype[np.void]) -> Records:
@@ -57,6 +67,11 @@ def join(blocks: Sequence[Records]) -> Records:
 def cut(block: Records, layout: np.dtype[np.void]) -> Records:
     """A view of the first fields of each record, as `layout` has them."""
     return np.ndarray(len(block), dtype=layout, buffer=block, strides=(block.dtype.itemsize,))
+
+
+def begin(block: Records) -> Records:
+    """A view of the beginnings of records as events.LARGE, each as events.SHORT, but opaque."""
+    return block.view(_BEGINNING)["bytes"]
 
 
 def as_bytes(block: Records) -> npt.NDArray[np.uint8]:

@@ -13,10 +13,12 @@ import mmap
 import os
 
 import numpy as np
-import numpy.typing as npt
 
+from farcall_probes import events
+from farcall_probes.capture import Frames, Records
 from farcall_probes.events import RING_HEADER
 from farcall_probes.giveway import give_way
+from farcall_probes.records import begin
 
 _BUSY = np.uint32(1 << 31)  # reserved, not yet submitted
 _DISCARDED = np.uint32(1 << 30)
@@ -30,7 +32,33 @@ _LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ct
 _LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _FAILED = ctypes.c_void_p(-1).value
 
-Records = npt.NDArray[np.void]
+
+class _Room:
+    """Records that were copied, one behind the other."""
+
+    def __init__(self, layout: np.dtype[np.void]) -> None:
+        self._layout = layout
+        # As opaque bytes: with its fields numpy would copy one field at a time.
+        self.opaque = np.dtype((np.void, layout.itemsize))
+        self._rows = self._nothing = np.zeros(0, self.opaque)
+        self.count = 0
+
+    def add(self, records: Records, most: int) -> None:
+        """`most`: so many may come in all."""
+        wanted = self.count + len(records)
+        if wanted > len(self._rows):
+            # Pages that no record is written to are never the process'.
+            roomy = np.empty(max(wanted, most, 2 * len(self._rows)), self.opaque)
+            roomy[: self.count] = self._rows[: self.count]
+            self._rows = roomy
+        self._rows[self.count : wanted] = records
+        self.count = wanted
+
+    def take(self) -> Records:
+        """All; it owns its memory."""
+        records, self._rows = self._rows[: self.count], self._nothing
+        self.count = 0
+        return records.view(self._layout)
 
 
 class Ring:
@@ -42,16 +70,12 @@ class Ring:
         self._stride = RING_HEADER + layout.itemsize
         if size & (size - 1) or self._stride & (self._stride - 1) or size < _PAGE:
             raise ValueError(f"ring of {size} bytes with a stride of {self._stride}")
-        self._layout = layout
         self._consumer_map = mmap.mmap(fd, _PAGE, offset=0)
         self._producer_map = mmap.mmap(fd, _PAGE, prot=mmap.PROT_READ, offset=_PAGE)
         # Not as arrays: these are read after each sleep, when no code is in a cache, and numpy's is much.
         self._consumer = memoryview(self._consumer_map).cast("Q")
         self._producer = memoryview(self._producer_map).cast("Q")
-        # As opaque bytes: with its fields numpy would copy one field at a time.
-        self._opaque = np.dtype((np.void, layout.itemsize))
-        self._gathered = self._nothing = np.zeros(0, self._opaque)
-        self._count = 0  # of records in there
+        self._room = _Room(layout)
         self._position = self._consumer[0]  # nobody else moves it
         self._window = ctypes.c_ubyte * (size + _PAGE)  # as large as a mapping can be
 
@@ -66,7 +90,7 @@ class Ring:
     @property
     def gathered(self) -> int:
         """Records that the next `take` gives out."""
-        return self._count
+        return self._room.count
 
     def gather(self, end: int, most: int | None = None) -> None:
         """Copies the records up to `end`, or up to the first that is not submitted yet, behind those that were gathered before, no
@@ -74,30 +98,24 @@ class Ring:
         start = self._position
         n = (end - start) // self._stride
         if most is not None:
-            n = min(n, most - self._count)
+            n = min(n, most - self.gathered)
         if n <= 0:
             return
-        self._make_room(n, most or 0)
-        begin = start & (self._size - 1)
-        before = begin % _PAGE
-        self._position = start + self._copy(_DATA + begin - before, before, n) * self._stride
+        first = start & (self._size - 1)
+        before = first % _PAGE
+        copied = self._copy(_DATA + first - before, before, n, most or self.gathered + n)
+        self._position = start + copied * self._stride
         self._consumer[0] = self._position
 
     def take(self) -> Records:
         """What was gathered; it owns its memory."""
-        records, self._gathered = self._gathered[: self._count], self._nothing
-        self._count = 0
-        return records.view(self._layout)
+        return self._room.take()
 
-    def _make_room(self, more: int, most: int) -> None:
-        wanted = self._count + more
-        if wanted > len(self._gathered):
-            # Pages that no record is written to are never the process'.
-            roomy = np.empty(max(wanted, most), self._opaque)
-            roomy[: self._count] = self._gathered[: self._count]
-            self._gathered = roomy
+    def _keep(self, records: Records, most: int) -> None:
+        """A few records, as opaque bytes, that still lie in the ring. `most`: so many may be gathered in all."""
+        self._room.add(records, most)
 
-    def _copy(self, offset: int, before: int, n: int) -> int:
+    def _copy(self, offset: int, before: int, n: int, most: int) -> int:
         """The records that begin `before` bytes behind this place in the map; how many of them were submitted. Raises OSError."""
         room = before + n * self._stride
         address = _LIBC.mmap(None, room, mmap.PROT_READ, mmap.MAP_SHARED, self._fd, offset)
@@ -106,11 +124,11 @@ class Ring:
             raise OSError(number, os.strerror(number))
         try:
             give_way()
-            return self._copy_from(memoryview(self._window.from_address(address)), before, n)
+            return self._copy_from(memoryview(self._window.from_address(address)), before, n, most)
         finally:
             _LIBC.munmap(address, room)
 
-    def _copy_from(self, window: "memoryview[int]", at: int, n: int) -> int:
+    def _copy_from(self, window: "memoryview[int]", at: int, n: int, most: int) -> int:
         """Headers first: what one says is submitted was written before it said so."""
         stride = (self._stride,)
         header = np.ndarray(n, "<u4", window, at, stride).copy()
@@ -119,15 +137,13 @@ class Ring:
         if len(busy):
             header = header[: busy[0]]
         n = len(header)
-        records = np.ndarray(n, self._opaque, window, at + RING_HEADER, stride)
+        records = np.ndarray(n, self._room.opaque, window, at + RING_HEADER, stride)
         discarded = (header & _DISCARDED) != 0
         if discarded.any():
             records = records[~discarded]
         give_way()
-        for begin in range(0, len(records), _AT_ONCE):
-            part = records[begin : begin + _AT_ONCE]
-            self._gathered[self._count : self._count + len(part)] = part
-            self._count += len(part)
+        for first in range(0, len(records), _AT_ONCE):
+            self._keep(records[first : first + _AT_ONCE], most)
             give_way()
         return n
 
@@ -140,3 +156,36 @@ class Ring:
         self._producer.release()
         self._consumer_map.close()
         self._producer_map.close()
+
+
+class LargeRing(Ring):
+    """The ring of events.LARGE. Of segments of HTTP/2 only the beginnings are copied, as far as that is all: of two of them less than
+    of one exchange, so they count as one."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        super().__init__(fd, size, events.LARGE)
+        self._beginnings, self._whole = _Room(events.SHORT), _Room(events.LARGE)
+
+    @property
+    def gathered(self) -> int:
+        return self._room.count + (self._beginnings.count + 1) // 2
+
+    def take_frames(self) -> Frames:
+        """To be called with each `take`."""
+        return Frames(self._beginnings.take().tobytes(), self._whole.take())
+
+    def _keep(self, records: Records, most: int) -> None:
+        fields = records.view(events.LARGE)
+        is_frame = fields["proto"] == events.PROTO_HTTP2
+        if not is_frame.any():  # nearly always all are, or none
+            self._room.add(records, most)
+            return
+        is_frame &= fields["segment"] != events.SEGMENT_NONE
+        frames, beginnings = records, begin(records)
+        if not is_frame.all():
+            self._room.add(records[~is_frame], most)
+            frames, beginnings = records[is_frame], beginnings[is_frame]
+        self._beginnings.add(beginnings, 2 * most)
+        is_long = frames.view(events.LARGE)["req_cap"] > events.SHORT_REQ
+        if is_long.any():
+            self._whole.add(frames[is_long], 0)

@@ -24,8 +24,9 @@ def main(argv: Sequence[str]) -> int:
     keep_memory_small()
     with Workers(1) as workers:
         opening = workers.submit(open_capture)
-        from farcall_probes.agent import Agent, Surroundings
+        from farcall_probes.agent import Agent
         from farcall_probes.stream import SOCKET_NAME
+        from farcall_probes.surroundings import Surroundings
 
         capture = opening.wait()
     ready = launch.ready_file

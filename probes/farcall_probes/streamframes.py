@@ -1,8 +1,7 @@
 """HTTP/2 segments of one drain, as the walk over them needs them: numbers in lists, bytes in one piece.
 
 Whatever can be said of all frames at once is said here, with numpy: above all which ones are a whole block of headers in the
-one frame, with nothing else in it. Nearly all are. Records are four times as long as most frames, so their beginnings are
-copied once, and what is read of them lies close together.
+one frame, with nothing else in it. Nearly all are.
 """
 
 from collections.abc import Iterator
@@ -11,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from farcall_probes import events
-from farcall_probes.capture import Records
+from farcall_probes import capture, events
 from farcall_probes.giveway import give_way
 from farcall_probes.wire import http2
 
@@ -26,17 +24,7 @@ HEAD_BYTES = events.EXCHANGE.itemsize
 HEADS = np.dtype(f"V{HEAD_BYTES}")
 _FIELDS = dict(events.EXCHANGE.fields or {})
 _IDENTITY_AT = _FIELDS["isn_client"][1]  # isn_server stands behind it
-_SHORT = 128  # bytes of a frame that are copied with its record's beginning
-_BYTES = HEAD_BYTES + _SHORT
-_BEGINNINGS = np.dtype(
-    {
-        "names": ["bytes"],
-        "formats": [f"V{_BYTES}"],
-        "offsets": [0],
-        "itemsize": events.LARGE.itemsize,
-    }
-)
-_WHOLE = np.dtype(f"V{events.LARGE.itemsize}")  # with its fields numpy would copy one at a time
+_BYTES = events.SHORT.itemsize
 _CAPTURED = events.LARGE_REQ + events.LARGE_RESP
 _ENDED = events.ENDED_STREAM
 _BODIES = np.dtype(f"V{12 * events.BODIES}")
@@ -106,16 +94,16 @@ class Frames:
 
     __slots__ = ("_view", "begins", "data", "ends", "kinds", "lasts", "others", "sizes", "streams")
 
-    def __init__(self, block: Records, rows: npt.NDArray[np.intp]) -> None:
-        beginnings = block.view(_BEGINNINGS)["bytes"]
-        data = (beginnings if len(rows) == len(block) else beginnings[rows]).tobytes()
+    def __init__(self, frames: capture.Frames) -> None:
+        data = frames.beginnings
         view = self._view = np.frombuffer(data, _LAYOUT)
         sizes = np.minimum(view["req_cap"], _CAPTURED).astype(np.intp)
-        begins = np.arange(len(rows)) * _BYTES + (HEAD_BYTES + http2.HEADER_BYTES)
-        long = np.flatnonzero(sizes > _SHORT)
-        if len(long):
-            begins[long] = begins[0] + len(data) + np.arange(len(long)) * events.LARGE.itemsize
-            data += block.view(_WHOLE)[rows[long]].tobytes()
+        begins = np.arange(len(frames)) * _BYTES + (HEAD_BYTES + http2.HEADER_BYTES)
+        if len(frames.whole):
+            long = np.flatnonzero(sizes > events.SHORT_REQ)
+            first = len(data) + HEAD_BYTES + http2.HEADER_BYTES
+            begins[long] = first + np.arange(len(long)) * events.LARGE.itemsize
+            data += frames.whole.tobytes()
         self.data = data
         give_way()
         beside = np.minimum(view["resp_cap"], sizes)

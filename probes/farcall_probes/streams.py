@@ -15,8 +15,7 @@ from collections import Counter
 import numpy as np
 import numpy.typing as npt
 
-from farcall_probes import events
-from farcall_probes.capture import Records
+from farcall_probes import capture, events
 from farcall_probes.giveway import give_way, in_pieces
 from farcall_probes.streamblocks import Read, read_block
 from farcall_probes.streambodies import (
@@ -74,9 +73,9 @@ class Streams:
         """Requests in flight."""
         return self._in_flight
 
-    def take(self, block: Records, rows: npt.NDArray[np.intp]) -> Exchanges | None:
-        """`block`: records as events.LARGE; `rows`: those that are segments of HTTP/2. What ended with them, or None."""
-        frames = Frames(block, rows)
+    def take(self, drained: capture.Frames) -> Exchanges | None:
+        """What ended with these, or None."""
+        frames = Frames(drained)
         try:
             give_way()
             read, left = self._take_calls(frames)

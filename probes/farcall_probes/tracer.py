@@ -131,6 +131,8 @@ class Tracer:
         for block in (small, drained.large):
             if len(block):
                 self._take_records(block, now_ns)
+        if len(drained.frames):
+            self._take_streams(self._streams.take(drained.frames), now_ns)
         self.rests.take(rests)
         self.take_ended(self.rests.settle(is_whole=not drained.full), now_ns)
 
@@ -194,8 +196,6 @@ class Tracer:
         if not is_segment.all():
             self._take_exchanges(records.pick(block, ~is_segment), now_ns)
         give_way()
-        frames = np.flatnonzero(is_segment & (block["proto"] == events.PROTO_HTTP2))
-        self._take_streams(self._streams.take(block, frames), now_ns)
         is_paired = is_segment & np.isin(block["proto"], Segments.PROTOCOLS)
         if is_paired.any():
             self._take_exchanges(self._segments.take(records.pick(block, is_paired)), now_ns)

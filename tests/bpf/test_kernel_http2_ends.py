@@ -11,6 +11,7 @@ from farcall_probes import events
 from farcall_probes.selftest import Pair
 from farcall_probes.streams import Streams
 from farcall_probes.wire import http2
+from support_agent import make_frames
 from support_http2 import HELLO, SETTINGS, Peers, data
 from support_probes import CLIENT, SERVER, Watch, connection, port_of, receive
 from support_segments import REQUEST, RESPONSE, list_segments
@@ -34,7 +35,8 @@ class Ended:
 def tell(watch: Watch, port: int, role: int) -> dict[int, Ended]:
     """What the agent makes of one end's records, by stream."""
     records = [s.record for s in list_segments(watch, port, role=role)]
-    found = Streams().take(np.array(records, dtype=events.LARGE), np.arange(len(records)))
+    block = np.array(records, dtype=events.LARGE)
+    found = Streams().take(make_frames(block))
     if found is None:
         return {}
     ends = found.columns.ended_ns

@@ -11,8 +11,9 @@ import pytest
 
 from farcall.effective import EffectiveWatcher, write_effective
 from farcall.envelope import BATCH_PATH, STATUS_PATH, parse_agent_status
-from farcall_probes.agent import PORTION, Agent, Surroundings
+from farcall_probes.agent import PORTION, Agent
 from farcall_probes.capture import Drained
+from farcall_probes.surroundings import Surroundings
 from support_agent import (
     TOKEN,
     FakeCapture,

@@ -18,11 +18,12 @@ from farcall.effective import EffectiveWatcher
 from farcall.names import Confidence, NameSource
 from farcall.secretfiles import read_secret
 from farcall_exporter.resolve import CacheView, Call, NamingRules, resolve
-from farcall_probes.agent import Agent, Surroundings
+from farcall_probes.agent import Agent
 from farcall_probes.dnswriter import DnsWriter
 from farcall_probes.identity import Identities
 from farcall_probes.opensockets import OpenSocket, OpenSockets
 from farcall_probes.recall import Recall
+from farcall_probes.surroundings import Surroundings
 from support_agent import FakeCapture, FakeExporter, make_config, write_config
 from support_agent_thread import running
 from support_exporter import wait_until

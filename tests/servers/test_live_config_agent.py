@@ -14,7 +14,8 @@ import pytest
 from farcall.dnscache import binding_key, cluster_key
 from farcall.effective import EffectiveConfig, EffectiveWatcher
 from farcall.envelope import STATUS_PATH
-from farcall_probes.agent import LATE_EVERY_S, Agent, Surroundings
+from farcall_probes.agent import LATE_EVERY_S, Agent
+from farcall_probes.surroundings import Surroundings
 from support_agent import (
     FakeCapture,
     FakeExporter,

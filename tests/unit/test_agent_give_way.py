@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
 from farcall_probes import giveway
-from farcall_probes.giveway import give_way, in_pieces
+from farcall_probes.giveway import give_way, in_pieces, looking
 
 pytestmark = pytest.mark.unit
 
@@ -70,6 +71,25 @@ def test_each_thread_has_turns_of_its_own(clock: Clock) -> None:
     other.start()
     other.join()
     assert len(clock.paused) == 2
+
+
+def test_long_work_is_looked_up_from_now_and_then_and_short_work_is_not(clock: Clock) -> None:
+    looked: list[int] = []
+
+    def look() -> None:
+        looked.append(clock.now_ns)
+        clock.work(300 * US, 2)  # what gives way itself is not looked up from
+
+    clock.pause_ns = 1000 * US
+    with looking(look, 25_000 * US):
+        clock.work(200 * US, 20)
+        assert not looked
+        clock.work(200 * US, 600)
+    times = len(looked)
+    assert times >= 3
+    assert all(b - a >= 25_000 * US for a, b in pairwise(looked))
+    clock.work(200 * US, 600)
+    assert len(looked) == times
 
 
 def test_rows_come_as_they_are_and_there_are_pauses_between_them(clock: Clock) -> None:

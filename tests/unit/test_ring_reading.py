@@ -10,7 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from farcall_probes.ring import Records, Ring
+from farcall_probes import events
+from farcall_probes.capture import Records
+from farcall_probes.events import (
+    PROTO_HTTP1,
+    PROTO_HTTP2,
+    SEGMENT_NONE,
+    SEGMENT_REQUEST,
+    STRIDE_LARGE,
+)
+from farcall_probes.ring import LargeRing, Ring
 
 pytestmark = pytest.mark.unit
 
@@ -197,3 +206,74 @@ def test_a_ring_is_read_when_no_descriptor_is_left(ring: Ring, writer: Writer) -
 def test_a_ring_whose_records_would_straddle_its_end_is_refused(writer: Writer) -> None:
     with pytest.raises(ValueError, match="stride"):
         Ring(writer.fd, SIZE, np.dtype([("number", "<u8"), ("rest", "V495")]))
+
+
+LARGE_SIZE = 4 * STRIDE_LARGE
+
+
+class LargeWriter(Writer):
+    """Of events.LARGE, in a ring of four."""
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("farcall-ring")
+        os.ftruncate(self.fd, 2 * PAGE + 2 * LARGE_SIZE)
+        self.end = 0
+
+    def put_record(self, record: Records) -> None:
+        data = struct.pack("<II", events.LARGE.itemsize, 0) + record.tobytes()
+        at = 2 * PAGE + self.end % LARGE_SIZE
+        os.pwrite(self.fd, data, at)
+        os.pwrite(self.fd, data, at + LARGE_SIZE)
+        self.end += STRIDE_LARGE
+        os.pwrite(self.fd, struct.pack("<Q", self.end), PAGE)
+
+
+def make_large(number: int, req_cap: int, *, is_frame: bool) -> Records:
+    record = np.zeros(1, events.LARGE)
+    record["seq"], record["req_cap"] = number, req_cap
+    record["req"] = bytes(range(256)) * 2 + bytes(events.LARGE_REQ - 512)
+    record["proto"] = PROTO_HTTP2 if is_frame else PROTO_HTTP1
+    record["segment"] = SEGMENT_REQUEST if is_frame else SEGMENT_NONE
+    return record
+
+
+def test_of_messages_of_http2_only_the_beginnings_are_kept_where_that_is_all() -> None:
+    writer = LargeWriter()
+    ring = LargeRing(writer.fd, LARGE_SIZE)
+    kinds = [
+        (9, True),
+        (300, False),
+        (128, True),
+        (129, True),
+        (40, False),
+        (696, True),
+        (10, True),
+    ]
+    records = [make_large(n, cap, is_frame=kind) for n, (cap, kind) in enumerate(kinds)]
+    for record in records:
+        writer.put_record(record)
+        ring.gather(ring.read_end())
+
+    assert ring.gathered == 2 + 3  # two messages as one
+    exchanges, frames = ring.take(), ring.take_frames()
+    assert exchanges.tobytes() == b"".join(records[n].tobytes() for n in (1, 4))
+    short = events.SHORT.itemsize
+    assert frames.beginnings == b"".join(records[n].tobytes()[:short] for n in (0, 2, 3, 5, 6))
+    assert frames.whole.tobytes() == b"".join(records[n].tobytes() for n in (3, 5))
+    assert len(frames) == 5
+    assert ring.gathered == len(ring.take()) == len(ring.take_frames()) == 0
+    ring.close()
+    os.close(writer.fd)
+
+
+def test_twice_as_many_messages_as_exchanges_are_gathered() -> None:
+    writer = LargeWriter()
+    ring = LargeRing(writer.fd, LARGE_SIZE)
+    for number in range(10):
+        writer.put_record(make_large(number, 9, is_frame=True))
+        ring.gather(ring.read_end(), 3)
+
+    assert ring.gathered == 3
+    assert len(ring.take_frames()) == 5  # of an odd one half would be another's
+    ring.close()
+    os.close(writer.fd)

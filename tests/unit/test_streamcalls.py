@@ -12,6 +12,7 @@ from farcall_probes.capture import Records
 from farcall_probes.streamblocks import MANY
 from farcall_probes.streamrows import Exchanges
 from farcall_probes.streams import Streams
+from support_agent import make_frames
 from support_http2 import TRACE, Talk, get_headers, grpc_headers, list_fixed
 
 pytestmark = pytest.mark.unit
@@ -115,11 +116,11 @@ def test_one_drain_of_many_frames_says_what_a_drain_for_each_frame_says(seed: in
     expected: list[Row] = []
     for frame in frames:
         block = np.concatenate(frame)
-        expected += list_rows(apart.take(block, np.arange(len(block))))
+        expected += list_rows(apart.take(make_frames(block)))
     found: list[Row] = []
     for begin in range(0, len(frames), 50):
         block = np.concatenate([r for frame in frames[begin : begin + 50] for r in frame])
-        found += list_rows(together.take(block, np.arange(len(block))))
+        found += list_rows(together.take(make_frames(block)))
 
     assert sorted(map(repr, found)) == sorted(map(repr, expected)) and len(found) > 20
     assert together.counters == apart.counters
@@ -144,7 +145,7 @@ def test_trailers_beside_an_answer_are_read_as_behind_it(
                 answer += talk.trailers(stream)
             found.append([*asked, *answer])
         drains = found if is_apart else [[record for call in found for record in call]]
-        made = [streams.take(np.concatenate(d), np.arange(len(d))) for d in drains]
+        made = [streams.take(make_frames(np.concatenate(d))) for d in drains]
         rows.append([row for exchanges in made for row in list_rows(exchanges)])
         assert not streams.counters["http2_unread"] and not len(streams)
 
@@ -176,9 +177,9 @@ def test_a_busy_drain_says_what_a_drain_for_each_call_says(seed: int) -> None:
                 else:
                     frames += [talk.grpc_answer(stream), talk.trailers(stream, rng.randrange(2))]
             calls.append(np.concatenate([record for frame in frames for record in frame]))
-        expected = [row for c in calls for row in list_rows(apart.take(c, np.arange(len(c))))]
+        expected = [row for c in calls for row in list_rows(apart.take(make_frames(c)))]
         block = np.concatenate(calls)
-        found = list_rows(together.take(block, np.arange(len(block))))
+        found = list_rows(together.take(make_frames(block)))
 
         assert sorted(map(repr, found)) == sorted(map(repr, expected))
         assert len(found) == len(calls)

@@ -15,7 +15,7 @@ from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.streamrows import Exchanges
 from farcall_probes.streams import Streams
-from support_agent import make_drained
+from support_agent import make_drained, make_frames
 from support_agent_room import Room
 from support_http2 import TRACE, Talk, get_headers, grpc_headers, list_fixed
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.unit
 
 def take(streams: Streams, *records: Sequence[Records]) -> Exchanges | None:
     block = np.concatenate(list(chain(*records)))
-    return streams.take(block, np.arange(len(block)))
+    return streams.take(make_frames(block))
 
 
 def rows_of(exchanges: Exchanges | None) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.streamrows import Exchanges
 from farcall_probes.streams import UNENDED_NS, Streams
-from support_agent import make_segment
+from support_agent import make_frames, make_segment
 from support_http2 import Talk, get_headers, grpc_headers
 
 pytestmark = pytest.mark.unit
@@ -51,7 +51,7 @@ def see(found: Exchanges | None) -> list[Row]:
 
 def take(streams: Streams, *records: Sequence[Records]) -> list[Row]:
     block = np.concatenate(list(chain(*records)))
-    return see(streams.take(block, np.arange(len(block))))
+    return see(streams.take(make_frames(block)))
 
 
 def size_of(records: Sequence[Records]) -> int:

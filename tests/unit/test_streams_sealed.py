@@ -8,6 +8,7 @@ import pytest
 from farcall_probes import events
 from farcall_probes.streamrows import STREAM_STEP
 from farcall_probes.streams import Streams
+from support_agent import make_frames
 from support_http2 import Talk, get_headers
 
 pytestmark = pytest.mark.unit
@@ -26,7 +27,7 @@ def test_inside_tls_a_stream_has_one_place_wherever_its_record_was_thought_to_be
     ]
     answered = [talk.answer(number) for number in numbers]
     block = np.concatenate(list(chain(*asked, *answered)))
-    found = streams.take(block, np.arange(len(block)))
+    found = streams.take(make_frames(block))
 
     assert found is not None
     assert found.block["request_seq"].tolist() == [0, STREAM_STEP, 2 * STREAM_STEP]
@@ -35,6 +36,6 @@ def test_inside_tls_a_stream_has_one_place_wherever_its_record_was_thought_to_be
 def test_a_stream_in_plain_text_keeps_the_place_of_its_head() -> None:
     talk, streams = Talk(), Streams()
     block = np.concatenate([*talk.ask(3, get_headers(), request_seq=4_190), *talk.answer(3)])
-    found = streams.take(block, np.arange(len(block)))
+    found = streams.take(make_frames(block))
 
     assert found is not None and found.block["request_seq"].tolist() == [4_190]
