@@ -156,7 +156,7 @@ def make_head(data: bytes, **values: Any) -> Records:
 def make_frames(block: Records) -> Frames:
     """Segments of HTTP/2 as events.LARGE, as the ring of them gives them out."""
     is_long = block["req_cap"] > events.SHORT_REQ
-    return Frames(begin(block).tobytes(), block[is_long])
+    return Frames(begin(block).tobytes() + block[is_long].tobytes(), len(block))
 
 
 def make_drained(

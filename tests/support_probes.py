@@ -99,8 +99,9 @@ def see(record: np.void) -> Seen:
 def widen(frames: Frames) -> np.ndarray:
     """As events.LARGE, in order; behind what was captured there are zeroes."""
     block = np.zeros(len(frames), events.LARGE)
-    begin(block)[:] = np.frombuffer(frames.beginnings, begin(block).dtype)
-    block[block["req_cap"] > events.SHORT_REQ] = frames.whole
+    begin(block)[:] = np.frombuffer(frames.data, begin(block).dtype, len(frames))
+    whole = np.frombuffer(frames.data, events.LARGE, offset=len(frames) * events.SHORT.itemsize)
+    block[block["req_cap"] > events.SHORT_REQ] = whole
     return block
 
 

@@ -16,6 +16,24 @@ def distinct(values: npt.NDArray[T]) -> npt.NDArray[T]:
     return ordered[is_first]
 
 
+def number(values: npt.NDArray[T]) -> tuple[npt.NDArray[T], npt.NDArray[np.intp]]:
+    """Each value once, ascending; and of each the place of its own among those."""
+    once = distinct(values)
+    return once, np.searchsorted(once, values)
+
+
+def find_firsts(which: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.intp]:
+    """Of numbers below `count`, all of which are there, the first place of each."""
+    places = np.empty(count, dtype=np.intp)
+    places[which[::-1]] = np.arange(len(which) - 1, -1, -1)  # of several the last one stays
+    return places
+
+
+def order(numbers: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """As a stable argsort, of numbers below 65,536: those of two bytes numpy sorts by their digits, in a tenth of the time."""
+    return np.argsort(numbers.astype(np.uint16), kind="stable")
+
+
 def is_among(values: npt.NDArray[T], others: npt.NDArray[T]) -> npt.NDArray[np.bool_]:
     """Of each value whether the others have it."""
     if not len(others):

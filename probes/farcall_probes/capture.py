@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from farcall.envelope import Capability
-from farcall_probes import events
 from farcall_probes.tlspoints import Point
 
 Records = npt.NDArray[np.void]  # structured, dtypes in events.py
@@ -21,11 +20,11 @@ Records = npt.NDArray[np.void]  # structured, dtypes in events.py
 class Frames:
     """Segments of HTTP/2, in order. Few of them fill a third of their record, and they come at twice the rate of calls and more."""
 
-    beginnings: bytes  # one events.SHORT behind the other
-    whole: Records  # events.LARGE, those of which more was captured than that: `req_cap` above SHORT_REQ
+    data: bytes  # one events.SHORT behind the other; then, as events.LARGE, those whose `req_cap` is above SHORT_REQ, in the same order
+    count: int
 
     def __len__(self) -> int:
-        return len(self.beginnings) // events.SHORT.itemsize
+        return self.count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +49,8 @@ class Drained:
 
     def keep_dns(self) -> "Drained":
         """Its answers, and nothing else."""
-        frames = Frames(b"", self.frames.whole[:0])
         nothing = {name: getattr(self, name)[:0] for name in ("heads", "small", "large")}
-        return replace(self, frames=frames, **nothing)
+        return replace(self, frames=Frames(b"", 0), **nothing)
 
 
 class Attached(Protocol):

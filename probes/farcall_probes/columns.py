@@ -199,6 +199,8 @@ def texts(values: Sequence[str | None]) -> Texts:
 
 def _coded_texts(values: Coded) -> Texts:
     names, missing = _without_nulls(values.names, "")
+    if len(names) == 1:
+        return _repeated_text(names[0], len(values), missing)
     which = values.which.tolist()
     data = "".join(map(names.__getitem__, which))
     if data.isascii():
@@ -211,6 +213,12 @@ def _coded_texts(values: Coded) -> Texts:
     offsets = np.zeros(len(values) + 1, dtype=np.int32)
     np.cumsum(lengths[values.which], out=offsets[1:])
     return Texts(offsets, made, missing[values.which] if missing is not None else None)
+
+
+def _repeated_text(name: str, rows: int, missing: Mask | None) -> Texts:
+    data = name.encode("utf-8", "replace")
+    offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(len(data))
+    return Texts(offsets, data * rows, np.repeat(missing, rows) if missing is not None else None)
 
 
 def join_fixed(some: Sequence[Numbers | Sequence[bytes | None]], width: int) -> Numbers:

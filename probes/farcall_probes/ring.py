@@ -172,7 +172,9 @@ class LargeRing(Ring):
 
     def take_frames(self) -> Frames:
         """To be called with each `take`."""
-        return Frames(self._beginnings.take().tobytes(), self._whole.take())
+        count = self._beginnings.count
+        parts = self._beginnings.take(), self._whole.take()
+        return Frames(b"".join(part.data for part in parts), count)
 
     def _keep(self, records: Records, most: int) -> None:
         fields = records.view(events.LARGE)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from farcall_probes.arraysets import order
 from farcall_probes.giveway import give_way
 from farcall_probes.streamframes import ASKED, ASKED_BODY, WHOLE, Frames
 from farcall_probes.streamsaid import Said, number
@@ -175,8 +176,8 @@ def _list_blocks(frames: Frames, which: Rows, is_read: Mask) -> Blocks:
     kinds = frames.kinds
     rows = np.flatnonzero(is_read & (kinds < ASKED_BODY))
     lanes = (which * 2 + (kinds & 1))[rows]  # an odd kind is of requests
-    order = np.argsort(lanes, kind="stable")
-    rows, lanes = rows[order], lanes[order]
+    by_lane = order(lanes)
+    rows, lanes = rows[by_lane], lanes[by_lane]
     counts = 1 + (kinds[rows] == WHOLE)
     rows, lanes = np.repeat(rows, counts), np.repeat(lanes, counts)
     are_trailers = np.zeros(len(rows), dtype=np.bool_)

@@ -95,16 +95,14 @@ class Frames:
     __slots__ = ("_view", "begins", "data", "ends", "kinds", "lasts", "others", "sizes", "streams")
 
     def __init__(self, frames: capture.Frames) -> None:
-        data = frames.beginnings
-        view = self._view = np.frombuffer(data, _LAYOUT)
+        self.data, count = frames.data, len(frames)
+        view = self._view = np.frombuffer(self.data, _LAYOUT, count)
         sizes = np.minimum(view["req_cap"], _CAPTURED).astype(np.intp)
-        begins = np.arange(len(frames)) * _BYTES + (HEAD_BYTES + http2.HEADER_BYTES)
-        if len(frames.whole):
-            long = np.flatnonzero(sizes > events.SHORT_REQ)
-            first = len(data) + HEAD_BYTES + http2.HEADER_BYTES
+        begins = np.arange(count) * _BYTES + (HEAD_BYTES + http2.HEADER_BYTES)
+        long = np.flatnonzero(sizes > events.SHORT_REQ)
+        if len(long):
+            first = count * _BYTES + HEAD_BYTES + http2.HEADER_BYTES
             begins[long] = first + np.arange(len(long)) * events.LARGE.itemsize
-            data += frames.whole.tobytes()
-        self.data = data
         give_way()
         beside = np.minimum(view["resp_cap"], sizes)
         self.kinds = _find_kinds(view, sizes - beside)

@@ -15,7 +15,7 @@ from collections import Counter
 import numpy as np
 import numpy.typing as npt
 
-from farcall_probes import capture, events
+from farcall_probes import arraysets, capture, events
 from farcall_probes.giveway import give_way, in_pieces
 from farcall_probes.streamblocks import Read, read_block
 from farcall_probes.streambodies import (
@@ -91,9 +91,10 @@ class Streams:
 
     def _take_calls(self, frames: Frames) -> tuple[Read | None, npt.NDArray[np.intp]]:
         """Those that are whole. What blocks of other frames say as far as they were read, and which frames those are."""
-        conn_ids, first, which = np.unique(frames.conn_ids, return_index=True, return_inverse=True)
+        conn_ids, which = arraysets.number(frames.conn_ids)
         if len(conn_ids) + len(self._young) > self._max_sessions:  # some would go meanwhile
             return None, np.arange(len(frames))
+        first = arraysets.find_firsts(which, len(conn_ids))
         seen = zip(conn_ids.tolist(), frames.flags[first].tolist(), strict=True)
         sessions = [self._young.get(n) or self._find(n, flags) for n, flags in seen]
         read, is_left, unread = take_calls(frames, sessions, which, self._texts, self._rows)

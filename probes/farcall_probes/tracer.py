@@ -96,6 +96,7 @@ class Tracer:
             for code, name in batches.PROTOCOLS.items()
             if not config.capture.protocols or name in config.capture.protocols
         }
+        self._is_wanted = np.isin(np.arange(256), list(self._protocols))  # of each code
         self._ttl_ns = config.dns.effective_ttl_s * NS
         lives_differently = self.bindings.configure(
             self._ttl_ns, hold=config.dns.hold_while_connected
@@ -205,7 +206,7 @@ class Tracer:
             return
         places = self._find_connections(ended.block, now_ns)
         kept = self._find_kept(places)
-        rows = np.flatnonzero(kept & np.isin(ended.block["proto"], list(self._protocols)))
+        rows = np.flatnonzero(kept & self._is_wanted[ended.block["proto"]])
         if len(rows) < len(ended.block):
             ended, places = select(ended, rows), places[rows]
         self._unanswered.take(ended.block["proto"], ended.columns.flags)

@@ -157,7 +157,7 @@ class _Drain:
         # The entries that fields mean. A run makes none, so that all of it counts from the same newest one.
         newest = _STATIC + _OLD * (lanes + 1) + made[self._bounds[:-1]] - 1
         self._run_entries = _STEPS[self._runs]
-        self._run_entries += np.where(self._runs >= _NEWEST, newest[:, None], 0)
+        self._run_entries += np.where(self._runs >= _NEWEST, newest, 0)
         newest = _STATIC + _OLD * (self._owners + 1) + made[:-1] - 1
         backs = fields.indices - _STATIC
         self._entries = np.where(backs < 0, fields.indices, newest - np.minimum(backs, _OLD - 1))
@@ -214,7 +214,7 @@ class _Drain:
 
     def read_literals(self, kinds: Rows) -> None:
         """`kinds`: places in Fields. Of each the entry that it would be."""
-        rows, fields, data, read = self._literals, self._fields, self._data, self._texts.read
+        rows, fields = self._literals, self._fields
         begins, ends, is_coded = fields.begins[rows], fields.ends[rows], fields.is_coded[rows]
         self._literals_said = np.full(len(rows), _NOTHING, dtype=np.intp)
         self._of_literals = np.empty(len(rows), np.object_)  # Entry
@@ -230,22 +230,39 @@ class _Drain:
         self._of_literals[self._traces] = np.fromiter(traced, np.object_, len(values))
         give_way()
         others = np.flatnonzero(is_wanted & ~is_trace)
-        more = others, kinds[others], begins[others], ends[others], is_coded[others]
-        said = []
-        for at, kind, begin, end, coded in zip(*(column.tolist() for column in more), strict=True):
-            entry = UNKNOWN_ENTRY
-            if kind < UNWANTED:
-                try:
-                    entry = kind, read(kind, data[begin:end], coded)
-                except MalformedError:
-                    self._is_odd[self._owners[rows[at]]] = True
-            self._of_literals[at] = entry
-            said.append(self._book.number(entry))
-        self._literals_said[others] = said
+        columns = kinds[others], begins[others], ends[others], is_coded[others]
+        self._read_others(others, *(column.tolist() for column in columns))
         self._is_long = (ends - begins > LONG_BYTES) & (kinds < UNWANTED)
         owners = self._owners[rows[self._inserted]]
         entries = _STATIC + _OLD * (owners + 1) + np.arange(len(owners))
         self._said[entries] = self._literals_said[self._inserted]
+
+    def _read_others(
+        self, rows: Rows, kinds: list[int], begins: list[int], ends: list[int], coded: list[bool]
+    ) -> None:
+        """Literals that tables forget come time and again, many in a drain, and few that differ."""
+        if not len(rows):
+            return
+        data = self._data
+        raws = [data[begin:end] for begin, end in zip(begins, ends, strict=True)]
+        give_way()
+        literals = list(zip(kinds, raws, coded, strict=True))
+        known: dict[tuple[int, bytes, bool], tuple[Entry, int]] = {}
+        malformed = set()
+        for literal in dict.fromkeys(literals):
+            entry = UNKNOWN_ENTRY
+            if literal[0] < UNWANTED:
+                try:
+                    entry = literal[0], self._texts.read(*literal)
+                except MalformedError:
+                    malformed.add(literal)
+            known[literal] = entry, self._book.number(entry)
+        entries, said = zip(*map(known.__getitem__, literals), strict=True)
+        self._of_literals[rows] = np.fromiter(entries, np.object_, len(entries))
+        self._literals_said[rows] = said
+        if malformed:
+            is_wrong = [literal in malformed for literal in literals]
+            self._is_odd[self._owners[self._literals[rows[is_wrong]]]] = True
 
     def _read_traces(
         self, begins: Rows, ends: Rows, is_coded: Mask
@@ -272,7 +289,7 @@ class _Drain:
         blocks = self._fields.blocks[self._literals[self._traces]]
         counts -= np.bincount(blocks, minlength=len(counts)).astype(np.uint64) * _ONE_TRACE
         is_odd = counts & _TWICE != 0
-        sizes = np.diff(self._bounds) + self._runs.shape[1]
+        sizes = np.diff(self._bounds) + len(self._runs)
         if sizes.max(initial=0) > _MAX_FIELDS:  # their counts may have run over
             is_counted = np.ones(len(weights[0]), dtype=np.uint64)
             is_counted[[_NOTHING, _NOT_KNOWN]] = 0
@@ -285,7 +302,7 @@ class _Drain:
         of_fields = of_entries[self._entries]
         of_fields[self._literals] = weights[self._literals_said]
         sums = np.concatenate(([np.uint64(0)], np.cumsum(of_fields)))
-        of_runs: Keys = of_entries[self._run_entries].sum(axis=1)
+        of_runs: Keys = of_entries[self._run_entries].sum(axis=0)
         return of_runs + sums[self._bounds[1:]] - sums[self._bounds[:-1]]
 
     def teach(self) -> None:

@@ -37,7 +37,7 @@ class Fields(NamedTuple):
 
 
 class Parts(NamedTuple):
-    runs: Bytes  # of each block its first fields, of one byte each; 0 behind them
+    runs: Bytes  # each column a block's first fields, of one byte each; 0 behind them
     fields: Fields  # those behind them
     is_odd: Mask  # of each block: what it holds was not followed
 
@@ -75,8 +75,8 @@ def _find_runs(data: Bytes, begins: Rows, ends: Rows) -> tuple[Bytes, Rows]:
     )
     lengths = is_run.argmin(axis=1)
     longest = int(lengths.max(initial=0))
-    runs = runs[:, :longest]
-    runs[places[:longest] >= lengths[:, None]] = 0
+    runs = np.ascontiguousarray(runs[:, :longest].T)  # numpy adds columns up faster than rows
+    runs *= places[:longest, None] < lengths
     return runs, begins + lengths
 
 
@@ -140,7 +140,7 @@ def cut_out(data: Bytes, begins: Rows, ends: Rows) -> list[bytes]:
     width = int(sizes.max(initial=1))
     windows = np.ndarray((len(data) - width + 1, width), np.uint8, data, strides=(1, 1))
     padded = windows[begins]
-    padded[np.arange(width) >= sizes[:, None]] = 0
+    padded *= np.arange(width) < sizes[:, None]
     found: list[bytes] = padded.view(f"S{width}")[:, 0].tolist()
     for at in np.flatnonzero(data[ends - 1] == 0).tolist():  # numpy takes them for padding
         found[at] = data[begins[at] : ends[at]].tobytes()
