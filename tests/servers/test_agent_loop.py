@@ -11,6 +11,7 @@ import pytest
 
 from farcall.effective import EffectiveWatcher, write_effective
 from farcall.envelope import BATCH_PATH, STATUS_PATH, parse_agent_status
+from farcall_probes import agent
 from farcall_probes.agent import PORTION, Agent
 from farcall_probes.capture import Drained
 from farcall_probes.surroundings import Surroundings
@@ -144,6 +145,24 @@ def test_what_fills_a_ring_is_gathered_and_taken_when_no_more_may_fit(tmp_path: 
     portion = seen.index("portion")
     assert seen[portion + 1] == "drain"
     assert seen[:portion].count("drain") < seen[:portion].count("some")
+
+
+def test_rings_are_looked_at_while_a_take_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "LOOK_AGAIN_NS", 0)  # after each piece of the work
+    capture, is_looked = FakeCapture(), threading.Event()
+
+    def gather(most: int | None) -> int:
+        if most == PORTION // 2:  # with what is taken it is no more than the rings' next portion
+            is_looked.set()
+        return 0
+
+    capture.measure_fill, capture.gather = lambda: 1.0, gather
+    many = [make_http(GET, conn_id=100 + number) for number in range(300)]
+    with FakeExporter() as exporter, running(make_agent(tmp_path, exporter, capture)):
+        capture.waiting.append(make_drained(large=many))
+        assert is_looked.wait(30)
 
 
 def test_rows_wait_and_go_in_fewer_batches_while_the_exporter_is_behind(tmp_path: Path) -> None:
