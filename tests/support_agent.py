@@ -23,8 +23,8 @@ from farcall.secretfiles import INGEST_TOKEN, REDIS_AGENT_PASSWORD
 from farcall.tracingconfig import TracingConfig
 from farcall_probes import events
 from farcall_probes.arrowstream import Batch, render_stream
-from farcall_probes.capture import Drained, Frames, Records
-from farcall_probes.records import begin
+from farcall_probes.capture import Drained, Records
+from support_frames import split
 
 TOKEN, PASSWORD = "t" * 40, "p" * 40
 NS = 1_000_000_000
@@ -153,12 +153,6 @@ def make_head(data: bytes, **values: Any) -> Records:
     )
 
 
-def make_frames(block: Records) -> Frames:
-    """Segments of HTTP/2 as events.LARGE, as the ring of them gives them out."""
-    is_long = block["req_cap"] > events.SHORT_REQ
-    return Frames(begin(block).tobytes() + block[is_long].tobytes(), len(block))
-
-
 def make_drained(
     *,
     dns: Sequence[Records] = (),
@@ -168,20 +162,15 @@ def make_drained(
     full: bool = False,
 ) -> Drained:
     def joined(records: Sequence[Records], dtype: np.dtype[np.void]) -> Records:
-        """A view with the ring's stride, as the real drain gives it."""
-        packed = np.concatenate(records) if records else np.zeros(0, dtype=dtype)
-        slots = np.zeros(len(packed), dtype=[("header", "V8"), ("record", dtype)])
-        slots["record"] = packed
-        return slots["record"]
+        return np.concatenate(records) if records else np.zeros(0, dtype=dtype)
 
-    block = joined(large, events.LARGE)
-    is_frame = (block["segment"] != events.SEGMENT_NONE) & (block["proto"] == events.PROTO_HTTP2)
+    exchanges, frames = split(joined(large, events.LARGE))
     return Drained(
         dns=joined(dns, events.DNS),
         heads=joined(heads, events.HEAD),
         small=joined(small, events.SMALL),
-        large=block[~is_frame] if is_frame.any() else block,
-        frames=make_frames(block[is_frame]),
+        large=exchanges,
+        frames=frames,
         full=full,
     )
 

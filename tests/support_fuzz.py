@@ -40,8 +40,9 @@ from farcall_probes.wire import (
     redis,
 )
 from farcall_probes.wire.outcomes import MAX_TEXT, NEED_MORE
-from support_agent import make_dns, make_frames, make_record, make_segment
+from support_agent import make_dns, make_record, make_segment
 from support_exporter import make_context
+from support_frames import make_frames
 from support_ground import ROOT
 
 CORPUS = ROOT / "tests/corpus/fuzz"

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from farcall_probes import events
-from farcall_probes.capture import Drained, Frames
+from farcall_probes.capture import Drained
 from farcall_probes.events import PROTO_HTTP1, Flag
 from farcall_probes.heads import Heads
 from farcall_probes.probes import KernelCapture
 from farcall_probes.reading import Reader
-from farcall_probes.records import begin
 from farcall_probes.selftest import Pair, open_pair
+from support_frames import widen
 
 CLIENT, SERVER = events.ROLE_CLIENT, events.ROLE_SERVER
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -94,15 +94,6 @@ def see(record: np.void) -> Seen:
         ts_resp_ns=int(record["ts_resp_ns"]),
         record=record.copy(),
     )
-
-
-def widen(frames: Frames) -> np.ndarray:
-    """As events.LARGE, in order; behind what was captured there are zeroes."""
-    block = np.zeros(len(frames), events.LARGE)
-    begin(block)[:] = np.frombuffer(frames.data, begin(block).dtype, len(frames))
-    whole = np.frombuffer(frames.data, events.LARGE, offset=len(frames) * events.SHORT.itemsize)
-    block[block["req_cap"] > events.SHORT_REQ] = whole
-    return block
 
 
 class Watch:

@@ -11,7 +11,7 @@ from farcall_probes import events
 from farcall_probes.selftest import Pair
 from farcall_probes.streams import Streams
 from farcall_probes.wire import http2
-from support_agent import make_frames
+from support_frames import make_frames
 from support_http2 import HELLO, SETTINGS, Peers, data
 from support_probes import CLIENT, SERVER, Watch, connection, port_of, receive
 from support_segments import REQUEST, RESPONSE, list_segments

@@ -15,8 +15,9 @@ from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.streamrows import Exchanges
 from farcall_probes.streams import Streams
-from support_agent import make_drained, make_frames
+from support_agent import make_drained
 from support_agent_room import Room
+from support_frames import make_frames
 from support_http2 import TRACE, Talk, get_headers, grpc_headers, list_fixed
 
 pytestmark = pytest.mark.unit

@@ -11,7 +11,8 @@ from farcall_probes import events
 from farcall_probes.capture import Records
 from farcall_probes.streamrows import Exchanges
 from farcall_probes.streams import UNENDED_NS, Streams
-from support_agent import make_frames, make_segment
+from support_agent import make_segment
+from support_frames import make_frames
 from support_http2 import Talk, get_headers, grpc_headers
 
 pytestmark = pytest.mark.unit

@@ -8,7 +8,7 @@ import pytest
 from farcall_probes import events
 from farcall_probes.streamrows import STREAM_STEP
 from farcall_probes.streams import Streams
-from support_agent import make_frames
+from support_frames import make_frames
 from support_http2 import Talk, get_headers
 
 pytestmark = pytest.mark.unit
