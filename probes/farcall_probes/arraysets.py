@@ -1,5 +1,6 @@
 """Arrays as sets. numpy has the same, and imports `numpy.ma` for it, which the agent would keep: 1 MB."""
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -32,6 +33,13 @@ def find_firsts(which: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.intp]
 def order(numbers: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     """As a stable argsort, of numbers below 65,536: those of two bytes numpy sorts by their digits, in a tenth of the time."""
     return np.argsort(numbers.astype(np.uint16), kind="stable")
+
+
+def mark(codes: Iterable[int]) -> npt.NDArray[np.bool_]:
+    """Of each number of one byte whether it is among these. Asked for a column's, it costs a part of what `np.isin` does."""
+    marked = np.zeros(256, dtype=np.bool_)
+    marked[list(codes)] = True
+    return marked
 
 
 def is_among(values: npt.NDArray[T], others: npt.NDArray[T]) -> npt.NDArray[np.bool_]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farcall.exchange import LEFT_OUT_MASK, BatchHeader, ExchangeFlag
-from farcall_probes import coded, columns, events, records
+from farcall_probes import arraysets, coded, columns, events, records
 from farcall_probes.arrowstream import Batch, make_batch, render_stream
 from farcall_probes.capture import Records
 from farcall_probes.columns import Indices, Numbers, Values, Words
@@ -54,7 +54,7 @@ _FOLLOWED = (  # of others no request is followed to its last byte
     events.PROTO_CASSANDRA,
     events.PROTO_AMQP,
 )
-_IS_FOLLOWED = np.isin(np.arange(256), _FOLLOWED)
+_IS_FOLLOWED = arraysets.mark(_FOLLOWED)
 _IDENTITY_COLUMNS = (
     "client_key",
     "tgid",

@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from farcall_probes import stencils
+from farcall_probes import stencils, windows
 from farcall_probes.capture import Records
 from farcall_probes.giveway import give_way
 from farcall_probes.readcolumns import raw_column
-from farcall_probes.stencils import NONE, Bytes, Places, Span, Stencils
+from farcall_probes.stencils import NONE, Span, Stencils
+from farcall_probes.windows import Bytes, Places
 from farcall_probes.wire import tracecontext
 from farcall_probes.wire.http1 import RequestParser, read_state
 from farcall_probes.wire.http1shapes import CONTEXTS
@@ -106,11 +107,11 @@ class KnownHeads:
         give_way()
         return Known(
             rows=rows,
-            lines=stencils.read_items(block, lines, blocks - lines),
+            lines=windows.read_items(block, lines, blocks - lines),
             words=[self._words[slot] for slot in used.tolist()],
             word=word,
             traced=traced,
-            traces=stencils.read_windows(block, (blocks + traces)[traced], TRACE_BYTES),
+            traces=windows.read_windows(block, (blocks + traces)[traced], TRACE_BYTES),
         )
 
     # ---- what is learnt ----
@@ -124,7 +125,7 @@ class KnownHeads:
             key, size = int(keys[row]), int(at.lengths[row])
             if key not in learnt:
                 learnt.add(key)
-                head = stencils.read_windows(block, at.blocks[row : row + 1], size).tobytes()
+                head = windows.read_windows(block, at.blocks[row : row + 1], size).tobytes()
                 self._add(key, head)
 
     def _add(self, key: int, head: bytes) -> None:
@@ -185,10 +186,10 @@ def _find_parts(block: Records, given: Mapping[int, bytes]) -> _Found:
     blocks, ends = lines + line_bytes, lines + caps
     lengths = caps - line_bytes
     give_way()
-    tails = stencils.read_windows(block, ends - len(_HEAD_END), len(_HEAD_END))
+    tails = windows.read_windows(block, ends - len(_HEAD_END), len(_HEAD_END))
     others = np.flatnonzero(tails.view(np.uint32)[:, 0] != _END_WORD)
     if len(others):  # bytes behind the head, or not all of it
-        heads = stencils.read_items(block, lines[others], caps[others])
+        heads = windows.read_items(block, lines[others], caps[others])
         found = np.array([head.find(_HEAD_END) for head in heads], dtype=np.intp)
         its_bytes = found + len(_HEAD_END) - line_bytes[others]
         lengths[others] = np.where(found < 0, NONE, its_bytes)
@@ -198,6 +199,6 @@ def _find_parts(block: Records, given: Mapping[int, bytes]) -> _Found:
 
 def _make_keys(block: Records, at: _Found) -> Places:
     """By the length and how the first header begins, which is nearly always Host."""
-    begins = stencils.read_windows(block, at.blocks + len(_LINE_END), stencils.KEY_BYTES)
+    begins = windows.read_windows(block, at.blocks + len(_LINE_END), stencils.KEY_BYTES)
     has_begin = at.lengths >= len(_LINE_END) + stencils.KEY_BYTES
     return np.where(has_begin, stencils.make_keys(begins, at.lengths), NONE)

@@ -24,7 +24,8 @@ from farcall_probes.multiplexed import MultiplexedReader
 from farcall_probes.readcolumns import TRACE_FLAGS, Columns, Text, name_ends
 from farcall_probes.requestheads import HeadReader
 from farcall_probes.responses import Sizes, measure_responses
-from farcall_probes.stencils import as_column, find_begins, read_windows
+from farcall_probes.stencils import as_column, find_begins
+from farcall_probes.windows import read_windows
 from farcall_probes.wire.http1 import RequestParser
 
 T = TypeVar("T")

@@ -15,7 +15,8 @@ from farcall_probes.capture import Records
 from farcall_probes.giveway import give_way
 from farcall_probes.knownheads import TRACE_BYTES, Known, KnownHeads
 from farcall_probes.readcolumns import captured
-from farcall_probes.stencils import MIN_ROWS, Bytes, Mask, Places, as_column
+from farcall_probes.stencils import MIN_ROWS, Mask, as_column
+from farcall_probes.windows import Bytes, Places
 from farcall_probes.wire import tracecontext
 from farcall_probes.wire.http1 import HttpRequest, Line, RequestParser, parse_lines
 from farcall_probes.wire.outcomes import Truncated

@@ -12,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from farcall_probes import events, records, stencils
+from farcall_probes import events, records, stencils, windows
 from farcall_probes.capture import Records
 from farcall_probes.giveway import give_way
 from farcall_probes.readcolumns import captured
-from farcall_probes.stencils import MIN_ROWS, NONE, Bytes, Mask, Places, Stencils
+from farcall_probes.stencils import MIN_ROWS, NONE, Mask, Stencils
+from farcall_probes.windows import Bytes, Places
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
 _CODING = re.compile(rb"\r\ntransfer-encoding:([^\r\n]*)", re.IGNORECASE)
@@ -213,7 +214,7 @@ class KnownResponses:
             key = int(keys[row])
             if key != NONE and key not in learnt:
                 learnt.add(key)
-                data = stencils.read_windows(block, starts[row : row + 1], int(lengths[row]))
+                data = windows.read_windows(block, starts[row : row + 1], int(lengths[row]))
                 self._add(key, data.tobytes())
 
     def _add(self, key: int, data: bytes) -> None:
@@ -236,7 +237,7 @@ class KnownResponses:
 
 def _make_keys(block: Records, starts: Places, lengths: Places) -> Places:
     """By the status line and what stands behind it."""
-    keys = stencils.make_keys(stencils.read_windows(block, starts, stencils.KEY_BYTES))
+    keys = stencils.make_keys(windows.read_windows(block, starts, stencils.KEY_BYTES))
     return np.where(lengths >= stencils.KEY_BYTES, keys, NONE)
 
 

@@ -13,10 +13,9 @@ import numpy.typing as npt
 
 from farcall_probes.capture import Records
 from farcall_probes.giveway import give_way
+from farcall_probes.windows import Bytes, Places, read_windows
 
-Bytes = npt.NDArray[np.uint8]  # two-dimensional
 Mask = npt.NDArray[np.bool_]
-Places = npt.NDArray[np.intp]
 Span = tuple[int, int]
 
 MIN_ROWS = 24  # fewer are read sooner one by one
@@ -133,26 +132,10 @@ def make_keys(begins: Bytes, lengths: Places | None = None) -> Places:
     return keys
 
 
-def read_windows(data: npt.NDArray[np.generic], starts: Places, width: int) -> Bytes:
-    """So many bytes from each of these places on, of an array that lies in one piece."""
-    windows = np.ndarray(data.nbytes - width + 1, f"V{width}", data, 0, (1,))
-    return windows[starts].view(np.uint8).reshape(len(starts), width)
-
-
 def find_begins(block: Records, field: str) -> Places:
     """Where that field of each record is in the bytes of all."""
     offset = block.dtype.fields[field][1] if block.dtype.fields else 0
     return np.arange(len(block)) * block.dtype.itemsize + offset
-
-
-def read_items(data: npt.NDArray[np.generic], starts: Places, lengths: Places) -> list[bytes]:
-    """From each of these places on so many bytes, of an array where as many as the most of these may be read from each."""
-    width = int(lengths.max(initial=0))
-    if not width:
-        return [b""] * len(starts)
-    items = read_windows(data, starts, width).tobytes()
-    begins = range(0, len(items), width)
-    return [items[at : at + size] for at, size in zip(begins, lengths.tolist(), strict=True)]
 
 
 def read_numbers(block: Records, ends: Places, digits: Places) -> npt.NDArray[np.int64]:

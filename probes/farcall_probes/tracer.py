@@ -13,7 +13,7 @@ import numpy.typing as npt
 from farcall.dnscache import Answer, Binding
 from farcall.effective import EffectiveConfig
 from farcall.exchange import BatchKind
-from farcall_probes import batches, events, records
+from farcall_probes import arraysets, batches, events, records
 from farcall_probes.arrowstream import Batch
 from farcall_probes.batches import DnsRow, ExchangeRows
 from farcall_probes.bindings import Bindings
@@ -96,7 +96,7 @@ class Tracer:
             for code, name in batches.PROTOCOLS.items()
             if not config.capture.protocols or name in config.capture.protocols
         }
-        self._is_wanted = np.isin(np.arange(256), list(self._protocols))  # of each code
+        self._is_wanted = arraysets.mark(self._protocols)
         self._ttl_ns = config.dns.effective_ttl_s * NS
         lives_differently = self.bindings.configure(
             self._ttl_ns, hold=config.dns.hold_while_connected

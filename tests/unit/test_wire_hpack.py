@@ -8,10 +8,11 @@ from hpack import Encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farcall_probes.windows import read_items
 from farcall_probes.wire import hpack, hpackfields, huffman, traceparents
 from farcall_probes.wire.hpack import Decoder
 from farcall_probes.wire.hpackfields import UNKNOWN, Fields
-from farcall_probes.wire.hpackparts import READ_BEYOND, cut_out
+from farcall_probes.wire.hpackparts import READ_BEYOND
 from farcall_probes.wire.outcomes import NOT_MINE, Outcome, Truncated
 from farcall_probes.wire.tracecontext import parse_traceparent
 from support_hpack import list_ids
@@ -326,7 +327,7 @@ def test_coded_traceparents_are_read_together_as_each_alone(raws: list[bytes]) -
     begins = ends - np.array([len(raw) for raw in raws], dtype=np.intp)
     data = np.frombuffer(b"".join(raws) + bytes(READ_BEYOND), np.uint8)
     assert list_ids(traceparents.read_places(data, begins, ends)) == expected
-    assert cut_out(data, begins, ends) == raws
+    assert read_items(data, begins, ends - begins) == raws
     # Those that are of the ordinary shape are found without the plain decoder, and nothing else is.
     for ids, is_read, alone in zip(*traceparents.read_coded(raws), expected, strict=True):
         assert not is_read or (bytes(ids[:16]), bytes(ids[16:])) == alone
@@ -335,8 +336,8 @@ def test_coded_traceparents_are_read_together_as_each_alone(raws: list[bytes]) -
 def test_what_is_cut_out_keeps_its_last_bytes() -> None:
     values = [b"a\0\0", b"\0", b"b", b"\0c"]
     data = np.frombuffer(b"".join(values) + bytes(READ_BEYOND), np.uint8)
-    ends = np.cumsum([len(value) for value in values], dtype=np.intp)
-    assert cut_out(data, ends - [len(value) for value in values], ends) == values
+    sizes = np.array([len(value) for value in values], dtype=np.intp)
+    assert read_items(data, np.cumsum(sizes) - sizes, sizes) == values
 
 
 def test_traces_of_all_kinds_stand_each_in_its_row() -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farcall_probes.giveway import give_way, in_pieces
+from farcall_probes.windows import read_items
 from farcall_probes.wire import hpackfields, hpackparts, traceparents
 from farcall_probes.wire.hpack import LONG_BYTES, UNKNOWN_ENTRY, UNWANTED_ENTRY, Decoder
 from farcall_probes.wire.hpackfields import (
@@ -32,7 +33,7 @@ from farcall_probes.wire.hpackfields import (
     Value,
 )
 from farcall_probes.wire.hpackintegers import MalformedError
-from farcall_probes.wire.hpackparts import INSERTED, LITERAL, Mask, Parts, Rows, cut_out
+from farcall_probes.wire.hpackparts import INSERTED, LITERAL, Mask, Parts, Rows
 from farcall_probes.wire.traceparents import MAX_CODED, MIN_CODED
 
 _STATIC = len(STATIC_TABLE)
@@ -272,7 +273,7 @@ class _Drain:
         is_plain = is_coded & (sizes >= MIN_CODED) & (sizes <= MAX_CODED)
         if len(sizes) and is_plain.all():  # nearly always
             found = traceparents.read_places(self._bytes, begins, ends)
-            return cut_out(self._bytes, begins, ends), found
+            return read_items(self._bytes, begins, sizes), found
         columns = begins.tolist(), ends.tolist(), is_coded.tolist()
         values: list[Value] = []
         for begin, end, coded in in_pieces(zip(*columns, strict=True)):

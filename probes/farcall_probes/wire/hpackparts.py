@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from farcall_probes.windows import read_windows
+
 LITERAL = 0x80  # below it a field's first byte is no index
 INSERTED = 0x40
 MAX_RUN = 16  # of fields of one byte that a block begins with; those behind are followed one by one
@@ -66,8 +68,7 @@ def find_parts(data: Bytes, begins: Rows, ends: Rows) -> Parts:
 
 def _find_runs(data: Bytes, begins: Rows, ends: Rows) -> tuple[Bytes, Rows]:
     """Each one's run, and where it ends."""
-    windows = np.ndarray((len(data) - MAX_RUN + 1, MAX_RUN), np.uint8, data, strides=(1, 1))
-    runs = windows[begins]
+    runs = read_windows(data, begins, MAX_RUN)
     places = np.arange(MAX_RUN)
     is_run = np.zeros((len(begins), MAX_RUN + 1), dtype=np.bool_)
     is_run[:, :-1] = (runs - np.uint8(_FIRST) <= _LAST - _FIRST) & (
@@ -132,16 +133,3 @@ def _arrange(found: list[Fields]) -> Fields:
     columns = [np.concatenate(column) for column in zip(*found, strict=True)]
     order = np.argsort(columns[0], kind="stable")
     return Fields(*(column[order] for column in columns))
-
-
-def cut_out(data: Bytes, begins: Rows, ends: Rows) -> list[bytes]:
-    """What lies there. None of it is empty, and the longest one would fit in behind any begin."""
-    sizes = ends - begins
-    width = int(sizes.max(initial=1))
-    windows = np.ndarray((len(data) - width + 1, width), np.uint8, data, strides=(1, 1))
-    padded = windows[begins]
-    padded *= np.arange(width) < sizes[:, None]
-    found: list[bytes] = padded.view(f"S{width}")[:, 0].tolist()
-    for at in np.flatnonzero(data[ends - 1] == 0).tolist():  # numpy takes them for padding
-        found[at] = data[begins[at] : ends[at]].tobytes()
-    return found

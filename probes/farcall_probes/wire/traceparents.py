@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farcall_probes.giveway import give_way
+from farcall_probes.windows import read_windows
 from farcall_probes.wire import huffman
 from farcall_probes.wire.tracecontext import NOBODY, Ids, parse_traceparent
 
@@ -177,9 +178,7 @@ def _pad(raws: Sequence[bytes], sizes: Rows) -> Bytes:
 
 def _pad_places(data: Bytes, begins: Rows, sizes: Rows) -> Bytes:
     """The same of what lies there."""
-    count = max(0, len(data) - _STEPS + 1)
-    windows = np.ndarray((count, _STEPS), np.uint8, data, strides=(1, 1))
-    padded = windows[begins]
+    padded = read_windows(data, begins, _STEPS)
     padded[:, MIN_CODED:][np.arange(MIN_CODED, _STEPS) >= sizes[:, None]] = 0xFF
     return padded
 
