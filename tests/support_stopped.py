@@ -2,22 +2,18 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_WITHIN_S = 60
+from support_local import wait_until
 
 
 def stop(tgid: int) -> None:
     """SIGSTOP, until it has come to each thread: one of them has to run to pass it on, and on a busy machine the others go on
     answering until then."""
     os.kill(tgid, signal.SIGSTOP)
-    deadline = time.monotonic() + _WITHIN_S
-    while not _stands_still(tgid):
-        assert time.monotonic() < deadline, f"{tgid} does not stop"
-        time.sleep(0.01)
+    wait_until(lambda: _stands_still(tgid), what=f"{tgid} stands still")
 
 
 @contextmanager

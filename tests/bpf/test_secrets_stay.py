@@ -306,7 +306,7 @@ def test_what_processes_are_started_with(left: Leavings, secrets: Secrets, tmp_p
     where = (left.scene.address, str(left.scene.port))
     argv = (sys.executable, str(script), *where, *words)
     with child(*argv, env=environment, stdin=subprocess.PIPE):
-        wait(lambda: left.rows(lambda r: r["service"] == "inventory"), within_s=60)
+        wait(lambda: left.rows(lambda r: r["service"] == "inventory"))
 
     assert not secrets.find_in(left.read())
 
